@@ -1,0 +1,1 @@
+"""Search pictures and films in any language, without labelled pairs in it."""

@@ -1,0 +1,263 @@
+"""From a manifest to batches: which texts there are, which are paired, and in what order.
+
+A caption pair is a picture with one human source caption and its translations. One epoch shows
+every caption pair once, each with one target language drawn among those it has, then one of that
+language's translations. Order and draws depend on the seed and the epoch alone, so a position
+(epoch, step) is all that a resumed run needs to go on exactly.
+"""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from cl2cm.config import nearest
+from cl2cm.errors import LanguageError, ManifestError
+from cl2cm.features import FeatureStore
+from cl2cm.types import Batch, Example, Frames, Ints, Tokens
+
+
+class TextSource(Protocol):
+    """Where the texts' tokens come from: ids for a backbone, or its frozen states."""
+
+    def gather(self, rows: Tensor) -> Tokens:
+        """Padded tokens of the texts of rows int64 [B]."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class StoredStates:
+    """Frozen backbone states, read from a feature store."""
+
+    store: FeatureStore
+
+    def gather(self, rows: Tensor) -> Tokens:
+        """Padded states float32 [B, T, D_b]."""
+        return Tokens(*self.store.gather(rows))
+
+
+@dataclass(frozen=True, slots=True)
+class TokenIds:
+    """Token ids, for a backbone that is trained."""
+
+    ids: Sequence[Sequence[int]]
+    pad_id: int
+    special_ids: frozenset[int]
+
+    def gather(self, rows: Tensor) -> Tokens:
+        """Padded ids int64 [B, T]."""
+        texts = [self.ids[row] for row in rows.tolist()]
+        width = max(len(text) for text in texts)
+        values = torch.tensor([[*text, *[self.pad_id] * (width - len(text))] for text in texts])
+        mask = torch.arange(width) < torch.tensor([[len(text)] for text in texts])
+        special = torch.isin(values, torch.tensor(sorted(self.special_ids)))
+        return Tokens(values, mask, mask & ~special)
+
+
+@dataclass(frozen=True, slots=True)
+class CaptionPairs:
+    """All caption pairs of a split, with their translations as ragged tables.
+
+    Attributes:
+        pictures: row of each pair's picture, int64 [P].
+        source: row of each pair's source caption among the texts, int64 [P].
+        groups: first group of each pair, int64 [P + 1]; a group is one language of one pair.
+        group_language: index into ``languages`` of each group, int64 [G].
+        choices: first choice of each group, int64 [G + 1].
+        target: row of each choice's translation among the texts, int64 [C].
+        languages: the target languages.
+    """
+
+    pictures: Ints
+    source: Ints
+    groups: Ints
+    group_language: Ints
+    choices: Ints
+    target: Ints
+    languages: tuple[str, ...]
+
+    def __len__(self) -> int:
+        return len(self.source)
+
+    def draw(self, pairs: Ints, rng: np.random.Generator) -> tuple[Ints, Ints]:
+        """One language, then one translation for each pair: (language, text row), int64 [n]."""
+        group = _pick(self.groups, pairs, rng)
+        choice = _pick(self.choices, group, rng)
+        return self.group_language[group], self.target[choice]
+
+
+def _pick(starts: Ints, rows: Ints, rng: np.random.Generator) -> Ints:
+    first, after = starts[rows], starts[rows + 1]
+    return first + (rng.random(len(rows)) * (after - first)).astype(np.int64)
+
+
+class Texts:
+    """The distinct texts of a data set, each with a row."""
+
+    def __init__(self) -> None:
+        self.rows: dict[str, int] = {}
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    def add(self, text: str) -> int:
+        """Row of a text, new or known."""
+        return self.rows.setdefault(text, len(self.rows))
+
+    def all(self) -> list[str]:
+        """All texts, in the order of their rows."""
+        return list(self.rows)
+
+
+def target_languages(
+    examples: Sequence[Example], *, source: str, chosen: Sequence[str], human: bool = False
+) -> tuple[str, ...]:
+    """The target languages to train on: the chosen ones, or all that there are.
+
+    Raises:
+        LanguageError: a chosen language is not in the data, or there is none at all.
+    """
+    there = {
+        language
+        for example in examples
+        for language in (example.captions if human else example.translations)
+    } - {source}
+    for language in chosen:
+        if language not in there:
+            raise LanguageError(
+                f"language {language!r}",
+                expected="training texts in it",
+                found=f"texts in {', '.join(sorted(there)) or 'no target language'}",
+                remedy=nearest(language, there) if there else "translate the manifest first",
+            )
+    if not there:
+        raise LanguageError(
+            "training data",
+            expected="translations in at least one language",
+            found="none",
+            remedy="translate the manifest first, or train the method 'zero-shot'",
+        )
+    return tuple(chosen) or tuple(sorted(there))
+
+
+def caption_pairs(
+    examples: Sequence[Example],
+    texts: Texts,
+    *,
+    source: str,
+    languages: Sequence[str],
+    engines: Sequence[str] = (),
+) -> CaptionPairs:
+    """Pair the source captions of all examples with their translations.
+
+    Captions without any translation in the languages are left out; where ``languages`` is
+    empty, every caption is its own only choice, in the source language (``zero-shot``).
+
+    Args:
+        examples: of the training split; a picture's row is its position.
+        texts: gets the texts that are new.
+        source: language of the human captions.
+        languages: target languages.
+        engines: translation engines to use; empty uses all.
+
+    Raises:
+        ManifestError: no pair is left.
+    """
+    names = tuple(languages) or (source,)
+    pictures, sources, groups, group_language, choices, target = [], [], [0], [], [0], []
+    for row, example in enumerate(examples):
+        for i, caption in enumerate(example.captions.get(source, ())):
+            found = [(0, [caption])] if not languages else _translations(example, i, names, engines)
+            for language, options in found:
+                group_language.append(language)
+                target += [texts.add(option) for option in options]
+                choices.append(len(target))
+            if found:
+                pictures.append(row)
+                sources.append(texts.add(caption))
+                groups.append(len(group_language))
+    if not sources:
+        raise ManifestError(
+            "training data",
+            expected=f"captions in {source!r} with translations in {', '.join(names)}",
+            found=f"none among {len(examples)} items",
+            remedy="check data.source, data.languages and data.engines",
+        )
+    return CaptionPairs(
+        pictures=np.asarray(pictures, dtype=np.int64),
+        source=np.asarray(sources, dtype=np.int64),
+        groups=np.asarray(groups, dtype=np.int64),
+        group_language=np.asarray(group_language, dtype=np.int64),
+        choices=np.asarray(choices, dtype=np.int64),
+        target=np.asarray(target, dtype=np.int64),
+        languages=names,
+    )
+
+
+def _translations(
+    example: Example, caption: int, languages: Sequence[str], engines: Sequence[str]
+) -> list[tuple[int, list[str]]]:
+    found = []
+    for number, language in enumerate(languages):
+        by_engine = example.translations.get(language, {})
+        options = [
+            text
+            for engine, column in by_engine.items()
+            if (not engines or engine in engines) and (text := column[caption])
+        ]
+        if options:
+            found.append((number, options))
+    return found
+
+
+@dataclass(frozen=True, slots=True)
+class Batches:
+    """All epochs of batches of a data set.
+
+    Attributes:
+        pairs: what is paired.
+        text: tokens of the texts.
+        vision: store of the pictures' features.
+        vision_rows: row in the store of each picture, int64.
+        batch_size: B; the last, smaller batch of an epoch is left out unless it is the only one.
+        seed: of order and draws.
+    """
+
+    pairs: CaptionPairs
+    text: TextSource
+    vision: FeatureStore
+    vision_rows: Tensor
+    batch_size: int
+    seed: int
+
+    @property
+    def steps(self) -> int:
+        """Steps in an epoch."""
+        return max(1, len(self.pairs) // self.batch_size)
+
+    def epoch(self, epoch: int, *, start: int = 0) -> Iterator[Batch]:
+        """Batches of one epoch, from step ``start`` on."""
+        rng = np.random.default_rng([self.seed, epoch])
+        order = rng.permutation(len(self.pairs))
+        language, target = self.pairs.draw(order, rng)
+        for step in range(start, self.steps):
+            part = slice(step * self.batch_size, (step + 1) * self.batch_size)
+            yield self._batch(order[part], language[part], target[part])
+
+    def _batch(self, pairs: Ints, language: Ints, target: Ints) -> Batch:
+        pictures = torch.from_numpy(self.pairs.pictures[pairs])
+        sources = torch.from_numpy(self.pairs.source[pairs])
+        targets = torch.from_numpy(target)
+        frames = self.vision.gather(self.vision_rows[pictures])
+        return Batch(
+            vision=Frames(frames.values, frames.mask),
+            source=self.text.gather(sources),
+            target=self.text.gather(targets),
+            languages=tuple(self.pairs.languages[i] for i in language),
+            pictures=pictures,
+            source_texts=sources,
+            target_texts=targets,
+        )

@@ -1,0 +1,366 @@
+"""Settings: small frozen dataclasses, one per concern, read from strict TOML.
+
+An unknown key is an error that names the nearest known one; a value of the wrong type or out of
+its range is an error that says what was expected. Components receive values, never the whole
+configuration.
+"""
+
+import dataclasses
+import difflib
+import json
+import tomllib
+import types
+import typing
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal, TypeVar
+
+from cl2cm.errors import ConfigError
+from cl2cm.storage import sha256_text
+
+T = TypeVar("T")
+Freeze = Literal["all", "embeddings", "none"] | int
+
+
+def _require(key: str, valid: bool, expected: str, found: object) -> None:
+    if not valid:
+        raise ConfigError(key, expected=expected, found=repr(found), remedy="change the setting")
+
+
+@dataclass(frozen=True, slots=True)
+class DataConfig:
+    """What is learned from."""
+
+    manifest: str = ""  # path of the manifest
+    source: str = "en"  # language of the human captions
+    languages: tuple[str, ...] = ()  # target languages; empty: all that train has translations in
+    engines: tuple[str, ...] = ()  # translation engines; empty: all
+    features: str = ""  # folder for feature stores; empty: in the user's cache
+    skip_bad: bool = False  # leave out broken lines and pictures, and list them
+
+    def __post_init__(self) -> None:
+        _require("data.source", bool(self.source), "a language code such as 'en'", self.source)
+        _require(
+            "data.languages",
+            self.source not in self.languages,
+            f"target languages other than the source {self.source!r}",
+            self.languages,
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class TextConfig:
+    """The text backbone, and the tokenizer's contract with it."""
+
+    encoder: str = "hf:multilingual-e5-small"
+    layer: int = -1  # hidden states after this layer; -1: the last
+    freeze: Freeze = (
+        "all"  # what of the backbone stays as it is: all | embeddings | N layers | none
+    )
+    prefix: str = "query: "  # put before every text; E5 was trained with it
+    max_tokens: int = 64
+    lower_case: bool = False  # only for an uncased vocabulary
+
+    def __post_init__(self) -> None:
+        _require("text.max_tokens", 4 <= self.max_tokens <= 8192, "4 to 8192", self.max_tokens)
+        _require("text.layer", self.layer == -1 or self.layer > 0, "-1, or 1 and more", self.layer)
+        freeze = self.freeze
+        _require(
+            "text.freeze",
+            freeze in ("all", "embeddings", "none") if isinstance(freeze, str) else freeze >= 0,
+            "'all', 'embeddings', 'none' or a number of layers",
+            freeze,
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class VisionConfig:
+    """The vision backbone; it is never trained."""
+
+    encoder: str = "onnx:efficientnet-lite2"
+
+
+@dataclass(frozen=True, slots=True)
+class NetworkConfig:
+    """The heads on the backbones, the same for both networks."""
+
+    dim: int = 512  # width of the shared space
+    layers: int = 1  # transformer layers on the projected tokens
+    heads: int = 8  # attention heads; must divide dim
+    dropout: float = 0.1
+
+    def __post_init__(self) -> None:
+        _require("network.dim", 8 <= self.dim <= 8192, "8 to 8192", self.dim)
+        _require("network.layers", 0 <= self.layers <= 24, "0 to 24", self.layers)
+        _require(
+            "network.heads",
+            self.heads > 0 and self.dim % self.heads == 0,
+            f"a divisor of network.dim = {self.dim}",
+            self.heads,
+        )
+        _require("network.dropout", 0 <= self.dropout < 1, "at least 0, below 1", self.dropout)
+
+
+@dataclass(frozen=True, slots=True)
+class MatchConfig:
+    """The matching loss M of Eq. 8."""
+
+    loss: Literal["infonce", "triplet"] = "infonce"
+    tau: float = 0.05  # temperature of InfoNCE
+    margin: float = 0.2  # margin of the triplet loss
+    smoothing: float = 0.0  # label smoothing of InfoNCE
+
+    def __post_init__(self) -> None:
+        _require("match.tau", self.tau > 0, "more than 0", self.tau)
+        _require("match.margin", self.margin >= 0, "0 or more", self.margin)
+        _require("match.smoothing", 0 <= self.smoothing < 1, "0 to below 1", self.smoothing)
+
+
+@dataclass(frozen=True, slots=True)
+class TeacherConfig:
+    """The cross-lingual network's losses (Eq. 1 to 7) and schedule."""
+
+    schedule: Literal["two-stage", "joint"] = "two-stage"
+    epochs: int = 10  # of the first stage of two-stage
+    alpha: float = 0.1  # weight of the word level in Eq. 7
+    tau: float = 0.05  # temperature of Eq. 1
+    tau_word: float = 0.1  # temperature of Eq. 5
+    transport_cost: bool = True  # L_ot in Eq. 6
+    alignment: bool = True  # L_align in Eq. 6
+
+    def __post_init__(self) -> None:
+        _require("teacher.epochs", self.epochs >= 1, "1 or more", self.epochs)
+        _require("teacher.alpha", self.alpha >= 0, "0 or more", self.alpha)
+        _require("teacher.tau", self.tau > 0, "more than 0", self.tau)
+        _require("teacher.tau_word", self.tau_word > 0, "more than 0", self.tau_word)
+
+
+@dataclass(frozen=True, slots=True)
+class TransportConfig:
+    """The word-level transport plan of Eq. 3."""
+
+    solver: Literal["sinkhorn", "ipot"] = "sinkhorn"
+    epsilon: float = 0.05  # strength of the entropy, in units of the cost (0 to 2)
+    rho: float = 0.0  # strength of the relaxed marginals; 0: balanced
+    marginals: Literal["uniform", "salience"] = "uniform"
+    max_iterations: int = 200
+    tolerance: float = 1e-3  # L1 error of the marginals at which to stop
+
+    def __post_init__(self) -> None:
+        _require("transport.epsilon", self.epsilon > 0, "more than 0", self.epsilon)
+        _require("transport.rho", self.rho >= 0, "0 (balanced) or more", self.rho)
+        _require(
+            "transport.rho",
+            self.rho == 0 or self.solver == "sinkhorn",
+            "0 with the solver 'ipot', which is balanced",
+            self.rho,
+        )
+        _require(
+            "transport.max_iterations", self.max_iterations >= 1, "1 or more", self.max_iterations
+        )
+        _require("transport.tolerance", self.tolerance >= 0, "0 or more", self.tolerance)
+
+
+@dataclass(frozen=True, slots=True)
+class TransferConfig:
+    """Relational distillation (Eq. 9 to 11)."""
+
+    beta: float = 1.0  # weight of L_rel in Eq. 11
+    tau_teacher: float = 0.1  # tau_t of Eq. 9
+    tau_student: float = 0.1  # tau_s of Eq. 9
+    source_target: float = 0.0  # weight of the same loss on the student's (S, T) relation
+    word_relation: float = 0.0  # share of the word-level relation in R_CL, 0 to 1
+
+    def __post_init__(self) -> None:
+        _require("transfer.beta", self.beta >= 0, "0 or more", self.beta)
+        _require("transfer.tau_teacher", self.tau_teacher > 0, "more than 0", self.tau_teacher)
+        _require("transfer.tau_student", self.tau_student > 0, "more than 0", self.tau_student)
+        _require("transfer.source_target", self.source_target >= 0, "0 or more", self.source_target)
+        _require(
+            "transfer.word_relation", 0 <= self.word_relation <= 1, "0 to 1", self.word_relation
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class TrainConfig:
+    """The loop that every method shares."""
+
+    seed: int = 0
+    epochs: int = 20  # of the cross-modal network
+    batch_size: int = 256
+    lr: float = 5e-4
+    backbone_lr: float = 2e-5  # for what is not frozen of the text backbone
+    weight_decay: float = 0.01
+    warmup: float = 0.1  # share of the steps in which the rate rises; a cosine follows
+    clip: float = 1.0  # largest norm of the gradient
+    patience: int = 0  # epochs without a better validation SumR before stopping; 0: never
+    checkpoint_steps: int = 0  # save for resuming every so many steps; 0: every epoch
+    device: str = "auto"  # auto | cpu | cuda | cuda:N
+    amp: bool = True  # mixed precision, on CUDA only
+    threads: int = 0  # CPU threads; 0: torch's choice
+
+    def __post_init__(self) -> None:
+        _require("train.epochs", self.epochs >= 1, "1 or more", self.epochs)
+        _require("train.batch_size", self.batch_size >= 2, "2 or more", self.batch_size)
+        _require("train.lr", self.lr > 0, "more than 0", self.lr)
+        _require("train.backbone_lr", self.backbone_lr > 0, "more than 0", self.backbone_lr)
+        _require("train.weight_decay", self.weight_decay >= 0, "0 or more", self.weight_decay)
+        _require("train.warmup", 0 <= self.warmup < 1, "at least 0, below 1", self.warmup)
+        _require("train.clip", self.clip > 0, "more than 0", self.clip)
+        for key in ("seed", "patience", "checkpoint_steps", "threads"):
+            _require(f"train.{key}", getattr(self, key) >= 0, "0 or more", getattr(self, key))
+
+
+@dataclass(frozen=True, slots=True)
+class Config:
+    """Everything that a run is made from."""
+
+    method: str = "cl2cm"  # see ``cl2cm train --help`` for the names
+    data: DataConfig = field(default_factory=DataConfig)
+    text: TextConfig = field(default_factory=TextConfig)
+    vision: VisionConfig = field(default_factory=VisionConfig)
+    network: NetworkConfig = field(default_factory=NetworkConfig)
+    match: MatchConfig = field(default_factory=MatchConfig)
+    teacher: TeacherConfig = field(default_factory=TeacherConfig)
+    transport: TransportConfig = field(default_factory=TransportConfig)
+    transfer: TransferConfig = field(default_factory=TransferConfig)
+    train: TrainConfig = field(default_factory=TrainConfig)
+
+    @property
+    def hash(self) -> str:
+        """Hexadecimal SHA-256 of all settings."""
+        return sha256_text(to_toml(self))
+
+
+def nearest(word: str, known: Iterable[str]) -> str:
+    """A remedy that names the nearest known word, or all of them."""
+    names = sorted(known)
+    close = difflib.get_close_matches(word, names, n=1, cutoff=0.5)
+    return f"did you mean {close[0]!r}?" if close else f"choose one of {', '.join(names)}"
+
+
+def load_config(path: Path, overrides: Iterable[str] = ()) -> Config:
+    """Read a TOML file, then apply ``key=value`` overrides such as ``train.epochs=3``.
+
+    A relative ``data.manifest`` or ``data.features`` is taken from the file's folder.
+
+    Raises:
+        ConfigError: no such file, no TOML, an unknown key, a wrong type or an impossible value.
+    """
+    try:
+        tree = tomllib.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise ConfigError(
+            str(path), expected="a TOML file", found="no such file", remedy="check the path"
+        ) from None
+    except IsADirectoryError:
+        raise ConfigError(
+            str(path), expected="a TOML file", found="a folder", remedy="name the file in it"
+        ) from None
+    except UnicodeDecodeError:
+        raise ConfigError(
+            str(path), expected="UTF-8 text", found="other bytes", remedy="save it as UTF-8"
+        ) from None
+    except tomllib.TOMLDecodeError as error:
+        raise ConfigError(
+            str(path), expected="TOML", found=str(error), remedy="correct that line"
+        ) from None
+    for override in overrides:
+        _apply(tree, override)
+    config = parse_config(tree)
+    base = path.parent
+    manifest, features = (
+        str(base / value) if value else "" for value in (config.data.manifest, config.data.features)
+    )
+    data = dataclasses.replace(config.data, manifest=manifest, features=features)
+    return dataclasses.replace(config, data=data)
+
+
+def parse_config(tree: Mapping[str, Any]) -> Config:
+    """Check a tree of plain values, as TOML gives it, against the dataclasses."""
+    return _build(Config, tree, "")
+
+
+def to_toml(config: Config) -> str:
+    """The configuration as TOML; ``parse_config`` of it gives an equal one."""
+    lines = [f"method = {json.dumps(config.method)}"]
+    for section in dataclasses.fields(config):
+        value = getattr(config, section.name)
+        if not dataclasses.is_dataclass(value):
+            continue
+        lines += ["", f"[{section.name}]"]
+        for key in dataclasses.fields(value):
+            item = getattr(value, key.name)
+            plain = list(item) if isinstance(item, tuple) else item
+            lines.append(f"{key.name} = {json.dumps(plain, ensure_ascii=False)}")
+    return "\n".join(lines) + "\n"
+
+
+def _apply(tree: dict[str, Any], override: str) -> None:
+    key, separator, text = override.partition("=")
+    if not separator:
+        raise ConfigError(
+            f"--set {override}", expected="key=value", found="no '='", remedy="write train.epochs=3"
+        )
+    try:
+        value = tomllib.loads(f"value = {text}")["value"]
+    except tomllib.TOMLDecodeError:
+        value = text  # a bare word is a string
+    *sections, name = key.strip().split(".")
+    for section in sections:
+        tree = tree.setdefault(section, {})
+        if not isinstance(tree, dict):
+            raise ConfigError(
+                f"--set {override}", expected="a section", found=section, remedy="check the key"
+            )
+    tree[name] = value
+
+
+def _build(cls: Callable[..., T], tree: Mapping[str, Any], prefix: str) -> T:
+    hints = typing.get_type_hints(cls)
+    for key in tree:
+        if key not in hints or key == "hash":
+            raise ConfigError(
+                f"{prefix}{key}",
+                expected="a known setting",
+                found="an unknown key",
+                remedy=nearest(key, hints),
+            )
+    return cls(**{key: _value(hints[key], value, f"{prefix}{key}") for key, value in tree.items()})
+
+
+def _value(hint: Any, value: Any, key: str) -> Any:  # noqa: ANN401 - plain TOML values
+    if dataclasses.is_dataclass(hint):
+        if not isinstance(value, dict):
+            _wrong(key, "a table", value)
+        return _build(typing.cast("Callable[..., Any]", hint), value, f"{key}.")
+    origin = typing.get_origin(hint)
+    if origin is Literal:
+        if value not in typing.get_args(hint):
+            _wrong(key, " or ".join(repr(word) for word in typing.get_args(hint)), value)
+        return value
+    if origin is tuple:
+        if not isinstance(value, list | tuple) or not all(isinstance(item, str) for item in value):
+            _wrong(key, "a list of strings", value)
+        return tuple(value)
+    if origin in (types.UnionType, typing.Union):
+        if isinstance(value, str) or (isinstance(value, int) and not isinstance(value, bool)):
+            return value  # text.freeze checks its own range
+        _wrong(key, "a word or a whole number", value)
+    return _scalar(hint, value, key)
+
+
+def _scalar(hint: Any, value: Any, key: str) -> Any:  # noqa: ANN401 - plain TOML values
+    names = {int: "a whole number", float: "a number", bool: "true or false", str: "a string"}
+    if hint is float and isinstance(value, int) and not isinstance(value, bool):
+        return float(value)
+    if not isinstance(value, hint) or (hint is not bool and isinstance(value, bool)):
+        _wrong(key, names[hint], value)
+    if hint is float and not abs(value) < float("inf"):
+        _wrong(key, "a finite number", value)
+    return value
+
+
+def _wrong(key: str, expected: str, value: object) -> typing.NoReturn:
+    raise ConfigError(key, expected=expected, found=repr(value), remedy="change the setting")

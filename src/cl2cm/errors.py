@@ -1,0 +1,100 @@
+"""Every expected failure, drawn as a tree.
+
+CL2CMError                    an expected failure: one line, exit code 2
+├── ConfigError               a setting that is unknown, impossible or contradictory
+├── ManifestError             a manifest line that does not fit the format
+├── MediaError                a picture or film that cannot be read
+├── LanguageError             a language that the data or the model does not have
+├── EncoderError              an encoder that cannot be found, loaded or matched
+│   └── WeightsError          offline weights that are absent, damaged or out of reach
+├── StoreError                a feature store that is damaged, partial or another encoder's
+├── CheckpointError           a run that is damaged, unfinished or of another tokenizer
+├── VectorIndexError          an index that is damaged or holds another model's vectors
+├── QueryError                a search request that cannot be answered
+├── StorageError              a disk that is full, read-only or without permission
+└── MissingExtraError         an optional dependency that is not installed
+
+Each says what was expected, what was found and what to do.
+"""
+
+
+class CL2CMError(Exception):
+    """Base of all expected failures.
+
+    Args:
+        subject: what is concerned: a file with its line, a key, an option.
+        expected: what would have been right.
+        found: what was there.
+        remedy: what to do, as an imperative.
+    """
+
+    def __init__(self, subject: str, *, expected: str, found: str, remedy: str) -> None:
+        self.subject = subject
+        self.expected = expected
+        self.found = found
+        self.remedy = remedy
+        text = f"{subject}: expected {expected}, found {found}; {remedy}"
+        super().__init__(" ".join(text.split()))
+
+
+class ConfigError(CL2CMError):
+    """A setting that is unknown, impossible or contradictory."""
+
+
+class ManifestError(CL2CMError):
+    """A manifest line that does not fit the format."""
+
+
+class MediaError(CL2CMError):
+    """A picture or film that cannot be read."""
+
+
+class LanguageError(CL2CMError):
+    """A language that the data or the model does not have."""
+
+
+class EncoderError(CL2CMError):
+    """An encoder that cannot be found, loaded or matched."""
+
+
+class WeightsError(EncoderError):
+    """Offline weights that are absent, damaged or out of reach."""
+
+
+class StoreError(CL2CMError):
+    """A feature store that is damaged, partial or another encoder's."""
+
+
+class CheckpointError(CL2CMError):
+    """A run that is damaged, unfinished or of another tokenizer."""
+
+
+class VectorIndexError(CL2CMError):
+    """An index that is damaged or holds another model's vectors."""
+
+
+class QueryError(CL2CMError):
+    """A search request that cannot be answered."""
+
+
+class StorageError(CL2CMError):
+    """A disk that is full, read-only or without permission."""
+
+
+class MissingExtraError(CL2CMError):
+    """An optional dependency that is not installed.
+
+    Args:
+        package: the import that failed.
+        extra: the extra of cl2cm that brings it.
+    """
+
+    def __init__(self, package: str, extra: str) -> None:
+        super().__init__(
+            f"package {package}",
+            expected="it to be installed",
+            found="no such package",
+            remedy=f"run: pip install 'cl2cm[{extra}]'",
+        )
+        self.package = package
+        self.extra = extra

@@ -1,0 +1,200 @@
+"""What each vector stands for: id, path, times and captions, in one SQLite file.
+
+A look-up by row or by id is a walk down a B-tree, so it stays flat as the index grows. The file
+is written once and opened read-only as immutable: no locks, no journal beside it.
+"""
+
+import json
+import sqlite3
+import threading
+from collections.abc import Iterator, Sequence
+from contextlib import closing, contextmanager
+from pathlib import Path
+from urllib.parse import quote
+
+from cl2cm.errors import StorageError, VectorIndexError
+from cl2cm.storage import atomic_path
+from cl2cm.types import Item
+
+_SCHEMA = """
+CREATE TABLE items (
+    row INTEGER PRIMARY KEY,
+    id TEXT NOT NULL UNIQUE,
+    path TEXT NOT NULL,
+    start REAL,
+    "end" REAL,
+    captions TEXT NOT NULL
+) STRICT
+"""
+_COLUMNS = 'SELECT row, id, path, start, "end", captions FROM items'
+_VERSION = 1
+_PARAMETERS = 500  # SQLite's smallest limit of question marks is 999
+
+
+class ItemStore:
+    """The items of an index, read-only; safe to share between threads.
+
+    Args:
+        path: a file that `write` made.
+
+    Raises:
+        VectorIndexError: the file is absent, damaged or of another format.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._lock = threading.Lock()
+        with self._damage():
+            self._db = sqlite3.connect(
+                f"file:{quote(str(path))}?mode=ro&immutable=1", uri=True, check_same_thread=False
+            )
+            try:
+                version = self._db.execute("PRAGMA user_version").fetchone()[0]
+                last = self._db.execute("SELECT max(row) FROM items").fetchone()[0]
+            except BaseException:
+                self._db.close()
+                raise
+        if version != _VERSION:
+            self._db.close()
+            raise VectorIndexError(
+                str(path),
+                expected=f"items of format {_VERSION}",
+                found=f"format {version}",
+                remedy="build the index again",
+            )
+        self._count = -1 if last is None else int(last)
+
+    @staticmethod
+    def write(path: Path, items: Sequence[Item]) -> None:
+        """Write items, item i for vector i; the file appears whole or not at all.
+
+        Raises:
+            VectorIndexError: two items with one id, or text that is not valid Unicode.
+            StorageError: the disk is full, read-only or closed to us.
+        """
+        _check(items)
+        with atomic_path(path) as partial, _full_disk(path):
+            with closing(sqlite3.connect(partial)) as db, db:
+                db.execute("PRAGMA journal_mode = OFF")
+                db.execute("PRAGMA synchronous = OFF")  # atomic_path flushes the whole file
+                db.execute(_SCHEMA)
+                db.executemany(
+                    "INSERT INTO items VALUES (?, ?, ?, ?, ?, ?)",
+                    (
+                        (row, item.id, item.path, item.start, item.end, _captions(item))
+                        for row, item in enumerate(items)
+                    ),
+                )
+                db.execute(f"PRAGMA user_version = {_VERSION}")
+
+    def __len__(self) -> int:
+        """Number of items."""
+        return self._count + 1
+
+    def at(self, rows: Sequence[int]) -> list[Item]:
+        """Give the items of some rows, in that order.
+
+        Raises:
+            VectorIndexError: a row that is not there, or a damaged file.
+        """
+        found: dict[int, Item] = {}
+        for start in range(0, len(rows), _PARAMETERS):
+            part = [int(row) for row in rows[start : start + _PARAMETERS]]
+            marks = ", ".join("?" * len(part))
+            found.update(self._select(f"{_COLUMNS} WHERE row IN ({marks})", part))
+        for row in rows:
+            if row not in found:
+                raise VectorIndexError(
+                    str(self._path),
+                    expected=f"a row from 0 to {self._count}",
+                    found=str(row),
+                    remedy="ask for a row that a search gave",
+                )
+        return [found[int(row)] for row in rows]
+
+    def row_of(self, item_id: str) -> int:
+        """Give the row of an id.
+
+        Raises:
+            VectorIndexError: no item has this id, or the file is damaged.
+        """
+        try:
+            found = self._select(f"{_COLUMNS} WHERE id = ?", [item_id])
+        except UnicodeEncodeError:
+            found = []
+        if not found:
+            raise VectorIndexError(
+                f"item {item_id!r}",
+                expected="an id of the index",
+                found="no such id",
+                remedy="take an id that a search gave",
+            )
+        return found[0][0]
+
+    def close(self) -> None:
+        """Close the file; no look-up is possible afterwards."""
+        self._db.close()
+
+    def _select(self, query: str, values: Sequence[int | str]) -> list[tuple[int, Item]]:
+        with self._damage():
+            with self._lock:
+                records = self._db.execute(query, values).fetchall()
+            return [
+                (row, Item(id_, path, start, end, _parse_captions(captions)))
+                for row, id_, path, start, end, captions in records
+            ]
+
+    @contextmanager
+    def _damage(self) -> Iterator[None]:
+        try:
+            yield
+        except (sqlite3.Error, json.JSONDecodeError, AttributeError) as error:
+            raise VectorIndexError(
+                str(self._path),
+                expected="the items of an index, in SQLite",
+                found=f"a damaged file ({error})",
+                remedy="build the index again",
+            ) from error
+
+
+def _captions(item: Item) -> str:
+    return json.dumps({k: list(v) for k, v in item.captions.items()}, ensure_ascii=False)
+
+
+def _parse_captions(text: str) -> dict[str, tuple[str, ...]]:
+    return {language: tuple(texts) for language, texts in json.loads(text).items()}
+
+
+def _check(items: Sequence[Item]) -> None:
+    rows: dict[str, int] = {}
+    for row, item in enumerate(items):
+        first = rows.setdefault(item.id, row)
+        if first != row:
+            raise VectorIndexError(
+                f"item {item.id!r}",
+                expected="an id of its own for each item",
+                found=f"the same id at {first} and {row}",
+                remedy="give each item its own id",
+            )
+        try:
+            f"{item.id}{item.path}{_captions(item)}".encode()
+        except UnicodeEncodeError as error:
+            raise VectorIndexError(
+                f"item {row}",
+                expected="an id, a path and captions in valid Unicode",
+                found=ascii(error.object[error.start : error.end]),
+                remedy="rename the file, or correct its captions",
+            ) from error
+
+
+@contextmanager
+def _full_disk(path: Path) -> Iterator[None]:
+    try:
+        yield
+    except sqlite3.OperationalError as error:
+        raise StorageError(
+            str(path),
+            expected="a disk that takes the items",
+            found=str(error),
+            remedy="free some space, or choose another place",
+        ) from error

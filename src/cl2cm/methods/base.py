@@ -1,0 +1,90 @@
+"""What a method is: networks, stages in which they are trained, and a loss for each.
+
+The loop in training.py knows nothing more of a method than this.
+"""
+
+from collections.abc import Callable
+from typing import Literal
+
+from torch import Tensor, nn
+
+from cl2cm.config import Config, MatchConfig
+from cl2cm.losses.contrastive import info_nce, triplet_hardest
+from cl2cm.networks import CrossLingualNetwork, CrossModalNetwork, same_picture
+from cl2cm.types import Batch, Encoded
+
+Stage = Literal["cross-lingual", "cross-modal"]
+Losses = dict[str, Tensor]  # "loss" is what is minimised; the others are for the log
+EncodeAll = Callable[[CrossLingualNetwork], Tensor]  # unit vectors [texts, D] of all training texts
+
+
+class Method(nn.Module):
+    """Base of all methods: the cross-modal network and Eq. 8.
+
+    Attributes:
+        name: as it stands in a configuration.
+        uses_translations: False trains on the source captions alone.
+        student: the network that does the search.
+        teacher: the cross-lingual network, where the method has one.
+    """
+
+    name = ""
+    uses_translations = True
+
+    def __init__(
+        self, config: Config, student: CrossModalNetwork, teacher: CrossLingualNetwork | None
+    ) -> None:
+        super().__init__()
+        self.student = student
+        self.teacher = teacher if self.needs_teacher(config) else None
+        self.match = config.match
+
+    @staticmethod
+    def needs_teacher(config: Config) -> bool:
+        """Whether the method trains a cross-lingual network under these settings."""
+        del config
+        return False
+
+    def stages(self, config: Config) -> list[tuple[Stage, int]]:
+        """The stages in order, each with its number of epochs."""
+        return [("cross-modal", config.train.epochs)]
+
+    def trained(self, stage: Stage) -> list[nn.Module]:
+        """The networks whose weights a stage changes."""
+        del stage
+        return [self.student]
+
+    def begin(self, stage: Stage, encode_all: EncodeAll) -> None:
+        """Called when a stage starts or is resumed, to compute what stays fixed in it."""
+
+    def loss(self, batch: Batch, stage: Stage) -> Losses:
+        """The loss of a batch, with its parts for the log."""
+        del stage
+        vision, source, target = self.encode(batch)
+        return self.match_loss(batch, vision, source, target)
+
+    def encode(self, batch: Batch) -> tuple[Tensor, Encoded, Encoded]:
+        """The student's vision [B, D], source and target."""
+        return (
+            self.student.encode_frames(batch.vision),
+            self.student.encode_text(batch.source),
+            self.student.encode_text(batch.target),
+        )
+
+    def match_loss(self, batch: Batch, vision: Tensor, source: Encoded, target: Encoded) -> Losses:
+        """Eq. 8: M(V, S) + M(V, T)."""
+        same = same_picture(batch.pictures)
+        on_source = matching(vision, source.sentence, same, self.match)
+        on_target = matching(vision, target.sentence, same, self.match)
+        return {
+            "loss": on_source + on_target,
+            "match_source": on_source.detach(),
+            "match_target": on_target.detach(),
+        }
+
+
+def matching(x: Tensor, y: Tensor, same: Tensor, match: MatchConfig) -> Tensor:
+    """M of Eq. 8 between unit vectors [B, D]; pairs of one picture are no negatives."""
+    if match.loss == "triplet":
+        return triplet_hardest(x, y, margin=match.margin, positives=same)
+    return info_nce(x, y, tau=match.tau, label_smoothing=match.smoothing, positives=same)

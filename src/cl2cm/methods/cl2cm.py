@@ -1,0 +1,168 @@
+"""CL2CM: a cross-lingual teacher (Eq. 1 to 7) whose relations the student follows (Eq. 8 to 11)."""
+
+import torch
+from torch import Tensor, nn
+
+from cl2cm.config import Config
+from cl2cm.losses.alignment import word_alignment
+from cl2cm.losses.contrastive import info_nce
+from cl2cm.losses.distillation import relation, relational_distillation, word_relation
+from cl2cm.losses.transport import (
+    cost_matrix,
+    salience_marginals,
+    transport,
+    uniform_marginals,
+)
+from cl2cm.methods.base import EncodeAll, Losses, Method, Stage
+from cl2cm.networks import CrossLingualNetwork, CrossModalNetwork, same_picture
+from cl2cm.types import Batch, Encoded
+
+
+class CL2CM(Method):
+    """The method of this project.
+
+    Ablations are settings: ``teacher.alpha = 0`` drops L_word, ``transfer.beta = 0`` drops
+    L_rel (and with it the teacher), ``teacher.transport_cost`` and ``teacher.alignment`` choose
+    the parts of L_word, ``transport.rho`` unbalanced transport, ``teacher.schedule`` the
+    schedule, ``transfer.source_target`` the same loss on the student's (S, T) relation.
+    """
+
+    name = "cl2cm"
+
+    def __init__(
+        self, config: Config, student: CrossModalNetwork, teacher: CrossLingualNetwork | None
+    ) -> None:
+        super().__init__(config, student, teacher)
+        self.settings = config.teacher
+        self.ot = config.transport
+        self.transfer = config.transfer
+        self.joint = config.teacher.schedule == "joint"
+        self._fixed: Tensor | None = None  # the frozen teacher's sentence vectors [texts, D]
+
+    @staticmethod
+    def needs_teacher(config: Config) -> bool:
+        """A teacher is trained unless nothing is transferred."""
+        return config.transfer.beta > 0 or config.transfer.source_target > 0
+
+    def stages(self, config: Config) -> list[tuple[Stage, int]]:
+        """Two stages, or one where the schedule is joint or there is no teacher."""
+        last: tuple[Stage, int] = ("cross-modal", config.train.epochs)
+        if self.teacher is None or self.joint:
+            return [last]
+        return [("cross-lingual", config.teacher.epochs), last]
+
+    def trained(self, stage: Stage) -> list[nn.Module]:
+        """The teacher in its own stage, both where the schedule is joint."""
+        if stage == "cross-lingual":
+            assert self.teacher is not None  # noqa: S101 - stages() gives this one with a teacher only
+            return [self.teacher]
+        both = self.teacher is not None and self.joint
+        return [self.student, self.teacher] if both and self.teacher else [self.student]
+
+    def begin(self, stage: Stage, encode_all: EncodeAll) -> None:
+        """Freeze the teacher for the second stage; its sentence vectors are computed once."""
+        self._fixed = None
+        if stage == "cross-modal" and self.teacher is not None and not self.joint:
+            self._fixed = encode_all(self.teacher)
+
+    def loss(self, batch: Batch, stage: Stage) -> Losses:
+        """L_CL in the first stage, L_CM in the second, their sum where the schedule is joint."""
+        if stage == "cross-lingual":
+            return self.cross_lingual(batch)[0]
+        vision, source, target = self.encode(batch)
+        losses = self.match_loss(batch, vision, source, target)
+        if self.teacher is None:
+            return losses
+        teacher_loss: Losses = {}
+        if self.joint:
+            teacher_loss, relations = self.cross_lingual(batch)
+        else:
+            relations = self.frozen_relation(batch)
+        student_tau = self.transfer.tau_student
+        rel = relational_distillation(relations, relation(vision, target.sentence, tau=student_tau))
+        losses["relation"] = rel.detach()
+        losses["loss"] = losses["loss"] + self.transfer.beta * rel
+        if self.transfer.source_target > 0:
+            text = relational_distillation(
+                relations, relation(source.sentence, target.sentence, tau=student_tau)
+            )
+            losses["loss"] = losses["loss"] + self.transfer.source_target * text
+        if teacher_loss:
+            losses["loss"] = losses["loss"] + teacher_loss.pop("loss")
+        return losses | teacher_loss
+
+    def cross_lingual(self, batch: Batch) -> tuple[Losses, Tensor]:
+        """L_CL (Eq. 1 to 7) of a batch, and the relation R_CL [B, B] (Eq. 9)."""
+        assert self.teacher is not None  # noqa: S101 - callers have checked
+        source, target = (
+            self.teacher.encode_text(batch.source),
+            self.teacher.encode_text(batch.target),
+        )
+        sentence = info_nce(
+            source.sentence,
+            target.sentence,
+            tau=self.settings.tau,
+            positives=same_picture(batch.pictures),
+        )
+        losses = {"loss": sentence, "sentence": sentence.detach()}
+        if self.settings.alpha > 0:
+            word = self.word_level(source, target)
+            losses |= {"loss": sentence + self.settings.alpha * word, "word": word.detach()}
+        return losses, self.relation_of(source, target)
+
+    def word_level(self, source: Encoded, target: Encoded) -> Tensor:
+        """L_word (Eq. 2 to 6): transport as the pseudo-label of the word alignment."""
+        cost = cost_matrix(source.tokens, target.tokens).detach()
+        plan = transport(
+            cost,
+            self._marginal(source),
+            self._marginal(target),
+            solver=self.ot.solver,
+            epsilon=self.ot.epsilon,
+            rho=self.ot.rho or None,
+            max_iterations=self.ot.max_iterations,
+            tolerance=self.ot.tolerance,
+        ).plan
+        parts = word_alignment(
+            source.tokens,
+            target.tokens,
+            plan,
+            source.mask,
+            target.mask,
+            tau_w=self.settings.tau_word,
+        )
+        total = torch.zeros((), device=cost.device)
+        if self.settings.transport_cost:
+            total = total + parts.ot
+        if self.settings.alignment:
+            total = total + parts.align
+        return total
+
+    def _marginal(self, text: Encoded) -> Tensor:
+        if self.ot.marginals == "salience":
+            return salience_marginals(text.salience.detach(), text.mask)
+        return uniform_marginals(text.mask)
+
+    @torch.no_grad()
+    def frozen_relation(self, batch: Batch) -> Tensor:
+        """R_CL of the frozen teacher (Eq. 9)."""
+        assert self.teacher is not None  # noqa: S101 - callers have checked
+        if self._fixed is None or self.transfer.word_relation > 0:
+            return self.relation_of(
+                self.teacher.encode_text(batch.source), self.teacher.encode_text(batch.target)
+            )
+        return relation(
+            self._fixed[batch.source_texts],
+            self._fixed[batch.target_texts],
+            tau=self.transfer.tau_teacher,
+        )
+
+    @torch.no_grad()
+    def relation_of(self, source: Encoded, target: Encoded) -> Tensor:
+        """Eq. 9 [B, B]; a share of it may come from the word level."""
+        sentence = relation(source.sentence, target.sentence, tau=self.transfer.tau_teacher)
+        share = self.transfer.word_relation
+        if share == 0:
+            return sentence
+        word = word_relation(source.tokens, target.tokens, source.mask, target.mask)
+        return (1 - share) * sentence + share * word / self.transfer.tau_teacher

@@ -1,0 +1,20 @@
+"""What a user has today: Eq. 8 on (V, S) alone; the multilingual encoder does the rest."""
+
+from cl2cm.methods.base import Losses, Method, Stage, matching
+from cl2cm.networks import same_picture
+from cl2cm.types import Batch
+
+
+class ZeroShot(Method):
+    """L_match = M(V, S); no translation is seen in training."""
+
+    name = "zero-shot"
+    uses_translations = False
+
+    def loss(self, batch: Batch, stage: Stage) -> Losses:
+        """M(V, S) of a batch."""
+        del stage
+        vision = self.student.encode_frames(batch.vision)
+        source = self.student.encode_text(batch.source)
+        loss = matching(vision, source.sentence, same_picture(batch.pictures), self.match)
+        return {"loss": loss}

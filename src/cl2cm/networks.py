@@ -1,0 +1,147 @@
+"""The two networks of the method page: cross-lingual (teacher) and cross-modal (student).
+
+Both use the same text side: backbone states [B, T, D_b] -> projection to D -> a light transformer
+-> masked mean -> unit sentence vector, and unit token vectors. The vision side projects frame
+features [B, F, D_v], passes films through a temporal transformer (the identity at F = 1), and
+takes the masked mean. The transformers start as the identity: their residual branches begin at
+zero, so that training starts from what the backbone already knows.
+"""
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from cl2cm.types import Encoded, Frames, Tokens
+
+
+def masked_mean(values: Tensor, mask: Tensor) -> Tensor:
+    """Mean over the valid positions: values [B, T, D], mask bool [B, T] -> [B, D]."""
+    weights = mask.unsqueeze(-1).to(values.dtype)
+    return (values * weights).sum(1) / weights.sum(1).clamp(min=1)
+
+
+class IdentityTransformer(nn.Module):
+    """Pre-norm transformer layers on [B, T, D] whose residual branches start at zero."""
+
+    def __init__(self, dim: int, *, layers: int, heads: int, dropout: float) -> None:
+        super().__init__()
+        self.layers = nn.ModuleList(
+            nn.TransformerEncoderLayer(
+                dim,
+                heads,
+                dim_feedforward=2 * dim,
+                dropout=dropout,
+                activation="gelu",
+                batch_first=True,
+                norm_first=True,
+            )
+            for _ in range(layers)
+        )
+        for name, parameter in self.named_parameters():
+            if "out_proj" in name or "linear2" in name:
+                nn.init.zeros_(parameter)
+
+    def forward(self, values: Tensor, mask: Tensor) -> Tensor:
+        """Values [B, T, D] and mask bool [B, T] -> [B, T, D]."""
+        for layer in self.layers:
+            values = layer(values, src_key_padding_mask=~mask)
+        return values
+
+
+class Projection(nn.Module):
+    """Width D_in -> D: layer norm, a linear map, and a two-layer map added to it."""
+
+    def __init__(self, width: int, dim: int, *, dropout: float) -> None:
+        super().__init__()
+        self.norm = nn.LayerNorm(width)
+        self.linear = nn.Linear(width, dim)
+        self.up = nn.Linear(width, 2 * dim)
+        self.down = nn.Linear(2 * dim, dim)
+        self.dropout = nn.Dropout(dropout)
+        nn.init.zeros_(self.down.weight)
+        nn.init.zeros_(self.down.bias)
+
+    def forward(self, values: Tensor) -> Tensor:
+        """[..., D_in] -> [..., D]."""
+        values = self.norm(values)
+        result: Tensor = self.linear(values)
+        return result + self.down(self.dropout(F.gelu(self.up(values))))
+
+
+class TextHead(nn.Module):
+    """Text side of either network, on backbone states."""
+
+    def __init__(self, width: int, dim: int, *, layers: int, heads: int, dropout: float) -> None:
+        super().__init__()
+        self.projection = Projection(width, dim, dropout=dropout)
+        self.transformer = IdentityTransformer(dim, layers=layers, heads=heads, dropout=dropout)
+
+    def forward(self, states: Tensor, mask: Tensor, content: Tensor) -> Encoded:
+        """States [B, T, D_b] -> Encoded; ``content`` is the mask without special tokens."""
+        tokens = self.transformer(self.projection(states), mask)
+        return Encoded(
+            sentence=F.normalize(masked_mean(tokens, mask), dim=-1),
+            tokens=F.normalize(tokens, dim=-1),
+            mask=content,
+            salience=tokens.norm(dim=-1) * content,
+        )
+
+
+class VisionHead(nn.Module):
+    """Vision side of the cross-modal network, on frame features."""
+
+    def __init__(self, width: int, dim: int, *, layers: int, heads: int, dropout: float) -> None:
+        super().__init__()
+        self.projection = Projection(width, dim, dropout=dropout)
+        self.transformer = IdentityTransformer(dim, layers=layers, heads=heads, dropout=dropout)
+
+    def forward(self, frames: Tensor, mask: Tensor) -> Tensor:
+        """Frames [B, F, D_v], mask bool [B, F] -> unit vectors [B, D]."""
+        values = self.projection(frames)
+        films = mask.sum(1) > 1
+        if bool(films.any()):
+            moved = self.transformer(values[films], mask[films])
+            values = values.index_put((films.nonzero().squeeze(1),), moved.to(values.dtype))
+        return F.normalize(masked_mean(values, mask), dim=-1)
+
+
+class CrossLingualNetwork(nn.Module):
+    """The teacher: texts only.
+
+    Args:
+        head: text head.
+        backbone: turns ids into states; None where the tokens are frozen states already.
+    """
+
+    def __init__(self, head: TextHead, backbone: nn.Module | None = None) -> None:
+        super().__init__()
+        self.text = head
+        self.backbone = backbone
+
+    def encode_text(self, tokens: Tokens) -> Encoded:
+        """Encode ids or states; see Tokens."""
+        states = tokens.values
+        if self.backbone is not None:
+            states = self.backbone(tokens.values, tokens.mask)
+        encoded: Encoded = self.text(states, tokens.mask, tokens.content)
+        return encoded
+
+
+class CrossModalNetwork(CrossLingualNetwork):
+    """The student, which alone does the search: a text side and a vision side."""
+
+    def __init__(
+        self, head: TextHead, vision: VisionHead, backbone: nn.Module | None = None
+    ) -> None:
+        super().__init__(head, backbone)
+        self.vision = vision
+
+    def encode_frames(self, frames: Frames) -> Tensor:
+        """Unit vectors [B, D] of frame features."""
+        vectors: Tensor = self.vision(frames.values, frames.mask)
+        return vectors
+
+
+def same_picture(pictures: Tensor) -> Tensor:
+    """Pairs of rows that show one picture: int64 [B] -> bool [B, B]."""
+    return torch.eq(pictures[:, None], pictures[None, :])

@@ -1,0 +1,135 @@
+"""Files and folders that are either whole or not there.
+
+Everything that cl2cm writes goes through here: it is written beside its place under a hidden
+name, flushed to the disk, and renamed into place. A process killed at any moment leaves at most
+a hidden ``.NAME.partial-*`` behind, which nothing ever reads.
+"""
+
+import errno
+import hashlib
+import json
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import IO, Any
+
+from cl2cm.errors import StorageError
+
+_STORAGE_ERRNOS = {
+    errno.ENOSPC: ("room on the disk", "a full disk", "free some space and run again"),
+    errno.EDQUOT: ("room in your disk quota", "a full quota", "free some space and run again"),
+    errno.EROFS: ("a writable place", "a read-only file system", "choose another place"),
+    errno.EACCES: ("permission to write", "permission denied", "choose another place"),
+    errno.EPERM: ("permission to write", "operation not permitted", "choose another place"),
+    errno.ENOTDIR: ("a folder", "a file in its path", "choose another place"),
+    errno.EISDIR: ("a file", "a folder of that name", "choose another place"),
+    errno.ENAMETOOLONG: ("a shorter name", "a name that is too long", "choose another place"),
+}
+
+
+@contextmanager
+def storage_errors(path: Path) -> Iterator[None]:
+    """Turn the operating system's word on a full or closed disk into a StorageError."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno not in _STORAGE_ERRNOS:
+            raise
+        expected, found, remedy = _STORAGE_ERRNOS[error.errno]
+        raise StorageError(str(path), expected=expected, found=found, remedy=remedy) from error
+
+
+def _fsync(path: Path) -> None:
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+@contextmanager
+def atomic_path(path: Path) -> Iterator[Path]:
+    """Give a hidden path beside ``path``; rename the file written there on success.
+
+    Raises:
+        StorageError: the disk is full, read-only or closed to us.
+    """
+    with storage_errors(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        descriptor, name = tempfile.mkstemp(prefix=f".{path.name}.partial-", dir=path.parent)
+        os.close(descriptor)
+        partial = Path(name)
+        try:
+            yield partial
+            partial.chmod(0o644)
+            _fsync(partial)
+            partial.replace(path)
+            _fsync(path.parent)
+        finally:
+            partial.unlink(missing_ok=True)
+
+
+@contextmanager
+def atomic_file(path: Path) -> Iterator[IO[bytes]]:
+    """Open ``path`` for writing bytes; it appears whole, or not at all."""
+    with atomic_path(path) as partial, partial.open("wb") as file:
+        yield file
+
+
+@contextmanager
+def atomic_folder(path: Path) -> Iterator[Path]:
+    """Give a hidden folder beside ``path``; rename it into place on success.
+
+    A folder that is already there is replaced; it must not be in use by a reader that expects
+    it to stay (such formats keep one small file that points at the current data instead).
+    """
+    with storage_errors(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        partial = Path(tempfile.mkdtemp(prefix=f".{path.name}.partial-", dir=path.parent))
+        try:
+            yield partial
+            partial.chmod(0o755)
+            for file in partial.rglob("*"):
+                _fsync(file)
+            if path.exists():
+                old = Path(tempfile.mkdtemp(prefix=f".{path.name}.old-", dir=path.parent))
+                path.replace(old / path.name)
+                partial.replace(path)
+                shutil.rmtree(old, ignore_errors=True)
+            else:
+                partial.replace(path)
+            _fsync(path.parent)
+        finally:
+            shutil.rmtree(partial, ignore_errors=True)
+
+
+def write_json(path: Path, value: Mapping[str, Any]) -> None:
+    """Write one JSON object, whole or not at all, readable by people and stable in order."""
+    text = json.dumps(value, ensure_ascii=False, indent=2, sort_keys=True) + "\n"
+    with atomic_file(path) as file:
+        file.write(text.encode())
+
+
+def sha256_file(path: Path) -> str:
+    """Hexadecimal SHA-256 of a file's bytes, read in pieces."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def sha256_text(text: str) -> str:
+    """Hexadecimal SHA-256 of a text's UTF-8 bytes."""
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+def cache_folder() -> Path:
+    """Folder for what can be fetched or computed again.
+
+    ``$CL2CM_CACHE``, else ``$XDG_CACHE_HOME/cl2cm``, else ``~/.cache/cl2cm``.
+    """
+    if chosen := os.environ.get("CL2CM_CACHE"):
+        return Path(chosen).expanduser()
+    base = os.environ.get("XDG_CACHE_HOME")
+    return (Path(base) if base else Path.home() / ".cache") / "cl2cm"

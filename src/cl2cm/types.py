@@ -1,0 +1,142 @@
+"""The values that travel from room to room, and the letters of their shapes.
+
+Shape letters, everywhere in the project:
+
+    B    examples in a batch            F    frames of a picture (1) or a film
+    T    text tokens, padded            D    width of the shared space
+    D_b  width of the text backbone     D_v  width of the vision backbone
+    N    items of a gallery             Q    queries
+    K    hits for a query               H W  height and width in pixels
+
+Masks are boolean, True where valid. torch is imported for type checkers only.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, NamedTuple, Protocol
+
+import numpy as np
+import numpy.typing as npt
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+Floats = npt.NDArray[np.float32]
+Ints = npt.NDArray[np.int64]
+
+Captions = Mapping[str, tuple[str, ...]]
+Translations = Mapping[str, Mapping[str, tuple[str | None, ...]]]
+
+
+@dataclass(frozen=True, slots=True)
+class Example:
+    """One visual item of a manifest: a picture, a film (or a part of it), or features.
+
+    Attributes:
+        id: unique in its manifest.
+        split: ``train``, ``val``, ``test`` or another name.
+        image: picture, absolute path.
+        video: film, absolute path; ``start`` and ``end`` in seconds choose a part.
+        features: id in a feature store, in place of a file.
+        captions: language → captions written by people.
+        translations: language → engine → machine translations, index-aligned with the source
+            language's captions, None where unknown.
+    """
+
+    id: str
+    split: str
+    image: Path | None = None
+    video: Path | None = None
+    features: str | None = None
+    start: float | None = None
+    end: float | None = None
+    captions: Captions = field(default_factory=dict[str, tuple[str, ...]])
+    translations: Translations = field(default_factory=dict[str, dict[str, tuple[str | None, ...]]])
+
+
+class Tokens(NamedTuple):
+    """A padded batch of texts: token ids int64 [B, T], or backbone states float [B, T, D_b]."""
+
+    values: "Tensor"
+    mask: "Tensor"  # bool [B, T], True on every token that the backbone attends to
+    content: "Tensor"  # bool [B, T], mask without the special tokens
+
+
+class Frames(NamedTuple):
+    """A padded batch of backbone features of frames: float [B, F, D_v] and bool [B, F]."""
+
+    values: "Tensor"
+    mask: "Tensor"
+
+
+class Encoded(NamedTuple):
+    """What the text side of a network gives.
+
+    sentence: [B, D], unit length; tokens: [B, T, D], unit length; mask: bool [B, T], valid
+    content tokens (no padding, no special tokens); salience: [B, T], non-negative token norms
+    before normalisation, 0 outside the mask.
+    """
+
+    sentence: "Tensor"
+    tokens: "Tensor"
+    mask: "Tensor"
+    salience: "Tensor"
+
+
+class Batch(NamedTuple):
+    """One training step: B triples (V, S, T)."""
+
+    vision: Frames
+    source: Tokens
+    target: Tokens
+    languages: tuple[str, ...]  # target language of each row
+    pictures: "Tensor"  # int64 [B], row of each triple's picture; rows of one picture are no
+    # negatives of each other
+    source_texts: "Tensor"  # int64 [B], row of each source caption among all texts
+    target_texts: "Tensor"  # int64 [B], row of each translation among all texts
+
+
+@dataclass(frozen=True, slots=True)
+class Item:
+    """What an index remembers of one vector."""
+
+    id: str
+    path: str  # absolute, or relative to the index folder
+    start: float | None = None  # seconds, for a part of a film
+    end: float | None = None
+    captions: Captions = field(default_factory=dict[str, tuple[str, ...]])
+
+
+@dataclass(frozen=True, slots=True)
+class Hit:
+    """One answer to a query; a higher score is better (dot product of unit vectors)."""
+
+    id: str
+    score: float
+    path: str
+    start: float | None = None
+    end: float | None = None
+    captions: Captions = field(default_factory=dict[str, tuple[str, ...]])
+
+
+class SearchModel(Protocol):
+    """What search needs of a model; ``fingerprint`` names exactly one space of vectors."""
+
+    @property
+    def fingerprint(self) -> str:
+        """Name of the space of vectors: equal only for equal weights and preprocessing."""
+        ...
+
+    @property
+    def dim(self) -> int:
+        """D, the width of a vector."""
+        ...
+
+    def encode_text(self, texts: Sequence[str]) -> Floats:
+        """Unit vectors float32 [N, D] of N texts in any language."""
+        ...
+
+    def encode_visual(self, paths: Sequence[Path]) -> Floats:
+        """Unit vectors float32 [N, D] of N pictures or films."""
+        ...

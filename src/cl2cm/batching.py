@@ -17,7 +17,7 @@ from torch import Tensor
 from cl2cm.config import nearest
 from cl2cm.errors import LanguageError, ManifestError
 from cl2cm.features import FeatureStore
-from cl2cm.types import Batch, Example, Frames, Ints, Tokens
+from cl2cm.types import Batch, Example, Frames, Ints, Special, Tokens
 
 
 class TextSource(Protocol):
@@ -44,17 +44,23 @@ class TokenIds:
     """Token ids, for a backbone that is trained."""
 
     ids: Sequence[Sequence[int]]
-    pad_id: int
-    special_ids: frozenset[int]
+    special: Special
 
     def gather(self, rows: Tensor) -> Tokens:
         """Padded ids int64 [B, T]."""
-        texts = [self.ids[row] for row in rows.tolist()]
-        width = max(len(text) for text in texts)
-        values = torch.tensor([[*text, *[self.pad_id] * (width - len(text))] for text in texts])
-        mask = torch.arange(width) < torch.tensor([[len(text)] for text in texts])
-        special = torch.isin(values, torch.tensor(sorted(self.special_ids)))
-        return Tokens(values, mask, mask & ~special)
+        return pad_tokens([self.ids[row] for row in rows.tolist()], self.special)
+
+
+def pad_tokens(ids: Sequence[Sequence[int]], special: Special) -> Tokens:
+    """Padded batch of tokenised texts: ids int64 [B, T], mask and content bool [B, T]."""
+    width = max((len(text) for text in ids), default=0)
+    values = torch.tensor(
+        [[*text, *[special.pad] * (width - len(text))] for text in ids], dtype=torch.int64
+    ).reshape(len(ids), width)
+    columns = torch.arange(width)
+    mask = columns < torch.tensor([len(text) for text in ids])[:, None]
+    no_word = torch.isin(values, torch.tensor(sorted(special.ids), dtype=torch.int64))
+    return Tokens(values, mask, mask & ~no_word & (columns >= special.start))
 
 
 @dataclass(frozen=True, slots=True)

@@ -114,8 +114,9 @@ class FeatureStore:
     def __len__(self) -> int:
         return len(self.ids)
 
-    def __contains__(self, name: str) -> bool:
-        return name in self._rows
+    def has(self, name: str) -> bool:
+        """Whether an item is there with at least one vector (a skipped picture has none)."""
+        return name in self._rows and int(self._lengths[self._rows[name]]) > 0
 
     def row(self, name: str) -> int:
         """Row of an id.

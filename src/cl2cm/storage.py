@@ -10,8 +10,9 @@ import hashlib
 import json
 import os
 import shutil
+import sys
 import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, Any
@@ -24,6 +25,7 @@ _STORAGE_ERRNOS = {
     errno.EROFS: ("a writable place", "a read-only file system", "choose another place"),
     errno.EACCES: ("permission to write", "permission denied", "choose another place"),
     errno.EPERM: ("permission to write", "operation not permitted", "choose another place"),
+    errno.EEXIST: ("a folder", "a file in its path", "choose another place"),
     errno.ENOTDIR: ("a folder", "a file in its path", "choose another place"),
     errno.EISDIR: ("a file", "a folder of that name", "choose another place"),
     errno.ENAMETOOLONG: ("a shorter name", "a name that is too long", "choose another place"),
@@ -93,6 +95,7 @@ def atomic_folder(path: Path) -> Iterator[Path]:
             yield partial
             partial.chmod(0o755)
             for file in partial.rglob("*"):
+                file.chmod(0o755 if file.is_dir() else 0o644)
                 _fsync(file)
             if path.exists():
                 old = Path(tempfile.mkdtemp(prefix=f".{path.name}.old-", dir=path.parent))
@@ -104,6 +107,48 @@ def atomic_folder(path: Path) -> Iterator[Path]:
             _fsync(path.parent)
         finally:
             shutil.rmtree(partial, ignore_errors=True)
+
+
+@contextmanager
+def locked(path: Path, on_wait: Callable[[], None] | None = None) -> Iterator[None]:
+    """Hold a lock among processes; it ends with the process, however that ends.
+
+    Args:
+        path: the lock's file, which stays; its folder is made.
+        on_wait: called once when another process holds the lock.
+
+    Raises:
+        StorageError: the disk is full, read-only or closed to us.
+    """
+    with storage_errors(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        file = path.open("ab")
+    with file:
+        if not _lock(file.fileno(), wait=False):
+            if on_wait is not None:
+                on_wait()
+            while not _lock(file.fileno(), wait=True):
+                pass
+        yield
+
+
+def _lock(descriptor: int, *, wait: bool) -> bool:
+    """Take the lock of an open file; False when another process has it."""
+    if sys.platform == "win32":
+        import msvcrt  # noqa: PLC0415 — of this system alone
+
+        try:
+            msvcrt.locking(descriptor, msvcrt.LK_LOCK if wait else msvcrt.LK_NBLCK, 1)
+        except OSError:
+            return False
+    else:
+        import fcntl  # noqa: PLC0415
+
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
+        except BlockingIOError:
+            return False
+    return True
 
 
 def write_json(path: Path, value: Mapping[str, Any]) -> None:

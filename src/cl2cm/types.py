@@ -60,7 +60,19 @@ class Tokens(NamedTuple):
 
     values: "Tensor"
     mask: "Tensor"  # bool [B, T], True on every token that the backbone attends to
-    content: "Tensor"  # bool [B, T], mask without the special tokens
+    content: "Tensor"  # bool [B, T], mask without special tokens and prefix
+
+
+class Special(NamedTuple):
+    """Tokens that are no words.
+
+    pad: id of padding; ids: all special ids; start: tokens before the first word (the opening
+    token and the prefix).
+    """
+
+    pad: int
+    ids: frozenset[int]
+    start: int
 
 
 class Frames(NamedTuple):

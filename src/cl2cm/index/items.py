@@ -24,7 +24,7 @@ CREATE TABLE items (
     start REAL,
     "end" REAL,
     captions TEXT NOT NULL
-) STRICT
+)
 """
 _COLUMNS = 'SELECT row, id, path, start, "end", captions FROM items'
 _VERSION = 1
@@ -62,7 +62,7 @@ class ItemStore:
                 found=f"format {version}",
                 remedy="build the index again",
             )
-        self._count = -1 if last is None else int(last)
+        self._count = 0 if last is None else int(last) + 1
 
     @staticmethod
     def write(path: Path, items: Sequence[Item]) -> None:
@@ -73,23 +73,25 @@ class ItemStore:
             StorageError: the disk is full, read-only or closed to us.
         """
         _check(items)
-        with atomic_path(path) as partial, _full_disk(path):
-            with closing(sqlite3.connect(partial)) as db, db:
-                db.execute("PRAGMA journal_mode = OFF")
-                db.execute("PRAGMA synchronous = OFF")  # atomic_path flushes the whole file
-                db.execute(_SCHEMA)
-                db.executemany(
-                    "INSERT INTO items VALUES (?, ?, ?, ?, ?, ?)",
-                    (
-                        (row, item.id, item.path, item.start, item.end, _captions(item))
-                        for row, item in enumerate(items)
-                    ),
-                )
-                db.execute(f"PRAGMA user_version = {_VERSION}")
+        records = (
+            (row, item.id, item.path, item.start, item.end, _captions(item))
+            for row, item in enumerate(items)
+        )
+        with (
+            atomic_path(path) as partial,
+            _full_disk(path),
+            closing(sqlite3.connect(partial)) as db,
+            db,
+        ):
+            db.execute("PRAGMA journal_mode = OFF")
+            db.execute("PRAGMA synchronous = OFF")  # atomic_path flushes the whole file
+            db.execute(_SCHEMA)
+            db.executemany("INSERT INTO items VALUES (?, ?, ?, ?, ?, ?)", records)
+            db.execute(f"PRAGMA user_version = {_VERSION}")
 
     def __len__(self) -> int:
         """Number of items."""
-        return self._count + 1
+        return self._count
 
     def at(self, rows: Sequence[int]) -> list[Item]:
         """Give the items of some rows, in that order.
@@ -97,20 +99,21 @@ class ItemStore:
         Raises:
             VectorIndexError: a row that is not there, or a damaged file.
         """
+        for row in rows:
+            if not 0 <= row < len(self):
+                raise VectorIndexError(
+                    str(self._path),
+                    expected=f"a row from 0 to {len(self) - 1}",
+                    found=str(row),
+                    remedy="ask for a row that a search gave",
+                )
         found: dict[int, Item] = {}
         for start in range(0, len(rows), _PARAMETERS):
             part = [int(row) for row in rows[start : start + _PARAMETERS]]
             marks = ", ".join("?" * len(part))
             found.update(self._select(f"{_COLUMNS} WHERE row IN ({marks})", part))
-        for row in rows:
-            if row not in found:
-                raise VectorIndexError(
-                    str(self._path),
-                    expected=f"a row from 0 to {self._count}",
-                    found=str(row),
-                    remedy="ask for a row that a search gave",
-                )
-        return [found[int(row)] for row in rows]
+        with self._damage():
+            return [found[int(row)] for row in rows]
 
     def row_of(self, item_id: str) -> int:
         """Give the row of an id.
@@ -148,7 +151,7 @@ class ItemStore:
     def _damage(self) -> Iterator[None]:
         try:
             yield
-        except (sqlite3.Error, json.JSONDecodeError, AttributeError) as error:
+        except (sqlite3.Error, json.JSONDecodeError, AttributeError, KeyError, TypeError) as error:
             raise VectorIndexError(
                 str(self._path),
                 expected="the items of an index, in SQLite",

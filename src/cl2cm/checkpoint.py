@@ -1,0 +1,219 @@
+"""A run on the disk: weights, configuration, the tokenizer's contract, and where it came from.
+
+``contract.json`` says how the text side was fed (tokenizer hash, prefix, lower-casing, tokens,
+pooling) with a few texts, their expected ids and vectors. It is checked at every load, so that a
+tokenizer that changed under a model is an error, not a slow loss of quality. A run folder:
+
+    config.toml        the settings
+    model.safetensors  the student's weights
+    teacher.safetensors  the cross-lingual network's weights, where the method has one
+    contract.json      how texts and pictures are fed
+    metrics.jsonl      what the loop logged
+    provenance.json    versions, data, time, validation results; written last
+"""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+from torch import Tensor, nn
+
+from cl2cm.config import Config, load_config, to_toml
+from cl2cm.encoders.text import TextBackbone
+from cl2cm.encoders.vision import VisionEncoder, load_vision
+from cl2cm.errors import CheckpointError, ConfigError
+from cl2cm.methods import build_student
+from cl2cm.model import RetrievalModel
+from cl2cm.storage import atomic_file, atomic_path, sha256_file, sha256_text, write_json
+
+CONTRACT_TEXTS = (
+    "a dog in the snow",
+    "Ein Hund im Schnee.",
+    "雪地里的狗",
+    "كلب في الثلج",
+    "İstanbul",
+)
+TOLERANCE = 1e-3  # of a contract vector's components; kernels differ between machines
+
+
+def load_backbone(config: Config) -> TextBackbone:
+    """The text backbone that a configuration names."""
+    text = config.text
+    return TextBackbone.load(
+        text.encoder,
+        layer=None if text.layer == -1 else text.layer,
+        freeze=text.freeze,
+        prefix=text.prefix,
+        max_tokens=text.max_tokens,
+        lower_case=text.lower_case,
+    )
+
+
+def save_weights(network: nn.Module, path: Path) -> None:
+    """Write a network's weights, whole or not at all."""
+    state = {
+        name: tensor.detach().cpu().contiguous() for name, tensor in network.state_dict().items()
+    }
+    with atomic_path(path) as partial:
+        save_file(state, partial)
+
+
+def save_run(
+    run: Path,
+    config: Config,
+    model: RetrievalModel,
+    *,
+    teacher: nn.Module | None,
+    provenance: dict[str, Any],
+) -> None:
+    """Finish a run folder; ``provenance.json`` last, which makes it a run."""
+    with atomic_file(run / "config.toml") as file:
+        file.write(to_toml(config).encode())
+    if teacher is not None:
+        save_weights(teacher, run / "teacher.safetensors")
+    save_weights(model.student, run / "model.safetensors")
+    write_json(run / "contract.json", contract(config, model))
+    write_json(run / "provenance.json", provenance)
+
+
+def contract(config: Config, model: RetrievalModel) -> dict[str, Any]:
+    """How the model is fed, with examples of what comes out."""
+    ids = model.backbone.tokenize(CONTRACT_TEXTS)
+    vectors = model.encode_text(CONTRACT_TEXTS)
+    return {
+        "format": 1,
+        "dim": config.network.dim,
+        "tokenizer": model.backbone.tokenizer_hash,
+        "backbone": model.backbone.fingerprint,
+        "prefix": config.text.prefix,
+        "lower_case": config.text.lower_case,
+        "max_tokens": config.text.max_tokens,
+        "layer": config.text.layer,
+        "pooling": "masked mean",
+        "vision": {
+            "encoder": config.vision.encoder,
+            "fingerprint": model.vision.fingerprint,
+            "width": model.vision.width,
+            "preprocessing": model.vision.preprocessing,
+        },
+        "examples": [
+            {"text": text, "ids": row, "vector": [round(float(x), 6) for x in vector]}
+            for text, row, vector in zip(CONTRACT_TEXTS, ids, vectors, strict=True)
+        ],
+    }
+
+
+def fingerprint(weights_hash: str, backbone: TextBackbone, vision: VisionEncoder) -> str:
+    """Name of the space of vectors that these three make."""
+    return sha256_text(f"{weights_hash} {backbone.fingerprint} {vision.fingerprint}")
+
+
+def load(run: Path | str) -> RetrievalModel:
+    """Load a finished run for search or evaluation.
+
+    Raises:
+        CheckpointError: it is no run, unfinished, damaged, or its contract does not hold here.
+    """
+    run = Path(run)
+    config, agreed = read_run(run)
+    backbone = load_backbone(config)
+    vision = load_vision(config.vision.encoder)
+    _check_inputs(run, agreed, backbone, vision)
+    student = build_student(
+        config.network,
+        text_width=backbone.width,
+        vision_width=vision.width,
+        backbone=None if config.text.freeze == "all" else backbone,
+    )
+    load_weights(student, run / "model.safetensors")
+    model = RetrievalModel(
+        student,
+        backbone,
+        vision,
+        fingerprint=fingerprint(sha256_file(run / "model.safetensors"), backbone, vision),
+        dim=config.network.dim,
+    )
+    _check_outputs(run, agreed, model)
+    return model
+
+
+def read_run(run: Path) -> tuple[Config, dict[str, Any]]:
+    """Configuration and contract of a finished run."""
+    if not (run / "provenance.json").exists():
+        unfinished = (run / "state").exists()
+        raise CheckpointError(
+            str(run),
+            expected="a finished run",
+            found="one that is still to be finished" if unfinished else "no provenance.json",
+            remedy="run cl2cm train with --resume" if unfinished else "make it with cl2cm train",
+        )
+    try:
+        config = load_config(run / "config.toml")
+        agreed = json.loads((run / "contract.json").read_text(encoding="utf-8"))
+        if not {"backbone", "tokenizer", "vision", "examples"} <= set(agreed):
+            raise ValueError("missing keys")
+    except (OSError, ValueError, TypeError, ConfigError) as error:
+        raise _damaged(run, f"unreadable settings ({error})") from None
+    return config, agreed
+
+
+def load_weights(network: nn.Module, path: Path) -> None:
+    """Read a network's weights; names and shapes must be the same.
+
+    Raises:
+        CheckpointError: the file is damaged or another network's.
+    """
+    try:
+        state: dict[str, Tensor] = load_file(path)
+        network.load_state_dict(state)
+    except (OSError, SafetensorError, RuntimeError) as error:
+        reason = str(error).splitlines()[0]
+        raise _damaged(path, f"weights that do not fit ({reason})") from None
+
+
+def _check_inputs(
+    run: Path, agreed: dict[str, Any], backbone: TextBackbone, vision: VisionEncoder
+) -> None:
+    for name, expected, found in (
+        ("tokenizer", agreed["tokenizer"], backbone.tokenizer_hash),
+        ("text backbone", agreed["backbone"], backbone.fingerprint),
+        ("vision backbone", agreed["vision"]["fingerprint"], vision.fingerprint),
+    ):
+        if expected != found:
+            raise CheckpointError(
+                f"{run}: {name}",
+                expected=f"the one that it was trained with ({expected[:12]})",
+                found=f"another ({found[:12]})",
+                remedy="install that version, or train again",
+            )
+    for example in agreed["examples"]:
+        ids = backbone.tokenize([example["text"]])[0]
+        if ids != example["ids"]:
+            raise CheckpointError(
+                f"{run}: tokens of {example['text']!r}",
+                expected=str(example["ids"]),
+                found=str(ids),
+                remedy="install the tokenizers version of provenance.json, or train again",
+            )
+
+
+def _check_outputs(run: Path, agreed: dict[str, Any], model: RetrievalModel) -> None:
+    vectors = model.encode_text([example["text"] for example in agreed["examples"]])
+    expected = np.asarray([example["vector"] for example in agreed["examples"]], dtype=np.float32)
+    worst = float(np.abs(vectors - expected).max()) if vectors.shape == expected.shape else np.inf
+    if not worst <= TOLERANCE:
+        raise CheckpointError(
+            f"{run}: vectors of the contract's texts",
+            expected=f"those of training, to {TOLERANCE}",
+            found=f"a difference of {worst:.2g}",
+            remedy="restore the run's files, or train again",
+        )
+
+
+def _damaged(path: Path, found: str) -> CheckpointError:
+    return CheckpointError(
+        str(path), expected="a whole run", found=found, remedy="restore it, or train again"
+    )

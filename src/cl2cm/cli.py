@@ -1,0 +1,253 @@
+"""The command line: parse, call, print. Every command is thin; the work is in the library.
+
+Results go to standard output (with ``--json`` one JSON object and nothing else), progress to
+standard error. An expected error is one line; exit code 2 is bad usage or input, 1 any other
+failure. Nothing heavy is imported before a command runs.
+"""
+
+import json
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from cl2cm.errors import CL2CMError, ConfigError
+from cl2cm.progress import say
+
+app = typer.Typer(
+    help="Search pictures and films in any language, without labelled pairs in it.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+
+Json = Annotated[bool, typer.Option("--json", help="Print one JSON object and nothing else.")]
+SkipBad = Annotated[bool, typer.Option("--skip-bad", help="List broken items and leave them out.")]
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Run the command line and exit."""
+    sys.exit(run(sys.argv[1:] if arguments is None else arguments))
+
+
+def run(arguments: Sequence[str]) -> int:
+    """Run the command line; returns the exit code."""
+    try:
+        result = app(list(arguments), standalone_mode=False)
+    except CL2CMError as error:
+        say(f"error: {error}")
+        return 2
+    except KeyboardInterrupt:
+        say("stopped; what was done so far is kept: run the same command again")
+        return 130
+    except typer.Abort:
+        return 130
+    except Exception as error:
+        message = getattr(error, "format_message", None)  # typer's errors of usage have it
+        if message is None:
+            raise
+        say(f"error: {' '.join(message().split())} See: cl2cm --help")
+        return 2
+    return result if isinstance(result, int) else 0
+
+
+def show(value: dict[str, Any], *, as_json: bool, lines: Sequence[str]) -> None:
+    """Print a result: as JSON, or as lines for people."""
+    text = json.dumps(value, ensure_ascii=False) if as_json else "\n".join(lines)
+    print(text, flush=True)  # noqa: T201 - the result
+
+
+@app.command()
+def demo(
+    out: Annotated[Path, typer.Option(help="Folder for data, models and index.")] = Path(
+        "cl2cm-demo"
+    ),
+    seed: Annotated[int, typer.Option(min=0, help="Seed of training.")] = 0,
+    serve_page: Annotated[
+        bool, typer.Option("--serve/--no-serve", help="End with the search page.")
+    ] = True,
+    host: Annotated[str, typer.Option(help="Address of the page.")] = "127.0.0.1",
+    port: Annotated[int, typer.Option(min=0, max=65535, help="Port of the page.")] = 8000,
+    as_json: Json = False,
+) -> None:
+    """Go the whole way on the embedded data, then serve the search page."""
+    from cl2cm.demo import run_demo
+
+    result = run_demo(out, seed=seed)
+    seconds = sum(result["seconds"].values())
+    show(
+        result,
+        as_json=as_json,
+        lines=[f'done in {seconds:.0f} s; search with: cl2cm search {result["index"]} "a dog"'],
+    )
+    if serve_page:
+        _serve(Path(result["index"]), host, port)
+
+
+@app.command()
+def prepare(
+    dataset: Annotated[str, typer.Argument(help="Name of the data set, such as openmoji.")],
+    source: Annotated[
+        str, typer.Argument(help="Its files as published; '-' where cl2cm fetches them.")
+    ],
+    out: Annotated[Path, typer.Argument(help="Folder to make.")],
+    as_json: Json = False,
+) -> None:
+    """Turn an official data set into a manifest."""
+    from cl2cm.datasets import prepare_dataset
+    from cl2cm.manifest import read_manifest, summarise
+
+    manifest = prepare_dataset(dataset, None if source == "-" else Path(source), out)
+    counts = summarise(read_manifest(manifest))
+    show(
+        {"manifest": str(manifest), **counts},
+        as_json=as_json,
+        lines=[str(manifest), json.dumps(counts, ensure_ascii=False, indent=2)],
+    )
+
+
+@app.command()
+def encode(
+    source: Annotated[Path, typer.Argument(help="Manifest, or folder of pictures.")],
+    out: Annotated[Path, typer.Option(help="Feature store to make.")],
+    encoder: Annotated[
+        str, typer.Option(help="onnx:NAME, hf:NAME; NAME is a model of the cache, or a folder.")
+    ] = "onnx:efficientnet-lite2",
+    side: Annotated[
+        str, typer.Option(help="vision | text; by default text for hf:, vision for onnx:.")
+    ] = "",
+    skip_bad: SkipBad = False,
+    as_json: Json = False,
+) -> None:
+    """Run a backbone over pictures or captions and keep its features."""
+    from cl2cm.commands import encode_store
+
+    chosen = side or ("text" if encoder.startswith("hf:") else "vision")
+    result = encode_store(source, out, encoder, side=chosen, skip_bad=skip_bad)
+    show(
+        result,
+        as_json=as_json,
+        lines=[
+            f"{result['items']} items of width {result['width']} in {out}, "
+            f"{result['rate']:.1f}/s; {len(result['skipped'])} skipped"
+        ],
+    )
+
+
+@app.command()
+def train(
+    config: Annotated[Path, typer.Argument(help="Settings, a TOML file.")],
+    out: Annotated[Path, typer.Option(help="Run folder to make.")] = Path("runs/run"),
+    settings: Annotated[
+        list[str] | None, typer.Option("--set", help="Change a setting: train.epochs=3.")
+    ] = None,
+    resume: Annotated[bool, typer.Option("--resume", help="Go on with a stopped run.")] = False,
+    as_json: Json = False,
+) -> None:
+    """Train a model: methods zero-shot, translate-train, cl2cm."""
+    from cl2cm.config import load_config
+    from cl2cm.methods import method_class
+    from cl2cm.training import train as train_run
+
+    loaded = load_config(config, settings or ())
+    method_class(loaded.method)
+    provenance = train_run(loaded, out, resume=resume)
+    best = ", ".join(f"{k} {v:.1f}" for k, v in provenance["validation_SumR"].items())
+    show({"run": str(out), **provenance}, as_json=as_json, lines=[f"{out}: SumR on val: {best}"])
+
+
+@app.command()
+def evaluate(
+    run: Annotated[Path, typer.Argument(help="Run folder.")],
+    manifest: Annotated[Path, typer.Argument(help="Manifest with human captions.")],
+    split: Annotated[str, typer.Option(help="Split to report.")] = "test",
+    languages: Annotated[str, typer.Option(help="Languages, such as de,fr; empty: all.")] = "",
+    trec: Annotated[Path | None, typer.Option(help="Write TREC runs to this file.")] = None,
+    as_json: Json = False,
+) -> None:
+    """Measure a run: R@1, R@5, R@10, median rank, mAP and SumR, per language."""
+    from cl2cm.commands import evaluate_manifest, evaluation_lines
+
+    chosen = [code.strip() for code in languages.split(",") if code.strip()]
+    result = evaluate_manifest(run, manifest, split=split, languages=chosen, trec=trec)
+    show(result, as_json=as_json, lines=evaluation_lines(result))
+
+
+@app.command()
+def index(
+    run: Annotated[Path, typer.Argument(help="Run folder.")],
+    source: Annotated[Path, typer.Argument(help="Folder of pictures, or manifest.")],
+    out: Annotated[Path, typer.Argument(help="Index folder to make or replace.")],
+    skip_bad: SkipBad = False,
+    as_json: Json = False,
+) -> None:
+    """Encode pictures and write a search index."""
+    from cl2cm.commands import index_source
+
+    result = index_source(run, source, out, skip_bad=skip_bad)
+    show(
+        result,
+        as_json=as_json,
+        lines=[f"{result['items']} items in {out}; {len(result['skipped'])} skipped"],
+    )
+
+
+@app.command()
+def search(
+    index: Annotated[Path, typer.Argument(help="Index folder.")],
+    query: Annotated[str, typer.Argument(help="What to look for, in any language.")],
+    k: Annotated[int, typer.Option("-k", help="Number of hits, 1 to 1000.")] = 10,
+    run: Annotated[
+        Path | None, typer.Option(help="Run folder, where it is not the one of the index.")
+    ] = None,
+    as_json: Json = False,
+) -> None:
+    """Search an index with a text in any language."""
+    from cl2cm.commands import open_searcher
+    from cl2cm.search import checked_query
+
+    checked_query(query)
+    result = open_searcher(index, run).search_timed(query, k)
+    lines = [f"{hit.score:6.3f}  {hit.id}  {hit.path}" for hit in result.hits]
+    show(result.to_json(), as_json=as_json, lines=lines)
+
+
+@app.command()
+def serve(
+    index: Annotated[Path, typer.Argument(help="Index folder.")],
+    host: Annotated[str, typer.Option(help="Address to listen on.")] = "127.0.0.1",
+    port: Annotated[int, typer.Option(min=0, max=65535, help="Port to listen on.")] = 8000,
+) -> None:
+    """Serve the search page and its API, on this machine alone unless told otherwise."""
+    _serve(index, host, port)
+
+
+@app.command()
+def doctor(
+    install_weights: Annotated[
+        bool, typer.Option("--install-weights", help="Fetch and convert the offline weights.")
+    ] = False,
+    as_json: Json = False,
+) -> None:
+    """Show what is installed, which weights are here, and what each extra would add."""
+    from cl2cm.doctor import lines, report
+
+    if install_weights:
+        from cl2cm.encoders.offline import install_weights as install
+
+        install(progress=say)
+    found = report()
+    show(found, as_json=as_json, lines=lines(found))
+
+
+def _serve(index: Path, host: str, port: int) -> None:
+    from cl2cm.commands import open_searcher
+    from cl2cm.serve import run as run_server
+
+    if not host.strip():
+        raise ConfigError("--host", expected="an address", found="none", remedy="use 127.0.0.1")
+    run_server(open_searcher(index), host=host, port=port, on_ready=say)

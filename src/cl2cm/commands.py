@@ -1,0 +1,177 @@
+"""What the command line does in more than one call, for programs that want the same."""
+
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from cl2cm.checkpoint import load
+from cl2cm.encoders.text import TextBackbone
+from cl2cm.encoders.vision import load_vision
+from cl2cm.encoding import encode_pictures, encode_texts, find_pictures
+from cl2cm.errors import ConfigError, ManifestError, MediaError
+from cl2cm.evaluation import caption_languages, evaluate
+from cl2cm.index import Index
+from cl2cm.manifest import read_manifest
+from cl2cm.progress import say, track
+from cl2cm.search import Searcher, build_index, scan_folder
+from cl2cm.types import Example
+
+
+def read_source(source: Path, *, skip_bad: bool = False) -> list[Example]:
+    """Examples of a folder of pictures, or of a manifest.
+
+    Raises:
+        MediaError: a folder without pictures.
+        ManifestError: a manifest that does not fit the format, or is empty.
+    """
+    if source.is_dir():
+        return scan_folder(source)
+    examples = list(
+        read_manifest(source, skip_bad=skip_bad, on_skip=lambda error: say(f"skipped: {error}"))
+    )
+    if not examples:
+        raise ManifestError(
+            str(source), expected="at least one item", found="none", remedy="check the file"
+        )
+    return examples
+
+
+def encode_store(
+    source: Path, out: Path, encoder: str, *, side: str, skip_bad: bool = False
+) -> dict[str, Any]:
+    """Make a feature store of pictures or captions.
+
+    Args:
+        source: folder or manifest.
+        out: the store.
+        encoder: ``onnx:NAME`` or ``hf:NAME``.
+        side: ``vision`` or ``text``.
+        skip_bad: leave broken items out.
+    """
+    if side not in ("vision", "text"):
+        raise ConfigError(
+            "--side", expected="'vision' or 'text'", found=repr(side), remedy="choose one"
+        )
+    examples = read_source(source, skip_bad=skip_bad)
+    skipped: list[str] = []
+    begin = time.monotonic()
+    if side == "vision":
+        store = encode_pictures(
+            examples, load_vision(encoder), out, skip_bad=skip_bad, on_skip=_collect(skipped)
+        )
+    else:
+        store = encode_texts(all_texts(examples), TextBackbone.load(encoder), out)
+    return {
+        "store": str(out),
+        "encoder": encoder,
+        "items": len(store) - len(skipped),
+        "width": store.width,
+        "skipped": skipped,
+        "rate": len(store) / max(time.monotonic() - begin, 1e-9),
+    }
+
+
+def all_texts(examples: Sequence[Example]) -> list[str]:
+    """Every distinct caption and translation, in order of appearance."""
+    texts: dict[str, None] = {}
+    for example in examples:
+        for captions in example.captions.values():
+            texts |= dict.fromkeys(captions)
+        for engines in example.translations.values():
+            for column in engines.values():
+                texts |= dict.fromkeys(text for text in column if text)
+    if not texts:
+        raise ManifestError(
+            "captions", expected="at least one text", found="none", remedy="check the manifest"
+        )
+    return list(texts)
+
+
+def evaluate_manifest(
+    run: Path,
+    manifest: Path,
+    *,
+    split: str = "test",
+    languages: Sequence[str] = (),
+    trec: Path | None = None,
+) -> dict[str, Any]:
+    """The object of ``evaluate --json``."""
+    everything = list(read_manifest(manifest))
+    examples = [example for example in everything if example.split == split]
+    if not examples:
+        there = sorted({example.split for example in everything})
+        raise ManifestError(
+            str(manifest),
+            expected=f"items of the split {split!r}",
+            found=f"splits {', '.join(there) or 'none'}",
+            remedy="choose another --split",
+        )
+    asked = languages or caption_languages(examples)
+    model = load(run)
+    known = everything if find_pictures(everything, model.vision) else examples
+    vectors = dict(zip((e.id for e in known), model.encode_examples(known), strict=True))
+    return {
+        "run": str(run),
+        "split": split,
+        "languages": evaluate(model, examples, languages=asked, vectors=vectors, trec=trec),
+    }
+
+
+def evaluation_lines(result: dict[str, Any]) -> list[str]:
+    """An evaluation as a table for people."""
+    lines = [f"{'':6}{'text to vision':^32}{'vision to text':^32}"]
+    names = ("R@1", "R@5", "R@10", "MedR")
+    lines.append(f"{'':6}" + "".join(f"{name:>8}" for name in names * 2) + f"{'SumR':>9}")
+    for language, scores in result["languages"].items():
+        cells = [scores[side][n] for side in ("text_to_vision", "vision_to_text") for n in names]
+        lines.append(
+            f"{language:6}" + "".join(f"{cell:8.1f}" for cell in cells) + f"{scores['SumR']:9.1f}"
+        )
+    return lines
+
+
+def index_source(run: Path, source: Path, out: Path, *, skip_bad: bool = False) -> dict[str, Any]:
+    """Index a folder or a manifest; the features of a manifest's pictures come from the cache."""
+    examples = read_source(source, skip_bad=skip_bad)
+    model = load(run)
+    skipped: list[str] = []
+    with track("index", len(examples)) as advance:
+        done = 0
+
+        def progress(count: int) -> None:
+            nonlocal done
+            advance(count - done)
+            done = count
+
+        if find_pictures(examples, model.vision):
+            vectors = model.encode_examples(examples)
+            made = build_index(model, examples, out, run=run, vectors=vectors)
+        else:
+            bad = _collect_examples(skipped) if skip_bad else None
+            made = build_index(model, examples, out, run=run, on_bad=bad, progress=progress)
+    return {"index": str(out), "items": len(made), "skipped": skipped, "model": model.fingerprint}
+
+
+def open_searcher(index: Path, run: Path | None = None) -> Searcher:
+    """A searcher on an index, with the model of its run.
+
+    Raises:
+        VectorIndexError: no index, or another model's.
+        CheckpointError: its run is gone or damaged.
+    """
+    opened = Index.open(index)
+    return Searcher(load(run or opened.run), opened)
+
+
+def _collect(skipped: list[str]) -> Any:  # noqa: ANN401 - a callback
+    def on_skip(name: str, error: MediaError) -> None:
+        skipped.append(name)
+        say(f"skipped {name}: {error}")
+
+    return on_skip
+
+
+def _collect_examples(skipped: list[str]) -> Any:  # noqa: ANN401 - a callback
+    collect = _collect(skipped)
+    return lambda example, error: collect(example.id, error)

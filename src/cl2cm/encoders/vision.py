@@ -1,0 +1,277 @@
+"""Vision backbones, frozen: frames uint8 to features [N, D_v] ("Two networks" of method.md).
+
+Backbones plug in behind one protocol and are named by a spec: ``onnx:DIR`` (or a model's name in
+the cache), ``hf:ID`` for a CLIP-like model or any other that pools. The fingerprint names the
+weights and the preprocessing together: features of two fingerprints never meet.
+"""
+
+import hashlib
+import json
+from collections.abc import Callable, Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, NamedTuple, Protocol
+
+import numpy as np
+
+from cl2cm.errors import EncoderError, MediaError, WeightsError
+from cl2cm.storage import cache_folder, sha256_file
+from cl2cm.types import Floats
+from cl2cm.visual import Pixels, Preprocess, Source, decode_parallel
+
+if TYPE_CHECKING:
+    import onnxruntime
+
+_PREPROCESS_KEYS = {"size", "resize", "resample"}
+_RESAMPLES = ("bicubic", "bilinear", "lanczos")
+
+
+class VisionEncoder(Protocol):
+    """A frozen backbone: the same frame gives the same features, whatever else is in its batch."""
+
+    @property
+    def name(self) -> str:
+        """The spec it was loaded by."""
+        ...
+
+    @property
+    def width(self) -> int:
+        """D_v, the width of its features."""
+        ...
+
+    @property
+    def preprocess(self) -> Preprocess:
+        """How a picture becomes its square."""
+        ...
+
+    @property
+    def size(self) -> int:
+        """Side of its frames, pixels."""
+        ...
+
+    @property
+    def preprocessing(self) -> str:
+        """The preprocessing as JSON, for the record."""
+        ...
+
+    @property
+    def fingerprint(self) -> str:
+        """Hexadecimal hash of weights and preprocessing."""
+        ...
+
+    def encode(self, pixels: Pixels) -> Floats:
+        """Features float32 [N, D_v] of frames uint8 [N, size, size, 3]."""
+        ...
+
+
+class EncodedPictures(NamedTuple):
+    """features: float32 [n, D_v]; kept: source of each row; failures: source and its error."""
+
+    features: Floats
+    kept: list[int]
+    failures: list[tuple[int, MediaError]]
+
+
+def load_vision(
+    spec: str, *, cache: Path | None = None, threads: int | None = None
+) -> VisionEncoder:
+    """Load a backbone by its spec.
+
+    Args:
+        spec: ``onnx:DIR``, ``onnx:NAME`` of a model in the cache, or ``hf:ID``.
+        cache: folder with ``models/``; by default the user's.
+        threads: processor threads; by default as many as there are processors.
+
+    Raises:
+        EncoderError: no such kind, or the model does not fit.
+        WeightsError: the model's files are absent or damaged.
+    """
+    kind, _, name = spec.partition(":")
+    if kind == "onnx" and name:
+        return OnnxVision(spec, _model_folder(name, cache or cache_folder()), threads=threads)
+    if kind == "hf" and name:
+        from cl2cm.encoders.vision_hf import HuggingFaceVision  # noqa: PLC0415 — loads torch
+
+        return HuggingFaceVision(spec, name)
+    found = "features:, which holds no encoder" if kind == "features" else f"{spec!r}"
+    remedy = "choose an encoder; open a feature store as data"
+    raise EncoderError("vision encoder", expected="onnx:DIR or hf:ID", found=found, remedy=remedy)
+
+
+def encode_paths(
+    encoder: VisionEncoder,
+    paths: Sequence[Source],
+    *,
+    skip_bad: bool = False,
+    workers: int | None = None,
+    batch_size: int = 8,
+    progress: Callable[[int], None] | None = None,
+) -> EncodedPictures:
+    """Encode pictures; the next ones are decoded while the last ones are encoded.
+
+    Args:
+        encoder: the backbone.
+        paths: pictures, as ``visual.load_frames`` takes them.
+        skip_bad: list the pictures that cannot be read in place of stopping at the first.
+        workers: decoding threads; by default one for each processor.
+        batch_size: pictures at once; the features do not depend on it.
+        progress: called with the number of pictures just dealt with.
+
+    Returns:
+        Features, the position among ``paths`` of each, and what failed.
+
+    Raises:
+        MediaError: a picture cannot be read, and ``skip_bad`` is not set.
+    """
+    features, kept, failures = [np.empty((0, encoder.width), np.float32)], [], []
+    batches = decode_parallel(
+        paths, encoder.preprocess, batch_size=batch_size, workers=workers, skip_bad=skip_bad
+    )
+    for batch in batches:
+        if batch.rows:
+            features.append(encoder.encode(batch.pixels))
+        kept += batch.rows
+        failures += batch.failures
+        if progress is not None:
+            progress(len(batch.rows) + len(batch.failures))
+    return EncodedPictures(np.concatenate(features), kept, failures)
+
+
+class Described:
+    """What every backbone says of itself."""
+
+    def __init__(self, name: str, preprocess: Preprocess, fingerprint: str, width: int) -> None:
+        self.name = name
+        self.preprocess = preprocess
+        self.fingerprint = fingerprint
+        self.width = width
+
+    @property
+    def size(self) -> int:
+        """Side of its frames, pixels."""
+        return self.preprocess.size
+
+    @property
+    def preprocessing(self) -> str:
+        """The preprocessing as JSON, for the record."""
+        return json.dumps(asdict(self.preprocess), sort_keys=True)
+
+    def check(self, pixels: Pixels) -> None:
+        """Refuse frames of another shape.
+
+        Raises:
+            EncoderError: they were not made by ``preprocess``.
+        """
+        if pixels.dtype != np.uint8 or pixels.shape[1:] != (self.size, self.size, 3):
+            raise EncoderError(
+                self.name,
+                expected=f"frames uint8 [N, {self.size}, {self.size}, 3]",
+                found=f"{pixels.dtype} {list(pixels.shape)}",
+                remedy="load them with the encoder's own preprocess",
+            )
+
+
+class OnnxVision(Described):
+    """A folder with ``model.onnx`` (pixels → features) and ``preprocess.json``.
+
+    Args:
+        name: what it is called in messages and records.
+        folder: with the two files.
+        threads: processor threads; by default as many as there are processors.
+
+    Raises:
+        WeightsError: a file is absent or damaged.
+        EncoderError: the graph has other inputs or outputs.
+    """
+
+    def __init__(self, name: str, folder: Path, *, threads: int | None = None) -> None:
+        for file in ("model.onnx", "preprocess.json"):
+            if not (folder / file).is_file():
+                raise _absent(folder / file)
+        preprocess = _read_preprocess(folder / "preprocess.json")
+        self.session = open_session(folder / "model.onnx", threads=threads)
+        hashes = sha256_file(folder / "model.onnx"), repr(sorted(asdict(preprocess).items()))
+        fingerprint = hashlib.sha256("\n".join(hashes).encode()).hexdigest()
+        super().__init__(name, preprocess, fingerprint, _graph_width(self.session, name))
+
+    def encode(self, pixels: Pixels) -> Floats:
+        """Features float32 [N, D_v] of frames uint8 [N, size, size, 3]."""
+        self.check(pixels)
+        features: Floats = self.session.run(["features"], {"pixels": pixels})[0]
+        return features
+
+
+def open_session(model: Path, *, threads: int | None = None) -> "onnxruntime.InferenceSession":
+    """Open an ONNX graph on the processor.
+
+    Raises:
+        WeightsError: the file is damaged.
+    """
+    import onnxruntime  # noqa: PLC0415 — heavy
+
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = threads or 0
+    options.log_severity_level = 3
+    # Threads that spin while they wait would take the processors from those that decode.
+    options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+    try:
+        return onnxruntime.InferenceSession(str(model), options, providers=["CPUExecutionProvider"])
+    except Exception as error:  # onnxruntime's own exceptions share no base
+        first = str(error).splitlines()[0][:120]
+        raise WeightsError(
+            str(model), expected="an ONNX graph", found=f"a damaged one ({first})", remedy=_AGAIN
+        ) from error
+
+
+_AGAIN = "convert or fetch the model again"
+
+
+def _model_folder(name: str, cache: Path) -> Path:
+    folder = Path(name).expanduser()
+    return folder if folder.is_dir() else cache / "models" / name
+
+
+def _absent(path: Path) -> WeightsError:
+    remedy = "run: cl2cm doctor --install-weights, or name another folder"
+    return WeightsError(str(path), expected="a model's file", found="none", remedy=remedy)
+
+
+def _read_preprocess(path: Path) -> Preprocess:
+    try:
+        value = json.loads(path.read_bytes())
+        if not isinstance(value, dict) or not set(value) <= _PREPROCESS_KEYS:
+            raise ValueError(f"keys other than {', '.join(sorted(_PREPROCESS_KEYS))}")
+        return checked(Preprocess(**value))
+    except (OSError, ValueError, TypeError) as error:
+        raise WeightsError(
+            str(path), expected="a preprocessing", found=f"a damaged one ({error})", remedy=_AGAIN
+        ) from error
+
+
+def checked(preprocess: Preprocess) -> Preprocess:
+    """Give it back when a picture can be made so.
+
+    Raises:
+        ValueError: it has impossible sides or an unknown filter.
+    """
+    sides = (preprocess.size, preprocess.shorter_side)
+    if any(type(side) is not int for side in sides) or not 1 <= sides[0] <= sides[1] <= 4096:
+        raise ValueError(f"sides {sides}")
+    if preprocess.resample not in _RESAMPLES:
+        raise ValueError(f"resample {preprocess.resample!r}")
+    return preprocess
+
+
+def _graph_width(session: "onnxruntime.InferenceSession", name: str) -> int:
+    inputs = [(i.name, i.type, len(i.shape)) for i in session.get_inputs()]
+    outputs = [(o.name, o.type, len(o.shape)) for o in session.get_outputs()]
+    wanted = [("pixels", "tensor(uint8)", 4)], [("features", "tensor(float)", 2)]
+    width = session.get_outputs()[0].shape[-1]
+    if (inputs, outputs) != wanted or not isinstance(width, int):
+        raise EncoderError(
+            name,
+            expected="pixels uint8 [N, H, W, 3] in, features float32 [N, D_v] out",
+            found=f"{inputs} in, {outputs} out",
+            remedy="export the model so",
+        )
+    return width

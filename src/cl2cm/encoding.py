@@ -1,0 +1,176 @@
+"""Backbones over a manifest: what they say goes into feature stores, and nothing is said twice."""
+
+import logging
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import torch
+
+from cl2cm.batching import pad_tokens
+from cl2cm.encoders.text import TextBackbone
+from cl2cm.encoders.vision import VisionEncoder, encode_paths
+from cl2cm.errors import ManifestError, MediaError
+from cl2cm.features import FeatureStore, Rows, join, length_batches, ragged, write_store
+from cl2cm.progress import track
+from cl2cm.storage import cache_folder, sha256_text
+from cl2cm.types import Example, Tokens
+
+log = logging.getLogger(__name__)
+
+TOKENS_AT_ONCE = 4096  # padded tokens in one pass of the text backbone
+
+
+def store_folder(root: Path | None, side: str, fingerprint: str, ids: Sequence[str]) -> Path:
+    """Place of a store that is made on demand: by encoder and by content."""
+    base = root or cache_folder() / "features"
+    return base / f"{side}-{fingerprint[:12]}-{sha256_text(chr(10).join(ids))[:12]}"
+
+
+def text_states(backbone: TextBackbone, tokens: Tokens) -> Tokens:
+    """Frozen states float32 [B, T, D_b] in place of ids."""
+    with torch.no_grad():
+        return tokens._replace(values=backbone(tokens.values, tokens.mask))
+
+
+def encode_texts(
+    texts: Sequence[str], backbone: TextBackbone, folder: Path | None = None
+) -> FeatureStore:
+    """Store of the token states of all texts; a text is its own id.
+
+    Args:
+        texts: distinct texts.
+        backbone: frozen.
+        folder: where; None chooses a place in the cache.
+    """
+    where = folder or store_folder(None, "text", backbone.fingerprint, texts)
+
+    def encode(positions: Sequence[int]) -> Rows:
+        return encode_ids(backbone, backbone.tokenize([texts[i] for i in positions]))
+
+    with track("encode texts", len(texts)) as advance:
+        return write_store(
+            where,
+            texts,
+            encode,
+            encoder=backbone.name,
+            fingerprint=backbone.fingerprint,
+            width=backbone.width,
+            preprocessing=f"prefix {backbone.prefix!r}, at most {backbone.max_tokens} tokens",
+            on_done=advance,
+        )
+
+
+def encode_ids(backbone: TextBackbone, ids: Sequence[Sequence[int]]) -> Rows:
+    """Rows of the states of tokenised texts, in the order given."""
+    order: list[int] = []
+    parts: list[Rows] = []
+    for batch in length_batches([len(text) for text in ids], TOKENS_AT_ONCE):
+        tokens = pad_tokens([ids[i] for i in batch], backbone.special)
+        states = text_states(backbone, tokens)
+        parts.append(ragged(states.values, tokens.mask, tokens.content))
+        order += batch
+    return _reorder(join(parts), order)
+
+
+def _reorder(rows: Rows, order: Sequence[int]) -> Rows:
+    """Rows whose i-th item is number ``order[i]``, sorted by number."""
+    values = rows.values.split(rows.lengths.tolist())
+    content = rows.content.split(rows.lengths.tolist())
+    back = torch.argsort(torch.tensor(order))
+    places = back.tolist()
+    return Rows(
+        torch.cat([values[i] for i in places]),
+        rows.lengths[back],
+        torch.cat([content[i] for i in places]),
+    )
+
+
+def picture_key(example: Example) -> str:
+    """Identity of a picture's content: its id, and its file's size and time of change."""
+    try:
+        status = media_path(example).stat()
+    except OSError:
+        return f"{example.id}\t-"
+    return f"{example.id}\t{status.st_size}\t{status.st_mtime_ns}"
+
+
+def find_pictures(
+    examples: Sequence[Example], encoder: VisionEncoder, root: Path | None = None
+) -> FeatureStore | None:
+    """The store that ``encode_pictures`` made of exactly these examples, if it is there."""
+    keys = [picture_key(example) for example in examples]
+    folder = store_folder(root, "vision", encoder.fingerprint, keys)
+    done = (folder / "store.json").exists()
+    return FeatureStore.open(folder, fingerprint=encoder.fingerprint) if done else None
+
+
+def media_path(example: Example) -> Path:
+    """The file of an example.
+
+    Raises:
+        ManifestError: it has features in place of a file.
+    """
+    path = example.image or example.video
+    if path is None:
+        raise ManifestError(
+            f"item {example.id!r}",
+            expected="a picture or a film",
+            found="features",
+            remedy="name their store as the encoder: features:DIR",
+        )
+    return path
+
+
+def encode_pictures(
+    examples: Sequence[Example],
+    encoder: VisionEncoder,
+    folder: Path | None = None,
+    *,
+    skip_bad: bool = False,
+    on_skip: Callable[[str, MediaError], None] | None = None,
+    root: Path | None = None,
+) -> FeatureStore:
+    """Store of the pooled features of all pictures, by id.
+
+    Args:
+        examples: with pictures.
+        encoder: the vision backbone.
+        folder: where; None chooses a place by content under ``root``, or in the cache.
+        skip_bad: leave broken pictures out; they are told to ``on_skip``.
+        on_skip: told id and error of each broken picture.
+        root: folder of stores.
+
+    Raises:
+        MediaError: a picture cannot be read, and ``skip_bad`` is False.
+    """
+    keys = [picture_key(example) for example in examples]
+    where = folder or store_folder(root, "vision", encoder.fingerprint, keys)
+    ids = [example.id for example in examples]
+
+    def encode(positions: Sequence[int]) -> Rows:
+        chosen = [examples[i] for i in positions]
+        features, kept, failures = encode_paths(
+            encoder, [media_path(example) for example in chosen], skip_bad=skip_bad
+        )
+        for place, error in failures:
+            if on_skip:
+                on_skip(chosen[place].id, error)
+        lengths = torch.zeros(len(chosen), dtype=torch.int64)
+        lengths[torch.as_tensor(kept, dtype=torch.int64)] = 1
+        return Rows(
+            torch.from_numpy(features).half(),
+            lengths,
+            torch.ones(len(features), dtype=torch.bool),
+        )
+
+    with track("encode pictures", len(ids)) as advance:
+        return write_store(
+            where,
+            ids,
+            encode,
+            encoder=encoder.name,
+            fingerprint=encoder.fingerprint,
+            width=encoder.width,
+            preprocessing=encoder.preprocessing,
+            on_done=advance,
+        )

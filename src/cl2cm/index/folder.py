@@ -1,0 +1,283 @@
+"""The index as a folder: vectors, items, and the model whose space they lie in.
+
+    index.json             what is here: format, sizes, hashes, the model's fingerprint, the run
+    vectors-TOKEN.npy      float16 or float32 [N, D]
+    items-TOKEN.sqlite     ids, paths, times, captions
+
+``index.json`` is written last and replaced in one step; it names the two files of its own
+generation. So whoever opens the folder finds the old index or the new one, and a server that has
+the old one open goes on reading the files it holds until it closes them.
+"""
+
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from cl2cm.errors import VectorIndexError
+from cl2cm.index.exact import DType, ExactIndex
+from cl2cm.index.head import (
+    FORMAT,
+    REMEDY,
+    VERSION,
+    check_files,
+    is_index,
+    named_files,
+    read_head,
+    refuse_other_folder,
+    sweep,
+    write_generation,
+)
+from cl2cm.index.items import ItemStore
+from cl2cm.storage import atomic_folder, sha256_file, storage_errors
+from cl2cm.types import Floats, Hit, Ints, Item
+
+
+class Index:
+    """An index that is open for search; safe to share between threads.
+
+    Open one with `Index.open`, make one with `Index.create`.
+    """
+
+    def __init__(self, path: Path, head: Mapping[str, Any]) -> None:
+        self.path = path
+        self._head = head
+        files = {name: path / entry["name"] for name, entry in head["files"].items()}
+        shape = (head["count"], head["dim"])
+        self._vectors = ExactIndex.open(files["vectors"], *shape, head["dtype"])
+        self._items = ItemStore(files["items"])
+        if len(self._items) != head["count"]:
+            self._items.close()
+            raise VectorIndexError(
+                str(files["items"]),
+                expected=f"{head['count']} items, one for each vector",
+                found=f"{len(self._items)}",
+                remedy=REMEDY,
+            )
+
+    @classmethod
+    def create(
+        cls,
+        path: Path,
+        vectors: Floats,
+        items: Sequence[Item],
+        *,
+        model: str,
+        run: Path,
+        dtype: DType = "float16",
+    ) -> "Index":
+        """Write an index, whole or not at all, in place of the one that may be there.
+
+        Args:
+            path: the folder; absent, empty, or an index already.
+            vectors: unit vectors, float32 [N, D], N at least 1.
+            items: item i for vector i; relative paths are relative to ``path``.
+            model: fingerprint of the model that made the vectors.
+            run: the run or export that a search loads to encode its queries.
+            dtype: how the vectors are stored.
+
+        Raises:
+            VectorIndexError: a folder of something else; no vectors, or not finite, or not of
+                unit length; another number of items; an id twice.
+            StorageError: the disk is full, read-only or closed to us.
+        """
+        vectors = np.asarray(vectors)
+        if vectors.ndim == 2 and len(vectors) != len(items):
+            raise VectorIndexError(
+                str(path),
+                expected="an item for each vector",
+                found=f"{len(vectors)} vectors and {len(items)} items",
+                remedy="give both in the same order and number",
+            )
+        path = path.resolve()
+        refuse_other_folder(path)
+        items = [replace(item, path=_travelling(item.path, path)) for item in items]
+        head = {
+            "format": FORMAT, "version": VERSION, "backend": "exact", "dtype": dtype,
+            "count": len(items), "dim": vectors.shape[-1] if vectors.ndim else 0, "model": model,
+            "folder": str(path), "run": _run_paths(run, path),
+        }  # fmt: skip
+        if is_index(path):
+            before = named_files(path)
+            with storage_errors(path):
+                _write(path, head, vectors, items)
+            sweep(path, before)
+        else:
+            with atomic_folder(path) as partial:
+                _write(partial, head, vectors, items)
+        return cls.open(path)
+
+    @classmethod
+    def open(cls, path: Path) -> "Index":
+        """Open an index for search; nothing in it is changed.
+
+        Sizes and shapes are compared with ``index.json``; `verify` also compares the hashes.
+
+        Raises:
+            VectorIndexError: no index, or a damaged one; the text names the file.
+        """
+        path = path.resolve()
+        head = read_head(path)
+        while True:
+            try:
+                check_files(path, head)
+                return cls(path, head)
+            except (VectorIndexError, FileNotFoundError):
+                newer = read_head(path)  # was it replaced between the two readings?
+                if newer == head:
+                    raise
+                head = newer
+
+    @property
+    def model(self) -> str:
+        """Fingerprint of the model that made the vectors."""
+        return str(self._head["model"])
+
+    @property
+    def run(self) -> Path:
+        """The run that made the vectors: beside the index if it moved along, else as it was."""
+        paths: dict[str, str] = self._head["run"]
+        beside = Path(os.path.normpath(self.path / paths["relative"]))
+        return beside if beside.exists() else Path(paths["absolute"])
+
+    @property
+    def dim(self) -> int:
+        """Width D of the vectors."""
+        return self._vectors.dim
+
+    @property
+    def generation(self) -> str:
+        """Names this state of the folder; another once the index is replaced."""
+        return str(self._head["files"]["vectors"]["sha256"])[:16]
+
+    def __len__(self) -> int:
+        """Number N of vectors."""
+        return len(self._vectors)
+
+    def nearest(self, vectors: Floats, k: int, *, model: str) -> tuple[Floats, Ints]:
+        """Give scores float32 and rows int64, both [Q, K], of the best rows for each vector.
+
+        Args:
+            vectors: unit vectors, float32 [Q, D].
+            k: hits wanted, at least 1; beyond N there are N.
+            model: fingerprint of the model that made ``vectors``.
+
+        Raises:
+            VectorIndexError: vectors of another model or width, or not finite; k below 1.
+        """
+        if model != self.model:
+            raise VectorIndexError(
+                str(self.path),
+                expected=f"vectors of the index's model {self.model}",
+                found=f"vectors of {model}",
+                remedy="search with the run that the index was made with, or index again",
+            )
+        return self._vectors.search(vectors, k)
+
+    def search(self, vectors: Floats, k: int, *, model: str) -> list[list[Hit]]:
+        """Give the best ``k`` hits for each of Q vectors, best first; as `nearest`."""
+        scores, rows = self.nearest(vectors, k, model=model)
+        items = {row: self.item(row) for row in {int(row) for row in rows.flat}}
+        return [
+            [self.hit(items[int(row)], float(score)) for score, row in zip(*pair, strict=True)]
+            for pair in zip(scores, rows, strict=True)
+        ]
+
+    def hit(self, item: Item, score: float) -> Hit:
+        """Give an item with its score; the hit's path is absolute, or empty without a file."""
+        path = str(self.media_path(item)) if item.path else ""
+        return Hit(item.id, score, path, item.start, item.end, item.captions)
+
+    def vector(self, row: int) -> Floats:
+        """Give a stored vector, float32 [D]."""
+        self.item(row)
+        vector: Floats = self._vectors.vectors(np.array([row]))[0]
+        return vector
+
+    def item(self, row: int) -> Item:
+        """Give the item of a row.
+
+        Raises:
+            VectorIndexError: no such row, or a damaged file.
+        """
+        return self._items.at([row])[0]
+
+    def items(self, rows: Sequence[int]) -> list[Item]:
+        """Give the items of some rows, in that order; as `item`."""
+        return self._items.at(rows)
+
+    def row_of(self, item_id: str) -> int:
+        """Give the row of an id.
+
+        Raises:
+            VectorIndexError: no such id, or a damaged file.
+        """
+        return self._items.row_of(item_id)
+
+    def item_by_id(self, item_id: str) -> Item:
+        """Give the item of an id; as `row_of`."""
+        return self.item(self.row_of(item_id))
+
+    def media_path(self, item: Item) -> Path:
+        """Give the absolute path of an item's picture or film, which may have gone since.
+
+        Raises:
+            VectorIndexError: the item was indexed from features, without a file.
+        """
+        if not item.path:
+            raise VectorIndexError(
+                f"item {item.id!r}",
+                expected="a picture or film",
+                found="only features",
+                remedy="index the pictures themselves to see them",
+            )
+        here = Path(os.path.normpath(self.path / item.path))
+        if here.exists() or Path(item.path).is_absolute():
+            return here
+        then = Path(os.path.normpath(Path(self._head["folder"]) / item.path))
+        return then if then.exists() else here
+
+    def verify(self) -> None:
+        """Read every byte and compare the hashes.
+
+        Raises:
+            VectorIndexError: a file is not the one that was written.
+        """
+        for entry in self._head["files"].values():
+            if sha256_file(self.path / entry["name"]) != entry["sha256"]:
+                raise VectorIndexError(
+                    str(self.path / entry["name"]),
+                    expected=f"the hash {entry['sha256'][:16]}…",
+                    found="another",
+                    remedy=REMEDY,
+                )
+
+    def close(self) -> None:
+        """Close the files; no search is possible afterwards."""
+        self._items.close()
+
+
+def _write(folder: Path, head: Mapping[str, Any], vectors: Floats, items: Sequence[Item]) -> None:
+    with write_generation(folder, head) as files:
+        ExactIndex.write(files["vectors"], vectors, head["dtype"])
+        ItemStore.write(files["items"], items)
+
+
+def _travelling(path: str, folder: Path) -> str:
+    """Make the path of a file beside or beneath the index relative: the two move together."""
+    home = folder.parent
+    if Path(path).is_absolute() and home != Path(home.anchor) and Path(path).is_relative_to(home):
+        return os.path.relpath(path, folder)
+    return path
+
+
+def _run_paths(run: Path, folder: Path) -> dict[str, str]:
+    absolute = run.absolute()
+    try:
+        relative = os.path.relpath(absolute, folder)
+    except ValueError:  # another drive, on Windows
+        relative = str(absolute)
+    return {"absolute": str(absolute), "relative": relative}

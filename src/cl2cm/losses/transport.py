@@ -1,0 +1,125 @@
+"""Optimal transport between the words of two texts: the pseudo-labels of Eq. 2 and 3.
+
+From token vectors to a cost (:func:`cost_matrix`), from masks or salience to marginals, and from
+these to a plan (:func:`transport`), which is computed without gradient. Masks are carried by the
+marginals: a token of zero mass gets exactly nothing.
+"""
+
+from typing import Literal, get_args
+
+import torch
+from torch import Tensor
+
+from cl2cm.errors import ConfigError
+from cl2cm.losses.ipot import ipot
+from cl2cm.losses.plans import Transport
+from cl2cm.losses.sinkhorn import sinkhorn
+
+__all__ = [
+    "Solver",
+    "Transport",
+    "cost_matrix",
+    "ipot",
+    "salience_marginals",
+    "sinkhorn",
+    "transport",
+    "uniform_marginals",
+]
+
+Solver = Literal["sinkhorn", "ipot"]
+
+
+def cost_matrix(x: Tensor, y: Tensor) -> Tensor:
+    """Cost C_ij = 1 - sim(x_i, y_j) of Eq. 2; differentiable.
+
+    Args:
+        x: [..., n, D], unit vectors.
+        y: [..., m, D], unit vectors.
+
+    Returns:
+        [..., n, m], in [0, 2] up to rounding.
+    """
+    return 1 - torch.einsum("...nd,...md->...nm", x, y)
+
+
+def uniform_marginals(mask: Tensor) -> Tensor:
+    """Equal mass on every valid token.
+
+    Args:
+        mask: bool [B, n], True where valid.
+
+    Returns:
+        float32 [B, n]; rows sum to 1, or to 0 where no token is valid.
+    """
+    return salience_marginals(torch.ones_like(mask, dtype=torch.float32), mask)
+
+
+def salience_marginals(weights: Tensor, mask: Tensor) -> Tensor:
+    """Mass in proportion to a token's salience; no gradient.
+
+    Args:
+        weights: [B, n], non-negative, such as token norms or inverse document frequencies;
+            ignored outside of the mask.
+        mask: bool [B, n], True where valid.
+
+    Returns:
+        [B, n] in the dtype of ``weights`` (at least float32); rows sum to 1, or to 0 where no
+        token is valid. Where all weights are zero, every valid token counts alike.
+    """
+    dtype = torch.promote_types(weights.dtype, torch.float32)
+    mass = weights.detach().to(dtype).masked_fill(~mask, 0)
+    mass = mass.where(mass.sum(1, keepdim=True) > 0, mask.to(dtype))
+    return mass / mass.sum(1, keepdim=True).clamp_min(torch.finfo(dtype).tiny)
+
+
+def transport(
+    cost: Tensor,
+    a: Tensor,
+    b: Tensor,
+    *,
+    solver: Solver = "sinkhorn",
+    epsilon: float = 0.1,
+    rho: float | None = None,
+    beta: float = 0.5,
+    max_iterations: int | None = None,
+    tolerance: float | None = None,
+) -> Transport:
+    """Transport plans of a batch of pairs (Eq. 3), by the solver of that name.
+
+    Args:
+        cost: [B, n, m].
+        a: [B, n], zero on padding.
+        b: [B, m], zero on padding.
+        solver: ``sinkhorn`` (entropic; :func:`sinkhorn`) or ``ipot`` (proximal; :func:`ipot`).
+        epsilon: of sinkhorn, strength of the entropy.
+        rho: of sinkhorn, strength of the marginals; None for balanced.
+        beta: of ipot, strength of the proximal term.
+        max_iterations: None for the solver's own.
+        tolerance: on the marginal error (L1); None for the solver's own.
+
+    Raises:
+        ConfigError: the solver is unknown, rho is given to ipot, or a strength is not above 0.
+        ValueError: the shapes do not fit each other.
+    """
+    limits: dict[str, float] = {}
+    if max_iterations is not None:
+        limits["max_iterations"] = max_iterations
+    if tolerance is not None:
+        limits["tolerance"] = tolerance
+    if solver == "sinkhorn":
+        return sinkhorn(cost, a, b, epsilon=epsilon, rho=rho, **limits)  # type: ignore[arg-type]
+    if solver != "ipot":
+        raise ConfigError(
+            "solver",
+            expected=" or ".join(get_args(Solver)),
+            found=repr(solver),
+            remedy="choose one of these",
+        )
+    if rho is not None:
+        raise ConfigError(
+            "rho",
+            expected="none with solver ipot, which is balanced",
+            found=str(rho),
+            remedy="leave rho out, or choose solver sinkhorn",
+        )
+    return ipot(cost, a, b, beta=beta, **limits)  # type: ignore[arg-type]

@@ -1,0 +1,247 @@
+"""One line of a manifest ↔ one Example: the format's rules, field by field.
+
+``manifest.py`` reads and writes the files; a line is judged here, without a file in sight.
+"""
+
+import difflib
+import json
+import math
+import os
+import re
+from pathlib import Path
+from typing import Any
+
+from cl2cm.errors import ManifestError
+from cl2cm.types import Captions, Example, Translations
+
+LINE_LIMIT = 10 * 2**20  # bytes; a longer line is a damaged file, not an item
+_KEYS = (
+    *("id", "split", "image", "video", "features"),
+    *("start", "end", "captions", "translations"),
+)
+_MEDIA = ("image", "video", "features")
+# Language, script, region, variants, as BCP 47 writes them.
+_LANGUAGE = re.compile(
+    r"[a-z]{2,3}(-[A-Z][a-z]{3})?(-([A-Z]{2}|\d{3}))?(-([a-z0-9]{5,8}|\d[a-z0-9]{3}))*"
+)
+_CONTROL = re.compile(r"[\x00-\x1f\x7f]")
+_SURROGATE = re.compile(r"[\ud800-\udfff]")
+
+
+class BadFieldError(Exception):
+    """What is wrong with one field of a line; the reader adds file and line."""
+
+    def __init__(self, field: str, expected: str, found: str, remedy: str) -> None:
+        super().__init__(field)
+        self.field, self.expected, self.found, self.remedy = field, expected, found, remedy
+
+    def at(self, place: str) -> ManifestError:
+        """Say the same of a line of a file, ``FILE:LINE``."""
+        subject = f"{place}: {self.field}" if self.field else place
+        return ManifestError(subject, expected=self.expected, found=self.found, remedy=self.remedy)
+
+
+def parse(line: bytes, folder: Path, source: str) -> Example:
+    """Read one line, its paths relative to ``folder``, its translations made from ``source``.
+
+    Raises:
+        BadFieldError: it does not fit the format.
+    """
+    value = _decode(line)
+    for key in value:
+        if key not in _KEYS:
+            near = difflib.get_close_matches(key, _KEYS, 1)
+            remedy = f"did you mean {near[0]!r}?" if near else "remove it"
+            raise BadFieldError("", f"the keys {', '.join(_KEYS)}", _show(key), remedy)
+    media = [key for key in _MEDIA if key in value]
+    if len(media) != 1:
+        found = " and ".join(media) or "none"
+        raise BadFieldError("", f"one of {', '.join(_MEDIA)}", found, "give exactly one")
+    start, end = _times(value)
+    captions = _captions(value.get("captions", {}))
+    return Example(
+        id=_word(value, "id"),
+        split=_word(value, "split"),
+        image=_path(value, "image", folder),
+        video=_path(value, "video", folder),
+        features=_word(value, "features") if "features" in value else None,
+        start=start,
+        end=end,
+        captions=captions,
+        translations=_translations(value.get("translations", {}), captions, source),
+    )
+
+
+def serialise(example: Example, folder: Path, source: str) -> bytes:
+    """Write an example as a line without its end, paths relative to ``folder``.
+
+    Raises:
+        BadFieldError: the line could not be read back as the same example.
+    """
+    value = {
+        "id": example.id,
+        "image": _relative(example.image, folder),
+        "video": _relative(example.video, folder),
+        "features": example.features,
+        "start": example.start,
+        "end": example.end,
+        "split": example.split,
+        "captions": {language: list(texts) for language, texts in example.captions.items()},
+        "translations": {
+            language: {engine: list(texts) for engine, texts in engines.items()}
+            for language, engines in example.translations.items()
+        },
+    }
+    kept = {key: field for key, field in value.items() if field is not None}
+    if not example.translations:
+        del kept["translations"]
+    line = json.dumps(kept, ensure_ascii=False).encode(errors="surrogatepass")
+    again = parse(line, folder, source)
+    if (again.image, again.video) != (example.image, example.video):
+        found = _show(str(example.image or example.video))
+        raise BadFieldError("", "an absolute, plain path", found, "resolve it first")
+    return line
+
+
+def _word(value: dict[str, Any], key: str) -> str:
+    """A name: a text that is not blank, without control characters."""
+    word = value.get(key)
+    if type(word) is str and word.strip() and not _CONTROL.search(word):
+        return word
+    found = _show(word) if key in value else "no such key"
+    raise BadFieldError(key, "a name (text without control characters)", found, f"set {key}")
+
+
+def _path(value: dict[str, Any], key: str, folder: Path) -> Path | None:
+    if key not in value:
+        return None
+    joined = os.path.join(folder, _word(value, key))  # noqa: PTH118 — thousands of them
+    return Path(os.path.normpath(joined))
+
+
+def _times(value: dict[str, Any]) -> tuple[float | None, float | None]:
+    for key in ("start", "end"):
+        if key not in value:
+            continue
+        number = value[key]
+        if type(number) not in (int, float) or not 0 <= number <= 1e9:
+            raise BadFieldError(key, "seconds, 0 or more", _show(number), "correct or drop it")
+        if "video" not in value:
+            raise BadFieldError(key, "a part of a video", "no video", f"remove {key}")
+    start, end = value.get("start"), value.get("end")
+    if end is not None and end <= (start or 0):
+        found = f"{_show(start or 0)} and {_show(end)}"
+        raise BadFieldError("start, end", "start before end", found, "correct one of them")
+    return (
+        None if start is None else float(start),
+        None if end is None else float(end),
+    )
+
+
+def _captions(value: object) -> Captions:
+    return {
+        _language(language, "captions"): _texts(texts, f"captions.{language}")
+        for language, texts in _object(value, "captions").items()
+    }
+
+
+def _translations(value: object, captions: Captions, source: str) -> Translations:
+    made: dict[str, dict[str, tuple[str | None, ...]]] = {}
+    for language, engines in _object(value, "translations").items():
+        field = f"translations.{_language(language, 'translations')}"
+        made[language] = {
+            engine: _aligned(engines, engine, f"{field}.{engine}", captions, source)
+            for engine in _object(engines, field)
+        }
+    return made
+
+
+def _aligned(
+    engines: dict[str, Any], engine: str, field: str, captions: Captions, source: str
+) -> tuple[str | None, ...]:
+    _word({"engine": engine}, "engine")
+    texts = _texts(engines[engine], field, nullable=True)
+    if source not in captions:
+        found = f"no {source} captions"
+        raise BadFieldError(field, f"translations of captions.{source}", found, "add them")
+    if len(texts) != len(captions[source]):
+        expected = f"{len(captions[source])} texts, one for each of captions.{source}"
+        raise BadFieldError(field, expected, str(len(texts)), "put null where one is unknown")
+    return texts
+
+
+def _texts(value: object, field: str, *, nullable: bool = False) -> tuple[Any, ...]:
+    if type(value) is not list or not value:
+        raise BadFieldError(field, "a list of texts", _show(value), "leave the language out")
+    for i, text in enumerate(value):
+        if not ((type(text) is str and text.strip()) or (nullable and text is None)):
+            expected = "a text that is not blank" + (", or null" if nullable else "")
+            raise BadFieldError(f"{field}[{i}]", expected, _show(text), "correct or remove it")
+    return tuple(value)
+
+
+def _language(code: str, field: str) -> str:
+    if _LANGUAGE.fullmatch(code):
+        return code
+    first, *rest = re.split("[-_]", code)
+    near = "-".join([first.lower(), *(r.upper() if len(r) == 2 else r.title() for r in rest)])
+    remedy = f"write {near!r}" if _LANGUAGE.fullmatch(near) else "use its code"
+    expected = "a language code such as en, de or zh-Hans"
+    raise BadFieldError(field, expected, _show(code), remedy)
+
+
+def _object(value: object, field: str) -> dict[str, Any]:
+    if type(value) is dict:
+        return value
+    raise BadFieldError(field, "an object by name", _show(value), "see the format's example")
+
+
+def _kind(value: object) -> str:
+    names = {str: "a text", list: "a list", bool: "a truth value", type(None): "null"}
+    return names.get(type(value), "a number")
+
+
+def _show(value: object) -> str:
+    if type(value) is float and not math.isfinite(value):
+        return "a number without end"
+    text = json.dumps(value, ensure_ascii=False)
+    return text if len(text) <= 40 else f"{text[:40]}…"
+
+
+def _decode(line: bytes) -> dict[str, Any]:
+    remedy = "write one JSON object a line, in UTF-8"
+    if len(line) > LINE_LIMIT:
+        found = f"more than {LINE_LIMIT // 2**20} MB without a line end"
+        raise BadFieldError("", "a line of one item", found, remedy)
+    try:
+        text = line.decode()
+        value = json.loads(text, object_pairs_hook=_unique, parse_constant=_no_constant)
+    except UnicodeDecodeError as error:
+        raise BadFieldError("", "UTF-8", f"byte {error.start} that is not", remedy) from None
+    except RecursionError:
+        raise BadFieldError("", "a JSON object", "deep nesting", remedy) from None
+    except ValueError as error:
+        found = f"what is not JSON ({error})" if line.strip() else "an empty line"
+        raise BadFieldError("", "a JSON object", found, remedy) from None
+    if type(value) is not dict:
+        raise BadFieldError("", "a JSON object", _kind(value), remedy)
+    if b"\\u" in line and _SURROGATE.search(json.dumps(value, ensure_ascii=False)):
+        raise BadFieldError("", "whole characters", "half a surrogate pair", remedy)
+    return value
+
+
+def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    value = dict(pairs)
+    if len(value) != len(pairs):
+        names = [name for name, _ in pairs]
+        twice = next(name for name in names if names.count(name) > 1)
+        raise BadFieldError(twice, "one value", "the key twice", "remove one of them")
+    return value
+
+
+def _no_constant(name: str) -> float:
+    raise BadFieldError("", "numbers that JSON knows", name, "leave the value out")
+
+
+def _relative(path: Path | None, folder: Path) -> str | None:
+    return None if path is None else os.path.relpath(path, folder)

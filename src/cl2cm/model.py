@@ -1,0 +1,139 @@
+"""A trained model, whole: backbones and student heads, from texts and files to unit vectors."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from cl2cm.batching import TextSource, pad_tokens
+from cl2cm.encoders.text import TextBackbone
+from cl2cm.encoders.vision import VisionEncoder, encode_paths
+from cl2cm.encoding import TOKENS_AT_ONCE, encode_pictures, text_states
+from cl2cm.errors import QueryError
+from cl2cm.features import length_batches
+from cl2cm.networks import CrossLingualNetwork, CrossModalNetwork
+from cl2cm.types import Example, Floats, Frames, Tokens
+
+TEXTS_AT_ONCE = 1024
+
+
+@torch.no_grad()
+def sentence_vectors(network: CrossLingualNetwork, texts: TextSource, rows: Tensor) -> Tensor:
+    """Unit vectors [N, D] of the texts of rows int64 [N], in evaluation mode."""
+    training = network.training
+    network.eval()
+    device = next(network.parameters()).device
+    parts = [
+        network.encode_text(to_device(texts.gather(part), device)).sentence.float().cpu()
+        for part in rows.split(TEXTS_AT_ONCE)
+    ]
+    network.train(training)
+    return torch.cat(parts)
+
+
+@torch.no_grad()
+def frame_vectors(network: CrossModalNetwork, frames: Frames) -> Tensor:
+    """Unit vectors [N, D] of frame features, in evaluation mode."""
+    training = network.training
+    network.eval()
+    device = next(network.parameters()).device
+    vectors = network.encode_frames(Frames(*(t.to(device) for t in frames))).float().cpu()
+    network.train(training)
+    return vectors
+
+
+def to_device(tokens: Tokens, device: torch.device) -> Tokens:
+    """Tokens on a device."""
+    return Tokens(*(tensor.to(device) for tensor in tokens))
+
+
+class RetrievalModel:
+    """Student and backbones; the SearchModel that search and evaluation ask.
+
+    Attributes:
+        student: the cross-modal network, in evaluation mode.
+        backbone: the text backbone; the student runs it itself where it was trained.
+        vision: the vision backbone.
+        fingerprint: of weights, tokenizer and preprocessing: one space of vectors.
+    """
+
+    def __init__(
+        self,
+        student: CrossModalNetwork,
+        backbone: TextBackbone,
+        vision: VisionEncoder,
+        *,
+        fingerprint: str,
+        dim: int,
+    ) -> None:
+        self.student = student.eval()
+        self.backbone = backbone
+        self.vision = vision
+        self._fingerprint = fingerprint
+        self._dim = dim
+
+    @property
+    def fingerprint(self) -> str:
+        """Hexadecimal SHA-256 that names the space of vectors."""
+        return self._fingerprint
+
+    @property
+    def dim(self) -> int:
+        """D."""
+        return self._dim
+
+    def encode_text(self, texts: Sequence[str]) -> Floats:
+        """Unit vectors float32 [N, D] of N texts, in any language.
+
+        Raises:
+            QueryError: a text is empty.
+        """
+        for text in texts:
+            if not text.strip():
+                raise QueryError(
+                    "query", expected="some words", found="an empty text", remedy="type a word"
+                )
+        ids = self.backbone.tokenize(texts)
+        vectors = np.empty((len(ids), self.dim), dtype=np.float32)
+        for batch in length_batches([len(text) for text in ids], TOKENS_AT_ONCE):
+            vectors[batch] = self._sentences([ids[i] for i in batch]).numpy()
+        return vectors
+
+    @torch.no_grad()
+    def _sentences(self, ids: Sequence[Sequence[int]]) -> Tensor:
+        return self.student.encode_text(self.tokens(ids)).sentence.float()
+
+    def tokens(self, ids: Sequence[Sequence[int]]) -> Tokens:
+        """What the student's text side expects of tokenised texts: ids, or frozen states."""
+        tokens = pad_tokens(ids, self.backbone.special)
+        return tokens if self.student.backbone is not None else text_states(self.backbone, tokens)
+
+    def encode_visual(self, paths: Sequence[Path]) -> Floats:
+        """Unit vectors float32 [N, D] of N pictures.
+
+        Raises:
+            MediaError: a picture cannot be read.
+        """
+        if not paths:
+            return np.empty((0, self.dim), dtype=np.float32)
+        features, _, _ = encode_paths(self.vision, list(paths))
+        return self.encode_features(torch.from_numpy(features)[:, None, :])
+
+    def encode_examples(self, examples: Sequence[Example]) -> Floats:
+        """Unit vectors float32 [N, D] of N examples; backbone features are kept in the cache.
+
+        Raises:
+            MediaError: a picture cannot be read.
+        """
+        store = encode_pictures(examples, self.vision)
+        frames = store.gather(torch.tensor([store.row(example.id) for example in examples]))
+        return self.encode_features(frames.values, frames.mask)
+
+    def encode_features(self, values: Tensor, mask: Tensor | None = None) -> Floats:
+        """Unit vectors float32 [N, D] of frame features [N, F, D_v]."""
+        if mask is None:
+            mask = torch.ones(values.shape[:2], dtype=torch.bool)
+        vectors: Floats = frame_vectors(self.student, Frames(values, mask)).numpy()
+        return vectors

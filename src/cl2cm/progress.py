@@ -1,0 +1,83 @@
+"""Progress on standard error: a bar with rate and time left on a terminal, plain lines elsewhere.
+
+Standard output belongs to results alone.
+"""
+
+import functools
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+from rich.console import Console
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    SpinnerColumn,
+    TextColumn,
+    TimeElapsedColumn,
+    TimeRemainingColumn,
+)
+
+_SECONDS_BETWEEN_LINES = 10.0
+
+
+def say(text: str) -> None:
+    """One line of news on standard error, above a bar if there is one."""
+    if sys.stderr.isatty():
+        _console().print(text, markup=False, highlight=False)
+    else:
+        print(text, file=sys.stderr, flush=True)  # noqa: T201 - the one place that prints
+
+
+@functools.cache
+def _console() -> Console:
+    return Console(stderr=True)
+
+
+@contextmanager
+def track(what: str, total: int) -> Iterator[Callable[[int], None]]:
+    """Follow ``total`` pieces of work; call the result with the number that was just done."""
+    if sys.stderr.isatty():
+        with _bar() as progress:
+            task = progress.add_task(what, total=total, rate="")
+
+            def advance(count: int) -> None:
+                progress.advance(task, count)
+                speed = progress.tasks[0].speed
+                progress.update(task, rate=f"{speed:.1f}/s" if speed else "")
+
+            yield advance
+        return
+    yield _lines(what, total)
+
+
+def _bar() -> Progress:
+    return Progress(
+        SpinnerColumn(),
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TextColumn("{task.fields[rate]}"),
+        TimeElapsedColumn(),
+        TimeRemainingColumn(),
+        console=_console(),
+        transient=True,
+    )
+
+
+def _lines(what: str, total: int) -> Callable[[int], None]:
+    started = last = time.monotonic()
+    done = 0
+
+    def advance(count: int) -> None:
+        nonlocal done, last
+        done += count
+        now = time.monotonic()
+        if done >= total or now - last >= _SECONDS_BETWEEN_LINES:
+            last = now
+            rate = done / max(now - started, 1e-9)
+            say(f"{what}: {done}/{total} ({rate:.1f}/s)")
+
+    return advance

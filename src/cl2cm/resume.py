@@ -1,0 +1,150 @@
+"""Everything that a stopped training needs to go on exactly, in safetensors and JSON.
+
+Weights, optimiser moments, the gradient scaler, torch's random state on every device, the sampler's
+position, the best weights so far. No pickle. The state is one folder per save, and one small file
+that names the current one, so a kill at any moment leaves a whole state behind.
+"""
+
+import json
+import shutil
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+from torch import Tensor, nn
+
+from cl2cm.errors import CheckpointError
+from cl2cm.storage import atomic_folder, write_json
+
+
+@dataclass(slots=True)
+class Position:
+    """Where a training stands, between two steps.
+
+    Attributes:
+        stage: number of the stage.
+        epoch: number of the epoch in the stage.
+        step: next step in the epoch.
+        total: steps done in the stage.
+        best: best validation SumR of the stage.
+        best_epoch: epoch of it; -1: none yet.
+        history: per finished stage, its best validation SumR.
+        log_bytes: length of metrics.jsonl.
+    """
+
+    stage: int = 0
+    epoch: int = 0
+    step: int = 0
+    total: int = 0
+    best: float = -1.0
+    best_epoch: int = -1
+    history: list[float] = field(default_factory=list[float])
+    log_bytes: int = 0
+
+
+def save_state(
+    folder: Path,
+    *,
+    config_hash: str,
+    position: Position,
+    method: nn.Module,
+    best: dict[str, Tensor],
+    optimizer: torch.optim.Optimizer | None,
+    scaler: torch.amp.GradScaler,
+) -> None:
+    """Write the state; it replaces the one before when it is whole.
+
+    Between two stages there is no optimiser: each stage starts its own.
+    """
+    name = f"{position.stage}-{position.epoch}-{position.step}"
+    tensors = {f"method/{key}": value for key, value in method.state_dict().items()}
+    tensors |= {f"best/{key}": value for key, value in best.items()}
+    tensors["random/cpu"] = torch.get_rng_state()
+    if torch.cuda.is_available():
+        for number, state in enumerate(torch.cuda.get_rng_state_all()):
+            tensors[f"random/cuda{number}"] = state
+    moments_of = optimizer.state_dict()["state"] if optimizer else {}
+    for number, moments in moments_of.items():
+        tensors |= {f"optimizer/{number}/{key}": value for key, value in moments.items()}
+    with atomic_folder(folder / name) as partial:
+        save_file(
+            {key: value.detach().cpu().clone().contiguous() for key, value in tensors.items()},
+            partial / "state.safetensors",
+        )
+        write_json(
+            partial / "state.json",
+            {"config": config_hash, "position": asdict(position), "scaler": scaler.state_dict()},
+        )
+    write_json(folder / "current.json", {"state": name})
+    for old in folder.iterdir():
+        if old.is_dir() and old.name != name:
+            shutil.rmtree(old, ignore_errors=True)
+
+
+@dataclass(frozen=True, slots=True)
+class State:
+    """A state as read from the disk."""
+
+    position: Position
+    scaler: dict[str, Any]
+    tensors: dict[str, Tensor]
+
+    def part(self, name: str) -> dict[str, Tensor]:
+        """Tensors of one part, without its prefix."""
+        return {
+            key.removeprefix(f"{name}/"): value
+            for key, value in self.tensors.items()
+            if key.startswith(f"{name}/")
+        }
+
+    def restore_optimizer(self, optimizer: torch.optim.Optimizer) -> None:
+        """Moments and step counts of every parameter."""
+        state: dict[int, dict[str, Tensor]] = {}
+        for key, value in self.part("optimizer").items():
+            number, name = key.split("/")
+            state.setdefault(int(number), {})[name] = value
+        whole = optimizer.state_dict()
+        whole["state"] = state
+        optimizer.load_state_dict(whole)
+
+    def restore_random(self) -> None:
+        """Torch's random state on every device."""
+        for name, value in self.part("random").items():
+            if name == "cpu":
+                torch.set_rng_state(value)
+            elif torch.cuda.is_available():
+                torch.cuda.set_rng_state(value, int(name.removeprefix("cuda")))
+
+
+def load_state(folder: Path, *, config_hash: str) -> State | None:
+    """The current state, or None where nothing was saved yet.
+
+    Raises:
+        CheckpointError: it is damaged, or of other settings.
+    """
+    current = folder / "current.json"
+    if not current.exists():
+        return None
+    try:
+        where = folder / json.loads(current.read_text(encoding="utf-8"))["state"]
+        meta = json.loads((where / "state.json").read_text(encoding="utf-8"))
+        tensors = load_file(where / "state.safetensors")
+        position = Position(**meta["position"])
+    except (OSError, ValueError, KeyError, TypeError, SafetensorError) as error:
+        raise CheckpointError(
+            str(folder),
+            expected="a whole state",
+            found=f"a damaged one ({error})",
+            remedy="delete the run folder and train again",
+        ) from None
+    if meta["config"] != config_hash:
+        raise CheckpointError(
+            str(folder),
+            expected="the settings that the run was started with",
+            found="others",
+            remedy="resume with the same settings, or choose another run folder",
+        )
+    return State(position, meta["scaler"], tensors)

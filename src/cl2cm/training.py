@@ -1,0 +1,376 @@
+"""One loop for every method, with exact resume.
+
+AdamW, linear warm-up and a cosine, gradient clipping, mixed precision on CUDA, the best epoch by
+validation SumR (never by test). A run that is killed at any moment and resumed ends, on a CPU, in
+the same bits as an unbroken one: weights, optimiser, random state and the sampler's position are
+saved together, and the learning rate is a function of the step alone.
+"""
+
+import json
+import math
+import os
+import platform
+import shutil
+import time
+from collections.abc import Callable, Iterable
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.utils.tensorboard import SummaryWriter
+
+from cl2cm.checkpoint import fingerprint, load, save_run, save_weights
+from cl2cm.config import Config, TrainConfig
+from cl2cm.errors import CheckpointError, ConfigError
+from cl2cm.methods import build_method
+from cl2cm.methods.base import Method, Stage
+from cl2cm.model import RetrievalModel, to_device
+from cl2cm.progress import say, track
+from cl2cm.resume import Position, State, load_state, save_state
+from cl2cm.storage import sha256_file, sha256_text, storage_errors
+from cl2cm.training_data import TrainingData, load_training_data
+from cl2cm.types import Batch, Frames
+
+LOG_STEPS = 10
+
+
+def train(config: Config, run: Path, *, resume: bool = False) -> dict[str, Any]:
+    """Train a model into a run folder.
+
+    Args:
+        config: all settings.
+        run: a new folder, or with ``resume`` one that was started with the same settings.
+        resume: go on where the run was stopped; a finished run is left as it is.
+
+    Returns:
+        The run's provenance: versions, data, seconds and validation results.
+
+    Raises:
+        CL2CMError: whatever is wrong with settings, data or folder.
+    """
+    finished = _open_run(run, resume=resume)
+    if finished is not None:
+        return finished
+    if config.train.threads:
+        torch.set_num_threads(config.train.threads)
+    device = choose_device(config.train.device)
+    data = load_training_data(config)
+    torch.manual_seed(config.train.seed)
+    method = build_method(
+        config,
+        text_width=data.backbone.width,
+        vision_width=data.encoder.width,
+        backbone=None if config.text.freeze == "all" else data.backbone,
+    ).to(device)
+    loop = Loop(config, run, data, method, device)
+    started = time.monotonic()
+    history = loop.run_all(resume=resume)
+    return _finish(config, run, data, method, history, time.monotonic() - started)
+
+
+def choose_device(name: str) -> torch.device:
+    """The device of a setting; ``auto`` takes CUDA where there is one.
+
+    Raises:
+        ConfigError: it is not there.
+    """
+    if name == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    try:
+        device = torch.device(name)
+    except RuntimeError:
+        device = torch.device("meta")
+    if device.type not in ("cpu", "cuda") or (
+        device.type == "cuda" and not torch.cuda.is_available()
+    ):
+        there = "cpu, cuda" if torch.cuda.is_available() else "cpu"
+        raise ConfigError(
+            "train.device", expected=f"one of {there}", found=repr(name), remedy="use 'auto'"
+        )
+    return device
+
+
+def learning_rate(step: int, steps: int, warmup: float) -> float:
+    """Factor of the peak rate at a step: linear warm-up, then a cosine to zero."""
+    rise = max(1, round(warmup * steps))
+    if step < rise:
+        return (step + 1) / rise
+    return 0.5 * (1 + math.cos(math.pi * (step - rise) / max(1, steps - rise)))
+
+
+def make_optimizer(networks: Iterable[nn.Module], train: TrainConfig) -> torch.optim.AdamW:
+    """AdamW; no decay on vectors, and a rate of its own for the text backbone."""
+    groups: dict[tuple[float, float], list[nn.Parameter]] = {}
+    for network in networks:
+        for name, parameter in network.named_parameters():
+            if parameter.requires_grad:
+                rate = train.backbone_lr if name.startswith("backbone.") else train.lr
+                decay = train.weight_decay if parameter.ndim > 1 else 0.0
+                groups.setdefault((rate, decay), []).append(parameter)
+    return torch.optim.AdamW(
+        [
+            {"params": parameters, "lr": rate, "peak": rate, "weight_decay": decay}
+            for (rate, decay), parameters in groups.items()
+        ]
+    )
+
+
+class Loop:
+    """The stages, epochs and steps of one run."""
+
+    def __init__(
+        self, config: Config, run: Path, data: TrainingData, method: Method, device: torch.device
+    ) -> None:
+        self.config = config.train
+        self.data = data
+        self.method = method
+        self.device = device
+        self.stages = method.stages(config)
+        self.states = run / "state"
+        self.log = Log(run)
+        self.key = sha256_text(config.hash + json.dumps(data.provenance, sort_keys=True))
+        self.amp = config.train.amp and device.type == "cuda"
+        self.position = Position()
+        self.best: dict[str, Tensor] = {}
+
+    def run_all(self, *, resume: bool) -> list[float]:
+        """Train every stage; returns the best validation SumR of each."""
+        state = load_state(self.states, config_hash=self.key) if resume else None
+        if state is not None:
+            self.position = state.position
+            self.method.load_state_dict(state.part("method"))
+            self.best = state.part("best")
+        self.log.start(self.position.log_bytes)
+        while self.position.stage < len(self.stages):
+            self._stage(state)
+            state = None
+        self.log.close()
+        return self.position.history
+
+    def _stage(self, state: State | None) -> None:
+        name, epochs = self.stages[self.position.stage]
+        trained = self.method.trained(name)
+        optimizer = make_optimizer(trained, self.config)
+        scaler = torch.amp.GradScaler(self.device.type, enabled=self.amp)
+        self.method.begin(name, self.data.all_sentences)
+        if state is not None:
+            state.restore_optimizer(optimizer)
+            scaler.load_state_dict(state.scaler)
+            state.restore_random()
+        with track(f"{self.method.name}, {name}", epochs * self.data.batches.steps) as advance:
+            advance(self.position.total)
+            while self.position.epoch < epochs and not self._patience_is_over():
+                self._epoch(name, epochs, optimizer, scaler, advance)
+        for network in trained:
+            _load_part(network, self.best, self._prefix(network))
+        self.position = Position(
+            stage=self.position.stage + 1,
+            history=[*self.position.history, self.position.best],
+        )
+        self.best = {}
+        self._save(None, scaler)
+
+    def _epoch(
+        self,
+        name: Stage,
+        epochs: int,
+        optimizer: torch.optim.Optimizer,
+        scaler: torch.amp.GradScaler,
+        advance: Callable[[int], None],
+    ) -> None:
+        position, every = self.position, self.config.checkpoint_steps
+        steps = self.data.batches.steps
+        self.method.train()
+        if self.method.teacher is not None and self.method.teacher not in self.method.trained(name):
+            self.method.teacher.eval()
+        for batch in self.data.batches.epoch(position.epoch, start=position.step):
+            rate = learning_rate(position.total, epochs * steps, self.config.warmup)
+            losses = self._step(name, batch, optimizer, scaler, rate)
+            position.step += 1
+            position.total += 1
+            if position.total % LOG_STEPS == 1:
+                self.log.write(name, position, {"rate": rate, **losses})
+            if every and position.total % every == 0 and position.step < steps:
+                self._save(optimizer, scaler)
+            advance(1)
+        self._validate(name)
+        position.epoch, position.step = position.epoch + 1, 0
+        self._save(optimizer, scaler)
+
+    def _step(
+        self,
+        name: Stage,
+        batch: Batch,
+        optimizer: torch.optim.Optimizer,
+        scaler: torch.amp.GradScaler,
+        rate: float,
+    ) -> dict[str, float]:
+        for group in optimizer.param_groups:
+            group["lr"] = group["peak"] * rate
+        with torch.autocast(self.device.type, enabled=self.amp):
+            losses = self.method.loss(_to(batch, self.device), name)
+        optimizer.zero_grad(set_to_none=True)
+        scaler.scale(losses["loss"]).backward()
+        scaler.unscale_(optimizer)
+        parameters = [p for group in optimizer.param_groups for p in group["params"]]
+        norm = nn.utils.clip_grad_norm_(parameters, self.config.clip)
+        scaler.step(optimizer)
+        scaler.update()
+        return {key: float(value.detach()) for key, value in losses.items()} | {
+            "gradient": float(norm)
+        }
+
+    def _validate(self, name: Stage) -> None:
+        position = self.position
+        by_language = self.data.sum_of_recalls(name, self.method.student, self.method.teacher)
+        mean = sum(by_language.values()) / len(by_language) if by_language else 0.0
+        self.log.write(name, position, {f"SumR/{k}": v for k, v in by_language.items()})
+        self.log.write(name, position, {"SumR": mean})
+        say(f"{self.method.name}, {name}: epoch {position.epoch + 1}, validation SumR {mean:.1f}")
+        if mean > position.best or not by_language:
+            position.best, position.best_epoch = mean, position.epoch
+            self.best = {
+                f"{self._prefix(network)}{key}": value.detach().clone()
+                for network in self.method.trained(name)
+                for key, value in network.state_dict().items()
+            }
+
+    def _patience_is_over(self) -> bool:
+        waited = self.position.epoch - 1 - self.position.best_epoch
+        return (
+            bool(self.config.patience)
+            and self.position.epoch > 0
+            and (waited >= self.config.patience)
+        )
+
+    def _prefix(self, network: nn.Module) -> str:
+        return "student." if network is self.method.student else "teacher."
+
+    def _save(self, optimizer: torch.optim.Optimizer | None, scaler: torch.amp.GradScaler) -> None:
+        """Save the state; between two stages there is no optimiser."""
+        self.position.log_bytes = self.log.flush()
+        save_state(
+            self.states,
+            config_hash=self.key,
+            position=self.position,
+            method=self.method,
+            best=self.best,
+            optimizer=optimizer,
+            scaler=scaler,
+        )
+
+
+class Log:
+    """``metrics.jsonl`` and TensorBoard; after a resume no line stands twice."""
+
+    def __init__(self, run: Path) -> None:
+        self.path = run / "metrics.jsonl"
+        self.board = SummaryWriter(str(run / "tensorboard"))
+
+    def start(self, length: int) -> None:
+        """Go on after the first ``length`` bytes."""
+        with storage_errors(self.path):
+            self.file = self.path.open("ab")
+            self.file.truncate(length)
+
+    def write(self, stage: Stage, position: Position, values: dict[str, float]) -> None:
+        """One line, and one point a value."""
+        line = {"stage": stage, "epoch": position.epoch, "step": position.total, **values}
+        with storage_errors(self.path):
+            self.file.write(json.dumps(line).encode() + b"\n")
+        for key, value in values.items():
+            self.board.add_scalar(f"{stage}/{key}", value, position.total)
+
+    def flush(self) -> int:
+        """Bring all lines to the disk; returns the file's length in bytes."""
+        with storage_errors(self.path):
+            self.file.flush()
+            os.fsync(self.file.fileno())
+        return self.file.tell()
+
+    def close(self) -> None:
+        """Close both."""
+        self.file.close()
+        self.board.close()
+
+
+def _to(batch: Batch, device: torch.device) -> Batch:
+    if device.type == "cpu":
+        return batch
+    return batch._replace(
+        vision=Frames(*(t.to(device) for t in batch.vision)),
+        source=to_device(batch.source, device),
+        target=to_device(batch.target, device),
+        pictures=batch.pictures.to(device),
+    )
+
+
+def _load_part(network: nn.Module, best: dict[str, Tensor], prefix: str) -> None:
+    network.load_state_dict(
+        {key.removeprefix(prefix): v for key, v in best.items() if key.startswith(prefix)}
+    )
+
+
+def _open_run(run: Path, *, resume: bool) -> dict[str, Any] | None:
+    """Provenance of a finished run when resuming; refuses to write over anything."""
+    done = run / "provenance.json"
+    if resume and done.exists():
+        say(f"{run} is finished already")
+        provenance: dict[str, Any] = json.loads(done.read_text(encoding="utf-8"))
+        return provenance
+    if resume and not (run / "metrics.jsonl").exists():
+        raise CheckpointError(
+            str(run), expected="a started run", found="none", remedy="leave --resume away"
+        )
+    if not resume and run.exists() and (not run.is_dir() or any(run.iterdir())):
+        raise CheckpointError(
+            str(run),
+            expected="a new or empty folder for the run",
+            found="something in it",
+            remedy="add --resume to go on with it, or choose another --out",
+        )
+    with storage_errors(run):
+        run.mkdir(parents=True, exist_ok=True)
+    return None
+
+
+def _finish(
+    config: Config,
+    run: Path,
+    data: TrainingData,
+    method: Method,
+    history: list[float],
+    seconds: float,
+) -> dict[str, Any]:
+    method.cpu().eval()
+    save_weights(method.student, run / "model.safetensors")
+    model = RetrievalModel(
+        method.student,
+        data.backbone,
+        data.encoder,
+        fingerprint=fingerprint(
+            sha256_file(run / "model.safetensors"), data.backbone, data.encoder
+        ),
+        dim=config.network.dim,
+    )
+    names = [name for name, _ in method.stages(config)]
+    provenance = {
+        "method": config.method,
+        "config": config.hash,
+        "model": model.fingerprint,
+        "data": data.provenance,
+        "validation_SumR": dict(zip(names, history, strict=True)),
+        "seconds": round(seconds, 1),
+        "finished": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
+        "versions": {
+            name: version(name)
+            for name in ("cl2cm", "torch", "transformers", "tokenizers", "onnxruntime", "numpy")
+        }
+        | {"python": platform.python_version()},
+    }
+    save_run(run, config, model, teacher=method.teacher, provenance=provenance)
+    shutil.rmtree(run / "state", ignore_errors=True)
+    load(run)
+    return provenance

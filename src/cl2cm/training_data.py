@@ -1,0 +1,220 @@
+"""What the loop is fed: a manifest, through frozen backbones, as batches and a validation set."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from cl2cm.batching import (
+    Batches,
+    StoredStates,
+    Texts,
+    TextSource,
+    TokenIds,
+    caption_pairs,
+    target_languages,
+)
+from cl2cm.checkpoint import load_backbone
+from cl2cm.config import Config
+from cl2cm.encoders.text import TextBackbone
+from cl2cm.encoders.vision import VisionEncoder, load_vision
+from cl2cm.encoding import encode_pictures, encode_texts, store_folder
+from cl2cm.errors import ConfigError, ManifestError, MediaError
+from cl2cm.evaluation import caption_languages, caption_queries, metrics
+from cl2cm.features import FeatureStore
+from cl2cm.manifest import read_manifest
+from cl2cm.methods import method_class
+from cl2cm.methods.base import Stage
+from cl2cm.model import frame_vectors, sentence_vectors
+from cl2cm.networks import CrossLingualNetwork, CrossModalNetwork
+from cl2cm.progress import say
+from cl2cm.storage import sha256_file
+from cl2cm.types import Example, Frames, Ints
+
+
+@dataclass(frozen=True, slots=True)
+class ValidationLanguage:
+    """Validation captions of one language, by rows of the stores.
+
+    texts: row of each caption, int64 [Q]; answers: its picture in the gallery, int64 [Q];
+    pictures: row of each picture of the gallery, int64 [N]; source: row of its first source
+    caption, int64 [N].
+    """
+
+    texts: Tensor
+    answers: Ints
+    pictures: Tensor
+    source: Tensor
+
+
+@dataclass(frozen=True, slots=True)
+class TrainingData:
+    """Batches, validation set and backbones of a run.
+
+    Attributes:
+        batches: of the training split.
+        text: tokens of all texts.
+        vision: features of all pictures.
+        validation: language -> captions; empty where there is no validation split.
+        source: the source language.
+        texts: number of distinct texts.
+        backbone: the text backbone.
+        encoder: the vision backbone.
+        provenance: what the data were.
+    """
+
+    batches: Batches
+    text: TextSource
+    vision: FeatureStore
+    validation: dict[str, ValidationLanguage]
+    source: str
+    texts: int
+    backbone: TextBackbone
+    encoder: VisionEncoder
+    provenance: dict[str, Any]
+
+    def all_sentences(self, network: CrossLingualNetwork) -> Tensor:
+        """Unit vectors [texts, D] of all texts."""
+        return sentence_vectors(network, self.text, torch.arange(self.texts))
+
+    def sum_of_recalls(
+        self, stage: Stage, student: CrossModalNetwork, teacher: CrossLingualNetwork | None
+    ) -> dict[str, float]:
+        """Validation SumR per language: of pictures, or of source captions for the teacher."""
+        result = {}
+        for language, asked in self.validation.items():
+            if stage == "cross-lingual":
+                if language == self.source or teacher is None:
+                    continue
+                text = sentence_vectors(teacher, self.text, asked.texts)
+                gallery = sentence_vectors(teacher, self.text, asked.source)
+            else:
+                text = sentence_vectors(student, self.text, asked.texts)
+                frames = self.vision.gather(asked.pictures)
+                gallery = frame_vectors(student, Frames(frames.values, frames.mask))
+            result[language] = float(metrics(text.numpy(), gallery.numpy(), asked.answers)["SumR"])
+        return result
+
+
+def load_training_data(config: Config) -> TrainingData:
+    """Read the manifest and encode what the stores do not have yet.
+
+    Raises:
+        CL2CMError: whatever is wrong with settings, manifest, encoders or pictures.
+    """
+    backbone, encoder = load_backbone(config), load_vision(config.vision.encoder)
+    examples = _read(config)
+    vision = encode_pictures(
+        examples,
+        encoder,
+        skip_bad=config.data.skip_bad,
+        on_skip=_tell_skipped,
+        root=Path(config.data.features) if config.data.features else None,
+    )
+    train, val = (
+        [e for e in examples if e.split == split and vision.has(e.id)] for split in ("train", "val")
+    )
+    texts = Texts()
+    source = config.data.source
+    languages: tuple[str, ...] = ()
+    if method_class(config.method).uses_translations:
+        languages = target_languages(train, source=source, chosen=config.data.languages)
+    pairs = caption_pairs(
+        train, texts, source=source, languages=languages, engines=config.data.engines
+    )
+    validation = _validation(val, texts, vision, [source, *languages], source)
+    text = _text_source(config, texts.all(), backbone)
+    batches = Batches(
+        pairs=pairs,
+        text=text,
+        vision=vision,
+        vision_rows=torch.tensor([vision.row(example.id) for example in train]),
+        batch_size=config.train.batch_size,
+        seed=config.train.seed,
+    )
+    return TrainingData(
+        batches=batches,
+        text=text,
+        vision=vision,
+        validation=validation,
+        source=source,
+        texts=len(texts),
+        backbone=backbone,
+        encoder=encoder,
+        provenance={
+            "manifest_sha256": sha256_file(Path(config.data.manifest)),
+            "train_pictures": len(train),
+            "val_pictures": len(val),
+            "caption_pairs": len(pairs),
+            "texts": len(texts),
+            "languages": list(languages),
+            "encoders": {"text": backbone.fingerprint, "vision": encoder.fingerprint},
+        },
+    )
+
+
+def _read(config: Config) -> list[Example]:
+    """All examples: test pictures too, so that evaluation and index find them encoded."""
+    if not config.data.manifest:
+        raise ConfigError(
+            "data.manifest", expected="a path", found="none", remedy="set it in the file"
+        )
+    path = Path(config.data.manifest)
+    examples = list(
+        read_manifest(
+            path,
+            source=config.data.source,
+            skip_bad=config.data.skip_bad,
+            on_skip=lambda error: say(f"skipped: {error}"),
+        )
+    )
+    if not any(example.split == "train" for example in examples):
+        raise ManifestError(
+            str(path),
+            expected="items of the split 'train'",
+            found="none",
+            remedy='give the training items "split": "train"',
+        )
+    return examples
+
+
+def _tell_skipped(name: str, error: MediaError) -> None:
+    say(f"skipped {name}: {error}")
+
+
+def _text_source(config: Config, texts: Sequence[str], backbone: TextBackbone) -> TextSource:
+    if config.text.freeze != "all":
+        return TokenIds(backbone.tokenize(texts), backbone.special)
+    root = Path(config.data.features) if config.data.features else None
+    folder = store_folder(root, "text", backbone.fingerprint, texts)
+    return StoredStates(encode_texts(texts, backbone, folder))
+
+
+def _validation(
+    examples: Sequence[Example],
+    texts: Texts,
+    vision: FeatureStore,
+    languages: Sequence[str],
+    source: str,
+) -> dict[str, ValidationLanguage]:
+    there = caption_languages(examples)
+    result = {}
+    for language in languages:
+        if language not in there:
+            continue
+        asked = caption_queries(
+            [example for example in examples if example.captions.get(source)], language
+        )
+        result[language] = ValidationLanguage(
+            texts=torch.tensor([texts.add(text) for text in asked.texts]),
+            answers=np.asarray(asked.rows),
+            pictures=torch.tensor([vision.row(example.id) for example in asked.gallery]),
+            source=torch.tensor(
+                [texts.add(example.captions[source][0]) for example in asked.gallery]
+            ),
+        )
+    return result

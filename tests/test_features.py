@@ -1,0 +1,150 @@
+import json
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch.testing import assert_close
+
+from cl2cm.errors import StoreError
+from cl2cm.features import FeatureStore, Rows, join, length_batches, ragged, write_store
+
+WIDTH = 3
+
+
+def rows_of(positions):
+    """Item i has i % 4 + 1 vectors, all of value i."""
+    lengths = torch.tensor([i % 4 + 1 for i in positions])
+    values = torch.tensor([float(i) for i in positions]).repeat_interleave(lengths)
+    return Rows(values[:, None].expand(-1, WIDTH).half(), lengths, torch.ones(len(values)) > 0)
+
+
+def make(folder, count=10, encode=rows_of, **options):
+    ids = [f"item {i}" for i in range(count)]
+    return write_store(
+        folder, ids, encode, encoder="onnx:x", fingerprint="f" * 64, width=WIDTH, shard_items=4,
+        **options,
+    )  # fmt: skip
+
+
+def test_gives_back_what_was_written_over_all_shards(tmp_path):
+    store = make(tmp_path / "s")
+    assert len(store) == 10
+    assert store.row("item 7") == 7
+    found = store.gather(torch.tensor([9, 0, 3, 4]))
+    assert found.mask.sum(1).tolist() == [2, 1, 4, 1]
+    assert found.values.shape == (4, 4, WIDTH)
+    assert found.values[2].tolist() == [[3.0] * WIDTH] * 4
+    assert found.values[0, 2:].abs().sum() == 0
+
+
+def test_opens_again_and_verifies(tmp_path):
+    make(tmp_path / "s")
+    FeatureStore.open(tmp_path / "s", fingerprint="f" * 64).verify()
+
+
+def test_another_encoder_is_refused(tmp_path):
+    make(tmp_path / "s")
+    with pytest.raises(StoreError, match="features of encoder gggg"):
+        FeatureStore.open(tmp_path / "s", fingerprint="g" * 64)
+
+
+def test_other_items_are_refused(tmp_path):
+    make(tmp_path / "s")
+    with pytest.raises(StoreError, match="the same items"):
+        make(tmp_path / "s", count=9)
+
+
+def test_a_restart_does_only_what_is_missing(tmp_path):
+    asked = []
+
+    def stops(positions):
+        if positions[0] == 4:
+            raise KeyboardInterrupt
+        asked.append(positions[0])
+        return rows_of(positions)
+
+    with pytest.raises(KeyboardInterrupt):
+        make(tmp_path / "s", encode=stops)
+    with pytest.raises(StoreError, match="unfinished"):
+        FeatureStore.open(tmp_path / "s")
+
+    def goes_on(positions):
+        asked.append(positions[0])
+        return rows_of(positions)
+
+    store = make(tmp_path / "s", encode=goes_on)
+    assert asked == [0, 4, 8]
+    assert store.gather(torch.arange(10)).mask.sum().item() == sum(i % 4 + 1 for i in range(10))
+    make(tmp_path / "s", encode=None)
+
+
+def test_an_unfinished_store_of_other_settings_is_refused(tmp_path):
+    with pytest.raises(ZeroDivisionError):
+        make(tmp_path / "s", encode=lambda _: 1 / 0)
+    with pytest.raises(StoreError, match="unfinished store of the same"):
+        make(tmp_path / "s", count=3)
+
+
+def test_a_folder_of_something_else_is_refused(tmp_path):
+    (tmp_path / "letter.txt").write_text("dear")
+    with pytest.raises(StoreError, match="new or empty"):
+        make(tmp_path)
+
+
+@pytest.mark.parametrize("damage", ["truncate", "delete", "other ids", "json", "keys"])
+def test_damage_is_told(tmp_path, damage):
+    make(tmp_path / "s")
+    shard = tmp_path / "s" / "00001.safetensors"
+    if damage == "truncate":
+        shard.write_bytes(shard.read_bytes()[:-7])
+    elif damage == "delete":
+        shard.unlink()
+    elif damage == "other ids":
+        shard.with_suffix(".ids.json").write_text(json.dumps(["only one"]))
+    else:
+        (tmp_path / "s" / "store.json").write_text("{" if damage == "json" else "{}")
+    with pytest.raises(StoreError, match="delete the folder"):
+        FeatureStore.open(tmp_path / "s")
+
+
+def test_a_changed_byte_is_found_by_verify(tmp_path):
+    store = make(tmp_path / "s")
+    shard = tmp_path / "s" / "00000.safetensors"
+    data = bytearray(shard.read_bytes())
+    data[-1] ^= 1
+    shard.write_bytes(data)
+    with pytest.raises(StoreError, match="hash"):
+        store.verify()
+
+
+def test_a_skipped_item_has_no_features(tmp_path):
+    def encode(positions):
+        lengths = torch.tensor([0 if i == 2 else 1 for i in positions])
+        count = int(lengths.sum())
+        return Rows(torch.ones(count, WIDTH).half(), lengths, torch.ones(count) > 0)
+
+    store = make(tmp_path / "s", encode=encode)
+    assert [store.has(f"item {i}") for i in (1, 2, 3)] == [True, False, True]
+    assert not store.has("nobody")
+    with pytest.raises(StoreError, match="nobody"):
+        store.row("nobody")
+
+
+@settings(deadline=None, max_examples=30)
+@given(st.lists(st.integers(1, 9), min_size=1, max_size=8), st.integers(0, 4))
+def test_ragged_is_the_inverse_of_padding(lengths, padding):
+    width = max(lengths) + padding
+    mask = torch.arange(width) < torch.tensor(lengths)[:, None]
+    values = torch.randn(len(lengths), width, WIDTH).half().float() * mask[..., None]
+    rows = join([ragged(values[:1], mask[:1]), ragged(values[1:], mask[1:])])
+    assert_close(rows.values.float(), values[mask])
+    assert rows.lengths.tolist() == lengths
+
+
+@given(st.lists(st.integers(0, 60), max_size=40), st.integers(1, 100))
+def test_length_batches_hold_every_position_once(lengths, tokens):
+    batches = list(length_batches(lengths, tokens))
+    assert sorted(i for batch in batches for i in batch) == list(range(len(lengths)))
+    for batch in batches:
+        assert len(batch) == 1 or len(batch) * max(lengths[i] for i in batch) <= tokens

@@ -1,0 +1,204 @@
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from contextlib import suppress
+
+import pytest
+import torch
+from safetensors.torch import load_file
+from torch.testing import assert_close
+
+from cl2cm.checkpoint import load
+from cl2cm.commands import evaluate_manifest
+from cl2cm.config import to_toml
+from cl2cm.errors import CheckpointError, ConfigError, LanguageError
+from cl2cm.methods import METHODS
+from cl2cm.training import Loop, choose_device, learning_rate, train
+
+
+def lines(run):
+    return [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_every_method_learns(method, settings, small, tmp_path):
+    train(settings(method, train={"epochs": 15}, teacher={"epochs": 5}), tmp_path / "run")
+    result = evaluate_manifest(tmp_path / "run", small.manifest, split="test")["languages"]
+    chance = 100 * 5 / 24
+    assert result["en"]["text_to_vision"]["R@5"] > 3 * chance
+    if METHODS[method].uses_translations:
+        assert result["xx"]["text_to_vision"]["R@5"] > 3 * chance
+        assert result["yy"]["vision_to_text"]["R@5"] > 3 * chance
+
+
+def test_the_loss_falls(trained):
+    losses = [line["loss"] for line in lines(trained) if "loss" in line]
+    stage = [line["stage"] for line in lines(trained) if "loss" in line]
+    assert stage[0] == "cross-lingual"
+    assert stage[-1] == "cross-modal"
+    student = [x for x, s in zip(losses, stage, strict=True) if s == "cross-modal"]
+    assert student[-1] < 0.7 * student[0]
+
+
+def test_a_run_repeats_to_the_bit(settings, tmp_path):
+    for name in ("a", "b"):
+        train(settings("cl2cm"), tmp_path / name)
+    first, second = (load_file(tmp_path / n / "model.safetensors") for n in ("a", "b"))
+    for key, value in first.items():
+        assert torch.equal(value, second[key]), key
+
+
+@pytest.mark.parametrize(
+    ("schedule", "freeze"), [("two-stage", "all"), ("joint", "all"), ("two-stage", "embeddings")]
+)
+def test_a_stopped_run_resumes_to_the_same_bits(schedule, freeze, settings, tmp_path, monkeypatch):
+    config = settings(
+        "cl2cm",
+        teacher={"schedule": schedule, "epochs": 2},
+        train={"epochs": 2, "checkpoint_steps": 2, "batch_size": 12},
+        text={"freeze": freeze},
+    )
+    train(config, tmp_path / "whole")
+    step, steps = Loop._step, 0
+
+    def stops(*args):
+        nonlocal steps
+        steps += 1
+        if steps % 6 == 0:
+            raise KeyboardInterrupt
+        return step(*args)
+
+    monkeypatch.setattr(Loop, "_step", stops)
+    run = tmp_path / "stopped"
+    while not (run / "provenance.json").exists():
+        with suppress(KeyboardInterrupt):
+            train(config, run, resume=steps > 0)
+    assert steps > 18
+    assert_same_run(tmp_path / "whole", run)
+
+
+def test_a_killed_process_resumes_to_the_same_bits(settings, tmp_path):
+    config = settings(
+        "cl2cm",
+        teacher={"epochs": 20},
+        train={"epochs": 25, "checkpoint_steps": 1, "threads": 1},
+    )
+    (tmp_path / "config.toml").write_text(to_toml(config))
+    command = [sys.executable, "-m", "cl2cm", "train", str(tmp_path / "config.toml"), "--out"]
+    run = tmp_path / "killed"
+    process = subprocess.Popen([*command, str(run)], stderr=subprocess.DEVNULL)
+    while newest(run) == b"" and process.poll() is None:
+        time.sleep(0.002)
+    time.sleep(0.25)
+    process.send_signal(signal.SIGKILL)
+    process.wait(timeout=60)
+    assert not (run / "provenance.json").exists(), "it was finished before it was killed"
+    assert newest(run)
+    train(config, run, resume=True)
+    train(config, tmp_path / "whole")
+    assert_same_run(tmp_path / "whole", run)
+
+
+def assert_same_run(first, second):
+    for name in ("model.safetensors", "teacher.safetensors"):
+        a, b = load_file(first / name), load_file(second / name)
+        assert a.keys() == b.keys()
+        for key, value in a.items():
+            assert torch.equal(value, b[key]), key
+    assert lines(first) == lines(second)
+    assert not (second / "state").exists()
+
+
+def newest(run):
+    try:
+        return (run / "state" / "current.json").read_bytes()
+    except OSError:
+        return b""
+
+
+def test_frozen_layers_stay_and_others_move(settings, small, tmp_path):
+    config = settings("translate-train", text={"freeze": 1}, train={"epochs": 1})
+    train(config, tmp_path / "run")
+    before = load_file(small.text / "model.safetensors")
+    after = load_file(tmp_path / "run" / "model.safetensors")
+    moved = {
+        name: not torch.equal(value, found)
+        for name, value in before.items()
+        for key, found in after.items()
+        if key.startswith("backbone.") and key.endswith("." + name)
+    }
+    assert len(moved) == len(before)
+    for name, changed in moved.items():
+        assert changed == ("encoder.layer.1." in name), name
+
+
+def test_an_embedding_does_not_depend_on_batch_mates(trained):
+    model = load(trained)
+    texts = ["red circle", "one square that is blue", "wolleyxx ssorcxx"] * 22
+    together = model.encode_text(texts)
+    for i in range(3):
+        alone = model.encode_text([texts[i]])[0]
+        assert_close(torch.tensor(together[i]), torch.tensor(alone), atol=1e-5, rtol=0)
+
+
+def test_a_reloaded_model_gives_identical_vectors(trained):
+    first, second = load(trained), load(trained)
+    texts = ["red circle", "blue bar"]
+    assert (first.encode_text(texts) == second.encode_text(texts)).all()
+    assert first.fingerprint == second.fingerprint
+
+
+def test_refuses_to_write_over_a_folder(settings, tmp_path):
+    (tmp_path / "something").write_text("precious")
+    with pytest.raises(CheckpointError, match="new or empty folder"):
+        train(settings(), tmp_path)
+    assert (tmp_path / "something").read_text() == "precious"
+
+
+def test_resume_with_other_settings_is_refused(settings, tmp_path, monkeypatch):
+    monkeypatch.setattr(
+        "cl2cm.training._finish", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt)
+    )
+    with pytest.raises(KeyboardInterrupt):
+        train(settings(train={"epochs": 1}), tmp_path / "run")
+    with pytest.raises(CheckpointError, match="other"):
+        train(settings(train={"epochs": 2}), tmp_path / "run", resume=True)
+
+
+def test_resume_of_a_finished_run_changes_nothing(trained, settings):
+    before = (trained / "model.safetensors").stat().st_mtime_ns
+    train(settings(), trained, resume=True)
+    assert (trained / "model.safetensors").stat().st_mtime_ns == before
+
+
+def test_unknown_language(settings, tmp_path):
+    with pytest.raises(LanguageError, match=r"did you mean|choose one"):
+        train(settings(data={"languages": ["zz"]}), tmp_path / "run")
+
+
+def test_early_stop(settings, tmp_path):
+    config = settings("translate-train", train={"epochs": 40, "patience": 2, "lr": 1e-9})
+    train(config, tmp_path / "run")
+    assert max(line["epoch"] for line in lines(tmp_path / "run")) < 10
+
+
+def test_learning_rate_rises_and_falls():
+    rates = [learning_rate(step, 100, 0.1) for step in range(100)]
+    assert rates[0] == pytest.approx(0.1)
+    assert rates[9] == rates[10] == 1
+    assert rates == sorted(rates[:10]) + sorted(rates[10:], reverse=True)
+    assert rates[-1] < 0.01
+
+
+def test_device():
+    assert choose_device("cpu").type == "cpu"
+    for name in ("gpu", "tpu:0", "" if torch.cuda.is_available() else "cuda"):
+        with pytest.raises(ConfigError, match=r"train\.device"):
+            choose_device(name)
+
+
+def test_environment_is_left_alone():
+    assert os.environ.get("HF_HUB_OFFLINE") == "1"

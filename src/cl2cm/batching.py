@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from cl2cm.config import nearest
-from cl2cm.errors import LanguageError, ManifestError
+from cl2cm.errors import ConfigError, LanguageError, ManifestError
 from cl2cm.features import FeatureStore
 from cl2cm.types import Batch, Example, Frames, Ints, Special, Tokens
 
@@ -170,9 +170,11 @@ def caption_pairs(
         engines: translation engines to use; empty uses all.
 
     Raises:
+        ConfigError: an engine that no translation is of.
         ManifestError: no pair is left.
     """
     names = tuple(languages) or (source,)
+    _check_engines(examples, languages, engines)
     pictures, sources, groups, group_language, choices, target = [], [], [0], [], [0], []
     for row, example in enumerate(examples):
         for i, caption in enumerate(example.captions.get(source, ())):
@@ -201,6 +203,25 @@ def caption_pairs(
         target=np.asarray(target, dtype=np.int64),
         languages=names,
     )
+
+
+def _check_engines(
+    examples: Sequence[Example], languages: Sequence[str], engines: Sequence[str]
+) -> None:
+    there = {
+        engine
+        for example in examples
+        for language in languages
+        for engine in example.translations.get(language, ())
+    }
+    for engine in engines if there else ():
+        if engine not in there:
+            raise ConfigError(
+                "data.engines",
+                expected=f"engines among {', '.join(sorted(there))}",
+                found=repr(engine),
+                remedy=nearest(engine, there),
+            )
 
 
 def _translations(

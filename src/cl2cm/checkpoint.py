@@ -153,11 +153,25 @@ def read_run(run: Path) -> tuple[Config, dict[str, Any]]:
     try:
         config = load_config(run / "config.toml")
         agreed = json.loads((run / "contract.json").read_text(encoding="utf-8"))
-        if not {"backbone", "tokenizer", "vision", "examples"} <= set(agreed):
-            raise ValueError("missing keys")
-    except (OSError, ValueError, TypeError, ConfigError) as error:
+        _check_contract(agreed)
+    except (OSError, ValueError, KeyError, TypeError, RecursionError, ConfigError) as error:
         raise _damaged(run, f"unreadable settings ({error})") from None
     return config, agreed
+
+
+def read_provenance(run: Path) -> dict[str, Any]:
+    """What a finished run says of its making.
+
+    Raises:
+        CheckpointError: it is damaged.
+    """
+    try:
+        provenance = json.loads((run / "provenance.json").read_text(encoding="utf-8"))
+        if not {"config", "validation_SumR"} <= provenance.keys():
+            raise ValueError("missing keys")
+    except (OSError, ValueError, AttributeError) as error:
+        raise _damaged(run, f"an unreadable provenance.json ({error})") from None
+    return dict(provenance)
 
 
 def load_weights(network: nn.Module, path: Path) -> None:
@@ -172,6 +186,19 @@ def load_weights(network: nn.Module, path: Path) -> None:
     except (OSError, SafetensorError, RuntimeError) as error:
         reason = str(error).splitlines()[0]
         raise _damaged(path, f"weights that do not fit ({reason})") from None
+
+
+def _check_contract(agreed: Any) -> None:  # noqa: ANN401 - whatever the file holds
+    """Its form; what it says is compared when the encoders are loaded."""
+    texts = [agreed["backbone"], agreed["tokenizer"], agreed["vision"]["fingerprint"]]
+    texts += [example["text"] for example in agreed["examples"]]
+    if not agreed["examples"] or not all(isinstance(text, str) for text in texts):
+        raise ValueError("a contract of another form")
+    for example in agreed["examples"]:
+        if not all(isinstance(number, int) for number in example["ids"]):
+            raise ValueError("ids that are no numbers")
+        if not all(isinstance(number, float | int) for number in example["vector"]):
+            raise ValueError("a vector that is none")
 
 
 def _check_inputs(

@@ -6,6 +6,7 @@ failure. Nothing heavy is imported before a command runs.
 """
 
 import json
+import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -15,6 +16,7 @@ import typer
 
 from cl2cm.errors import CL2CMError, ConfigError
 from cl2cm.progress import say
+from cl2cm.storage import storage_error
 
 app = typer.Typer(
     help="Search pictures and films in any language, without labelled pairs in it.",
@@ -46,6 +48,15 @@ def run(arguments: Sequence[str]) -> int:
         return 130
     except typer.Abort:
         return 130
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)  # or Python would complain at its end
+        return 1
+    except OSError as error:
+        known = storage_error(Path(error.filename or "output"), error)
+        if known is None:
+            raise
+        say(f"error: {known}")
+        return 2
     except Exception as error:
         message = getattr(error, "format_message", None)  # typer's errors of usage have it
         if message is None:
@@ -58,6 +69,12 @@ def run(arguments: Sequence[str]) -> int:
 def show(value: dict[str, Any], *, as_json: bool, lines: Sequence[str]) -> None:
     """Print a result: as JSON, or as lines for people."""
     text = json.dumps(value, ensure_ascii=False) if as_json else "\n".join(lines)
+    encoding = sys.stdout.encoding
+    try:
+        text.encode(encoding)
+    except UnicodeEncodeError:  # not UTF-8, or a file name that is no text
+        escaped = text.encode(encoding, "backslashreplace").decode(encoding)
+        text = json.dumps(value) if as_json else escaped
     print(text, flush=True)  # noqa: T201 - the result
 
 

@@ -14,7 +14,7 @@ from cl2cm.evaluation import caption_languages, evaluate
 from cl2cm.index import Index
 from cl2cm.manifest import read_manifest
 from cl2cm.progress import say, track
-from cl2cm.search import Searcher, build_index, scan_folder
+from cl2cm.search import Searcher, build_index, check_name, scan_folder
 from cl2cm.types import Example
 
 
@@ -53,8 +53,8 @@ def encode_store(
         raise ConfigError(
             "--side", expected="'vision' or 'text'", found=repr(side), remedy="choose one"
         )
-    examples = read_source(source, skip_bad=skip_bad)
     skipped: list[str] = []
+    examples = _named(read_source(source, skip_bad=skip_bad), skipped if skip_bad else None)
     begin = time.monotonic()
     if side == "vision":
         store = encode_pictures(
@@ -65,11 +65,26 @@ def encode_store(
     return {
         "store": str(out),
         "encoder": encoder,
-        "items": len(store) - len(skipped),
+        "items": sum(store.has(name) for name in store.ids),
         "width": store.width,
         "skipped": skipped,
         "rate": len(store) / max(time.monotonic() - begin, 1e-9),
     }
+
+
+def _named(examples: list[Example], skipped: list[str] | None) -> list[Example]:
+    """Examples whose names are texts; the others are told to ``skipped``, or an error."""
+    named = []
+    for example in examples:
+        try:
+            check_name(example)
+        except MediaError as error:
+            if skipped is None:
+                raise
+            _collect(skipped)(example.id, error)
+        else:
+            named.append(example)
+    return named
 
 
 def all_texts(examples: Sequence[Example]) -> list[str]:

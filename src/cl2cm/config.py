@@ -8,6 +8,7 @@ configuration.
 import dataclasses
 import difflib
 import json
+import math
 import tomllib
 import types
 import typing
@@ -208,8 +209,10 @@ class TrainConfig:
         _require("train.weight_decay", self.weight_decay >= 0, "0 or more", self.weight_decay)
         _require("train.warmup", 0 <= self.warmup < 1, "at least 0, below 1", self.warmup)
         _require("train.clip", self.clip > 0, "more than 0", self.clip)
-        for key in ("seed", "patience", "checkpoint_steps", "threads"):
+        for key in ("patience", "checkpoint_steps"):
             _require(f"train.{key}", getattr(self, key) >= 0, "0 or more", getattr(self, key))
+        _require("train.seed", 0 <= self.seed < 2**63, "0 to below 2 ** 63", self.seed)
+        _require("train.threads", 0 <= self.threads <= 1024, "0 to 1024", self.threads)
 
 
 @dataclass(frozen=True, slots=True)
@@ -250,19 +253,20 @@ def load_config(path: Path, overrides: Iterable[str] = ()) -> Config:
     """
     try:
         tree = tomllib.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise ConfigError(
-            str(path), expected="a TOML file", found="no such file", remedy="check the path"
-        ) from None
     except IsADirectoryError:
         raise ConfigError(
             str(path), expected="a TOML file", found="a folder", remedy="name the file in it"
+        ) from None
+    except OSError as error:
+        found = "no such file" if isinstance(error, FileNotFoundError) else error.strerror
+        raise ConfigError(
+            str(path), expected="a TOML file", found=str(found).lower(), remedy="check the path"
         ) from None
     except UnicodeDecodeError:
         raise ConfigError(
             str(path), expected="UTF-8 text", found="other bytes", remedy="save it as UTF-8"
         ) from None
-    except tomllib.TOMLDecodeError as error:
+    except (ValueError, RecursionError) as error:
         raise ConfigError(
             str(path), expected="TOML", found=str(error), remedy="correct that line"
         ) from None
@@ -299,13 +303,14 @@ def to_toml(config: Config) -> str:
 
 def _apply(tree: dict[str, Any], override: str) -> None:
     key, separator, text = override.partition("=")
-    if not separator:
+    if not separator or not key.strip():
+        found = "no key" if separator else "no '='"
         raise ConfigError(
-            f"--set {override}", expected="key=value", found="no '='", remedy="write train.epochs=3"
+            f"--set {override}", expected="key=value", found=found, remedy="write train.epochs=3"
         )
     try:
         value = tomllib.loads(f"value = {text}")["value"]
-    except tomllib.TOMLDecodeError:
+    except (ValueError, RecursionError):
         value = text  # a bare word is a string
     *sections, name = key.strip().split(".")
     for section in sections:
@@ -354,7 +359,7 @@ def _value(hint: Any, value: Any, key: str) -> Any:  # noqa: ANN401 - plain TOML
 def _scalar(hint: Any, value: Any, key: str) -> Any:  # noqa: ANN401 - plain TOML values
     names = {int: "a whole number", float: "a number", bool: "true or false", str: "a string"}
     if hint is float and isinstance(value, int) and not isinstance(value, bool):
-        return float(value)
+        value = float(value) if abs(value) < 2**1000 else math.inf
     if not isinstance(value, hint) or (hint is not bool and isinstance(value, bool)):
         _wrong(key, names[hint], value)
     if hint is float and not abs(value) < float("inf"):

@@ -141,7 +141,7 @@ def encode_pictures(
         root: folder of stores.
 
     Raises:
-        MediaError: a picture cannot be read, and ``skip_bad`` is False.
+        MediaError: a picture cannot be read, and ``skip_bad`` is False; or none can.
     """
     keys = [picture_key(example) for example in examples]
     where = folder or store_folder(root, "vision", encoder.fingerprint, keys)
@@ -155,6 +155,13 @@ def encode_pictures(
         for place, error in failures:
             if on_skip:
                 on_skip(chosen[place].id, error)
+        if len(failures) == len(examples):
+            raise MediaError(
+                f"{len(examples)} pictures",
+                expected="at least one that can be read",
+                found="none",
+                remedy="check their paths",
+            )
         lengths = torch.zeros(len(chosen), dtype=torch.int64)
         lengths[torch.as_tensor(kept, dtype=torch.int64)] = 1
         return Rows(

@@ -157,6 +157,13 @@ def evaluate(
         LanguageError: a language has no captions.
     """
     chosen = list(languages) or caption_languages(examples)
+    if not chosen:
+        raise LanguageError(
+            "evaluation",
+            expected="captions in at least one language",
+            found=f"none among {len(examples)} items",
+            remedy="choose another split, or another manifest",
+        )
     asked = {language: caption_queries(examples, language) for language in chosen}
     known = dict(vectors or {})
     missing = [

@@ -11,6 +11,7 @@ Shards are written atomically, ``store.json`` last, so a store that opens is who
 stopped goes on with the shards that are missing.
 """
 
+import contextlib
 import json
 import logging
 from collections.abc import Callable, Iterator, Sequence
@@ -212,13 +213,16 @@ def write_store(
         if on_done:
             on_done(len(ids))
         return store
-    _begin(folder, settings)
+    _check_plan(folder, settings)
     shards = []
     for number, start in enumerate(range(0, len(ids), shard_items)):
         positions = range(start, min(start + shard_items, len(ids)))
         path = folder / f"{number:05}.safetensors"
         if not (path.exists() and path.with_suffix(".ids.json").exists()):
-            _write_shard(path, [ids[i] for i in positions], encode(positions))
+            rows = encode(positions)
+            if number == 0:  # a store begins with its first shard
+                write_json(folder / "plan.json", settings)
+            _write_shard(path, [ids[i] for i in positions], rows)
         shards.append({"items": len(positions), "sha256": sha256_file(path)})
         if on_done:
             on_done(len(positions))
@@ -249,12 +253,13 @@ def length_batches(lengths: Sequence[int], tokens: int) -> Iterator[list[int]]:
         yield batch
 
 
-def _begin(folder: Path, settings: dict[str, Any]) -> None:
-    """Start a store, or go on with one of the same settings; anything else is refused."""
+def _check_plan(folder: Path, settings: dict[str, Any]) -> None:
+    """Allow a new store, or an unfinished one of the same settings; nothing else."""
     plan = folder / "plan.json"
     if plan.exists():
-        if json.loads(plan.read_text(encoding="utf-8")) == settings:
-            return
+        with contextlib.suppress(ValueError, RecursionError):  # a damaged plan is another one
+            if json.loads(plan.read_text(encoding="utf-8")) == settings:
+                return
         raise StoreError(
             str(folder),
             expected="an unfinished store of the same encoder and items",
@@ -269,7 +274,6 @@ def _begin(folder: Path, settings: dict[str, Any]) -> None:
                 found="something else there",
                 remedy="choose another --out",
             )
-    write_json(plan, settings)
 
 
 def _write_shard(path: Path, ids: list[str], rows: Rows) -> None:
@@ -291,13 +295,19 @@ def _read_meta(folder: Path) -> dict[str, Any]:
             found="an unfinished one" if started else "no store.json",
             remedy="run the same cl2cm encode again" if started else "make it with cl2cm encode",
         ) from None
-    except ValueError:
+    except (ValueError, RecursionError):
         raise _damaged(folder, "a damaged store.json", "JSON") from None
     keys = ("format", "encoder", "fingerprint", "width", "ids", "shards")
     if not isinstance(meta, dict) or any(key not in meta for key in keys):
         raise _damaged(folder, "a store.json with missing keys", ", ".join(keys))
     if meta["format"] != FORMAT:
         raise _damaged(folder, f"format {meta['format']}", f"format {FORMAT}")
+    shards = meta["shards"]
+    counted = isinstance(shards, list) and all(
+        isinstance(s, dict) and isinstance(s.get("items"), int) for s in shards
+    )
+    if not counted or not isinstance(meta["width"], int) or not shards:
+        raise _damaged(folder, "a store.json of another form", "width and shards")
     return meta
 
 

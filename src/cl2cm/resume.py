@@ -133,7 +133,7 @@ def load_state(folder: Path, *, config_hash: str) -> State | None:
         meta = json.loads((where / "state.json").read_text(encoding="utf-8"))
         tensors = load_file(where / "state.safetensors")
         position = Position(**meta["position"])
-    except (OSError, ValueError, KeyError, TypeError, SafetensorError) as error:
+    except (OSError, ValueError, KeyError, TypeError, RecursionError, SafetensorError) as error:
         raise CheckpointError(
             str(folder),
             expected="a whole state",

@@ -269,15 +269,13 @@ def _encode(
     return [pair for example in batch for pair in _encode(model, [example], on_bad)]
 
 
-def _media(example: Example) -> Path:
-    path = example.image or example.video
-    if path is None or example.start is not None or example.end is not None:
-        raise MediaError(
-            f"item {example.id!r}",
-            expected="a whole picture or film",
-            found="features only" if path is None else "a part of a film",
-            remedy="encode it first and give its vectors",
-        )
+def check_name(example: Example) -> None:
+    """Refuse an id or a file name that is no text: it could be neither stored nor shown.
+
+    Raises:
+        MediaError: it is one.
+    """
+    path = example.image or example.video or Path()
     try:
         f"{path}{example.id}".encode()
     except UnicodeEncodeError as error:
@@ -287,6 +285,18 @@ def _media(example: Example) -> Path:
             found=ascii(error.object[error.start : error.end]),
             remedy="rename the file",
         ) from error
+
+
+def _media(example: Example) -> Path:
+    path = example.image or example.video
+    if path is None or example.start is not None or example.end is not None:
+        raise MediaError(
+            f"item {example.id!r}",
+            expected="a whole picture or film",
+            found="features only" if path is None else "a part of a film",
+            remedy="encode it first and give its vectors",
+        )
+    check_name(example)
     return path
 
 

@@ -5,10 +5,12 @@ name, flushed to the disk, and renamed into place. A process killed at any momen
 a hidden ``.NAME.partial-*`` behind, which nothing ever reads.
 """
 
+import contextlib
 import errno
 import hashlib
 import json
 import os
+import re
 import shutil
 import sys
 import tempfile
@@ -17,7 +19,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, Any
 
-from cl2cm.errors import StorageError
+from cl2cm.errors import CL2CMError, StorageError
 
 _STORAGE_ERRNOS = {
     errno.ENOSPC: ("room on the disk", "a full disk", "free some space and run again"),
@@ -30,6 +32,7 @@ _STORAGE_ERRNOS = {
     errno.EISDIR: ("a file", "a folder of that name", "choose another place"),
     errno.ENAMETOOLONG: ("a shorter name", "a name that is too long", "choose another place"),
 }
+_OS_ERROR = re.compile(r"\(os error (\d+)\)")  # safetensors says so, in no class of its own
 
 
 @contextmanager
@@ -37,11 +40,24 @@ def storage_errors(path: Path) -> Iterator[None]:
     """Turn the operating system's word on a full or closed disk into a StorageError."""
     try:
         yield
-    except OSError as error:
-        if error.errno not in _STORAGE_ERRNOS:
+    except CL2CMError:
+        raise
+    except Exception as error:
+        found = storage_error(path, error)
+        if found is None:
             raise
-        expected, found, remedy = _STORAGE_ERRNOS[error.errno]
-        raise StorageError(str(path), expected=expected, found=found, remedy=remedy) from error
+        raise found from error
+
+
+def storage_error(path: Path, error: Exception) -> StorageError | None:
+    """The StorageError for an exception, or None where it is of another kind."""
+    number = error.errno if isinstance(error, OSError) else None
+    if match := _OS_ERROR.search(str(error)):
+        number = int(match[1])
+    if number not in _STORAGE_ERRNOS:
+        return None
+    expected, found, remedy = _STORAGE_ERRNOS[number]
+    return StorageError(str(path), expected=expected, found=found, remedy=remedy)
 
 
 def _fsync(path: Path) -> None:
@@ -53,14 +69,27 @@ def _fsync(path: Path) -> None:
 
 
 @contextmanager
+def _parent(path: Path) -> Iterator[None]:
+    """Make the folder of a path; on failure remove again what was made and is still empty."""
+    made = [folder for folder in path.parents if not folder.exists()]
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        yield
+    except BaseException:
+        with contextlib.suppress(OSError):
+            for folder in made:
+                folder.rmdir()
+        raise
+
+
+@contextmanager
 def atomic_path(path: Path) -> Iterator[Path]:
     """Give a hidden path beside ``path``; rename the file written there on success.
 
     Raises:
         StorageError: the disk is full, read-only or closed to us.
     """
-    with storage_errors(path):
-        path.parent.mkdir(parents=True, exist_ok=True)
+    with storage_errors(path), _parent(path):
         descriptor, name = tempfile.mkstemp(prefix=f".{path.name}.partial-", dir=path.parent)
         os.close(descriptor)
         partial = Path(name)
@@ -88,8 +117,7 @@ def atomic_folder(path: Path) -> Iterator[Path]:
     A folder that is already there is replaced; it must not be in use by a reader that expects
     it to stay (such formats keep one small file that points at the current data instead).
     """
-    with storage_errors(path):
-        path.parent.mkdir(parents=True, exist_ok=True)
+    with storage_errors(path), _parent(path):
         partial = Path(tempfile.mkdtemp(prefix=f".{path.name}.partial-", dir=path.parent))
         try:
             yield partial
@@ -165,8 +193,8 @@ def sha256_file(path: Path) -> str:
 
 
 def sha256_text(text: str) -> str:
-    """Hexadecimal SHA-256 of a text's UTF-8 bytes."""
-    return hashlib.sha256(text.encode()).hexdigest()
+    """Hexadecimal SHA-256 of a text's UTF-8 bytes; a file name that is no text has some too."""
+    return hashlib.sha256(text.encode(errors="surrogatepass")).hexdigest()
 
 
 def cache_folder() -> Path:

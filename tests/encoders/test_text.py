@@ -164,6 +164,13 @@ def test_gradients_reach_what_is_not_frozen(freeze, trained, folder):
     assert free == trained
 
 
+def test_no_grad_is_respected(bert):
+    backbone = load(bert, freeze="none").train()
+    with torch.no_grad():
+        result, _ = states(backbone, ["a dog"])
+    assert not result.requires_grad
+
+
 def test_a_frozen_part_has_no_dropout(bert):
     ids, mask = torch.tensor([[0, 5, 6, 2]]), torch.ones(1, 4, dtype=torch.bool)
 
@@ -363,7 +370,9 @@ def test_pickled_weights_are_not_read(bert, tmp_path):
     for path in bert.iterdir():
         if path.suffix == ".json":
             (tmp_path / path.name).write_bytes(path.read_bytes())
-    torch.save({}, tmp_path / "pytorch_model.bin")
+    from safetensors.torch import load_file
+
+    torch.save(load_file(bert / "model.safetensors"), tmp_path / "pytorch_model.bin")
     with pytest.raises(WeightsError):
         load(tmp_path)
 

@@ -8,6 +8,7 @@ import pytest
 import torch
 
 import world
+from bench import Bench
 from cl2cm.config import parse_config
 
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
@@ -79,3 +80,10 @@ def trained(settings, tmp_path_factory) -> Path:
     run = tmp_path_factory.mktemp("runs") / "cl2cm"
     train(settings("cl2cm", train={"epochs": 15}, teacher={"epochs": 5}), run)
     return run
+
+
+@pytest.fixture
+def bench(tmp_path, capfd, small, settings, trained) -> Bench:
+    """A folder to spoil things in."""
+    cache = Path(os.environ["CL2CM_CACHE"])
+    return Bench(tmp_path / "bench", cache, capfd, small, settings, trained)

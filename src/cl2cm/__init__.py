@@ -20,6 +20,7 @@ _PUBLIC = {
     "load": "cl2cm.checkpoint",
     "load_config": "cl2cm.config",
     "read_manifest": "cl2cm.manifest",
+    "scan_folder": "cl2cm.search",
     "train": "cl2cm.training",
 }
 

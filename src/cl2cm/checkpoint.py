@@ -137,6 +137,9 @@ def load(run: Path | str) -> RetrievalModel:
         dim=config.network.dim,
     )
     _check_outputs(run, agreed, model)
+    if read_provenance(run).get("model", model.fingerprint) != model.fingerprint:
+        found = "others"  # in the vision head, say, which the contract's texts do not ask
+        raise _damaged(run / "model.safetensors", found, expected="the weights of training")
     return model
 
 
@@ -199,6 +202,8 @@ def _check_contract(agreed: Any) -> None:  # noqa: ANN401 - whatever the file ho
             raise ValueError("ids that are no numbers")
         if not all(isinstance(number, float | int) for number in example["vector"]):
             raise ValueError("a vector that is none")
+    if len({len(example["vector"]) for example in agreed["examples"]}) > 1:
+        raise ValueError("vectors of two widths")
 
 
 def _check_inputs(
@@ -240,7 +245,7 @@ def _check_outputs(run: Path, agreed: dict[str, Any], model: RetrievalModel) -> 
         )
 
 
-def _damaged(path: Path, found: str) -> CheckpointError:
+def _damaged(path: Path, found: str, *, expected: str = "a whole run") -> CheckpointError:
     return CheckpointError(
-        str(path), expected="a whole run", found=found, remedy="restore it, or train again"
+        str(path), expected=expected, found=found, remedy="restore it, or train again"
     )

@@ -114,7 +114,7 @@ class MatchConfig:
 
     def __post_init__(self) -> None:
         _require("match.tau", self.tau > 0, "more than 0", self.tau)
-        _require("match.margin", self.margin >= 0, "0 or more", self.margin)
+        _require("match.margin", self.margin > 0, "more than 0", self.margin)
         _require("match.smoothing", 0 <= self.smoothing < 1, "0 to below 1", self.smoothing)
 
 
@@ -288,7 +288,7 @@ def parse_config(tree: Mapping[str, Any]) -> Config:
 
 def to_toml(config: Config) -> str:
     """The configuration as TOML; ``parse_config`` of it gives an equal one."""
-    lines = [f"method = {json.dumps(config.method)}"]
+    lines = [f"method = {_toml(config.method)}"]
     for section in dataclasses.fields(config):
         value = getattr(config, section.name)
         if not dataclasses.is_dataclass(value):
@@ -296,9 +296,13 @@ def to_toml(config: Config) -> str:
         lines += ["", f"[{section.name}]"]
         for key in dataclasses.fields(value):
             item = getattr(value, key.name)
-            plain = list(item) if isinstance(item, tuple) else item
-            lines.append(f"{key.name} = {json.dumps(plain, ensure_ascii=False)}")
+            lines.append(f"{key.name} = {_toml(list(item) if isinstance(item, tuple) else item)}")
     return "\n".join(lines) + "\n"
+
+
+def _toml(value: object) -> str:
+    """JSON, with the one character that TOML alone wants escaped."""
+    return json.dumps(value, ensure_ascii=False).replace("\x7f", "\\u007f")
 
 
 def _apply(tree: dict[str, Any], override: str) -> None:

@@ -43,10 +43,10 @@ def demo_config(method: str, manifest: Path, *, seed: int = 0) -> Config:
         method=method,
         data=DataConfig(manifest=str(manifest.resolve())),
         network=NetworkConfig(dim=384, layers=1, heads=8, dropout=0.2),
-        match=MatchConfig(tau=0.07, smoothing=0.1),
+        match=MatchConfig(tau=0.1, smoothing=0.1),
         teacher=TeacherConfig(epochs=20, alpha=0.1),
-        transfer=TransferConfig(beta=1.0),
-        train=TrainConfig(seed=seed, epochs=60, batch_size=256, lr=5e-4),
+        transfer=TransferConfig(beta=1.0, source_target=1.0),
+        train=TrainConfig(seed=seed, epochs=30, batch_size=256, lr=2e-3),
     )
 
 

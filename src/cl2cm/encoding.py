@@ -97,11 +97,13 @@ def picture_key(example: Example) -> str:
 def find_pictures(
     examples: Sequence[Example], encoder: VisionEncoder, root: Path | None = None
 ) -> FeatureStore | None:
-    """The store that ``encode_pictures`` made of exactly these examples, if it is there."""
+    """The store that ``encode_pictures`` made of exactly these examples, none left out, if any."""
     keys = [picture_key(example) for example in examples]
     folder = store_folder(root, "vision", encoder.fingerprint, keys)
-    done = (folder / "store.json").exists()
-    return FeatureStore.open(folder, fingerprint=encoder.fingerprint) if done else None
+    if not (folder / "store.json").exists():
+        return None
+    store = FeatureStore.open(folder, fingerprint=encoder.fingerprint)
+    return store if all(store.has(example.id) for example in examples) else None
 
 
 def media_path(example: Example) -> Path:
@@ -171,7 +173,7 @@ def encode_pictures(
         )
 
     with track("encode pictures", len(ids)) as advance:
-        return write_store(
+        store = write_store(
             where,
             ids,
             encode,
@@ -181,3 +183,18 @@ def encode_pictures(
             preprocessing=encoder.preprocessing,
             on_done=advance,
         )
+    if not skip_bad:
+        _refuse_skipped(store, examples)
+    return store
+
+
+def _refuse_skipped(store: FeatureStore, examples: Sequence[Example]) -> None:
+    """A store that was made with ``skip_bad`` has no features of broken pictures."""
+    for example in examples:
+        if not store.has(example.id):
+            raise MediaError(
+                str(media_path(example)),
+                expected="a picture that can be read",
+                found="one that was left out when it was encoded",
+                remedy="replace it, or leave broken items out again",
+            )

@@ -315,9 +315,11 @@ def _read_shard(folder: Path, number: int, width: int) -> tuple[list[str], Rows]
     path = folder / f"{number:05}.safetensors"
     try:
         ids = json.loads(path.with_suffix(".ids.json").read_text(encoding="utf-8"))
+        if not isinstance(ids, list):
+            raise ValueError("ids that are no list")
         tensors = load_file(path)
         rows = Rows(tensors["values"], tensors["lengths"], tensors["content"])
-    except (OSError, ValueError, KeyError, SafetensorError) as error:
+    except (OSError, ValueError, KeyError, RecursionError, SafetensorError) as error:
         raise _damaged(folder, f"a shard {path.name} that cannot be read ({error})", "it") from None
     if (
         rows.values.shape != (int(rows.lengths.sum()), width)

@@ -127,6 +127,8 @@ class RetrievalModel:
         Raises:
             MediaError: a picture cannot be read.
         """
+        if not examples:
+            return np.empty((0, self.dim), dtype=np.float32)
         store = encode_pictures(examples, self.vision)
         frames = store.gather(torch.tensor([store.row(example.id) for example in examples]))
         return self.encode_features(frames.values, frames.mask)

@@ -132,7 +132,7 @@ def load_state(folder: Path, *, config_hash: str) -> State | None:
         where = folder / json.loads(current.read_text(encoding="utf-8"))["state"]
         meta = json.loads((where / "state.json").read_text(encoding="utf-8"))
         tensors = load_file(where / "state.safetensors")
-        position = Position(**meta["position"])
+        position, scaler, key = Position(**meta["position"]), meta["scaler"], meta["config"]
     except (OSError, ValueError, KeyError, TypeError, RecursionError, SafetensorError) as error:
         raise CheckpointError(
             str(folder),
@@ -140,11 +140,11 @@ def load_state(folder: Path, *, config_hash: str) -> State | None:
             found=f"a damaged one ({error})",
             remedy="delete the run folder and train again",
         ) from None
-    if meta["config"] != config_hash:
+    if key != config_hash:
         raise CheckpointError(
             str(folder),
             expected="the settings that the run was started with",
             found="others",
             remedy="resume with the same settings, or choose another run folder",
         )
-    return State(position, meta["scaler"], tensors)
+    return State(position, scaler, tensors)

@@ -126,15 +126,27 @@ def atomic_folder(path: Path) -> Iterator[Path]:
                 file.chmod(0o755 if file.is_dir() else 0o644)
                 _fsync(file)
             if path.exists():
-                old = Path(tempfile.mkdtemp(prefix=f".{path.name}.old-", dir=path.parent))
-                path.replace(old / path.name)
-                partial.replace(path)
-                shutil.rmtree(old, ignore_errors=True)
+                _exchange(path, partial)
             else:
                 partial.replace(path)
             _fsync(path.parent)
         finally:
             shutil.rmtree(partial, ignore_errors=True)
+
+
+def _exchange(path: Path, new: Path) -> None:
+    """Put a folder in the place of another; where that fails, the other is back in it."""
+    old = Path(tempfile.mkdtemp(prefix=f".{path.name}.old-", dir=path.parent))
+    try:
+        path.replace(old / path.name)
+        new.replace(path)
+    except BaseException:
+        with contextlib.suppress(OSError):
+            (old / path.name).replace(path)
+        with contextlib.suppress(OSError):
+            old.rmdir()
+        raise
+    shutil.rmtree(old, ignore_errors=True)
 
 
 @contextmanager

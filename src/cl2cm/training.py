@@ -269,14 +269,13 @@ class Log:
 
     def __init__(self, run: Path) -> None:
         self.path = run / "metrics.jsonl"
-        with storage_errors(run):
-            self.board = SummaryWriter(str(run / "tensorboard"))
 
     def start(self, length: int) -> None:
         """Go on after the first ``length`` bytes."""
         with storage_errors(self.path):
             self.file = self.path.open("ab")
             self.file.truncate(length)
+            self.board = SummaryWriter(str(self.path.parent / "tensorboard"))
 
     def write(self, stage: Stage, position: Position, values: dict[str, float]) -> None:
         """One line, and one point a value."""

@@ -1,0 +1,324 @@
+import dataclasses
+
+import pytest
+import torch
+from torch.testing import assert_close
+
+from cl2cm.config import parse_config
+from cl2cm.errors import ConfigError
+from cl2cm.losses.alignment import word_alignment
+from cl2cm.losses.contrastive import info_nce, triplet_hardest
+from cl2cm.losses.distillation import relational_distillation, word_relation
+from cl2cm.losses.transport import salience_marginals, transport, uniform_marginals
+from cl2cm.methods import METHODS, build_method, method_class
+from cl2cm.types import Batch, Frames, Tokens
+
+TEXT, VISION, DIM, B = 6, 5, 8, 5
+PICTURES = torch.tensor([3, 1, 3, 0, 2])  # rows 0 and 2 show one picture
+SAME = PICTURES[:, None] == PICTURES[None, :]
+
+
+def make(name="cl2cm", **sections):
+    """A method in evaluation mode with random weights, and its configuration."""
+    network = {"dim": DIM, "heads": 2}
+    config = parse_config({"method": name, "network": network, **sections})
+    torch.manual_seed(1)
+    method = build_method(config, text_width=TEXT, vision_width=VISION)
+    for parameter in method.parameters():
+        torch.nn.init.normal_(parameter, std=0.4)
+    return method.eval(), config
+
+
+def tokens(seed):
+    generator = torch.Generator().manual_seed(seed)
+    lengths = torch.randint(3, 8, (B, 1), generator=generator)
+    columns = torch.arange(8)
+    return Tokens(
+        torch.randn(B, 8, TEXT, generator=generator),
+        columns < lengths,
+        (columns > 0) & (columns < lengths - 1),
+    )
+
+
+@pytest.fixture
+def batch():
+    generator = torch.Generator().manual_seed(7)
+    frames = torch.arange(3) < torch.tensor([1, 3, 1, 2, 1])[:, None]
+    return Batch(
+        vision=Frames(torch.randn(B, 3, VISION, generator=generator), frames),
+        source=tokens(8),
+        target=tokens(9),
+        languages=("de",) * B,
+        pictures=PICTURES,
+        source_texts=torch.arange(B) + 4,
+        target_texts=torch.tensor([0, 3, 1, 2, 9]),
+    )
+
+
+def gradients(network):
+    return {n: p.grad.clone() for n, p in network.named_parameters() if p.grad is not None}
+
+
+def encoded(network, batch):
+    return network.encode_text(batch.source), network.encode_text(batch.target)
+
+
+def match(method, batch, tau=0.05):
+    """Eq. 8 by hand."""
+    vision = method.student.encode_frames(batch.vision)
+    source, target = encoded(method.student, batch)
+    return sum(
+        info_nce(vision, text.sentence, tau=tau, positives=SAME) for text in (source, target)
+    )
+
+
+def teacher_parts(method, batch, *, marginals=uniform_marginals, tau_w=0.1, **solver):
+    """Eq. 1, 4 and 5 by hand."""
+    source, target = encoded(method.teacher, batch)
+    sentence = info_nce(source.sentence, target.sentence, tau=0.05, positives=SAME)
+    cost = 1 - source.tokens @ target.tokens.mT
+    solver = {"epsilon": 0.05, "max_iterations": 200, "tolerance": 1e-3} | solver
+    plan = transport(cost.detach(), marginals(source), marginals(target), **solver).plan
+    word = word_alignment(source.tokens, target.tokens, plan, source.mask, target.mask, tau_w=tau_w)
+    return sentence, word.ot, word.align
+
+
+def uniform(text):
+    return uniform_marginals(text.mask)
+
+
+def test_translate_train_is_eq_8(batch):
+    method, _ = make("translate-train")
+    losses = method.loss(batch, "cross-modal")
+    assert_close(losses["loss"], match(method, batch))
+    assert_close(losses["match_source"] + losses["match_target"], losses["loss"])
+    assert method.teacher is None
+
+
+def test_zero_shot_sees_no_translation(batch):
+    method, _ = make("zero-shot")
+    vision, source = (
+        method.student.encode_frames(batch.vision),
+        method.student.encode_text(batch.source),
+    )
+    loss = method.loss(batch, "cross-modal")["loss"]
+    assert_close(loss, info_nce(vision, source.sentence, tau=0.05, positives=SAME))
+    other = batch._replace(target=tokens(99))
+    assert_close(method.loss(other, "cross-modal")["loss"], loss)
+
+
+def test_settings_of_the_match(batch):
+    method, _ = make("translate-train", match={"tau": 0.3, "smoothing": 0.2})
+    vision = method.student.encode_frames(batch.vision)
+    expected = sum(
+        info_nce(vision, text.sentence, tau=0.3, label_smoothing=0.2, positives=SAME)
+        for text in encoded(method.student, batch)
+    )
+    assert_close(method.loss(batch, "cross-modal")["loss"], expected)
+
+
+def test_triplet(batch):
+    method, _ = make("translate-train", match={"loss": "triplet", "margin": 0.3})
+    vision = method.student.encode_frames(batch.vision)
+    expected = sum(
+        triplet_hardest(vision, text.sentence, margin=0.3, positives=SAME)
+        for text in encoded(method.student, batch)
+    )
+    assert_close(method.loss(batch, "cross-modal")["loss"], expected)
+
+
+def test_captions_of_one_picture_are_no_negatives(batch):
+    method, _ = make("translate-train")
+    others = batch._replace(pictures=torch.arange(B))
+    first, second = (method.loss(b, "cross-modal")["loss"] for b in (batch, others))
+    assert first < second
+
+
+@pytest.mark.parametrize("alpha", [0.1, 2.0])
+def test_the_first_stage_is_eq_7(batch, alpha):
+    method, _ = make(teacher={"alpha": alpha})
+    losses = method.loss(batch, "cross-lingual")
+    sentence, ot, align = teacher_parts(method, batch, marginals=uniform)
+    assert_close(losses["sentence"], sentence)
+    assert_close(losses["word"], ot + align)
+    assert_close(losses["loss"], sentence + alpha * (ot + align))
+
+
+def test_parts_of_the_word_level_can_be_left_out(batch):
+    for name in ("transport_cost", "alignment"):
+        method, _ = make(teacher={name: False})
+        _, ot, align = teacher_parts(method, batch, marginals=uniform)
+        expected = align if name == "transport_cost" else ot
+        assert_close(method.loss(batch, "cross-lingual")["word"], expected)
+
+
+def test_without_alpha_there_is_no_word_level(batch, monkeypatch):
+    method, _ = make(teacher={"alpha": 0.0})
+    monkeypatch.setattr("cl2cm.methods.cl2cm.transport", None)
+    losses = method.loss(batch, "cross-lingual")
+    assert "word" not in losses
+    assert_close(losses["loss"], losses["sentence"])
+
+
+@pytest.mark.parametrize(
+    ("settings", "options"),
+    [
+        ({"rho": 0.1}, {"rho": 0.1}),
+        ({"solver": "ipot"}, {"solver": "ipot"}),
+        ({"marginals": "salience"}, {}),
+        ({"epsilon": 0.5}, {"epsilon": 0.5}),
+        ({"max_iterations": 1}, {"max_iterations": 1}),
+    ],
+)
+def test_settings_of_the_transport(batch, settings, options):
+    method, _ = make(transport=settings)
+    losses = method.loss(batch, "cross-lingual")
+    salience = "marginals" in settings
+    by_norm = lambda text: salience_marginals(text.salience, text.mask)  # noqa: E731
+    parts = teacher_parts(method, batch, marginals=by_norm if salience else uniform, **options)
+    assert_close(losses["word"], parts[1] + parts[2])
+    default = teacher_parts(method, batch, marginals=uniform)
+    with pytest.raises(AssertionError):  # the setting does something
+        assert_close(losses["word"], default[1] + default[2])
+    losses["loss"].backward()
+    for name, parameter in method.teacher.named_parameters():
+        if parameter.grad is not None:
+            assert torch.isfinite(parameter.grad).all(), name
+    assert method.teacher.text.linear.weight.grad.abs().sum() > 0
+    assert not gradients(method.student)
+
+
+def frozen(method, seed=5):
+    """Start the second stage with given teacher vectors of all texts."""
+    generator = torch.Generator().manual_seed(seed)
+    vectors = torch.nn.functional.normalize(torch.randn(10, DIM, generator=generator), dim=-1)
+    method.begin("cross-modal", lambda network: vectors if network is method.teacher else None)
+    return vectors
+
+
+@pytest.mark.parametrize("source_target", [0.0, 0.7])
+def test_the_second_stage_is_eq_11_with_the_frozen_vectors(batch, source_target):
+    method, _ = make(
+        transfer={
+            "beta": 3.0, "tau_teacher": 0.2, "tau_student": 0.3, "source_target": source_target
+        }
+    )  # fmt: skip
+    vectors = frozen(method)
+    teacher = vectors[batch.source_texts] @ vectors[batch.target_texts].T / 0.2
+    vision = method.student.encode_frames(batch.vision)
+    source, target = encoded(method.student, batch)
+    rel = relational_distillation(teacher, vision @ target.sentence.T / 0.3)
+    text = relational_distillation(teacher, source.sentence @ target.sentence.T / 0.3)
+    losses = method.loss(batch, "cross-modal")
+    assert_close(losses["relation"], rel)
+    assert_close(losses["loss"], match(method, batch) + 3 * rel + source_target * text)
+    losses["loss"].backward()
+    assert gradients(method.student)
+    assert not gradients(method.teacher)
+
+
+def test_the_relation_of_a_frozen_teacher_is_that_of_its_network(batch):
+    method, _ = make()
+    losses = method.loss(batch, "cross-modal")  # nothing computed beforehand
+    both = torch.cat([text.sentence for text in encoded(method.teacher, batch)]).detach()
+    fixed = torch.zeros(10, DIM)
+    fixed[batch.source_texts] = both[:B]
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(method.teacher, "encode_text", None)
+        rows = batch._replace(source_texts=torch.arange(B), target_texts=torch.arange(B) + B)
+        method.begin("cross-modal", lambda _: both)
+        assert_close(method.loss(rows, "cross-modal")["loss"], losses["loss"])
+
+
+@pytest.mark.parametrize("share", [0.25, 1.0])
+def test_a_share_of_the_relation_comes_from_words(batch, share):
+    method, _ = make(transfer={"word_relation": share})
+    frozen(method)  # sentence vectors are not enough now
+    source, target = encoded(method.teacher, batch)
+    words = word_relation(source.tokens, target.tokens, source.mask, target.mask)
+    teacher = ((1 - share) * source.sentence @ target.sentence.T + share * words) / 0.1
+    vision = method.student.encode_frames(batch.vision)
+    rel = relational_distillation(
+        teacher, vision @ encoded(method.student, batch)[1].sentence.T / 0.1
+    )
+    assert_close(method.loss(batch, "cross-modal")["relation"], rel)
+
+
+def test_without_transfer_there_is_no_teacher(batch):
+    method, config = make(transfer={"beta": 0.0})
+    assert method.teacher is None
+    assert method.stages(config) == [("cross-modal", 20)]
+    assert_close(method.loss(batch, "cross-modal")["loss"], match(method, batch))
+    other, _ = make(transfer={"beta": 0.0, "source_target": 0.5})
+    assert other.teacher is not None
+
+
+def test_stages_and_what_they_train():
+    method, config = make(teacher={"epochs": 4}, train={"epochs": 6})
+    assert method.stages(config) == [("cross-lingual", 4), ("cross-modal", 6)]
+    assert method.trained("cross-lingual") == [method.teacher]
+    assert method.trained("cross-modal") == [method.student]
+    joint, config = make(teacher={"schedule": "joint"}, train={"epochs": 6})
+    assert joint.stages(config) == [("cross-modal", 6)]
+    assert joint.trained("cross-modal") == [joint.student, joint.teacher]
+
+
+def test_the_joint_schedule_sums_the_losses(batch):
+    method, _ = make(teacher={"schedule": "joint", "alpha": 0.4}, transfer={"beta": 3.0})
+    method.begin("cross-modal", None)
+    sentence, ot, align = teacher_parts(method, batch, marginals=uniform)
+    source, target = encoded(method.teacher, batch)
+    vision = method.student.encode_frames(batch.vision)
+    rel = relational_distillation(
+        source.sentence @ target.sentence.T / 0.1,
+        vision @ encoded(method.student, batch)[1].sentence.T / 0.1,
+    )
+    losses = method.loss(batch, "cross-modal")
+    expected = match(method, batch) + 3 * rel + sentence + 0.4 * (ot + align)
+    assert_close(losses["loss"], expected)
+    assert {"match_source", "match_target", "relation", "sentence", "word"} < set(losses)
+
+
+@pytest.mark.parametrize("words", [0.0, 0.5])
+def test_the_teacher_gets_no_gradient_from_eq_10(batch, words):
+    found = []
+    for beta in (1e-9, 5.0):
+        method, _ = make(
+            teacher={"schedule": "joint"}, transfer={"beta": beta, "word_relation": words}
+        )
+        method.loss(batch, "cross-modal")["loss"].backward()
+        found.append((gradients(method.teacher), gradients(method.student)))
+    (teacher, student), (same_teacher, other_student) = found
+    assert teacher
+    for name, value in teacher.items():
+        assert_close(same_teacher[name], value)
+    assert any((other_student[n] - v).abs().max() > 1e-3 for n, v in student.items())
+
+
+def test_the_log_has_numbers_only(batch):
+    for name in METHODS:
+        method, config = make(name)
+        for stage, _ in method.stages(config):
+            losses = method.loss(batch, stage)
+            assert all(value.dim() == 0 for value in losses.values())
+            assert [key for key, value in losses.items() if value.requires_grad] == ["loss"]
+
+
+def test_unknown_method():
+    with pytest.raises(ConfigError, match=r"did you mean 'translate-train'"):
+        method_class("translate_train")
+    with pytest.raises(ConfigError, match="method: expected one of zero-shot"):
+        make("nothing like it")
+
+
+def test_each_network_has_a_backbone_of_its_own():
+    _, config = make()
+    shared = torch.nn.Linear(2, 2)
+    method = build_method(config, text_width=TEXT, vision_width=VISION, backbone=shared)
+    assert method.student.backbone is shared
+    assert method.teacher.backbone is not shared
+    assert_close(method.teacher.backbone.weight, shared.weight)
+    shallow = dataclasses.replace(config, network=dataclasses.replace(config.network, layers=0))
+    method = build_method(shallow, text_width=TEXT, vision_width=VISION)
+    assert len(method.student.text.transformer.layers) == 0
+    assert len(method.teacher.text.transformer.layers) == 0

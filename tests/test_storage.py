@@ -1,0 +1,243 @@
+import errno
+import json
+import os
+import stat
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from cl2cm.errors import StorageError
+from cl2cm.storage import (
+    atomic_file,
+    atomic_folder,
+    atomic_path,
+    cache_folder,
+    locked,
+    sha256_file,
+    sha256_text,
+    storage_errors,
+    write_json,
+)
+
+FULL = OSError(errno.ENOSPC, "No space left on device")
+
+
+def names(folder):
+    """All that is there, hidden things too."""
+    return sorted(str(path.relative_to(folder)) for path in folder.rglob("*"))
+
+
+def write_path(path, text):
+    with atomic_path(path) as partial:
+        partial.write_text(text)
+        yield
+
+
+def write_file(path, text):
+    with atomic_file(path) as file:
+        file.write(text.encode())
+        yield
+
+
+def write_folder(path, text):
+    with atomic_folder(path) as partial:
+        (partial / "in").mkdir()
+        (partial / "in" / "file").write_text(text)
+        yield
+
+
+WRITERS = [write_path, write_file, write_folder]
+
+
+def write(writer, path, text, error=None):
+    """Write, and let something happen inside."""
+    going = writer(path, text)
+    next(going)
+    if error is not None:
+        going.throw(error)
+    next(going, None)
+
+
+def content(path):
+    return (path / "in" / "file" if path.is_dir() else path).read_text()
+
+
+@pytest.mark.parametrize("writer", WRITERS)
+def test_appears_whole_and_is_replaced_whole(writer, tmp_path):
+    path = tmp_path / "a" / "b" / "thing"
+    write(writer, path, "first")
+    assert content(path) == "first"
+    write(writer, path, "second")
+    assert content(path) == "second"
+    assert names(path.parent)[0] == "thing", "nothing hidden beside it"
+
+
+@pytest.mark.parametrize("writer", WRITERS)
+def test_is_not_there_before_the_end(writer, tmp_path):
+    going = writer(tmp_path / "thing", "x")
+    next(going)
+    assert not (tmp_path / "thing").exists()
+    assert all(name.startswith(".thing.partial-") for name in names(tmp_path))
+    next(going, None)
+    assert (tmp_path / "thing").exists()
+
+
+@pytest.mark.parametrize("error", [ZeroDivisionError(), KeyboardInterrupt(), FULL])
+@pytest.mark.parametrize("writer", WRITERS)
+def test_a_failure_leaves_the_old_and_nothing_else(writer, error, tmp_path):
+    path = tmp_path / "thing"
+    write(writer, path, "old")
+    before = names(tmp_path)
+    with pytest.raises(StorageError if error is FULL else type(error)):
+        write(writer, path, "new", error)
+    assert content(path) == "old"
+    assert names(tmp_path) == before
+
+
+@pytest.mark.parametrize("writer", WRITERS)
+def test_a_failure_where_nothing_was_leaves_nothing(writer, tmp_path):
+    with pytest.raises(ZeroDivisionError):
+        write(writer, tmp_path / "thing", "new", ZeroDivisionError())
+    assert names(tmp_path) == []
+
+
+@pytest.mark.parametrize("writer", WRITERS)
+@pytest.mark.parametrize("failing", ["fsync", "replace"])
+def test_a_failure_at_the_last_moment_leaves_the_old(writer, failing, tmp_path, monkeypatch):
+    path = tmp_path / "thing"
+    write(writer, path, "old")
+    before = names(tmp_path)
+    real = Path.replace
+
+    def replace(source, target):
+        if ".partial-" in source.name:
+            raise FULL
+        return real(source, target)
+
+    def fsync(_):
+        raise FULL
+
+    with monkeypatch.context() as patch:
+        if failing == "fsync":
+            patch.setattr(os, "fsync", fsync)
+        else:
+            patch.setattr(Path, "replace", replace)
+        with pytest.raises(StorageError, match="full disk"):
+            write(writer, path, "new")
+    assert content(path) == "old"
+    assert names(tmp_path) == before
+
+
+@pytest.mark.parametrize(
+    ("number", "words"),
+    [
+        (errno.ENOSPC, "full disk; free some space"),
+        (errno.EDQUOT, "full quota"),
+        (errno.EROFS, "read-only file system; choose another place"),
+        (errno.EACCES, "permission denied"),
+        (errno.EPERM, "operation not permitted"),
+        (errno.ENOTDIR, "a file in its path"),
+        (errno.EISDIR, "a folder of that name"),
+        (errno.ENAMETOOLONG, "too long"),
+    ],
+)
+def test_the_systems_word_in_one_line(number, words, tmp_path):
+    with pytest.raises(StorageError, match=words) as caught, storage_errors(tmp_path / "x"):
+        raise OSError(number, os.strerror(number))
+    assert caught.value.subject == str(tmp_path / "x")
+    assert "\n" not in str(caught.value)
+
+
+def test_other_errors_pass():
+    with pytest.raises(TimeoutError), storage_errors(Path("x")):
+        raise OSError(errno.ETIMEDOUT, "late")
+    with pytest.raises(ValueError, match="mine"), storage_errors(Path("x")):
+        raise ValueError("mine")
+
+
+def test_real_places_that_cannot_be_written(tmp_path):
+    (tmp_path / "file").write_text("x")
+    with pytest.raises(StorageError, match="a file in its path"):
+        write(write_file, tmp_path / "file" / "under", "x")
+    with pytest.raises(StorageError, match="too long"):
+        write(write_file, tmp_path / ("n" * 300), "x")
+    (tmp_path / "folder" / "sub").mkdir(parents=True)
+    with pytest.raises(StorageError, match="a folder of that name"):
+        write(write_file, tmp_path / "folder", "x")
+    assert names(tmp_path) == ["file", "folder", "folder/sub"]
+    assert (tmp_path / "file").read_text() == "x"
+
+
+def test_a_folder_is_replaced_with_all_that_was_in_it(tmp_path):
+    path = tmp_path / "thing"
+    write(write_folder, path, "old")
+    (path / "more").write_text("x")
+    write(write_folder, path, "new")
+    assert names(tmp_path) == ["thing", "thing/in", "thing/in/file"]
+
+
+@pytest.mark.parametrize("writer", WRITERS)
+def test_others_may_read(writer, tmp_path):
+    write(writer, tmp_path / "thing", "x")
+    for path in tmp_path.rglob("*"):
+        expected = 0o755 if path.is_dir() else 0o644
+        assert stat.S_IMODE(path.stat().st_mode) == expected, path
+
+
+def test_json_is_stable_and_readable(tmp_path):
+    write_json(tmp_path / "a.json", {"b": [1, 2.5], "a": "雪"})
+    write_json(tmp_path / "b.json", {"a": "雪", "b": [1, 2.5]})
+    text = (tmp_path / "a.json").read_bytes()
+    assert text == (tmp_path / "b.json").read_bytes()
+    assert text == '{\n  "a": "雪",\n  "b": [\n    1,\n    2.5\n  ]\n}\n'.encode()
+    with pytest.raises(TypeError):
+        write_json(tmp_path / "a.json", {"a": object()})
+    assert json.loads((tmp_path / "a.json").read_text(encoding="utf-8"))["a"] == "雪"
+
+
+def test_hashes(tmp_path):
+    known = "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad"
+    (tmp_path / "abc").write_bytes(b"abc")
+    assert sha256_text("abc") == sha256_file(tmp_path / "abc") == known
+
+
+def test_the_cache_folder(monkeypatch, tmp_path):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.delenv("CL2CM_CACHE")
+    monkeypatch.delenv("XDG_CACHE_HOME", raising=False)
+    assert cache_folder() == tmp_path / ".cache" / "cl2cm"
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "xdg"))
+    assert cache_folder() == tmp_path / "xdg" / "cl2cm"
+    monkeypatch.setenv("CL2CM_CACHE", "~/mine")
+    assert cache_folder() == tmp_path / "mine"
+
+
+def test_a_lock_is_held_among_processes(tmp_path):
+    path = tmp_path / "deep" / "lock"
+    script = (
+        "import sys; from pathlib import Path; from cl2cm.storage import locked\n"
+        f"with locked(Path({str(path)!r}), lambda: print('waits', flush=True)): print('has it')"
+    )
+    with locked(path):
+        other = subprocess.Popen([sys.executable, "-c", script], stdout=subprocess.PIPE, text=True)
+        assert other.stdout.readline() == "waits\n"
+        assert other.poll() is None
+    assert other.communicate(timeout=30)[0] == "has it\n"
+    with locked(path, lambda: pytest.fail("nobody has it")):
+        pass
+
+
+def test_a_killed_writer_leaves_the_old(tmp_path):
+    script = (
+        "import os; from pathlib import Path; from cl2cm.storage import atomic_file\n"
+        f"with atomic_file(Path({str(tmp_path / 'thing')!r})) as file:\n"
+        "    file.write(b'new'); file.flush(); os.kill(os.getpid(), 9)"
+    )
+    write(write_file, tmp_path / "thing", "old")
+    subprocess.run([sys.executable, "-c", script], check=False)
+    assert content(tmp_path / "thing") == "old"
+    left = [name for name in names(tmp_path) if name != "thing"]
+    assert len(left) == 1
+    assert left[0].startswith(".thing.partial-")

@@ -11,7 +11,6 @@ import sys
 
 import pytest
 
-
 USAGE = {
     "no such command": (["serch", "x"], "serch"),
     "unknown option": (["train", "c.toml", "--epochs", "3"], "--epochs"),

@@ -303,7 +303,7 @@ def test_the_hash_changes_with_any_setting():
         section = getattr(Config(), name)
         for field in dataclasses.fields(section):
             value = getattr(section, field.name)
-            other = BY_HAND.get((name, field.name), None) or OTHERS[type(value)](value)
+            other = BY_HAND.get((name, field.name)) or OTHERS[type(value)](value)
             assert other != value
             seen.add(parse_config({name: {field.name: other}}).hash)
             count += 1

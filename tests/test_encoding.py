@@ -4,7 +4,6 @@ import random
 
 import pytest
 import torch
-from PIL import Image
 from torch.testing import assert_close
 
 import world

@@ -81,7 +81,7 @@ def test_a_restart_does_only_what_is_missing(tmp_path):
 
 def test_an_unfinished_store_of_other_settings_is_refused(tmp_path):
     with pytest.raises(ZeroDivisionError):
-        make(tmp_path / "s", encode=lambda _: 1 / 0)
+        make(tmp_path / "s", encode=lambda p: rows_of(p) if p[0] == 0 else 1 / 0)
     with pytest.raises(StoreError, match="unfinished store of the same"):
         make(tmp_path / "s", count=3)
 

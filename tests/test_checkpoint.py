@@ -239,16 +239,18 @@ def test_damaged_weights_are_refused(damage, run):
     assert "\n" not in str(caught.value)
 
 
-@pytest.mark.parametrize("name", ["config.toml", "contract.json"])
-@pytest.mark.parametrize("content", [None, "", "{", "[]", "{}"])
+@pytest.mark.parametrize(
+    ("name", "content"),
+    [
+        *(("contract.json", content) for content in (None, "", "{", "[]", "{}")),
+        *(("config.toml", content) for content in (None, "{", "[[train]]", "metod = 'cl2cm'")),
+    ],
+)
 def test_damaged_settings_are_refused(name, content, run):
-    path = run / name
     if content is None:
-        path.unlink()
+        (run / name).unlink()
     else:
-        path.write_text(content)
-    if (name, content) in {("config.toml", ""), ("config.toml", "[]")}:
-        path.write_text("[[train]]")
+        (run / name).write_text(content)
     with pytest.raises(CheckpointError, match="unreadable settings"):
         load(run)
 

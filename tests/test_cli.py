@@ -1,14 +1,19 @@
+import errno
+import io
 import json
+import os
 import subprocess
 import sys
 
 import pytest
+import typer
 
 import cl2cm
-from cl2cm.cli import app, run
+from cl2cm.cli import app, main, run, show
 from cl2cm.config import to_toml
 
 COMMANDS = [command.name or command.callback.__name__ for command in app.registered_commands]
+GROUP = typer.main.get_command(app)
 SIDES = ("text_to_vision", "vision_to_text")
 
 
@@ -24,14 +29,13 @@ def call(capfd, *arguments):
 @pytest.mark.parametrize("command", COMMANDS)
 def test_help_of_every_command_describes_every_option(command, capfd):
     assert run([command, "--help"]) == 0
-    text = capfd.readouterr().out
+    text = " ".join(capfd.readouterr().out.split())
     assert "Usage:" in text
-    described = text.split("Options:")[1] if "Options:" in text else ""
-    for line in described.splitlines():
-        if line.strip().startswith("-") and "--help" not in line:
-            words = line.strip().split("  ")
-            next_lines = described.split(line, 1)[1].splitlines()[1:2]
-            assert len([w for w in words if w]) > 1 or next_lines[0].startswith("    "), line
+    for parameter in GROUP.commands[command].params:
+        assert parameter.help, parameter.name
+        assert " ".join(parameter.help.split()) in text, parameter.name
+        for name in parameter.opts if parameter.param_type_name == "option" else ():
+            assert name in text
 
 
 def test_help_loads_nothing_heavy():
@@ -46,7 +50,7 @@ def test_help_loads_nothing_heavy():
 
 
 def test_import_loads_nothing_heavy():
-    code = "import sys, cl2cm; print('torch' in sys.modules)"
+    code = "import sys, cl2cm; print(bool({'torch', 'numpy', 'PIL'} & set(sys.modules)))"
     result = subprocess.run(
         [sys.executable, "-c", code], capture_output=True, text=True, check=True
     )
@@ -86,6 +90,53 @@ def test_an_unexpected_failure_is_not_hidden(monkeypatch):
         run(["doctor"])
 
 
+def test_exit_codes_of_the_program():
+    """An unexpected failure is 1, with its traceback; 0 and 2 are expected ends."""
+    code = "import sys, cl2cm.cli as c; c.show = lambda *a, **k: 1 / 0; c.main(['doctor'])"
+    result = subprocess.run([sys.executable, "-c", code], capture_output=True, check=False)
+    assert result.returncode == 1
+    assert b"ZeroDivisionError" in result.stderr
+    for arguments, expected in ((["--help"], 0), (["serch"], 2), (["search", "none", "a"], 2)):
+        with pytest.raises(SystemExit) as end:
+            main(arguments)
+        assert end.value.code == expected
+
+
+@pytest.mark.parametrize("encoding", ["utf-8", "ascii", "cp1252"])
+def test_results_in_any_encoding_of_the_terminal(encoding, monkeypatch):
+    value = {"hits": ["雪", "Hündchen", "\udcff"]}
+    for as_json in (True, False):
+        raw = io.BytesIO()
+        monkeypatch.setattr("sys.stdout", io.TextIOWrapper(raw, encoding=encoding, newline=""))
+        show(value, as_json=as_json, lines=value["hits"])
+        text = raw.getvalue().decode(encoding)
+        if as_json:
+            assert json.loads(text) == value
+        else:
+            assert len(text.splitlines()) == 3
+
+
+def test_output_to_a_full_disk(monkeypatch, capfd):
+    def fails(*_arguments, **_options):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr("cl2cm.cli.show", fails)
+    assert run(["doctor"]) == 2
+    assert capfd.readouterr().err.startswith("error: output: expected room on the disk")
+
+
+def test_a_reader_that_goes_early():
+    """As of ``cl2cm doctor | head -0``: no traceback."""
+    reading, writing = os.pipe()
+    os.close(reading)
+    code = "import cl2cm.cli as c; c.main(['doctor'])"
+    result = subprocess.run(
+        [sys.executable, "-c", code], stdout=writing, stderr=subprocess.PIPE, check=False
+    )
+    os.close(writing)
+    assert (result.returncode, result.stderr) == (1, b"")
+
+
 def test_usage_is_one_line(capfd):
     assert run(["search", "index"]) == 2
     error = capfd.readouterr().err
@@ -102,24 +153,28 @@ def test_the_whole_way_in_json(small, settings, tmp_path, capfd):
     assert code == 0
     assert stored["items"] == 144
     assert stored["skipped"] == []
+    assert set(stored) == {"store", "encoder", "items", "width", "skipped", "rate"}
     code, trained = call(
         capfd, "train", tmp_path / "config.toml", "--out", tmp_path / "run", "--json"
     )
     assert code == 0
     assert trained["method"] == "translate-train"
+    keys = {"method", "config", "model", "data", "validation_SumR", "seconds", "finished"}
+    assert set(trained) == {"run", "versions", *keys}
     code, measured = call(capfd, "evaluate", tmp_path / "run", small.manifest, "--json")
     assert code == 0
     assert set(measured) == {"run", "split", "languages"}
     assert set(measured["languages"]) == {"en", "xx", "yy"}
-    german = measured["languages"]["xx"]
-    assert set(german) == {*SIDES, "SumR", "queries", "gallery"}
+    xx = measured["languages"]["xx"]
+    assert set(xx) == {*SIDES, "SumR", "queries", "gallery"}
     for side in SIDES:
-        assert set(german[side]) == {"R@1", "R@5", "R@10", "MedR", "mAP"}
-    assert german["queries"] == german["gallery"] == 24
+        assert set(xx[side]) == {"R@1", "R@5", "R@10", "MedR", "mAP"}
+    assert xx["queries"] == xx["gallery"] == 24
     pictures = small.manifest.parent / "images"
     code, made = call(capfd, "index", tmp_path / "run", pictures, tmp_path / "i", "--json")
     assert code == 0
     assert made["items"] == 144
+    assert set(made) == {"index", "items", "skipped", "model"}
     code, found = call(capfd, "search", tmp_path / "i", "red circle", "-k", "3", "--json")
     assert code == 0
     assert set(found) == {"query", "hits", "ms"}
@@ -132,6 +187,7 @@ def test_the_whole_way_in_json(small, settings, tmp_path, capfd):
 def test_doctor_in_json(capfd):
     code, report = call(capfd, "doctor", "--json")
     assert code == 0
+    assert set(report) == {"cl2cm", "python", "core", "extras", "cache", "weights"}
     assert report["core"]["torch"]
     assert report["weights"] == {
         "multilingual-e5-small": False,

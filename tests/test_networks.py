@@ -147,6 +147,14 @@ def test_the_gradient_reaches_every_parameter(lengths):
         assert parameter.grad.abs().sum() > 0, name
 
 
+def test_the_gradient_reaches_every_frame_of_pictures_beside_films():
+    frames = films([1, 3, 1, 4])
+    frames.values.requires_grad_()
+    network().encode_frames(frames)[:, 0].sum().backward()
+    reached = frames.values.grad.abs().sum(-1) > 0
+    assert_close(reached, frames.mask)
+
+
 def test_padding_gets_no_gradient():
     text = texts([3, 7])
     text.values.requires_grad_()

@@ -6,7 +6,6 @@ failure. Nothing heavy is imported before a command runs.
 """
 
 import json
-import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -48,9 +47,6 @@ def run(arguments: Sequence[str]) -> int:
         return 130
     except typer.Abort:
         return 130
-    except BrokenPipeError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)  # or Python would complain at its end
-        return 1
     except OSError as error:
         known = storage_error(Path(error.filename or "output"), error)
         if known is None:

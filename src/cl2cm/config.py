@@ -171,6 +171,7 @@ class TransferConfig:
     tau_teacher: float = 0.1  # tau_t of Eq. 9
     tau_student: float = 0.1  # tau_s of Eq. 9
     source_target: float = 0.0  # weight of the same loss on the student's (S, T) relation
+    warm_start: bool = False  # two-stage: the student's text side starts as the teacher's
     word_relation: float = 0.0  # share of the word-level relation in R_CL, 0 to 1
 
     def __post_init__(self) -> None:

@@ -167,6 +167,7 @@ class Loop:
                 self._epoch(name, epochs, optimizer, scaler, advance)
         for network in trained:
             _load_part(network, self.best, self._prefix(network))
+        self.method.end(name)
         self.position = Position(
             stage=self.position.stage + 1,
             history=[*self.position.history, self.position.best],

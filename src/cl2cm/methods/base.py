@@ -57,6 +57,9 @@ class Method(nn.Module):
     def begin(self, stage: Stage, encode_all: EncodeAll) -> None:
         """Called when a stage starts or is resumed, to compute what stays fixed in it."""
 
+    def end(self, stage: Stage) -> None:
+        """Called when a stage has ended with its best weights, before the state is saved."""
+
     def loss(self, batch: Batch, stage: Stage) -> Losses:
         """The loss of a batch, with its parts for the log."""
         del stage

@@ -65,6 +65,13 @@ class CL2CM(Method):
         if stage == "cross-modal" and self.teacher is not None and not self.joint:
             self._fixed = encode_all(self.teacher)
 
+    def end(self, stage: Stage) -> None:
+        """Start the student's text side as the teacher's, where the settings ask for it."""
+        if stage == "cross-lingual" and self.teacher is not None and self.transfer.warm_start:
+            self.student.text.load_state_dict(self.teacher.text.state_dict())
+            if self.student.backbone is not None and self.teacher.backbone is not None:
+                self.student.backbone.load_state_dict(self.teacher.backbone.state_dict())
+
     def loss(self, batch: Batch, stage: Stage) -> Losses:
         """L_CL in the first stage, L_CM in the second, their sum where the schedule is joint."""
         if stage == "cross-lingual":

@@ -1,0 +1,223 @@
+"""What a training step of cl2cm is made of: a step of each stage, part by part, in one run.
+
+    python benchmarks/training.py [--batch 256] [--tokens 16] [--layers 0 1] [--repeat 15]
+                                  [--threads 1] [--json]
+
+Frozen states of width 384, noisy copies of each other in another order, heads of width 384 with
+as many transformer layers as ``--layers`` says, the default losses. ``cross-lingual`` is a step
+of the teacher (Eq. 1 to 7), ``cross-modal`` one of the student with a frozen teacher (Eq. 8 to
+11). Milliseconds are medians over rounds in which the steps take turns; ``share`` is a part's
+share of its step, the median of the shares within a round. Transport is cost, marginals and plan;
+it shall be less than a third of a step of the teacher.
+"""
+
+import argparse
+import json
+import os
+import statistics
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn.functional import normalize
+
+from cl2cm.config import Config, parse_config
+from cl2cm.methods import build_method
+from cl2cm.methods import cl2cm as method_module
+from cl2cm.methods.base import Method, Stage
+from cl2cm.training import make_optimizer
+from cl2cm.types import Batch, Frames, Tokens
+
+WIDTH = 384
+BLAS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
+PARTS = ("heads", "transport", "word losses", "other losses", "backward", "optimiser")
+TARGET = 1 / 3
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--batch", type=int, default=256)
+    parser.add_argument("--tokens", type=int, default=16)
+    parser.add_argument("--layers", type=int, nargs="+", default=[0, 1])
+    parser.add_argument("--repeat", type=int, default=15, help="rounds")
+    parser.add_argument("--threads", type=int, default=1, help="of torch and of BLAS")
+    parser.add_argument("--json", action="store_true", help="print one JSON object")
+    args = parser.parse_args()
+    limit_threads(args.threads)
+    batch = make_batch(args.batch, args.tokens)
+    steps = {
+        f"{stage}, {layers} layers": Step(stage, layers, batch)
+        for layers in args.layers
+        for stage in ("cross-lingual", "cross-modal")
+    }
+    rounds = measure(steps, args.repeat)
+    report = {
+        "batch": args.batch,
+        "tokens": args.tokens,
+        "threads": args.threads,
+        "steps": {name: summary(steps[name], rounds[name]) for name in steps},
+    }
+    print(json.dumps(report) if args.json else table(report))
+
+
+def limit_threads(count: int) -> None:
+    """Give torch and BLAS this many threads; BLAS reads it only at the start of a process."""
+    wanted = dict.fromkeys(BLAS, str(count))
+    if any(os.environ.get(name) != value for name, value in wanted.items()):
+        os.execve(sys.executable, [sys.executable, *sys.argv], os.environ | wanted)
+    torch.set_num_threads(count)
+
+
+def make_batch(count: int, tokens: int) -> Batch:
+    """Texts of all the tokens, the first and the last of them special."""
+    g = torch.Generator().manual_seed(0)
+    source = torch.randn(count, tokens, WIDTH, generator=g)
+    order = torch.rand(count, tokens, generator=g).argsort(1)
+    target = source.gather(1, order[..., None].expand_as(source))
+    target = target + 0.5 * torch.randn(target.shape, generator=g)
+    mask = torch.ones(count, tokens, dtype=torch.bool)
+    content = mask.clone()
+    content[:, [0, -1]] = False
+    rows = torch.arange(count)
+    return Batch(
+        vision=Frames(torch.randn(count, 1, WIDTH, generator=g), mask[:, :1]),
+        source=Tokens(source, mask, content),
+        target=Tokens(target, mask, content),
+        languages=("xx",) * count,
+        pictures=rows,
+        source_texts=rows,
+        target_texts=rows + count,
+    )
+
+
+class Clock:
+    """Seconds spent in each part; what is timed inside another part counts there only."""
+
+    def __init__(self) -> None:
+        self.seconds = dict.fromkeys(PARTS, 0.0)
+        self.inside = 0.0
+
+    @contextmanager
+    def part(self, name: str) -> Iterator[None]:
+        before, self.inside = self.inside, 0.0
+        begin = time.perf_counter()
+        yield
+        took = time.perf_counter() - begin
+        self.seconds[name] += took - self.inside
+        self.inside = before + took
+
+    def timed(self, name: str, function: Callable[..., Any]) -> Callable[..., Any]:
+        def call(*args: Any, **options: Any) -> Any:  # noqa: ANN401
+            with self.part(name):
+                return function(*args, **options)
+
+        return call
+
+
+class Step:
+    """A step of one stage, as the training loop does it, with a clock on its parts."""
+
+    def __init__(self, stage: Stage, layers: int, batch: Batch) -> None:
+        network = {"dim": WIDTH, "layers": layers}
+        self.config: Config = parse_config({"method": "cl2cm", "network": network})
+        torch.manual_seed(0)
+        self.method: Method = build_method(self.config, text_width=WIDTH, vision_width=WIDTH)
+        self.method.begin(stage, lambda _: self.vectors(2 * len(batch.pictures)))
+        self.stage, self.batch = stage, batch
+        self.optimizer = make_optimizer(self.method.trained(stage), self.config.train)
+        self.iterations = 0
+
+    @staticmethod
+    def vectors(count: int) -> Tensor:
+        return normalize(torch.randn(count, WIDTH), dim=-1)
+
+    def __call__(self) -> dict[str, float]:
+        clock = Clock()
+        with self.watched(clock):
+            with clock.part("other losses"):
+                loss = self.method.loss(self.batch, self.stage)["loss"]
+            with clock.part("backward"):
+                self.optimizer.zero_grad(set_to_none=True)
+                loss.backward()
+            with clock.part("optimiser"):
+                parameters = [p for group in self.optimizer.param_groups for p in group["params"]]
+                nn.utils.clip_grad_norm_(parameters, self.config.train.clip)
+                self.optimizer.step()
+        return clock.seconds
+
+    @contextmanager
+    def watched(self, clock: Clock) -> Iterator[None]:
+        """Put the clock on the networks, and on the losses where the method finds them."""
+        heads = [self.method.student.text, self.method.student.vision, self.method.teacher.text]
+        losses = {
+            name: getattr(method_module, name)
+            for name in ("transport", "cost_matrix", "uniform_marginals", "word_alignment")
+        }
+        for head in heads:
+            head.forward = clock.timed("heads", type(head).forward.__get__(head))
+        for name, loss in losses.items():
+            part = "word losses" if name == "word_alignment" else "transport"
+            setattr(method_module, name, clock.timed(part, loss))
+        solve = method_module.transport
+
+        def counted(*args: Any, **options: Any) -> Any:  # noqa: ANN401
+            solved = solve(*args, **options)
+            self.iterations = solved.iterations
+            return solved
+
+        method_module.transport = counted
+        try:
+            yield
+        finally:
+            for head in heads:
+                del head.forward
+            for name, loss in losses.items():
+                setattr(method_module, name, loss)
+
+
+def measure(steps: dict[str, Step], repeat: int) -> dict[str, list[dict[str, float]]]:
+    for step in steps.values():
+        step()
+    rounds: dict[str, list[dict[str, float]]] = {name: [] for name in steps}
+    for _ in range(repeat):
+        for name, step in steps.items():
+            rounds[name].append(step())
+    return rounds
+
+
+def summary(step: Step, rounds: list[dict[str, float]]) -> dict[str, Any]:
+    median = statistics.median
+    whole = [sum(seconds.values()) for seconds in rounds]
+    return {
+        "ms": {part: round(1e3 * median(r[part] for r in rounds), 2) for part in PARTS}
+        | {"whole": round(1e3 * median(whole), 2)},
+        "share": {
+            part: round(median(r[part] / total for r, total in zip(rounds, whole, strict=True)), 3)
+            for part in PARTS
+        },
+        "iterations": step.iterations,
+    }
+
+
+def table(report: dict[str, Any]) -> str:
+    steps = report["steps"]
+    lines = [f"{'':30}" + "".join(f"{name:>14}" for name in (*PARTS, "whole"))]
+    for name, step in steps.items():
+        lines.append(f"{name + ', ms':30}" + "".join(f"{v:14.2f}" for v in step["ms"].values()))
+        lines.append(f"{'share':30}" + "".join(f"{v:14.1%}" for v in step["share"].values()))
+    for name, step in steps.items():
+        if step["iterations"]:
+            share = step["share"]["transport"]
+            lines.append(
+                f"{name}: transport {share:.1%} of a step, {step['iterations']} iterations; "
+                f"{'under' if share < TARGET else 'NOT under'} a third"
+            )
+    return "\n".join(lines)
+
+
+if __name__ == "__main__":
+    main()

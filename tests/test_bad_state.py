@@ -303,6 +303,15 @@ def test_closed_disk(command, number, bench, monkeypatch):
     bench.refused(arguments, str(bench.out), "choose another place")
 
 
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="this system has no such files")
+def test_devices_are_not_replaced(bench):
+    pipe = bench.folder / "pipe"
+    os.mkfifo(pipe)
+    manifest = bench.manifest(bench.item(split="test"))
+    bench.refused(["evaluate", bench.trained, manifest, "--trec", pipe], "a device or a pipe")
+    assert pipe.is_fifo()
+
+
 def test_closed_file(bench, monkeypatch):
     config, real = bench.config(), Path.read_text
 

@@ -88,7 +88,7 @@ def demo(
     as_json: Json = False,
 ) -> None:
     """Go the whole way on the embedded data, then serve the search page."""
-    from cl2cm.demo import run_demo
+    from cl2cm.demo import QUERIES, run_demo
 
     result = run_demo(out, seed=seed)
     seconds = sum(result["seconds"].values())
@@ -98,7 +98,7 @@ def demo(
         lines=[f'done in {seconds:.0f} s; search with: cl2cm search {result["index"]} "a dog"'],
     )
     if serve_page:
-        _serve(Path(result["index"]), host, port)
+        _serve(Path(result["index"]), host, port, examples=QUERIES)
 
 
 @app.command()
@@ -257,10 +257,10 @@ def doctor(
     show(found, as_json=as_json, lines=lines(found))
 
 
-def _serve(index: Path, host: str, port: int) -> None:
+def _serve(index: Path, host: str, port: int, examples: Sequence[tuple[str, str]] = ()) -> None:
     from cl2cm.commands import open_searcher
     from cl2cm.serve import run as run_server
 
     if not host.strip():
         raise ConfigError("--host", expected="an address", found="none", remedy="use 127.0.0.1")
-    run_server(open_searcher(index), host=host, port=port, on_ready=say)
+    run_server(open_searcher(index), host=host, port=port, examples=examples, on_ready=say)

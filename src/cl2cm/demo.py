@@ -34,6 +34,16 @@ from cl2cm.training import train
 from cl2cm.types import Example
 
 METHODS = ("zero-shot", "translate-train", "cl2cm")
+QUERIES = (
+    ("en", "red heart"),
+    ("de", "fröhlicher Hund"),
+    ("es", "pastel de cumpleaños"),
+    ("fr", "chat heureux"),
+    ("ja", "花"),
+    ("zh", "红心"),
+    ("ar", "كلب"),
+    ("ko", "고양이"),
+)  # for the page; Korean was never seen in training
 WEIGHTS = ("multilingual-e5-small", "efficientnet-lite2")
 
 
@@ -42,11 +52,11 @@ def demo_config(method: str, manifest: Path, *, seed: int = 0) -> Config:
     return Config(
         method=method,
         data=DataConfig(manifest=str(manifest.resolve())),
-        network=NetworkConfig(dim=384, layers=1, heads=8, dropout=0.2),
+        network=NetworkConfig(dim=384, layers=0, heads=8, dropout=0.2),
         match=MatchConfig(tau=0.1, smoothing=0.1),
-        teacher=TeacherConfig(epochs=20, alpha=0.1),
-        transfer=TransferConfig(beta=1.0, source_target=1.0),
-        train=TrainConfig(seed=seed, epochs=30, batch_size=256, lr=2e-3),
+        teacher=TeacherConfig(epochs=15, alpha=0.1),
+        transfer=TransferConfig(beta=1.0, source_target=1.0, warm_start=True),
+        train=TrainConfig(seed=seed, epochs=30, batch_size=256, lr=4e-3),
     )
 
 

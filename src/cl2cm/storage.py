@@ -90,6 +90,13 @@ def atomic_path(path: Path) -> Iterator[Path]:
         StorageError: the disk is full, read-only or closed to us.
     """
     with storage_errors(path), _parent(path):
+        if path.exists() and not (path.is_file() or path.is_dir()):  # it would be replaced
+            raise StorageError(
+                str(path),
+                expected="a file",
+                found="a device or a pipe",
+                remedy="choose another place",
+            )
         descriptor, name = tempfile.mkstemp(prefix=f".{path.name}.partial-", dir=path.parent)
         os.close(descriptor)
         partial = Path(name)

@@ -263,6 +263,24 @@ def test_stages_and_what_they_train():
     assert joint.trained("cross-modal") == [joint.student, joint.teacher]
 
 
+@pytest.mark.parametrize("warm", [False, True])
+def test_the_student_may_start_as_its_teacher(batch, warm):
+    method, _ = make(transfer={"warm_start": warm})
+    vision, cold = (
+        method.student.encode_frames(batch.vision),
+        method.student.encode_text(batch.source).sentence,
+    )
+    method.end("cross-lingual")
+    teacher = method.teacher.encode_text(batch.source).sentence
+    assert_close(method.student.encode_text(batch.source).sentence, teacher if warm else cold)
+    assert_close(method.student.encode_frames(batch.vision), vision)
+    for parameter in method.student.parameters():  # equal, but its own
+        torch.nn.init.zeros_(parameter)
+    method.end("cross-modal")
+    assert_close(method.teacher.encode_text(batch.source).sentence, teacher)
+    assert method.student.text.linear.weight.abs().sum() == 0
+
+
 def test_the_joint_schedule_sums_the_losses(batch):
     method, _ = make(teacher={"schedule": "joint", "alpha": 0.4}, transfer={"beta": 3.0})
     method.begin("cross-modal", None)

@@ -55,7 +55,7 @@ def demo_config(method: str, manifest: Path, *, seed: int = 0) -> Config:
         network=NetworkConfig(dim=384, layers=0, heads=8, dropout=0.2),
         match=MatchConfig(tau=0.1, smoothing=0.1),
         teacher=TeacherConfig(epochs=15, alpha=0.1),
-        transfer=TransferConfig(beta=1.0, source_target=1.0, warm_start=True),
+        transfer=TransferConfig(beta=0.3, tau_teacher=0.05, source_target=0.3, warm_start=True),
         train=TrainConfig(seed=seed, epochs=30, batch_size=256, lr=4e-3),
     )
 

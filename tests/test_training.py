@@ -16,7 +16,8 @@ from cl2cm.commands import evaluate_manifest
 from cl2cm.config import to_toml
 from cl2cm.errors import CheckpointError, ConfigError, LanguageError
 from cl2cm.methods import METHODS
-from cl2cm.training import Loop, choose_device, learning_rate, train
+from cl2cm.optimization import choose_device, learning_rate
+from cl2cm.training import Loop, train
 
 
 def lines(run):

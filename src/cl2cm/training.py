@@ -7,28 +7,27 @@ saved together, and the learning rate is a function of the step alone.
 """
 
 import json
-import math
-import os
 import platform
 import shutil
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.utils.tensorboard import SummaryWriter
 
 from cl2cm.checkpoint import fingerprint, load, read_provenance, save_run, save_weights
-from cl2cm.config import Config, TrainConfig
-from cl2cm.errors import CheckpointError, ConfigError
+from cl2cm.config import Config
+from cl2cm.errors import CheckpointError
 from cl2cm.methods import build_method
 from cl2cm.methods.base import Method, Stage
 from cl2cm.model import RetrievalModel, to_device
+from cl2cm.optimization import choose_device, learning_rate, make_optimizer
 from cl2cm.progress import say, track
 from cl2cm.resume import Position, State, load_state, save_state
+from cl2cm.run_log import Log
 from cl2cm.storage import sha256_file, sha256_text, storage_errors
 from cl2cm.training_data import TrainingData, load_training_data
 from cl2cm.types import Batch, Frames
@@ -70,53 +69,6 @@ def train(config: Config, run: Path, *, resume: bool = False) -> dict[str, Any]:
     started = time.monotonic()
     history = loop.run_all(resume=resume)
     return _finish(config, run, data, method, history, time.monotonic() - started)
-
-
-def choose_device(name: str) -> torch.device:
-    """The device of a setting; ``auto`` takes CUDA where there is one.
-
-    Raises:
-        ConfigError: it is not there.
-    """
-    if name == "auto":
-        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    try:
-        device = torch.device(name)
-    except RuntimeError:
-        device = torch.device("meta")
-    if device.type not in ("cpu", "cuda") or (
-        device.type == "cuda" and not torch.cuda.is_available()
-    ):
-        there = "cpu, cuda" if torch.cuda.is_available() else "cpu"
-        raise ConfigError(
-            "train.device", expected=f"one of {there}", found=repr(name), remedy="use 'auto'"
-        )
-    return device
-
-
-def learning_rate(step: int, steps: int, warmup: float) -> float:
-    """Factor of the peak rate at a step: linear warm-up, then a cosine to zero."""
-    rise = max(1, round(warmup * steps))
-    if step < rise:
-        return (step + 1) / rise
-    return 0.5 * (1 + math.cos(math.pi * (step - rise) / max(1, steps - rise)))
-
-
-def make_optimizer(networks: Iterable[nn.Module], train: TrainConfig) -> torch.optim.AdamW:
-    """AdamW; no decay on vectors, and a rate of its own for the text backbone."""
-    groups: dict[tuple[float, float], list[nn.Parameter]] = {}
-    for network in networks:
-        for name, parameter in network.named_parameters():
-            if parameter.requires_grad:
-                rate = train.backbone_lr if name.startswith("backbone.") else train.lr
-                decay = train.weight_decay if parameter.ndim > 1 else 0.0
-                groups.setdefault((rate, decay), []).append(parameter)
-    return torch.optim.AdamW(
-        [
-            {"params": parameters, "lr": rate, "peak": rate, "weight_decay": decay}
-            for (rate, decay), parameters in groups.items()
-        ]
-    )
 
 
 class Loop:
@@ -265,40 +217,6 @@ class Loop:
         )
 
 
-class Log:
-    """``metrics.jsonl`` and TensorBoard; after a resume no line stands twice."""
-
-    def __init__(self, run: Path) -> None:
-        self.path = run / "metrics.jsonl"
-
-    def start(self, length: int) -> None:
-        """Go on after the first ``length`` bytes."""
-        with storage_errors(self.path):
-            self.file = self.path.open("ab")
-            self.file.truncate(length)
-            self.board = SummaryWriter(str(self.path.parent / "tensorboard"))
-
-    def write(self, stage: Stage, position: Position, values: dict[str, float]) -> None:
-        """One line, and one point a value."""
-        line = {"stage": stage, "epoch": position.epoch, "step": position.total, **values}
-        with storage_errors(self.path):
-            self.file.write(json.dumps(line).encode() + b"\n")
-        for key, value in values.items():
-            self.board.add_scalar(f"{stage}/{key}", value, position.total)
-
-    def flush(self) -> int:
-        """Bring all lines to the disk; returns the file's length in bytes."""
-        with storage_errors(self.path):
-            self.file.flush()
-            os.fsync(self.file.fileno())
-        return self.file.tell()
-
-    def close(self) -> None:
-        """Close both."""
-        self.file.close()
-        self.board.close()
-
-
 def _to(batch: Batch, device: torch.device) -> Batch:
     if device.type == "cpu":
         return batch
@@ -307,6 +225,8 @@ def _to(batch: Batch, device: torch.device) -> Batch:
         source=to_device(batch.source, device),
         target=to_device(batch.target, device),
         pictures=batch.pictures.to(device),
+        source_texts=batch.source_texts.to(device),
+        target_texts=batch.target_texts.to(device),
     )
 
 

@@ -57,8 +57,6 @@ class TrainingData:
 
     Attributes:
         batches: of the training split.
-        text: tokens of all texts.
-        vision: features of all pictures.
         validation: language -> captions; empty where there is no validation split.
         source: the source language.
         texts: number of distinct texts.
@@ -68,8 +66,6 @@ class TrainingData:
     """
 
     batches: Batches
-    text: TextSource
-    vision: FeatureStore
     validation: dict[str, ValidationLanguage]
     source: str
     texts: int
@@ -79,7 +75,7 @@ class TrainingData:
 
     def all_sentences(self, network: CrossLingualNetwork) -> Tensor:
         """Unit vectors [texts, D] of all texts."""
-        return sentence_vectors(network, self.text, torch.arange(self.texts))
+        return sentence_vectors(network, self.batches.text, torch.arange(self.texts))
 
     def sum_of_recalls(
         self, stage: Stage, student: CrossModalNetwork, teacher: CrossLingualNetwork | None
@@ -90,11 +86,11 @@ class TrainingData:
             if stage == "cross-lingual":
                 if language == self.source or teacher is None:
                     continue
-                text = sentence_vectors(teacher, self.text, asked.texts)
-                gallery = sentence_vectors(teacher, self.text, asked.source)
+                text = sentence_vectors(teacher, self.batches.text, asked.texts)
+                gallery = sentence_vectors(teacher, self.batches.text, asked.source)
             else:
-                text = sentence_vectors(student, self.text, asked.texts)
-                frames = self.vision.gather(asked.pictures)
+                text = sentence_vectors(student, self.batches.text, asked.texts)
+                frames = self.batches.vision.gather(asked.pictures)
                 gallery = frame_vectors(student, Frames(frames.values, frames.mask))
             result[language] = float(metrics(text.numpy(), gallery.numpy(), asked.answers)["SumR"])
         return result
@@ -120,17 +116,14 @@ def load_training_data(config: Config) -> TrainingData:
     )
     texts = Texts()
     source = config.data.source
-    languages: tuple[str, ...] = ()
-    if method_class(config.method).uses_translations:
-        languages = target_languages(train, source=source, chosen=config.data.languages)
+    languages = _languages(config, train)
     pairs = caption_pairs(
         train, texts, source=source, languages=languages, engines=config.data.engines
     )
     validation = _validation(val, texts, vision, [source, *languages], source)
-    text = _text_source(config, texts.all(), backbone)
     batches = Batches(
         pairs=pairs,
-        text=text,
+        text=_text_source(config, texts.all(), backbone),
         vision=vision,
         vision_rows=torch.tensor([vision.row(example.id) for example in train]),
         batch_size=config.train.batch_size,
@@ -138,8 +131,6 @@ def load_training_data(config: Config) -> TrainingData:
     )
     return TrainingData(
         batches=batches,
-        text=text,
-        vision=vision,
         validation=validation,
         source=source,
         texts=len(texts),
@@ -180,6 +171,13 @@ def _read(config: Config) -> list[Example]:
             remedy='give the training items "split": "train"',
         )
     return examples
+
+
+def _languages(config: Config, train: Sequence[Example]) -> tuple[str, ...]:
+    """Target languages; none where the method does not use translations."""
+    if not method_class(config.method).uses_translations:
+        return ()
+    return target_languages(train, source=config.data.source, chosen=config.data.languages)
 
 
 def _tell_skipped(name: str, error: MediaError) -> None:

@@ -1,6 +1,7 @@
 """The methods: each is networks + loss, and all share one loop, one data path, one evaluation."""
 
 import copy
+from typing import TypeVar
 
 from torch import nn
 
@@ -11,6 +12,8 @@ from cl2cm.methods.cl2cm import CL2CM
 from cl2cm.methods.translate_train import TranslateTrain
 from cl2cm.methods.zero_shot import ZeroShot
 from cl2cm.networks import CrossLingualNetwork, CrossModalNetwork, TextHead, VisionHead
+
+AnyHead = TypeVar("AnyHead", TextHead, VisionHead)
 
 METHODS: dict[str, type[Method]] = {
     method.name: method for method in (ZeroShot, TranslateTrain, CL2CM)
@@ -37,14 +40,17 @@ def build_student(
     network: NetworkConfig, *, text_width: int, vision_width: int, backbone: nn.Module | None = None
 ) -> CrossModalNetwork:
     """A cross-modal network with fresh heads."""
-    sizes = {
-        "layers": network.layers,
-        "heads": network.heads,
-    }
-    return CrossModalNetwork(
-        TextHead(text_width, network.dim, dropout=network.dropout, **sizes),
-        VisionHead(vision_width, network.dim, dropout=network.dropout, **sizes),
-        backbone,
+    text = _head(TextHead, text_width, network)
+    return CrossModalNetwork(text, _head(VisionHead, vision_width, network), backbone)
+
+
+def _head(kind: type[AnyHead], width: int, network: NetworkConfig) -> AnyHead:
+    return kind(
+        width,
+        network.dim,
+        layers=network.layers,
+        heads=network.heads,
+        dropout=network.dropout,
     )
 
 
@@ -65,13 +71,6 @@ def build_method(
     )
     teacher = None
     if cls.needs_teacher(config):
-        network = config.network
-        head = TextHead(
-            text_width,
-            network.dim,
-            layers=network.layers,
-            heads=network.heads,
-            dropout=network.dropout,
-        )
+        head = _head(TextHead, text_width, config.network)
         teacher = CrossLingualNetwork(head, copy.deepcopy(backbone))
     return cls(config, student, teacher)

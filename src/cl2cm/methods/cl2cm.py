@@ -63,7 +63,8 @@ class CL2CM(Method):
         """Freeze the teacher for the second stage; its sentence vectors are computed once."""
         self._fixed = None
         if stage == "cross-modal" and self.teacher is not None and not self.joint:
-            self._fixed = encode_all(self.teacher)
+            device = next(self.student.parameters()).device
+            self._fixed = encode_all(self.teacher).to(device)
 
     def end(self, stage: Stage) -> None:
         """Start the student's text side as the teacher's, where the settings ask for it."""

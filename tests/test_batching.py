@@ -117,6 +117,7 @@ def batches(tmp_path):
     return Batches(
         pairs=pairs,
         text=TokenIds(ids, SPECIAL),
+        means=None,
         vision=store,
         vision_rows=torch.arange(count),
         batch_size=12,

@@ -132,3 +132,29 @@ def test_trec_ranks_count_from_one():
     text, vision, _ = problem(2, pictures=5, captions=1)
     ranks = [int(x.split()[3]) for x in trec_lines("en", text, vision, list("abcde"), depth=3)]
     assert ranks == [1, 2, 3] * 5
+
+
+class Words(Oracle):
+    """An oracle that reads "about N" alone."""
+
+    def encode_text(self, texts):
+        assert all(text.startswith("about ") for text in texts), texts
+        return super().encode_text(texts)
+
+
+def test_queries_are_translated_before_they_are_encoded(tmp_path):
+    examples = [example(str(i), en=[f"about {i}"], de=[f"zu {i}"]) for i in range(3)]
+    asked = []
+
+    def translate(language, texts):
+        asked.append((language, texts))
+        return [text.replace("zu", "about") for text in texts]
+
+    result = evaluate(Words(), examples, translate=translate, trec=tmp_path / "run.trec")
+    assert asked == [("de", ["zu 0", "zu 1", "zu 2"]), ("en", ["about 0", "about 1", "about 2"])]
+    assert result["de"] == result["en"]
+    assert result["de"]["SumR"] == 600
+    first = (tmp_path / "run.trec").read_text().splitlines()[0].split()
+    assert first[0] == "de-0"  # a query keeps its language
+    with pytest.raises(AssertionError, match="zu 0"):
+        evaluate(Words(), examples)

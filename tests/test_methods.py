@@ -21,6 +21,8 @@ SAME = PICTURES[:, None] == PICTURES[None, :]
 def make(name="cl2cm", **sections):
     """A method in evaluation mode with random weights, and its configuration."""
     network = {"dim": DIM, "heads": 2}
+    if name == "smoothing":
+        sections.setdefault("match", {"smoothing": 0.1})
     config = parse_config({"method": name, "network": network, **sections})
     torch.manual_seed(1)
     method = build_method(config, text_width=TEXT, vision_width=VISION)

@@ -48,7 +48,7 @@ def test_any_padding_gives_the_same_vector(model, padding):
     ids = model.backbone.tokenize(TEXTS[:8])
     tokens = model.tokens(ids)
     states = torch.nn.functional.pad(tokens.values, (0, 0, 0, padding), value=3.0)
-    masks = [torch.nn.functional.pad(mask, (0, padding)) for mask in tokens[1:]]
+    masks = [torch.nn.functional.pad(mask, (0, padding)) for mask in tokens[1:3]]
     with torch.no_grad():
         padded = model.student.encode_text(Tokens(states, *masks)).sentence
     assert_allclose(padded.numpy(), model.encode_text(TEXTS[:8]), atol=1e-5, rtol=0)

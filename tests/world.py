@@ -73,10 +73,9 @@ def write_pictures(folder: Path, copies: int = 6) -> Path:
                     language: {"mt": [caption(colour, shape, language, 0), None]}
                     for language in LANGUAGES
                 }
-            else:
-                line["captions"] |= {
-                    language: [caption(colour, shape, language, 0)] for language in LANGUAGES
-                }
+            line["captions"] |= {
+                language: [caption(colour, shape, language, 0)] for language in LANGUAGES
+            }
             lines.append(json.dumps(line))
     path = folder / "manifest.jsonl"
     path.write_text("\n".join(lines) + "\n", encoding="utf-8")

@@ -30,13 +30,30 @@ class TextSource(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class StoredStates:
-    """Frozen backbone states, read from a feature store."""
+    """Frozen backbone states, read from a feature store.
+
+    rows: row in the store of each text, int64.
+    """
 
     store: FeatureStore
+    rows: Tensor
 
     def gather(self, rows: Tensor) -> Tokens:
         """Padded states float32 [B, T, D_b]."""
-        return Tokens(*self.store.gather(rows))
+        return Tokens(*self.store.gather(self.rows[rows]))
+
+
+@dataclass(frozen=True, slots=True)
+class PooledStates:
+    """Means of the texts' normalised states, float32 [N, D_b]; rows as in ``StoredStates``."""
+
+    means: Tensor
+    rows: Tensor
+
+    def gather(self, rows: Tensor) -> Tokens:
+        """Means float32 [B, 1, D_b]."""
+        mask = torch.ones(len(rows), 1, dtype=torch.bool)
+        return Tokens(self.means[self.rows[rows]][:, None], mask, mask, pooled=True)
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,6 +91,7 @@ class CaptionPairs:
         group_language: index into ``languages`` of each group, int64 [G].
         choices: first choice of each group, int64 [G + 1].
         target: row of each choice's translation among the texts, int64 [C].
+        back: row of each pair's back-translation among the texts, -1 where it has none, int64 [P].
         languages: the target languages.
     """
 
@@ -83,6 +101,7 @@ class CaptionPairs:
     group_language: Ints
     choices: Ints
     target: Ints
+    back: Ints
     languages: tuple[str, ...]
 
     def __len__(self) -> int:
@@ -142,7 +161,9 @@ def target_languages(
     if not there:
         raise LanguageError(
             "training data",
-            expected="translations in at least one language",
+            expected="human captions in at least one target language"
+            if human
+            else "translations in at least one language",
             found="none",
             remedy="translate the manifest first, or train the method 'zero-shot'",
         )
@@ -156,11 +177,13 @@ def caption_pairs(
     source: str,
     languages: Sequence[str],
     engines: Sequence[str] = (),
+    human: bool = False,
 ) -> CaptionPairs:
     """Pair the source captions of all examples with their translations.
 
     Captions without any translation in the languages are left out; where ``languages`` is
     empty, every caption is its own only choice, in the source language (``zero-shot``).
+    Translations *into* the source language are back-translations, by whatever engine.
 
     Args:
         examples: of the training split; a picture's row is its position.
@@ -168,17 +191,24 @@ def caption_pairs(
         source: language of the human captions.
         languages: target languages.
         engines: translation engines to use; empty uses all.
+        human: pair with the picture's human captions in place of translations (``supervised``).
 
     Raises:
         ConfigError: an engine that no translation is of.
         ManifestError: no pair is left.
     """
     names = tuple(languages) or (source,)
-    _check_engines(examples, languages, engines)
+    if not human:
+        _check_engines(examples, languages, engines)
     pictures, sources, groups, group_language, choices, target = [], [], [0], [], [0], []
+    backs = []
     for row, example in enumerate(examples):
+        captions = _human(example, names)
         for i, caption in enumerate(example.captions.get(source, ())):
-            found = [(0, [caption])] if not languages else _translations(example, i, names, engines)
+            if not languages:
+                found = [(0, [caption])]
+            else:
+                found = captions if human else _translations(example, i, names, engines)
             for language, options in found:
                 group_language.append(language)
                 target += [texts.add(option) for option in options]
@@ -186,11 +216,14 @@ def caption_pairs(
             if found:
                 pictures.append(row)
                 sources.append(texts.add(caption))
+                back = _back_translation(example, source, i)
+                backs.append(texts.add(back) if back else -1)
                 groups.append(len(group_language))
     if not sources:
         raise ManifestError(
             "training data",
-            expected=f"captions in {source!r} with translations in {', '.join(names)}",
+            expected=f"captions in {source!r} with "
+            f"{'human captions' if human else 'translations'} in {', '.join(names)}",
             found=f"none among {len(examples)} items",
             remedy="check data.source, data.languages and data.engines",
         )
@@ -201,6 +234,7 @@ def caption_pairs(
         group_language=np.asarray(group_language, dtype=np.int64),
         choices=np.asarray(choices, dtype=np.int64),
         target=np.asarray(target, dtype=np.int64),
+        back=np.asarray(backs, dtype=np.int64),
         languages=names,
     )
 
@@ -240,6 +274,18 @@ def _translations(
     return found
 
 
+def _human(example: Example, languages: Sequence[str]) -> list[tuple[int, list[str]]]:
+    """The picture's human captions in each of the languages that it has."""
+    captions = ((number, example.captions.get(code)) for number, code in enumerate(languages))
+    return [(number, list(texts)) for number, texts in captions if texts]
+
+
+def _back_translation(example: Example, source: str, caption: int) -> str | None:
+    """The first back-translation of a source caption, if there is one."""
+    columns = example.translations.get(source, {}).values()
+    return next((text for column in columns if (text := column[caption])), None)
+
+
 @dataclass(frozen=True, slots=True)
 class Batches:
     """All epochs of batches of a data set.
@@ -247,6 +293,7 @@ class Batches:
     Attributes:
         pairs: what is paired.
         text: tokens of the texts.
+        means: the same texts as means, where the heads need no more.
         vision: store of the pictures' features.
         vision_rows: row in the store of each picture, int64.
         batch_size: B; the last, smaller batch of an epoch is left out unless it is the only one.
@@ -255,6 +302,7 @@ class Batches:
 
     pairs: CaptionPairs
     text: TextSource
+    means: PooledStates | None
     vision: FeatureStore
     vision_rows: Tensor
     batch_size: int
@@ -265,26 +313,38 @@ class Batches:
         """Steps in an epoch."""
         return max(1, len(self.pairs) // self.batch_size)
 
-    def epoch(self, epoch: int, *, start: int = 0) -> Iterator[Batch]:
-        """Batches of one epoch, from step ``start`` on."""
+    @property
+    def sentences(self) -> TextSource:
+        """The cheapest source that gives sentence vectors."""
+        return self.means or self.text
+
+    def epoch(self, epoch: int, *, start: int = 0, tokens: bool = True) -> Iterator[Batch]:
+        """Batches of one epoch, from step ``start`` on; without ``tokens``, of means if any."""
+        text = self.text if tokens else self.sentences
         rng = np.random.default_rng([self.seed, epoch])
         order = rng.permutation(len(self.pairs))
         language, target = self.pairs.draw(order, rng)
         for step in range(start, self.steps):
             part = slice(step * self.batch_size, (step + 1) * self.batch_size)
-            yield self._batch(order[part], language[part], target[part])
+            yield self._batch(text, order[part], language[part], target[part])
 
-    def _batch(self, pairs: Ints, language: Ints, target: Ints) -> Batch:
+    def _batch(self, text: TextSource, pairs: Ints, language: Ints, target: Ints) -> Batch:
         pictures = torch.from_numpy(self.pairs.pictures[pairs])
         sources = torch.from_numpy(self.pairs.source[pairs])
         targets = torch.from_numpy(target)
         frames = self.vision.gather(self.vision_rows[pictures])
+        back, has_back = None, torch.from_numpy(self.pairs.back[pairs] >= 0)
+        if bool(has_back.any()):
+            rows = torch.from_numpy(self.pairs.back[pairs])
+            back = text.gather(torch.where(has_back, rows, sources))
         return Batch(
             vision=Frames(frames.values, frames.mask),
-            source=self.text.gather(sources),
-            target=self.text.gather(targets),
+            source=text.gather(sources),
+            target=text.gather(targets),
             languages=tuple(self.pairs.languages[i] for i in language),
             pictures=pictures,
             source_texts=sources,
             target_texts=targets,
+            back=back,
+            has_back=None if back is None else has_back,
         )

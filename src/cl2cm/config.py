@@ -171,6 +171,7 @@ class TransferConfig:
     tau_teacher: float = 0.1  # tau_t of Eq. 9
     tau_student: float = 0.1  # tau_s of Eq. 9
     source_target: float = 0.0  # weight of the same loss on the student's (S, T) relation
+    decay: float = 0.99  # self-distill: of the moving average whose relations are followed
     warm_start: bool = False  # two-stage: the student's text side starts as the teacher's
     word_relation: float = 0.0  # share of the word-level relation in R_CL, 0 to 1
 
@@ -178,10 +179,52 @@ class TransferConfig:
         _require("transfer.beta", self.beta >= 0, "0 or more", self.beta)
         _require("transfer.tau_teacher", self.tau_teacher > 0, "more than 0", self.tau_teacher)
         _require("transfer.tau_student", self.tau_student > 0, "more than 0", self.tau_student)
+        _require("transfer.decay", 0 <= self.decay < 1, "at least 0, below 1", self.decay)
         _require("transfer.source_target", self.source_target >= 0, "0 or more", self.source_target)
         _require(
             "transfer.word_relation", 0 <= self.word_relation <= 1, "0 to 1", self.word_relation
         )
+
+
+@dataclass(frozen=True, slots=True)
+class NrccrConfig:
+    """The rival NRCCR: weight of each part beside M(V, S); 0 takes a part out."""
+
+    target: float = 1.0  # weight of M(V, T); 1: as Eq. 8; published: 0.6
+    soft: float = 0.4  # weight of the soft targets of the fused text
+    tau: float = 0.07  # temperature of the soft targets
+    feature: float = 0.1  # weight of the distance to the fused text
+    fused: float = 1.0  # weight of the fused text's own matching loss; published: none
+    query: Literal["source", "target"] = "source"  # whose tokens ask the other's in the fusion
+    key: int = 16  # width of the fusion's keys, for each head
+    cycle: float = 0.5  # weight of the matching of source captions and their back-translations
+    adversarial: float = 0.001  # weight of deceiving the language discriminator
+    game: Literal["gan", "reversal"] = "gan"  # target texts pass for source; or reversed gradient
+
+    def __post_init__(self) -> None:
+        for key in ("target", "soft", "feature", "fused", "cycle", "adversarial"):
+            _require(f"nrccr.{key}", getattr(self, key) >= 0, "0 or more", getattr(self, key))
+        _require("nrccr.tau", self.tau > 0, "more than 0", self.tau)
+        _require("nrccr.key", self.key >= 1, "1 or more", self.key)
+
+
+@dataclass(frozen=True, slots=True)
+class DcotConfig:
+    """The rival DCOT: how far a pair's confidence weighs its M(V, T), and when."""
+
+    strength: float = 1.0  # part of a pair's weight that is its confidence, at last; 0: no part
+    modal: float = 0.5  # share of the cross-modal view in the cost, at last; 0: texts alone
+    ramp: float = 0.5  # share of the steps after which strength and modal are reached
+    epsilon: float = 0.05  # strength of the entropy, in units of the cost (0 to 2)
+    rho: float = 0.0  # strength of the relaxed marginals; 0: balanced
+
+    def __post_init__(self) -> None:
+        for key in ("strength", "modal"):
+            value = getattr(self, key)
+            _require(f"dcot.{key}", 0 <= value <= 1, "0 to 1", value)
+        _require("dcot.ramp", 0 <= self.ramp <= 1, "0 (at once) to 1", self.ramp)
+        _require("dcot.epsilon", self.epsilon > 0, "more than 0", self.epsilon)
+        _require("dcot.rho", self.rho >= 0, "0 (balanced) or more", self.rho)
 
 
 @dataclass(frozen=True, slots=True)
@@ -201,6 +244,8 @@ class TrainConfig:
     device: str = "auto"  # auto | cpu | cuda | cuda:N
     amp: bool = True  # mixed precision, on CUDA only
     threads: int = 0  # CPU threads; 0: torch's choice
+    matmul: Literal["float32", "bfloat16"] = "float32"  # of matrix products while training on a
+    # CPU; bfloat16 is faster where the processor has it, and weights stay float32
 
     def __post_init__(self) -> None:
         _require("train.epochs", self.epochs >= 1, "1 or more", self.epochs)
@@ -229,6 +274,8 @@ class Config:
     teacher: TeacherConfig = field(default_factory=TeacherConfig)
     transport: TransportConfig = field(default_factory=TransportConfig)
     transfer: TransferConfig = field(default_factory=TransferConfig)
+    nrccr: NrccrConfig = field(default_factory=NrccrConfig)
+    dcot: DcotConfig = field(default_factory=DcotConfig)
     train: TrainConfig = field(default_factory=TrainConfig)
 
     @property

@@ -4,7 +4,6 @@ Every step that is done is skipped when the demo is run again, so a demo that wa
 The models are trained on names in 12 languages; Korean and Persian are never seen in training.
 """
 
-import shutil
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -27,12 +26,11 @@ from cl2cm.datasets.openmoji import HELD_OUT, is_flag, prepare
 from cl2cm.encoders.offline import install_weights
 from cl2cm.encoders.vision import load_vision
 from cl2cm.encoding import encode_pictures
-from cl2cm.errors import CheckpointError
 from cl2cm.evaluation import evaluate
 from cl2cm.manifest import read_manifest
 from cl2cm.progress import say
 from cl2cm.search import build_index
-from cl2cm.training import train
+from cl2cm.training import train_again
 from cl2cm.types import Example, Floats, SearchModel
 
 METHODS = ("zero-shot", "translate-train", "cl2cm")
@@ -79,7 +77,7 @@ def run_demo(out: Path, *, seed: int = 0) -> dict[str, Any]:
         encode_pictures(examples, load_vision(Config().vision.encoder))
     for method in METHODS:
         with _timed(f"train {method}", seconds):
-            train_once(demo_config(method, manifest, seed=seed), out / "runs" / method)
+            train_again(demo_config(method, manifest, seed=seed), out / "runs" / method)
     with _timed("evaluate", seconds):
         results = {name: evaluate_run(out / "runs" / name, examples) for name in METHODS}
     run, index = out / "runs" / "cl2cm", out / "index"
@@ -94,21 +92,6 @@ def run_demo(out: Path, *, seed: int = 0) -> dict[str, Any]:
         "run": str(run),
         "index": str(index),
     }
-
-
-def train_once(config: Config, run: Path) -> None:
-    """Train, go on with a stopped training, or leave a finished one; of other settings, anew."""
-    started = (run / "config.toml").exists() or (run / "metrics.jsonl").exists()
-    try:
-        provenance = train(config, run, resume=started)
-        if provenance["config"] == config.hash:
-            return
-    except CheckpointError:
-        if not started:
-            raise
-    say(f"{run} is of other settings: training anew")
-    shutil.rmtree(run)
-    train(config, run)
 
 
 class _Remembering:

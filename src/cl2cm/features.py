@@ -21,9 +21,9 @@ from typing import Any, NamedTuple
 import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
-from torch import Tensor
+from torch import Tensor, nn
 
-from cl2cm.errors import StoreError
+from cl2cm.errors import StorageError, StoreError
 from cl2cm.storage import (
     atomic_path,
     sha256_file,
@@ -150,6 +150,21 @@ class FeatureStore:
             content[mine] = self._shards[number].content[places]
         return Gathered(values, mask, content)
 
+    def means(self) -> Tensor:
+        """Mean of each item's normalised vectors, float32 [n, width]; kept beside the shards.
+
+        Every vector is brought to mean 0 and variance 1 first, as a layer norm does.
+        """
+        path = self.folder / "means.safetensors"
+        with contextlib.suppress(OSError, SafetensorError, KeyError):
+            means: Tensor = load_file(path)["means"]
+            if means.shape == (len(self), self.width):
+                return means
+        means = torch.cat([_means(shard) for shard in self._shards])
+        with contextlib.suppress(StorageError), atomic_path(path) as partial:
+            save_file({"means": means}, partial)
+        return means
+
     def verify(self) -> None:
         """Compare every shard with the hash written at encoding.
 
@@ -160,6 +175,14 @@ class FeatureStore:
             found = sha256_file(self.folder / f"{number:05}.safetensors")
             if found != shard["sha256"]:
                 raise _damaged(self.folder, f"hash {found[:12]} of shard {number}", shard["sha256"])
+
+
+def _means(rows: Rows) -> Tensor:
+    width = rows.values.shape[1]
+    owner = torch.repeat_interleave(torch.arange(len(rows.lengths)), rows.lengths)
+    normal = nn.functional.layer_norm(rows.values.float(), (width,))
+    total = torch.zeros(len(rows.lengths), width).index_add_(0, owner, normal)
+    return total / rows.lengths.clamp(min=1)[:, None]
 
 
 def write_store(

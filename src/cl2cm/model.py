@@ -46,7 +46,8 @@ def frame_vectors(network: CrossModalNetwork, frames: Frames) -> Tensor:
 
 def to_device(tokens: Tokens, device: torch.device) -> Tokens:
     """Tokens on a device."""
-    return Tokens(*(tensor.to(device) for tensor in tokens))
+    values, mask, content = (tensor.to(device) for tensor in tokens[:3])
+    return tokens._replace(values=values, mask=mask, content=content)
 
 
 class RetrievalModel:

@@ -72,9 +72,21 @@ class Head(nn.Module):
         projected: Tensor = self.linear(self.norm(values))
         return projected
 
+    def of_means(self, means: Tensor) -> Tensor:
+        """Unit vectors [B, D] from the means [B, D_in] of normalised positions.
+
+        Without transformer layers all is linear from the layer norm's scale to the mean, so the
+        mean may be taken first: the same vectors, T times cheaper.
+        """
+        projected = self.linear(means * self.norm.weight + self.norm.bias)
+        return self.residual(projected)
+
     def pool(self, values: Tensor, mask: Tensor) -> Tensor:
         """[B, T, D], mask bool [B, T] -> unit vectors [B, D]."""
-        mean = masked_mean(values, mask)
+        return self.residual(masked_mean(values, mask))
+
+    def residual(self, mean: Tensor) -> Tensor:
+        """The map on the mean [B, D] -> unit vectors [B, D]."""
         return F.normalize(mean + self.down(self.dropout(F.gelu(self.up(mean)))), dim=-1)
 
 
@@ -119,7 +131,11 @@ class CrossLingualNetwork(nn.Module):
         self.backbone = backbone
 
     def encode_text(self, tokens: Tokens) -> Encoded:
-        """Encode ids or states; see Tokens."""
+        """Encode ids or states; see Tokens. Of means, the sentence vectors alone mean something."""
+        if tokens.pooled:
+            sentence = self.text.of_means(tokens.values.squeeze(1))
+            nothing = torch.zeros_like(tokens.mask)
+            return Encoded(sentence, sentence[:, None], nothing, nothing.to(sentence.dtype))
         states = tokens.values
         if self.backbone is not None:
             states = self.backbone(tokens.values, tokens.mask)

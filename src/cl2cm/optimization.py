@@ -1,13 +1,25 @@
 """Device, optimiser and learning rate of the loop."""
 
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 
 import torch
 from torch import nn
 
 from cl2cm.config import TrainConfig
 from cl2cm.errors import ConfigError
+
+
+@contextmanager
+def matmul_precision(name: str) -> Iterator[None]:
+    """Precision of float32 matrix products inside: ``float32``, or ``bfloat16`` where possible."""
+    before = torch.get_float32_matmul_precision()
+    torch.set_float32_matmul_precision("medium" if name == "bfloat16" else "highest")
+    try:
+        yield
+    finally:
+        torch.set_float32_matmul_precision(before)
 
 
 def choose_device(name: str) -> torch.device:

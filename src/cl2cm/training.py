@@ -24,24 +24,27 @@ from cl2cm.errors import CheckpointError
 from cl2cm.methods import build_method
 from cl2cm.methods.base import Method, Stage
 from cl2cm.model import RetrievalModel, to_device
-from cl2cm.optimization import choose_device, learning_rate, make_optimizer
+from cl2cm.optimization import choose_device, learning_rate, make_optimizer, matmul_precision
 from cl2cm.progress import say, track
 from cl2cm.resume import Position, State, load_state, save_state
 from cl2cm.run_log import Log
 from cl2cm.storage import sha256_file, sha256_text, storage_errors
-from cl2cm.training_data import TrainingData, load_training_data
+from cl2cm.training_data import Stores, TrainingData, load_training_data
 from cl2cm.types import Batch, Frames
 
 LOG_STEPS = 10
 
 
-def train(config: Config, run: Path, *, resume: bool = False) -> dict[str, Any]:
+def train(
+    config: Config, run: Path, *, resume: bool = False, stores: Stores | None = None
+) -> dict[str, Any]:
     """Train a model into a run folder.
 
     Args:
         config: all settings.
         run: a new folder, or with ``resume`` one that was started with the same settings.
         resume: go on where the run was stopped; a finished run is left as it is.
+        stores: features that are there already, see ``load_training_data``.
 
     Returns:
         The run's provenance: versions, data, seconds and validation results.
@@ -55,7 +58,7 @@ def train(config: Config, run: Path, *, resume: bool = False) -> dict[str, Any]:
     if config.train.threads:
         torch.set_num_threads(config.train.threads)
     device = choose_device(config.train.device)
-    data = load_training_data(config)
+    data = load_training_data(config, stores)
     torch.manual_seed(config.train.seed)
     method = build_method(
         config,
@@ -67,8 +70,24 @@ def train(config: Config, run: Path, *, resume: bool = False) -> dict[str, Any]:
         run.mkdir(parents=True, exist_ok=True)
     loop = Loop(config, run, data, method, device)
     started = time.monotonic()
-    history = loop.run_all(resume=resume)
+    with matmul_precision(config.train.matmul):
+        history = loop.run_all(resume=resume)
     return _finish(config, run, data, method, history, time.monotonic() - started)
+
+
+def train_again(config: Config, run: Path, *, stores: Stores | None = None) -> None:
+    """Train, go on with a stopped training, or leave a finished one; of other settings, anew."""
+    started = (run / "config.toml").exists() or (run / "metrics.jsonl").exists()
+    try:
+        provenance = train(config, run, resume=started, stores=stores)
+        if provenance["config"] == config.hash:
+            return
+    except CheckpointError:
+        if not started:
+            raise
+    say(f"{run} is of other settings: training anew")
+    shutil.rmtree(run)
+    train(config, run, stores=stores)
 
 
 class Loop:
@@ -138,9 +157,13 @@ class Loop:
         position, every = self.position, self.config.checkpoint_steps
         steps = self.data.batches.steps
         self.method.train()
-        if self.method.teacher is not None and self.method.teacher not in self.method.trained(name):
-            self.method.teacher.eval()
-        for batch in self.data.batches.epoch(position.epoch, start=position.step):
+        trained = self.method.trained(name)
+        for network in self.method.children():
+            if network not in trained:
+                network.eval()
+        tokens = self.method.needs_tokens(name)
+        for batch in self.data.batches.epoch(position.epoch, start=position.step, tokens=tokens):
+            self.method.progress = position.total / (epochs * steps)
             rate = learning_rate(position.total, epochs * steps, self.config.warmup)
             losses = self._step(name, batch, optimizer, scaler, rate)
             position.step += 1
@@ -173,6 +196,7 @@ class Loop:
         norm = nn.utils.clip_grad_norm_(parameters, self.config.clip)
         scaler.step(optimizer)
         scaler.update()
+        self.method.after_step()
         return {key: float(value.detach()) for key, value in losses.items()} | {
             "gradient": float(norm)
         }
@@ -201,7 +225,7 @@ class Loop:
         )
 
     def _prefix(self, network: nn.Module) -> str:
-        return "student." if network is self.method.student else "teacher."
+        return next(f"{name}." for name, n in self.method.named_children() if n is network)
 
     def _save(self, optimizer: torch.optim.Optimizer | None, scaler: torch.amp.GradScaler) -> None:
         """Save the state; between two stages there is no optimiser."""
@@ -224,6 +248,8 @@ def _to(batch: Batch, device: torch.device) -> Batch:
         vision=Frames(*(t.to(device) for t in batch.vision)),
         source=to_device(batch.source, device),
         target=to_device(batch.target, device),
+        back=None if batch.back is None else to_device(batch.back, device),
+        has_back=None if batch.has_back is None else batch.has_back.to(device),
         pictures=batch.pictures.to(device),
         source_texts=batch.source_texts.to(device),
         target_texts=batch.target_texts.to(device),

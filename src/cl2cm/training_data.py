@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -11,6 +11,7 @@ from torch import Tensor
 
 from cl2cm.batching import (
     Batches,
+    PooledStates,
     StoredStates,
     Texts,
     TextSource,
@@ -51,6 +52,13 @@ class ValidationLanguage:
     source: Tensor
 
 
+class Stores(NamedTuple):
+    """Feature stores that hold at least what a run needs, to be shared between runs."""
+
+    text: FeatureStore
+    vision: FeatureStore
+
+
 @dataclass(frozen=True, slots=True)
 class TrainingData:
     """Batches, validation set and backbones of a run.
@@ -75,41 +83,47 @@ class TrainingData:
 
     def all_sentences(self, network: CrossLingualNetwork) -> Tensor:
         """Unit vectors [texts, D] of all texts."""
-        return sentence_vectors(network, self.batches.text, torch.arange(self.texts))
+        return sentence_vectors(network, self.batches.sentences, torch.arange(self.texts))
 
     def sum_of_recalls(
         self, stage: Stage, student: CrossModalNetwork, teacher: CrossLingualNetwork | None
     ) -> dict[str, float]:
         """Validation SumR per language: of pictures, or of source captions for the teacher."""
-        result = {}
+        result, texts = {}, self.batches.sentences
         for language, asked in self.validation.items():
             if stage == "cross-lingual":
                 if language == self.source or teacher is None:
                     continue
-                text = sentence_vectors(teacher, self.batches.text, asked.texts)
-                gallery = sentence_vectors(teacher, self.batches.text, asked.source)
+                text = sentence_vectors(teacher, texts, asked.texts)
+                gallery = sentence_vectors(teacher, texts, asked.source)
             else:
-                text = sentence_vectors(student, self.batches.text, asked.texts)
+                text = sentence_vectors(student, texts, asked.texts)
                 frames = self.batches.vision.gather(asked.pictures)
                 gallery = frame_vectors(student, Frames(frames.values, frames.mask))
             result[language] = float(metrics(text.numpy(), gallery.numpy(), asked.answers)["SumR"])
         return result
 
 
-def load_training_data(config: Config) -> TrainingData:
+def load_training_data(config: Config, stores: Stores | None = None) -> TrainingData:
     """Read the manifest and encode what the stores do not have yet.
+
+    Args:
+        config: all settings.
+        stores: features of at least all that is needed, by the configured encoders; None makes
+            stores of exactly that, in the cache.
 
     Raises:
         CL2CMError: whatever is wrong with settings, manifest, encoders or pictures.
     """
     backbone, encoder = load_backbone(config), load_vision(config.vision.encoder)
     examples = _read(config)
-    vision = encode_pictures(
-        examples,
-        encoder,
-        skip_bad=config.data.skip_bad,
-        on_skip=_tell_skipped,
-        root=Path(config.data.features) if config.data.features else None,
+    root = Path(config.data.features) if config.data.features else None
+    vision = (
+        stores.vision
+        if stores
+        else encode_pictures(
+            examples, encoder, skip_bad=config.data.skip_bad, on_skip=_tell_skipped, root=root
+        )
     )
     train, val = (
         [e for e in examples if e.split == split and vision.has(e.id)] for split in ("train", "val")
@@ -118,12 +132,19 @@ def load_training_data(config: Config) -> TrainingData:
     source = config.data.source
     languages = _languages(config, train)
     pairs = caption_pairs(
-        train, texts, source=source, languages=languages, engines=config.data.engines
+        train,
+        texts,
+        source=source,
+        languages=languages,
+        engines=config.data.engines,
+        human=method_class(config.method).targets == "captions",
     )
     validation = _validation(val, texts, vision, [source, *languages], source)
+    text, means = _text_sources(config, texts.all(), backbone, stores.text if stores else None)
     batches = Batches(
         pairs=pairs,
-        text=_text_source(config, texts.all(), backbone),
+        text=text,
+        means=means,
         vision=vision,
         vision_rows=torch.tensor([vision.row(example.id) for example in train]),
         batch_size=config.train.batch_size,
@@ -174,22 +195,35 @@ def _read(config: Config) -> list[Example]:
 
 
 def _languages(config: Config, train: Sequence[Example]) -> tuple[str, ...]:
-    """Target languages; none where the method does not use translations."""
-    if not method_class(config.method).uses_translations:
+    """Target languages; none where the method trains on source captions alone."""
+    targets = method_class(config.method).targets
+    if targets == "none":
         return ()
-    return target_languages(train, source=config.data.source, chosen=config.data.languages)
+    return target_languages(
+        train,
+        source=config.data.source,
+        chosen=config.data.languages,
+        human=targets == "captions",
+    )
 
 
 def _tell_skipped(name: str, error: MediaError) -> None:
     say(f"skipped {name}: {error}")
 
 
-def _text_source(config: Config, texts: Sequence[str], backbone: TextBackbone) -> TextSource:
+def _text_sources(
+    config: Config, texts: Sequence[str], backbone: TextBackbone, store: FeatureStore | None
+) -> tuple[TextSource, PooledStates | None]:
+    """Tokens of all texts; and their means, where frozen states go to heads without layers."""
     if config.text.freeze != "all":
-        return TokenIds(backbone.tokenize(texts), backbone.special)
-    root = Path(config.data.features) if config.data.features else None
-    folder = store_folder(root, "text", backbone.fingerprint, texts)
-    return StoredStates(encode_texts(texts, backbone, folder))
+        return TokenIds(backbone.tokenize(texts), backbone.special), None
+    if store is None:
+        root = Path(config.data.features) if config.data.features else None
+        folder = store_folder(root, "text", backbone.fingerprint, texts)
+        store = encode_texts(texts, backbone, folder)
+    rows = torch.tensor([store.row(text) for text in texts])
+    means = None if config.network.layers else PooledStates(store.means(), rows)
+    return StoredStates(store, rows), means
 
 
 def _validation(

@@ -56,11 +56,16 @@ class Example:
 
 
 class Tokens(NamedTuple):
-    """A padded batch of texts: token ids int64 [B, T], or backbone states float [B, T, D_b]."""
+    """A padded batch of texts: token ids int64 [B, T], or backbone states float [B, T, D_b].
+
+    Where ``pooled`` is set, the values are the means of each text's normalised states, float
+    [B, 1, D_b]: enough for the sentence vector of a head without transformer layers.
+    """
 
     values: "Tensor"
     mask: "Tensor"  # bool [B, T], True on every token that the backbone attends to
     content: "Tensor"  # bool [B, T], mask without special tokens and prefix
+    pooled: bool = False
 
 
 class Special(NamedTuple):
@@ -107,6 +112,9 @@ class Batch(NamedTuple):
     # negatives of each other
     source_texts: "Tensor"  # int64 [B], row of each source caption among all texts
     target_texts: "Tensor"  # int64 [B], row of each translation among all texts
+    back: Tokens | None = None  # back-translations of the source captions, where asked for; a
+    # caption without one stands for itself
+    has_back: "Tensor | None" = None  # bool [B], True where there is a back-translation
 
 
 @dataclass(frozen=True, slots=True)

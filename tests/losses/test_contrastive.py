@@ -24,8 +24,9 @@ def pictures(size):
     return names[:, None] == names[None, :]
 
 
-def info_nce_in_loops(x, y, tau, smoothing, positives):
+def info_nce_in_loops(x, y, tau, smoothing, positives, weights=None):
     size, total = len(x), 0.0
+    weights = [1.0] * size if weights is None else [float(w) for w in weights]
     for left, right, marked in ((x, y, positives), (y, x, positives.T)):
         for i in range(size):
             allowed = [j for j in range(size) if j == i or not marked[i, j]]
@@ -33,12 +34,13 @@ def info_nce_in_loops(x, y, tau, smoothing, positives):
             norm = math.log(sum(math.exp(value) for value in logits.values()))
             own = norm - logits[i]
             evenly = sum(norm - value for value in logits.values()) / len(allowed)
-            total += ((1 - smoothing) * own + smoothing * evenly) / size
+            total += weights[i] * ((1 - smoothing) * own + smoothing * evenly) / sum(weights)
     return total / 2
 
 
-def triplet_in_loops(x, y, margin, positives):
+def triplet_in_loops(x, y, margin, positives, weights=None):
     size, total = len(x), 0.0
+    weights = [1.0] * size if weights is None else [float(w) for w in weights]
     for i in range(size):
         own, across, back = float(x[i] @ y[i]), 0.0, 0.0
         for j in range(size):
@@ -48,8 +50,8 @@ def triplet_in_loops(x, y, margin, positives):
                 across = max(across, margin + float(x[i] @ y[j]) - own)
             if not positives[j, i]:
                 back = max(back, margin + float(x[j] @ y[i]) - own)
-        total += across + back
-    return total / size
+        total += weights[i] * (across + back) / sum(weights)
+    return total
 
 
 @pytest.mark.parametrize("smoothing", [0.0, 0.2])
@@ -80,6 +82,31 @@ def test_triplet_equals_its_loop(marked):
     positives = pictures(6) if marked else torch.zeros(6, 6, dtype=torch.bool)
     found = triplet_hardest(x, y, margin=0.3, positives=positives)
     assert found.item() == pytest.approx(triplet_in_loops(x, y, 0.3, positives))
+
+
+def test_weighted_losses_equal_their_loops():
+    x, y = pair(3)
+    marked, weights = pictures(6), torch.tensor([0.5, 0.0, 2.0, 1.0, 0.1, 0.3])
+    found = info_nce(x, y, tau=0.2, label_smoothing=0.1, positives=marked, weights=weights)
+    assert found.item() == pytest.approx(info_nce_in_loops(x, y, 0.2, 0.1, marked, weights))
+    found = triplet_hardest(x, y, margin=0.3, positives=marked, weights=weights)
+    assert found.item() == pytest.approx(triplet_in_loops(x, y, 0.3, marked, weights))
+
+
+@pytest.mark.parametrize("loss", [info_nce, triplet_hardest])
+def test_only_ratios_of_weights_count(loss):
+    x, y = pair(4)
+    weights = torch.tensor([0.5, 0.0, 2.0, 1.0, 0.1, 0.3], dtype=torch.float64)
+    assert_close(loss(x, y, weights=weights * 7), loss(x, y, weights=weights))
+    assert_close(loss(x, y, weights=torch.full((6,), 0.01)), loss(x, y))
+    one = torch.eye(6, dtype=torch.float64)
+    singly = torch.stack([loss(x, y, weights=row) for row in one])
+    assert_close(singly.mean(), loss(x, y))
+    assert loss(x, y, weights=torch.zeros(6)).item() == 0
+    with pytest.raises(ValueError, match="weights"):
+        loss(x, y, weights=weights[:5])
+    with pytest.raises(ValueError, match="weights"):
+        loss(x, y, weights=weights[:, None])
 
 
 def test_by_hand():

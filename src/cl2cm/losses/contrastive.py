@@ -18,6 +18,7 @@ def info_nce(
     tau: float | Tensor = 0.05,
     label_smoothing: float = 0.0,
     positives: Tensor | None = None,
+    weights: Tensor | None = None,
 ) -> Tensor:
     """Symmetric InfoNCE (Eq. 1): 1/2 [CE(sim(x, y) / tau, diag) + CE(sim(y, x) / tau, diag)].
 
@@ -30,9 +31,11 @@ def info_nce(
             itself and its negatives.
         positives: bool [B, B], True at [i, j] where (x_i, y_j) is a true pair, too; the diagonal
             is ignored.
+        weights: [B], non-negative: how much the loss of each pair counts; only their ratios
+            matter. A pair of weight 0 is still a negative of the others.
 
     Returns:
-        Scalar, 0 or above; 0 for a batch of one.
+        Scalar, 0 or above; 0 for a batch of one, and where all weights are 0.
 
     Raises:
         ConfigError: tau is not above 0 or label_smoothing not in [0, 1).
@@ -43,14 +46,20 @@ def info_nce(
     require_paired(x, y)
     logits = x @ y.T / tau
     excluded = _other_positives(logits, positives)
-    return (
+    each = (
         _cross_entropy(logits, excluded, label_smoothing)
         + _cross_entropy(logits.T, excluded.T, label_smoothing)
     ) / 2
+    return _mean(each, weights)
 
 
 def triplet_hardest(
-    x: Tensor, y: Tensor, *, margin: float = 0.2, positives: Tensor | None = None
+    x: Tensor,
+    y: Tensor,
+    *,
+    margin: float = 0.2,
+    positives: Tensor | None = None,
+    weights: Tensor | None = None,
 ) -> Tensor:
     """Triplet ranking loss with the hardest negative of the batch in each direction (Eq. 8).
 
@@ -62,9 +71,10 @@ def triplet_hardest(
         y: [B, D], unit vectors.
         margin: by how much, in similarity, a true pair shall lead; above 0. 0.2 is customary.
         positives: bool [B, B], as in :func:`info_nce`.
+        weights: [B], as in :func:`info_nce`.
 
     Returns:
-        Scalar, 0 or above; 0 for a batch of one.
+        Scalar, 0 or above; 0 for a batch of one, and where all weights are 0.
 
     Raises:
         ConfigError: margin is not above 0.
@@ -78,7 +88,7 @@ def triplet_hardest(
     negatives = scores.masked_fill(excluded, -torch.inf)
     forward = (margin + negatives.amax(1) - own).clamp_min(0)
     backward = (margin + negatives.amax(0) - own).clamp_min(0)
-    return (forward + backward).mean()
+    return _mean(forward + backward, weights)
 
 
 def _eye(square: Tensor) -> Tensor:
@@ -92,10 +102,19 @@ def _other_positives(square: Tensor, positives: Tensor | None) -> Tensor:
 
 
 def _cross_entropy(logits: Tensor, excluded: Tensor, smoothing: float) -> Tensor:
-    """Cross-entropy of rows [B, B] against the diagonal, over the columns not excluded."""
+    """Cross-entropy [B] of rows [B, B] against the diagonal, over the columns not excluded."""
     log_p = logits.masked_fill(excluded, -torch.inf).log_softmax(1)
     loss = -log_p.diagonal()
     if smoothing:
         evenly = -log_p.masked_fill(excluded, 0).sum(1) / (~excluded).sum(1)
         loss = (1 - smoothing) * loss + smoothing * evenly
-    return loss.mean()
+    return loss
+
+
+def _mean(each: Tensor, weights: Tensor | None) -> Tensor:
+    """Mean of losses [B], weighted where weights [B] are given."""
+    if weights is None:
+        return each.mean()
+    if weights.shape != each.shape:
+        raise ValueError(f"expected weights {tuple(each.shape)}; found {tuple(weights.shape)}")
+    return (weights * each).sum() / weights.sum().clamp_min(torch.finfo(weights.dtype).tiny)

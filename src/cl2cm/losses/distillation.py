@@ -62,6 +62,24 @@ def _divergence(teacher: Tensor, student: Tensor) -> Tensor:
     return (log_p.exp() * difference).sum(1).mean()
 
 
+def text_regression(student: Tensor, teacher: Tensor) -> Tensor:
+    """Squared distance of the student's text vectors from the teacher's: mean_i |x_i - y_i|^2.
+
+    Args:
+        student: [B, D].
+        teacher: [B, D], without gradient.
+
+    Returns:
+        Scalar; between unit vectors 0 to 4.
+
+    Raises:
+        ValueError: the shapes differ.
+    """
+    if student.shape != teacher.shape:
+        raise ValueError(f"expected equal shapes; found {student.shape}, {teacher.shape}")
+    return (student - teacher.detach()).square().sum(1).mean()
+
+
 def word_relation(
     source_tokens: Tensor,
     target_tokens: Tensor,

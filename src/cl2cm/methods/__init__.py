@@ -9,6 +9,13 @@ from cl2cm.config import Config, NetworkConfig, nearest
 from cl2cm.errors import ConfigError
 from cl2cm.methods.base import Method
 from cl2cm.methods.cl2cm import CL2CM
+from cl2cm.methods.dcot import Dcot
+from cl2cm.methods.nrccr import Nrccr
+from cl2cm.methods.self_distill import SelfDistill
+from cl2cm.methods.smoothing import Smoothing
+from cl2cm.methods.supervised import Supervised
+from cl2cm.methods.text_distill import TextDistill
+from cl2cm.methods.translate_test import TranslateTest
 from cl2cm.methods.translate_train import TranslateTrain
 from cl2cm.methods.zero_shot import ZeroShot
 from cl2cm.networks import CrossLingualNetwork, CrossModalNetwork, TextHead, VisionHead
@@ -16,7 +23,19 @@ from cl2cm.networks import CrossLingualNetwork, CrossModalNetwork, TextHead, Vis
 AnyHead = TypeVar("AnyHead", TextHead, VisionHead)
 
 METHODS: dict[str, type[Method]] = {
-    method.name: method for method in (ZeroShot, TranslateTrain, CL2CM)
+    method.name: method
+    for method in (
+        ZeroShot,
+        TranslateTest,
+        TranslateTrain,
+        TextDistill,
+        Nrccr,
+        Dcot,
+        CL2CM,
+        Supervised,
+        Smoothing,
+        SelfDistill,
+    )
 }
 
 

@@ -13,7 +13,8 @@ from cl2cm.losses.contrastive import info_nce, triplet_hardest
 from cl2cm.networks import CrossLingualNetwork, CrossModalNetwork, same_picture
 from cl2cm.types import Batch, Encoded
 
-Stage = Literal["cross-lingual", "cross-modal"]
+Stage = Literal["cross-lingual", "cross-modal", "distillation"]
+Targets = Literal["translations", "captions", "none"]
 Losses = dict[str, Tensor]  # "loss" is what is minimised; the others are for the log
 EncodeAll = Callable[[CrossLingualNetwork], Tensor]  # unit vectors [texts, D] of all training texts
 
@@ -23,13 +24,15 @@ class Method(nn.Module):
 
     Attributes:
         name: as it stands in a configuration.
-        uses_translations: False trains on the source captions alone.
+        targets: what the targets of training are: machine translations of the source captions,
+            human captions in the target languages, or none.
         student: the network that does the search.
         teacher: the cross-lingual network, where the method has one.
+        progress: share of the stage's steps that are done, 0 to 1; the loop sets it.
     """
 
     name = ""
-    uses_translations = True
+    targets: Targets = "translations"
 
     def __init__(
         self, config: Config, student: CrossModalNetwork, teacher: CrossLingualNetwork | None
@@ -38,6 +41,7 @@ class Method(nn.Module):
         self.student = student
         self.teacher = teacher if self.needs_teacher(config) else None
         self.match = config.match
+        self.progress = 0.0
 
     @staticmethod
     def needs_teacher(config: Config) -> bool:
@@ -53,6 +57,14 @@ class Method(nn.Module):
         """The networks whose weights a stage changes."""
         del stage
         return [self.student]
+
+    def needs_tokens(self, stage: Stage) -> bool:
+        """Whether a stage's loss looks at tokens, not only at sentence vectors."""
+        del stage
+        return False
+
+    def after_step(self) -> None:
+        """Called after every step of the optimiser."""
 
     def begin(self, stage: Stage, encode_all: EncodeAll) -> None:
         """Called when a stage starts or is resumed, to compute what stays fixed in it."""

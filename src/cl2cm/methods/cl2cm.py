@@ -59,6 +59,11 @@ class CL2CM(Method):
         both = self.teacher is not None and self.joint
         return [self.student, self.teacher] if both and self.teacher else [self.student]
 
+    def needs_tokens(self, stage: Stage) -> bool:
+        """For the word level: in Eq. 6, or in the relations."""
+        teaches = stage == "cross-lingual" or (self.joint and self.teacher is not None)
+        return (teaches and self.settings.alpha > 0) or self.transfer.word_relation > 0
+
     def begin(self, stage: Stage, encode_all: EncodeAll) -> None:
         """Freeze the teacher for the second stage; its sentence vectors are computed once."""
         self._fixed = None

@@ -9,7 +9,7 @@ class ZeroShot(Method):
     """L_match = M(V, S); no translation is seen in training."""
 
     name = "zero-shot"
-    uses_translations = False
+    targets = "none"
 
     def loss(self, batch: Batch, stage: Stage) -> Losses:
         """M(V, S) of a batch."""

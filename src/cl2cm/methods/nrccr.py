@@ -1,0 +1,159 @@
+"""NRCCR: translate-train made robust against noisy translations, a rival.
+
+Wang, Dong, Liang, Zhang, Cai, Wang: "Cross-Lingual Cross-Modal Retrieval with Noise-Robust
+Learning", ACM MM 2022, arXiv 2208.12526. Formulas of the losses, default weights and the
+direction of the attention are those of the authors' public implementation.
+"""
+
+import torch
+from torch import Tensor, nn
+from torch.func import functional_call
+
+from cl2cm.config import Config
+from cl2cm.losses.noise_robust import (
+    deception,
+    discrimination,
+    feature_distance,
+    reverse_gradient,
+    soft_targets,
+)
+from cl2cm.methods.base import Losses, Method, Stage, matching
+from cl2cm.networks import CrossLingualNetwork, CrossModalNetwork, same_picture
+from cl2cm.types import Batch, Encoded
+
+Parts = dict[str, tuple[float, Tensor]]  # name in the log → weight, loss
+
+
+class Fusion(nn.Module):
+    """Cross-attention of one text on another, averaged together with the target's own tokens.
+
+    The mean over tokens is linear, and so it is taken before the value and output maps: the same
+    vector as mapping every token first, for one position in place of T. The output map starts at
+    zero: training starts from the mean of the target's tokens. The publication instead shares its
+    encoder's attention layer, and normalises every token before the mean.
+
+    Args:
+        dim: D, a multiple of ``heads``.
+        heads: of the attention.
+        key: width of a head's queries and keys.
+    """
+
+    def __init__(self, dim: int, *, heads: int, key: int) -> None:
+        super().__init__()
+        self.heads = heads
+        self.query = nn.Linear(dim, heads * key)
+        self.key = nn.Linear(dim, heads * key)
+        self.value = nn.Linear(dim, dim, bias=False)
+        self.out = nn.Linear(dim, dim, bias=False)
+        nn.init.zeros_(self.out.weight)
+
+    def forward(self, asking: Encoded, asked: Encoded, target: Encoded) -> Tensor:
+        """Mean [B, D] of the asking tokens' answers from ``asked`` and the target's tokens."""
+        q = self.query(asking.tokens).unflatten(2, (self.heads, -1))  # [B, n, H, K]
+        k = self.key(asked.tokens).unflatten(2, (self.heads, -1))  # [B, m, H, K]
+        scores = torch.einsum("bnhk,bmhk->bhnm", q, k) / q.shape[-1] ** 0.5
+        wordless = ~asked.mask.any(1, keepdim=True)  # attends to its padding, which is worth zero
+        hidden = ~(asked.mask | wordless)[:, None, None]
+        weights = scores.masked_fill(hidden, -torch.inf).softmax(3)
+        of_all = (weights * asking.mask[:, None, :, None]).sum(2)  # [B, H, m], over the askers
+        context = of_all @ _raw(asked)  # [B, H, D]
+        values = self.value.weight.unflatten(0, (self.heads, -1))  # [H, D / H, D]
+        answers = self.out(torch.einsum("bhd,hed->bhe", context, values).flatten(1))
+        count = (asking.mask.sum(1) + target.mask.sum(1)).clamp(min=1)[:, None]
+        total: Tensor = (answers + _raw(target).sum(1)) / count
+        return total
+
+
+def _raw(text: Encoded) -> Tensor:
+    """Tokens [B, T, D] before normalisation, zero outside the mask."""
+    return text.tokens * text.salience[:, :, None]
+
+
+class Nrccr(Method):
+    """Eq. 8 with soft targets, feature distillation, a cycle and a language discriminator.
+
+    Ablations are settings: a weight of 0 in ``[nrccr]`` takes its part out; with none left, this
+    is translate-train.
+    """
+
+    name = "nrccr"
+
+    def __init__(
+        self, config: Config, student: CrossModalNetwork, teacher: CrossLingualNetwork | None
+    ) -> None:
+        super().__init__(config, student, teacher)
+        self.settings = config.nrccr
+        network = config.network
+        self.fusion = Fusion(network.dim, heads=network.heads, key=config.nrccr.key)
+        self.discriminator = nn.Sequential(
+            nn.Linear(network.dim, 256),
+            nn.Tanh(),
+            nn.Linear(256, 128),
+            nn.Tanh(),
+            nn.Linear(128, 1),
+        )
+
+    def trained(self, stage: Stage) -> list[nn.Module]:
+        """The student, and what only training needs."""
+        del stage
+        return [self.student, self.fusion, self.discriminator]
+
+    def needs_tokens(self, stage: Stage) -> bool:
+        """The cross-attention works on words."""
+        del stage
+        return self.settings.soft > 0 or self.settings.feature > 0 or self.settings.fused > 0
+
+    def loss(self, batch: Batch, stage: Stage) -> Losses:
+        """The weighted sum of all parts, each of which is logged without its weight."""
+        vision, source, target = self.encode(batch)
+        same = same_picture(batch.pictures)
+        on_source, on_target = (
+            matching(vision, text.sentence, same, self.match) for text in (source, target)
+        )
+        parts = {
+            "match_source": (1.0, on_source),
+            "match_target": (self.settings.target, on_target),
+        }
+        if self.needs_tokens(stage):
+            parts |= self.distillation(vision, source, target, same)
+        if self.settings.cycle > 0:
+            parts |= self.cycle(batch, source.sentence, same)
+        if self.settings.adversarial > 0:
+            parts |= self.game(source.sentence, target.sentence)
+        total = torch.stack([weight * part for weight, part in parts.values() if weight]).sum()
+        return {"loss": total} | {name: part.detach() for name, (_, part) in parts.items()}
+
+    def distillation(self, vision: Tensor, source: Encoded, target: Encoded, same: Tensor) -> Parts:
+        """The fused text as the target's teacher, and its own matching loss.
+
+        The publication trains the fused text through the encoder that it shares; ours has an
+        attention of its own, and so needs a loss of its own.
+        """
+        settings = self.settings
+        asking, asked = (source, target) if settings.query == "source" else (target, source)
+        fused = self.student.text.residual(self.fusion(asking, asked, target))
+        return {
+            "soft": (settings.soft, soft_targets(fused, target.sentence, vision, tau=settings.tau)),
+            "feature": (settings.feature, feature_distance(fused, target.sentence)),
+            "fused": (settings.fused, matching(vision, fused, same, self.match)),
+        }
+
+    def cycle(self, batch: Batch, source: Tensor, same: Tensor) -> Parts:
+        """M(S, S'), S' the round trip of S through the target language, where there is one."""
+        if batch.back is None or batch.has_back is None or not bool(batch.has_back.any()):
+            return {}
+        rows = batch.has_back
+        back = self.student.encode_text(batch.back).sentence
+        found = matching(source[rows], back[rows], same[rows][:, rows], self.match)
+        return {"cycle": (self.settings.cycle, found)}
+
+    def game(self, source: Tensor, target: Tensor) -> Parts:
+        """The discriminator learns to tell the languages apart, the text encoder to hide it."""
+        weight = self.settings.adversarial
+        if self.settings.game == "reversal":
+            seen = [self.discriminator(reverse_gradient(x, weight)) for x in (source, target)]
+            return {"discrimination": (1.0, discrimination(*seen))}
+        told = discrimination(*(self.discriminator(x.detach()) for x in (source, target)))
+        fixed = {name: value.detach() for name, value in self.discriminator.named_parameters()}
+        fooled = deception(functional_call(self.discriminator, fixed, (target,)))
+        return {"discrimination": (1.0, told), "deception": (weight, fooled)}

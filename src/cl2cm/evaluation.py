@@ -6,7 +6,7 @@ every picture that has a caption in it. Similarities are computed in pieces, so 
 bounded; ties are broken by row, as in the exact index.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -18,6 +18,8 @@ from cl2cm.types import Example, Floats, Ints, SearchModel
 
 CUTOFFS = (1, 5, 10)
 CHUNK = 1024  # queries whose similarities are held at once
+
+Translate = Callable[[str, list[str]], list[str]]  # language, texts → texts in the source language
 
 
 class Direction(NamedTuple):
@@ -140,6 +142,7 @@ def evaluate(
     languages: Sequence[str] = (),
     vectors: dict[str, Floats] | None = None,
     trec: Path | None = None,
+    translate: Translate | None = None,
 ) -> dict[str, Any]:
     """Metrics per language of a model on one split.
 
@@ -149,6 +152,7 @@ def evaluate(
         languages: caption languages; empty: all.
         vectors: id -> unit vector [D] of pictures that are encoded already.
         trec: write the text -> vision runs to this file, for trec_eval.
+        translate: applied to the captions of each language before they are encoded.
 
     Returns:
         language -> metrics, see ``metrics``.
@@ -178,7 +182,7 @@ def evaluate(
     lines: list[str] = []
     for language, (texts, rows, gallery) in asked.items():
         vision = np.stack([known[example.id] for example in gallery])
-        text = model.encode_text(texts)
+        text = model.encode_text(translate(language, texts) if translate else texts)
         result[language] = metrics(text, vision, rows)
         if trec is not None:
             lines += trec_lines(language, text, vision, [example.id for example in gallery])

@@ -1,3 +1,4 @@
+import dataclasses
 from collections import Counter
 
 import numpy as np
@@ -7,6 +8,7 @@ from torch.testing import assert_close
 
 from cl2cm.batching import (
     Batches,
+    PooledStates,
     Texts,
     TokenIds,
     caption_pairs,
@@ -156,3 +158,60 @@ def test_token_ids_are_padded_and_masked():
     assert tokens.values.tolist() == [[1, 2, 0], [1, 5, 2]]
     assert tokens.mask.tolist() == [[True, True, False], [True, True, True]]
     assert tokens.content.tolist() == [[False, False, False], [False, True, False]]
+
+
+def test_means_for_the_batch_and_tokens_for_its_first_rows(batches):
+    size = len(batches.text.ids)
+    means = PooledStates(torch.arange(float(size))[:, None], torch.arange(size))
+    both = dataclasses.replace(batches, means=means)
+    some = next(both.epoch(0, words=3))
+    whole = next(batches.epoch(0))
+    assert some.source.pooled
+    assert_close(some.source.values[:, 0, 0], some.source_texts.float())
+    assert_close(some.words[0].mask.sum(1), whole.source.mask.sum(1)[:3])
+    assert_close(some.words[1].mask.sum(1), whole.target.mask.sum(1)[:3])
+    assert next(both.epoch(0, words=0)).words is None
+    full = next(both.epoch(0))
+    assert not full.source.pooled
+    assert full.words is None
+    assert_close(full.source.values, whole.source.values)
+
+
+def test_back_translations_stand_for_their_captions():
+    examples = [
+        Example(
+            id=str(i),
+            split="train",
+            captions={"en": (f"a{i}", f"b{i}")},
+            translations={"de": {"e": (f"x{i}", f"y{i}")}, "en": {"e": (f"back{i}", None)}},
+        )
+        for i in range(2)
+    ]
+    texts = Texts()
+    pairs = caption_pairs(examples, texts, source="en", languages=("de",))
+    names = texts.all()
+    assert [names[row] if row >= 0 else None for row in pairs.back] == [
+        "back0",
+        None,
+        "back1",
+        None,
+    ]
+    assert "en" not in pairs.languages
+
+
+def test_other_captions_are_of_the_same_picture():
+    texts = Texts()
+    examples = [
+        Example(
+            id=str(i),
+            split="train",
+            captions={"en": tuple(f"{i} s{k}" for k in range(3))},
+            translations={"de": {"e": tuple(f"{i} t{k}" for k in range(3))}},
+        )
+        for i in range(5)
+    ]
+    pairs = caption_pairs(examples, texts, source="en", languages=("de",))
+    rng = np.random.default_rng(0)
+    drawn = np.stack([pairs.mates(np.arange(15), rng) for _ in range(60)])
+    assert (pairs.pictures[drawn] == pairs.pictures[np.arange(15)]).all()
+    assert all(len(set(column)) == 3 for column in drawn.T)  # every caption of it comes up

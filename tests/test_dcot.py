@@ -137,7 +137,7 @@ def test_it_needs_neither_teacher_nor_tokens():
     method = make()
     assert method.teacher is None
     assert method.targets == "translations"
-    assert not method.needs_tokens(STAGE)
+    assert method.words(STAGE) == 0
     assert method.trained(STAGE) == [method.student]
 
 

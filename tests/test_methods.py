@@ -9,7 +9,7 @@ from cl2cm.errors import ConfigError
 from cl2cm.losses.alignment import word_alignment
 from cl2cm.losses.contrastive import info_nce, triplet_hardest
 from cl2cm.losses.distillation import relational_distillation, word_relation
-from cl2cm.losses.transport import salience_marginals, transport, uniform_marginals
+from cl2cm.losses.transport import centred, salience_marginals, transport, uniform_marginals
 from cl2cm.methods import METHODS, build_method, method_class
 from cl2cm.types import Batch, Frames, Tokens
 
@@ -342,3 +342,57 @@ def test_each_network_has_a_backbone_of_its_own():
     method = build_method(shallow, text_width=TEXT, vision_width=VISION)
     assert len(method.student.text.transformer.layers) == 0
     assert len(method.teacher.text.transformer.layers) == 0
+
+
+def test_the_word_level_may_look_at_some_pairs_only(batch):
+    method, _ = make("cl2cm", teacher={"alpha": 2.0, "word_pairs": 2})
+    assert method.words("cross-lingual") == 2
+    assert method.words("cross-modal") == 0
+    first = batch._replace(
+        source=Tokens(*(t[:2] for t in batch.source[:3])),
+        target=Tokens(*(t[:2] for t in batch.target[:3])),
+    )
+    few, all_of_them = (
+        method.loss(b, "cross-lingual")["word"]
+        for b in (batch, first._replace(pictures=PICTURES[:2]))
+    )
+    assert_close(few, all_of_them)
+    every, _ = make("cl2cm", teacher={"alpha": 2.0})
+    assert every.words("cross-lingual") is None
+    assert make("cl2cm", teacher={"alpha": 0.0})[0].words("cross-lingual") == 0
+    given = batch._replace(words=(first.source, first.target))
+    assert_close(method.loss(given, "cross-lingual")["word"], few)
+
+
+def test_the_teacher_may_pair_different_captions_of_a_picture(batch):
+    plain, _ = make("cl2cm", teacher={"alpha": 0.0})
+    method, _ = make("cl2cm", teacher={"alpha": 0.0, "other_captions": 0.5})
+    assert not plain.others("cross-lingual")
+    assert method.others("cross-lingual")
+    assert not method.others("cross-modal")
+    other = batch._replace(other=tokens(33))
+    source, target = encoded(method.teacher, batch)
+    third = method.teacher.encode_text(other.other)
+    expected = info_nce(source.sentence, target.sentence, tau=0.05, positives=SAME)
+    expected = expected + 0.5 * info_nce(source.sentence, third.sentence, tau=0.05, positives=SAME)
+    assert_close(method.loss(other, "cross-lingual")["loss"], expected)
+
+
+@pytest.mark.parametrize("pairs", [0, 3])
+def test_the_plan_may_be_of_centred_tokens(batch, pairs):
+    method, _ = make(teacher={"word_pairs": pairs}, transport={"centred": True})
+    batch = batch._replace(languages=("de", "zh", "de", "zh", "fr"))
+    rows = slice(pairs or None)
+    source, target = (type(e)(*(t[rows] for t in e)) for e in encoded(method.teacher, batch))
+    groups = torch.tensor([0, 1, 0, 1, 2])[rows]
+    x, y = centred(source.tokens, source.mask), centred(target.tokens, target.mask, groups)
+    options = {"epsilon": 0.05, "max_iterations": 200, "tolerance": 1e-3}
+    plan = transport(1 - x @ y.mT, uniform(source), uniform(target), **options).plan
+    ot, align = word_alignment(source.tokens, target.tokens, plan, source.mask, target.mask)
+    found = method.loss(batch, "cross-lingual")["word"]
+    assert_close(found, ot + align)
+    words = tuple(Tokens(*(t[rows] for t in text[:3])) for text in (batch.source, batch.target))
+    assert_close(method.loss(batch._replace(words=words), "cross-lingual")["word"], found)
+    other = method.loss(batch._replace(languages=("de",) * B), "cross-lingual")["word"]
+    with pytest.raises(AssertionError):  # languages matter
+        assert_close(other, found)

@@ -6,7 +6,13 @@ from torch.testing import assert_close
 
 from cl2cm.config import NetworkConfig
 from cl2cm.methods import build_student
-from cl2cm.networks import IdentityTransformer, TextHead, masked_mean, same_picture
+from cl2cm.networks import (
+    IdentityTransformer,
+    TextHead,
+    Whitening,
+    masked_mean,
+    same_picture,
+)
 from cl2cm.types import Frames, Tokens
 
 TEXT, VISION, DIM = 6, 5, 8
@@ -194,13 +200,43 @@ def test_same_picture_by_hand():
     assert found.tolist() == [[True, False, True], [False, True, False], [True, False, True]]
 
 
-def test_means_first_gives_the_same_vectors():
+@pytest.mark.parametrize("whiten", [False, True])
+def test_means_first_gives_the_same_vectors(whiten):
     """Without layers the mean and the linear map change places: PooledStates against states."""
     torch.manual_seed(5)
-    head = TextHead(6, 8, layers=0, heads=2, dropout=0.0).eval()
+    head = TextHead(6, 8, layers=0, heads=2, dropout=0.0, whiten=whiten).eval()
+    if whiten:
+        head.whitening.fit(torch.randn(40, 6), ridge=0.1)
     for parameter in head.parameters():
         torch.nn.init.normal_(parameter, std=0.5)
     states, mask = torch.randn(3, 6, 6), torch.arange(6) < torch.tensor([[6], [2], [4]])
     normal = torch.nn.functional.layer_norm(states, (6,))
     means = torch.stack([normal[i, : mask[i].sum()].mean(0) for i in range(3)])
     assert_close(head.of_means(means), head(states, mask, mask).sentence, atol=1e-5, rtol=1e-5)
+
+
+def test_whitening_makes_the_covariance_the_unit_matrix():
+    generator = torch.Generator().manual_seed(3)
+    values = torch.randn(500, 6, generator=generator) @ torch.randn(6, 6, generator=generator) + 5
+    layer = Whitening(6)
+    assert_close(layer(values), values)  # the identity until it is fitted
+    layer.fit(values, ridge=0.0)
+    white = layer(values)
+    assert_close(white.mean(0), torch.zeros(6), atol=1e-4, rtol=0)
+    assert_close(torch.cov(white.T), torch.eye(6), atol=1e-3, rtol=0)
+
+
+def test_a_ridge_spares_directions_without_variance():
+    values = torch.randn(50, 3, generator=torch.Generator().manual_seed(4))
+    values[:, 2] = 7.0
+    layer = Whitening(3)
+    layer.fit(values, ridge=0.1)
+    assert torch.isfinite(layer.matrix).all()
+    variance = torch.cov(values.T).diagonal().mean()
+    assert layer.matrix[2, 2] <= (0.1 * variance) ** -0.5 * 1.01
+
+
+def test_whitening_is_kept_but_not_trained():
+    head = TextHead(6, 8, layers=0, heads=2, dropout=0.0, whiten=True)
+    assert {"whitening.mean", "whitening.matrix"} <= head.state_dict().keys()
+    assert not any(name.startswith("whitening") for name, _ in head.named_parameters())

@@ -174,7 +174,7 @@ def test_without_its_parts_it_is_translate_train(batch):
     method, plain = make(**OFF), make(TranslateTrain)
     plain.student.load_state_dict(method.student.state_dict())
     assert_close(loss_of(method, batch)["loss"], loss_of(plain, batch)["loss"])
-    assert not method.needs_tokens("cross-modal")
+    assert method.words("cross-modal") == 0
     weighed = make(**OFF | {"target": 0.6})
     parts = loss_of(weighed, batch)
     assert_close(parts["loss"], parts["match_source"] + 0.6 * parts["match_target"])
@@ -323,7 +323,7 @@ def test_everything_that_is_trained_is_a_child_and_saved():
     assert all(
         a is b for a, b in zip(method.trained("cross-modal"), children.values(), strict=True)
     )
-    assert method.needs_tokens("cross-modal")
+    assert method.words("cross-modal") is None
     assert method.teacher is None
     other = make(key=16)
     torch.nn.init.zeros_(other.fusion.query.weight)

@@ -205,3 +205,22 @@ def test_device():
 
 def test_environment_is_left_alone():
     assert os.environ.get("HF_HUB_OFFLINE") == "1"
+
+
+@pytest.mark.parametrize(("layers", "freeze"), [(0, "all"), (1, "all"), (0, "embeddings")])
+def test_whitening_is_fitted_to_the_training_texts(layers, freeze, settings, small, tmp_path):
+    config = settings(
+        "cl2cm",
+        network={"layers": layers, "whitening": 0.1},
+        text={"freeze": freeze},
+        train={"epochs": 1},
+        teacher={"epochs": 1},
+    )
+    train(config, tmp_path / "run")
+    student, teacher = (
+        load_file(tmp_path / "run" / name) for name in ("model.safetensors", "teacher.safetensors")
+    )
+    assert student["text.whitening.mean"].abs().max() > 0
+    assert torch.equal(student["text.whitening.matrix"], teacher["text.whitening.matrix"])
+    result = evaluate_manifest(tmp_path / "run", small.manifest)["languages"]
+    assert set(result) == {"en", "xx", "yy"}

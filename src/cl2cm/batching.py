@@ -107,6 +107,13 @@ class CaptionPairs:
     def __len__(self) -> int:
         return len(self.source)
 
+    def mates(self, pairs: Ints, rng: np.random.Generator) -> Ints:
+        """For each pair, any pair of the same picture, int64 [n]; itself among them."""
+        pictures = self.pictures[pairs]  # pairs stand in the order of their pictures
+        first = np.searchsorted(self.pictures, pictures, side="left")
+        after = np.searchsorted(self.pictures, pictures, side="right")
+        return first + (rng.random(len(pairs)) * (after - first)).astype(np.int64)
+
     def draw(self, pairs: Ints, rng: np.random.Generator) -> tuple[Ints, Ints]:
         """One language, then one translation for each pair: (language, text row), int64 [n]."""
         group = _pick(self.groups, pairs, rng)
@@ -318,17 +325,36 @@ class Batches:
         """The cheapest source that gives sentence vectors."""
         return self.means or self.text
 
-    def epoch(self, epoch: int, *, start: int = 0, tokens: bool = True) -> Iterator[Batch]:
-        """Batches of one epoch, from step ``start`` on; without ``tokens``, of means if any."""
-        text = self.text if tokens else self.sentences
+    def epoch(
+        self, epoch: int, *, start: int = 0, words: int | None = None, others: bool = False
+    ) -> Iterator[Batch]:
+        """Batches of one epoch.
+
+        Args:
+            epoch: its number.
+            start: first step.
+            words: rows of a batch whose tokens are looked at; the texts are means where this
+                leaves rows out and there are means. None: all.
+            others: add a translation of another caption of each picture.
+        """
+        rows = self.batch_size if words is None else min(words, self.batch_size)
         rng = np.random.default_rng([self.seed, epoch])
         order = rng.permutation(len(self.pairs))
         language, target = self.pairs.draw(order, rng)
+        other = self.pairs.draw(self.pairs.mates(order, rng), rng)[1] if others else None
         for step in range(start, self.steps):
             part = slice(step * self.batch_size, (step + 1) * self.batch_size)
-            yield self._batch(text, order[part], language[part], target[part])
+            batch = self._batch(order[part], language[part], target[part], rows)
+            if other is not None:
+                rows_of_others = torch.from_numpy(other[part])
+                batch = batch._replace(other=self._text(rows).gather(rows_of_others))
+            yield batch
 
-    def _batch(self, text: TextSource, pairs: Ints, language: Ints, target: Ints) -> Batch:
+    def _text(self, words: int) -> TextSource:
+        return self.text if words >= self.batch_size else self.sentences
+
+    def _batch(self, pairs: Ints, language: Ints, target: Ints, words: int) -> Batch:
+        text = self._text(words)
         pictures = torch.from_numpy(self.pairs.pictures[pairs])
         sources = torch.from_numpy(self.pairs.source[pairs])
         targets = torch.from_numpy(target)
@@ -345,6 +371,9 @@ class Batches:
             pictures=pictures,
             source_texts=sources,
             target_texts=targets,
+            words=(self.text.gather(sources[:words]), self.text.gather(targets[:words]))
+            if words and text is self.means
+            else None,
             back=back,
             has_back=None if back is None else has_back,
         )

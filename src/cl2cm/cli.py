@@ -234,6 +234,37 @@ def bench(
 
 
 @app.command()
+def align(
+    run: Annotated[Path, typer.Argument(help="Run folder.")],
+    source: Annotated[str, typer.Argument(help="A text.")] = "",
+    target: Annotated[str, typer.Argument(help="Its translation.")] = "",
+    html: Annotated[Path | None, typer.Option(help="Write a page with a heat map.")] = None,
+    png: Annotated[Path | None, typer.Option(help="Write a picture of the heat map.")] = None,
+    gold: Annotated[
+        bool, typer.Option("--gold", help="Measure against gold links instead of two texts.")
+    ] = False,
+    as_json: Json = False,
+) -> None:
+    """Show which words of two texts belong together, by optimal transport."""
+    from cl2cm.alignment_gold import gold_lines, gold_report
+    from cl2cm.alignment_view import align_command
+
+    if gold == bool(source or target) or bool(source) != bool(target):
+        raise ConfigError(
+            "texts",
+            expected="two texts, or --gold alone",
+            found=f"{bool(source) + bool(target)} texts{' and --gold' if gold else ''}",
+            remedy='write cl2cm align RUN "a dog" "ein Hund"',
+        )
+    if gold:
+        report = gold_report(run)
+        show(report, as_json=as_json, lines=gold_lines(report))
+        return
+    result, lines = align_command(run, source, target, html=html, png=png)
+    show(result, as_json=as_json, lines=lines)
+
+
+@app.command()
 def index(
     run: Annotated[Path, typer.Argument(help="Run folder.")],
     source: Annotated[Path, typer.Argument(help="Folder of pictures, or manifest.")],

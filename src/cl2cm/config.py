@@ -90,6 +90,8 @@ class NetworkConfig:
     layers: int = 1  # transformer layers on the projected tokens
     heads: int = 8  # attention heads; must divide dim
     dropout: float = 0.1
+    whitening: float = 0.0  # whiten the text states by the training texts' statistics, with this
+    # ridge, as a share of the mean variance; 0: do not
 
     def __post_init__(self) -> None:
         _require("network.dim", 8 <= self.dim <= 8192, "8 to 8192", self.dim)
@@ -100,6 +102,7 @@ class NetworkConfig:
             f"a divisor of network.dim = {self.dim}",
             self.heads,
         )
+        _require("network.whitening", self.whitening >= 0, "0 or more", self.whitening)
         _require("network.dropout", 0 <= self.dropout < 1, "at least 0, below 1", self.dropout)
 
 
@@ -125,15 +128,20 @@ class TeacherConfig:
     schedule: Literal["two-stage", "joint"] = "two-stage"
     epochs: int = 10  # of the first stage of two-stage
     alpha: float = 0.1  # weight of the word level in Eq. 7
+    other_captions: float = 0.0  # weight of Eq. 1 between a caption and translations of any caption
+    # of the same picture
     tau: float = 0.05  # temperature of Eq. 1
     tau_word: float = 0.1  # temperature of Eq. 5
     transport_cost: bool = True  # L_ot in Eq. 6
     alignment: bool = True  # L_align in Eq. 6
+    word_pairs: int = 0  # pairs of a batch that Eq. 6 looks at; 0: all
 
     def __post_init__(self) -> None:
         _require("teacher.epochs", self.epochs >= 1, "1 or more", self.epochs)
-        _require("teacher.alpha", self.alpha >= 0, "0 or more", self.alpha)
+        for key in ("alpha", "other_captions"):
+            _require(f"teacher.{key}", getattr(self, key) >= 0, "0 or more", getattr(self, key))
         _require("teacher.tau", self.tau > 0, "more than 0", self.tau)
+        _require("teacher.word_pairs", self.word_pairs >= 0, "0 or more", self.word_pairs)
         _require("teacher.tau_word", self.tau_word > 0, "more than 0", self.tau_word)
 
 
@@ -145,6 +153,7 @@ class TransportConfig:
     epsilon: float = 0.05  # strength of the entropy, in units of the cost (0 to 2)
     rho: float = 0.0  # strength of the relaxed marginals; 0: balanced
     marginals: Literal["uniform", "salience"] = "uniform"
+    centred: bool = False  # in Eq. 6, take the batch's mean token off each side before the cost
     max_iterations: int = 200
     tolerance: float = 1e-3  # L1 error of the marginals at which to stop
 

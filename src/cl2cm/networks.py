@@ -48,6 +48,40 @@ class IdentityTransformer(nn.Module):
         return values
 
 
+class Whitening(nn.Module):
+    """A fixed map x -> (x - mean) W to uncorrelated inputs of like variance; the identity at first.
+
+    Sentence encoders keep all texts in a narrow cone. A head that starts there spends its first
+    epochs, and its capacity to overfit, on getting out of it.
+    """
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.mean: Tensor
+        self.matrix: Tensor
+        self.register_buffer("mean", torch.zeros(width))
+        self.register_buffer("matrix", torch.eye(width))
+
+    @torch.no_grad()
+    def fit(self, values: Tensor, *, ridge: float) -> None:
+        """Take mean and covariance of values [N, width], N > 1.
+
+        W is the symmetric (C + ridge · mean eigenvalue · I)^(-1/2), in float64: the ridge keeps
+        directions that hardly vary from being blown up.
+        """
+        exact = values.double()
+        covariance = torch.cov(exact.T)
+        eigenvalues, vectors = torch.linalg.eigh(covariance)
+        scale = (eigenvalues.clamp(min=0) + ridge * eigenvalues.mean()).rsqrt()
+        self.mean.copy_(exact.mean(0))
+        self.matrix.copy_(vectors * scale @ vectors.T)
+
+    def forward(self, values: Tensor) -> Tensor:
+        """[..., width] -> [..., width]."""
+        whitened: Tensor = (values - self.mean) @ self.matrix
+        return whitened
+
+
 class Head(nn.Module):
     """Backbone features to the shared space, for either side.
 
@@ -56,9 +90,19 @@ class Head(nn.Module):
     one position in place of T, and heads without it matched worse.
     """
 
-    def __init__(self, width: int, dim: int, *, layers: int, heads: int, dropout: float) -> None:
+    def __init__(
+        self,
+        width: int,
+        dim: int,
+        *,
+        layers: int,
+        heads: int,
+        dropout: float,
+        whiten: bool = False,
+    ) -> None:
         super().__init__()
-        self.norm = nn.LayerNorm(width)
+        self.norm = nn.LayerNorm(width, elementwise_affine=not whiten)
+        self.whitening = Whitening(width) if whiten else None
         self.linear = nn.Linear(width, dim)
         self.transformer = IdentityTransformer(dim, layers=layers, heads=heads, dropout=dropout)
         self.up = nn.Linear(dim, 2 * dim)
@@ -69,7 +113,10 @@ class Head(nn.Module):
 
     def positions(self, values: Tensor) -> Tensor:
         """[B, T, D_in] -> [B, T, D], before the transformer."""
-        projected: Tensor = self.linear(self.norm(values))
+        normal = self.norm(values)
+        if self.whitening is not None:
+            normal = self.whitening(normal)
+        projected: Tensor = self.linear(normal)
         return projected
 
     def of_means(self, means: Tensor) -> Tensor:
@@ -78,8 +125,11 @@ class Head(nn.Module):
         Without transformer layers all is linear from the layer norm's scale to the mean, so the
         mean may be taken first: the same vectors, T times cheaper.
         """
-        projected = self.linear(means * self.norm.weight + self.norm.bias)
-        return self.residual(projected)
+        if self.whitening is not None:
+            normal = self.whitening(means)
+        else:
+            normal = means * self.norm.weight + self.norm.bias
+        return self.residual(self.linear(normal))
 
     def pool(self, values: Tensor, mask: Tensor) -> Tensor:
         """[B, T, D], mask bool [B, T] -> unit vectors [B, D]."""

@@ -65,7 +65,9 @@ def train(
         text_width=data.backbone.width,
         vision_width=data.encoder.width,
         backbone=None if config.text.freeze == "all" else data.backbone,
-    ).to(device)
+    )
+    data.fit_whitening(method, ridge=config.network.whitening)
+    method.to(device)
     with storage_errors(run):  # not before all that can be wrong was looked at
         run.mkdir(parents=True, exist_ok=True)
     loop = Loop(config, run, data, method, device)
@@ -161,8 +163,13 @@ class Loop:
         for network in self.method.children():
             if network not in trained:
                 network.eval()
-        tokens = self.method.needs_tokens(name)
-        for batch in self.data.batches.epoch(position.epoch, start=position.step, tokens=tokens):
+        batches = self.data.batches.epoch(
+            position.epoch,
+            start=position.step,
+            words=self.method.words(name),
+            others=self.method.others(name),
+        )
+        for batch in batches:
             self.method.progress = position.total / (epochs * steps)
             rate = learning_rate(position.total, epochs * steps, self.config.warmup)
             losses = self._step(name, batch, optimizer, scaler, rate)
@@ -248,6 +255,10 @@ def _to(batch: Batch, device: torch.device) -> Batch:
         vision=Frames(*(t.to(device) for t in batch.vision)),
         source=to_device(batch.source, device),
         target=to_device(batch.target, device),
+        other=None if batch.other is None else to_device(batch.other, device),
+        words=None
+        if batch.words is None
+        else (to_device(batch.words[0], device), to_device(batch.words[1], device)),
         back=None if batch.back is None else to_device(batch.back, device),
         has_back=None if batch.has_back is None else batch.has_back.to(device),
         pictures=batch.pictures.to(device),

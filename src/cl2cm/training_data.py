@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from cl2cm.batching import (
     Batches,
@@ -23,18 +23,20 @@ from cl2cm.checkpoint import load_backbone
 from cl2cm.config import Config
 from cl2cm.encoders.text import TextBackbone
 from cl2cm.encoders.vision import VisionEncoder, load_vision
-from cl2cm.encoding import encode_pictures, encode_texts, store_folder
+from cl2cm.encoding import encode_pictures, encode_texts, store_folder, text_states
 from cl2cm.errors import ConfigError, ManifestError, MediaError
 from cl2cm.evaluation import caption_languages, caption_queries, metrics
 from cl2cm.features import FeatureStore
 from cl2cm.manifest import read_manifest
 from cl2cm.methods import method_class
-from cl2cm.methods.base import Stage
+from cl2cm.methods.base import Method, Stage
 from cl2cm.model import frame_vectors, sentence_vectors
-from cl2cm.networks import CrossLingualNetwork, CrossModalNetwork
+from cl2cm.networks import CrossLingualNetwork, CrossModalNetwork, Whitening, masked_mean
 from cl2cm.progress import say
 from cl2cm.storage import sha256_file
 from cl2cm.types import Example, Frames, Ints
+
+WHITENING_TEXTS = 4096  # whose states are computed for it, where they are not stored
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,6 +86,32 @@ class TrainingData:
     def all_sentences(self, network: CrossLingualNetwork) -> Tensor:
         """Unit vectors [texts, D] of all texts."""
         return sentence_vectors(network, self.batches.sentences, torch.arange(self.texts))
+
+    @torch.no_grad()
+    def fit_whitening(self, method: Method, *, ridge: float) -> None:
+        """Fit every Whitening of a method to the mean states of the training texts.
+
+        A backbone that is trained is asked for at most ``WHITENING_TEXTS`` of them.
+        """
+        layers = [module for module in method.modules() if isinstance(module, Whitening)]
+        if not layers:
+            return
+        pairs = self.batches.pairs
+        rows = torch.from_numpy(np.unique(np.concatenate([pairs.source, pairs.target])))
+        if self.batches.means is not None:
+            means = self.batches.means.gather(rows).values.squeeze(1)
+        else:
+            picked = rows[:: max(1, len(rows) // WHITENING_TEXTS)]
+            means = torch.cat([self._mean_states(part) for part in picked.split(64)])
+        for layer in layers:
+            layer.fit(means, ridge=ridge)
+
+    def _mean_states(self, rows: Tensor) -> Tensor:
+        tokens = self.batches.text.gather(rows)
+        if not tokens.values.is_floating_point():
+            tokens = text_states(self.backbone, tokens)
+        normal = nn.functional.layer_norm(tokens.values, tokens.values.shape[-1:])
+        return masked_mean(normal, tokens.mask)
 
     def sum_of_recalls(
         self, stage: Stage, student: CrossModalNetwork, teacher: CrossLingualNetwork | None

@@ -112,6 +112,10 @@ class Batch(NamedTuple):
     # negatives of each other
     source_texts: "Tensor"  # int64 [B], row of each source caption among all texts
     target_texts: "Tensor"  # int64 [B], row of each translation among all texts
+    words: tuple[Tokens, Tokens] | None = None  # source and target of the first rows as tokens,
+    # where the others are means
+    other: Tokens | None = None  # a translation of any caption of each row's picture, where the
+    # method asks for it
     back: Tokens | None = None  # back-translations of the source captions, where asked for; a
     # caption without one stands for itself
     has_back: "Tensor | None" = None  # bool [B], True where there is a back-translation

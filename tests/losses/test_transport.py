@@ -12,6 +12,7 @@ from torch.testing import assert_close
 from cl2cm.errors import ConfigError
 from cl2cm.losses import sinkhorn as sinkhorn_module
 from cl2cm.losses.transport import (
+    centred,
     cost_matrix,
     ipot,
     salience_marginals,
@@ -280,6 +281,63 @@ def test_marginals():
 def test_cost_matrix_by_hand():
     x, y = torch.tensor([[[1.0, 0.0]]]), torch.tensor([[[1.0, 0.0], [0.0, 1.0], [-1.0, 0.0]]])
     assert_close(cost_matrix(x, y), torch.tensor([[[0.0, 1.0, 2.0]]]))
+
+
+def texts(seed, rows=5, width=4):
+    """Unit vectors with a large common direction, NaN on padding, and a mask."""
+    generator = torch.Generator().manual_seed(seed)
+    tokens = torch.randn(rows, 6, width, generator=generator) + 3
+    mask = torch.arange(6) < torch.randint(2, 7, (rows, 1), generator=generator)
+    tokens = torch.nn.functional.normalize(tokens, dim=-1)
+    return tokens.masked_fill(~mask[:, :, None], math.nan), mask
+
+
+def centred_by_loops(tokens, mask, groups):
+    result = torch.zeros_like(tokens)
+    for row in range(len(tokens)):
+        same = [
+            tokens[other, j]
+            for other in range(len(tokens))
+            for j in range(tokens.shape[1])
+            if groups[other] == groups[row] and mask[other, j]
+        ]
+        for j in range(tokens.shape[1]):
+            if mask[row, j]:
+                rest = tokens[row, j] - sum(same) / len(same)
+                result[row, j] = rest / rest.norm()
+    return result
+
+
+@given(seed=st.integers(0, 999))
+@settings(max_examples=20, deadline=None)
+def test_centred_is_what_loops_give(seed):
+    tokens, mask = texts(seed)
+    groups = torch.tensor([7, 2, 7, 2, 2])
+    found = centred(tokens, mask, groups)
+    assert_close(found, centred_by_loops(tokens, mask, groups.tolist()), atol=1e-4, rtol=0)
+    order = torch.tensor([3, 0, 4, 2, 1])
+    assert_close(centred(tokens[order], mask[order], groups[order]), found[order])
+    longer = torch.nn.functional.pad(tokens, (0, 0, 0, 3), value=math.inf)
+    assert_close(centred(longer, torch.nn.functional.pad(mask, (0, 3)), groups)[:, :6], found)
+    assert_close(centred(tokens, mask), centred(tokens, mask, torch.full((5,), 3)))
+
+
+def test_centred_by_hand():
+    tokens = torch.tensor([[[1.0, 0.0], [0.0, 1.0]], [[0.6, 0.8], [9.0, 9.0]]])
+    mask = torch.tensor([[True, True], [True, False]])
+    half = 0.5**0.5
+    apart = centred(tokens, mask, torch.tensor([0, 1]))  # one token alone has nothing of its own
+    assert_close(apart, torch.tensor([[[half, -half], [-half, half]], [[0.0, 0.0], [0.0, 0.0]]]))
+    nothing = centred(tokens, torch.zeros_like(mask))
+    assert_close(nothing, torch.zeros(2, 2, 2))
+
+
+def test_centred_passes_gradient_but_not_from_padding():
+    tokens, mask = texts(3)
+    tokens.requires_grad_()
+    centred(tokens, mask)[:, 0, 0].sum().backward()
+    assert tokens.grad[mask].abs().sum() > 0
+    assert tokens.grad[~mask].abs().sum() == 0
 
 
 def test_transport_chooses_the_solver(problems):

@@ -9,6 +9,7 @@ from typing import Literal, get_args
 
 import torch
 from torch import Tensor
+from torch.nn import functional as F
 
 from cl2cm.errors import ConfigError
 from cl2cm.losses.ipot import ipot
@@ -18,6 +19,7 @@ from cl2cm.losses.sinkhorn import sinkhorn
 __all__ = [
     "Solver",
     "Transport",
+    "centred",
     "cost_matrix",
     "ipot",
     "salience_marginals",
@@ -40,6 +42,30 @@ def cost_matrix(x: Tensor, y: Tensor) -> Tensor:
         [..., n, m], in [0, 2] up to rounding.
     """
     return 1 - torch.einsum("...nd,...md->...nm", x, y)
+
+
+def centred(tokens: Tensor, mask: Tensor, groups: Tensor | None = None) -> Tensor:
+    """Tokens without what those of their group have in common; differentiable.
+
+    x_i -> unit(x_i - mean of all valid tokens of the group). Contextual token vectors share a
+    large common direction, so that their cosines differ little; what is left tells words apart.
+
+    Args:
+        tokens: [B, n, D], unit vectors; anything on padding.
+        mask: bool [B, n], True where valid.
+        groups: int64 [B], rows of equal numbers are one group, a language, say; None: all are.
+
+    Returns:
+        [B, n, D], unit vectors, zero on padding and where nothing is left.
+    """
+    valid = tokens.masked_fill(~mask[:, :, None], 0)
+    if groups is None:
+        groups = torch.zeros(len(tokens), dtype=torch.long, device=tokens.device)
+    names, group = groups.unique(return_inverse=True)
+    total = valid.new_zeros(len(names), tokens.shape[2]).index_add(0, group, valid.sum(1))
+    count = valid.new_zeros(len(names)).index_add(0, group, mask.sum(1).to(valid.dtype))
+    mean = total / count.clamp_min(1)[:, None]
+    return F.normalize((valid - mean[group, None]).masked_fill(~mask[:, :, None], 0), dim=-1)
 
 
 def uniform_marginals(mask: Tensor) -> Tensor:

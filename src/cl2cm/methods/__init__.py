@@ -70,6 +70,7 @@ def _head(kind: type[AnyHead], width: int, network: NetworkConfig) -> AnyHead:
         layers=network.layers,
         heads=network.heads,
         dropout=network.dropout,
+        whiten=kind is TextHead and network.whitening > 0,
     )
 
 

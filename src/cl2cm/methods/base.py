@@ -58,8 +58,13 @@ class Method(nn.Module):
         del stage
         return [self.student]
 
-    def needs_tokens(self, stage: Stage) -> bool:
-        """Whether a stage's loss looks at tokens, not only at sentence vectors."""
+    def words(self, stage: Stage) -> int | None:
+        """Rows of a batch whose tokens a stage's loss looks at; None: all."""
+        del stage
+        return 0
+
+    def others(self, stage: Stage) -> bool:
+        """Whether a stage's loss looks at translations of other captions of a picture."""
         del stage
         return False
 

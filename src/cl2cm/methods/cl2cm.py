@@ -8,6 +8,7 @@ from cl2cm.losses.alignment import word_alignment
 from cl2cm.losses.contrastive import info_nce
 from cl2cm.losses.distillation import relation, relational_distillation, word_relation
 from cl2cm.losses.transport import (
+    centred,
     cost_matrix,
     salience_marginals,
     transport,
@@ -59,10 +60,17 @@ class CL2CM(Method):
         both = self.teacher is not None and self.joint
         return [self.student, self.teacher] if both and self.teacher else [self.student]
 
-    def needs_tokens(self, stage: Stage) -> bool:
-        """For the word level: in Eq. 6, or in the relations."""
+    def words(self, stage: Stage) -> int | None:
+        """For the word level: in the relations of all rows, or in Eq. 6."""
+        if self.teacher is not None and self.transfer.word_relation > 0:
+            return None
         teaches = stage == "cross-lingual" or (self.joint and self.teacher is not None)
-        return (teaches and self.settings.alpha > 0) or self.transfer.word_relation > 0
+        return (self.settings.word_pairs or None) if teaches and self.settings.alpha > 0 else 0
+
+    def others(self, stage: Stage) -> bool:
+        """For Eq. 1 between different captions of a picture."""
+        teaches = stage == "cross-lingual" or (self.joint and self.teacher is not None)
+        return teaches and self.settings.other_captions > 0
 
     def begin(self, stage: Stage, encode_all: EncodeAll) -> None:
         """Freeze the teacher for the second stage; its sentence vectors are computed once."""
@@ -111,21 +119,38 @@ class CL2CM(Method):
             self.teacher.encode_text(batch.source),
             self.teacher.encode_text(batch.target),
         )
-        sentence = info_nce(
-            source.sentence,
-            target.sentence,
-            tau=self.settings.tau,
-            positives=same_picture(batch.pictures),
-        )
+        sentence = self.sentence_level(batch, source.sentence, target.sentence)
         losses = {"loss": sentence, "sentence": sentence.detach()}
+        if batch.other is not None:
+            other = self.teacher.encode_text(batch.other).sentence
+            others = self.sentence_level(batch, source.sentence, other)
+            losses["loss"] = losses["loss"] + self.settings.other_captions * others
+            losses["others"] = others.detach()
         if self.settings.alpha > 0:
-            word = self.word_level(source, target)
-            losses |= {"loss": sentence + self.settings.alpha * word, "word": word.detach()}
+            word = self.word_level(*self._words(batch, source, target), batch.languages)
+            losses["loss"] = losses["loss"] + self.settings.alpha * word
+            losses["word"] = word.detach()
         return losses, self.relation_of(source, target)
 
-    def word_level(self, source: Encoded, target: Encoded) -> Tensor:
+    def sentence_level(self, batch: Batch, source: Tensor, target: Tensor) -> Tensor:
+        """L_sent (Eq. 1); our choice, texts of one picture are no negatives of each other."""
+        same = same_picture(batch.pictures)
+        return info_nce(source, target, tau=self.settings.tau, positives=same)
+
+    def _words(self, batch: Batch, source: Encoded, target: Encoded) -> tuple[Encoded, Encoded]:
+        """Tokens of the pairs that the word level looks at: the first ones of a shuffled batch."""
+        assert self.teacher is not None  # noqa: S101 - callers have checked
+        if batch.words is not None:
+            first, second = (self.teacher.encode_text(tokens) for tokens in batch.words)
+            return first, second
+        rows = slice(self.settings.word_pairs or None)
+        return Encoded(*(t[rows] for t in source)), Encoded(*(t[rows] for t in target))
+
+    def word_level(
+        self, source: Encoded, target: Encoded, languages: tuple[str, ...] = ()
+    ) -> Tensor:
         """L_word (Eq. 2 to 6): transport as the pseudo-label of the word alignment."""
-        cost = cost_matrix(source.tokens, target.tokens).detach()
+        cost = self._cost(source, target, languages)
         plan = transport(
             cost,
             self._marginal(source),
@@ -150,6 +175,18 @@ class CL2CM(Method):
         if self.settings.alignment:
             total = total + parts.align
         return total
+
+    @torch.no_grad()
+    def _cost(self, source: Encoded, target: Encoded, languages: tuple[str, ...]) -> Tensor:
+        """Eq. 2; our choice, of tokens less the mean of their language in the batch."""
+        if not self.ot.centred:
+            return cost_matrix(source.tokens, target.tokens)
+        names = sorted(set(languages))
+        rows = [names.index(name) for name in languages[: len(target.tokens)]]
+        groups = torch.tensor(rows, device=target.tokens.device) if rows else None
+        return cost_matrix(
+            centred(source.tokens, source.mask), centred(target.tokens, target.mask, groups)
+        )
 
     def _marginal(self, text: Encoded) -> Tensor:
         if self.ot.marginals == "salience":

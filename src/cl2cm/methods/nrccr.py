@@ -98,13 +98,19 @@ class Nrccr(Method):
         del stage
         return [self.student, self.fusion, self.discriminator]
 
-    def needs_tokens(self, stage: Stage) -> bool:
-        """The cross-attention works on words."""
+    def words(self, stage: Stage) -> int | None:
+        """The cross-attention works on the words of all texts."""
         del stage
+        return None if self.attends else 0
+
+    @property
+    def attends(self) -> bool:
+        """Whether any part needs the cross-attention."""
         return self.settings.soft > 0 or self.settings.feature > 0 or self.settings.fused > 0
 
     def loss(self, batch: Batch, stage: Stage) -> Losses:
         """The weighted sum of all parts, each of which is logged without its weight."""
+        del stage
         vision, source, target = self.encode(batch)
         same = same_picture(batch.pictures)
         on_source, on_target = (
@@ -114,7 +120,7 @@ class Nrccr(Method):
             "match_source": (1.0, on_source),
             "match_target": (self.settings.target, on_target),
         }
-        if self.needs_tokens(stage):
+        if self.attends:
             parts |= self.distillation(vision, source, target, same)
         if self.settings.cycle > 0:
             parts |= self.cycle(batch, source.sentence, same)

@@ -1,3 +1,4 @@
+import dataclasses
 import itertools
 import json
 import shutil
@@ -235,6 +236,19 @@ def test_centring_takes_the_mean_of_each_side():
     for pair, other in zip(centred(pairs), centred(shifted), strict=True):
         for text, same in zip(pair, other, strict=True):
             assert_close(text.tokens, same.tokens)
+
+
+def test_similarity_apart_does_not_see_what_the_tokens_of_a_text_share():
+    source, target = random_words(3, 4, 6), random_words(4, 3, 5)
+    x = source.tokens - source.tokens.mean(0)
+    y = target.tokens - target.tokens.mean(0)
+    x, y = (
+        text.share @ (v / v.norm(dim=1, keepdim=True)) for text, v in ((source, x), (target, y))
+    )
+    expected = (x / x.norm(dim=1, keepdim=True)) @ (y / y.norm(dim=1, keepdim=True)).T
+    assert_close(word_similarity(source, target, apart=True), expected)
+    shifted = dataclasses.replace(target, tokens=target.tokens + 5)
+    assert_close(word_similarity(source, shifted, apart=True), expected, atol=1e-5, rtol=0)
 
 
 def test_gold_scores_are_perfect_on_equal_words_of_their_own():

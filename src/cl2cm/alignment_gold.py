@@ -30,7 +30,10 @@ from cl2cm.words import Reader, Span, Words
 
 LANGUAGES = ("de", "zh")
 NO_SPACES = frozenset({"zh", "ja", "th"})
-METHODS = ("plan", "plan, argmax", "argmax source", "argmax target", "argmax mutual")
+METHODS = (
+    *("plan", "plan, argmax"),
+    *("argmax source", "argmax target", "argmax mutual", "mutual, apart"),
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -131,13 +134,17 @@ def gold_scores(
 
     Returns:
         By method: ``plan`` (``links_of``), ``plan, argmax`` (its mutual argmax), three of the
-        argmax of the words' similarity, and ``plan, held out``: ``plan`` on the pairs with an odd
-        row, which had no say in the choice of its threshold.
+        argmax of the words' similarity, ``mutual, apart`` (mutual argmax of what sets a text's
+        words apart, see ``word_similarity``), and ``plan, held out``: ``plan`` on the pairs with
+        an odd row, which had no say in the choice of its threshold.
     """
     links: dict[str, list[tuple[Link, ...]]] = {name: [] for name in METHODS}
     for source, target in pairs:
         strength = link_strength(word_plan(source, target, settings))
-        simple = argmax_masks(word_similarity(source, target)).values()
+        simple = [
+            *argmax_masks(word_similarity(source, target)).values(),
+            argmax_masks(word_similarity(source, target, apart=True))["mutual"],
+        ]
         found = (links_of(strength), links_of(strength, floor=2), *map(pairs_of, simple))
         for name, chosen in zip(METHODS, found, strict=True):
             links[name].append(chosen)

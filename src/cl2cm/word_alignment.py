@@ -14,7 +14,13 @@ from torch.nn import functional as F
 
 from cl2cm.checkpoint import load, load_backbone, load_weights, read_run
 from cl2cm.config import TransportConfig
-from cl2cm.losses.transport import cost_matrix, salience_marginals, transport, uniform_marginals
+from cl2cm.losses.transport import (
+    centred,
+    cost_matrix,
+    salience_marginals,
+    transport,
+    uniform_marginals,
+)
 from cl2cm.methods import build_method
 from cl2cm.networks import CrossLingualNetwork
 from cl2cm.words import Reader, Words
@@ -123,10 +129,24 @@ def word_plan(source: Words, target: Words, settings: TransportConfig) -> Tensor
     return source.share @ plan @ target.share.T
 
 
-def word_similarity(source: Words, target: Words) -> Tensor:
-    """Cosine of the words' mean token vectors, [n, m]."""
-    x, y = (F.normalize(text.share @ text.tokens, dim=-1) for text in (source, target))
+def word_similarity(source: Words, target: Words, *, apart: bool = False) -> Tensor:
+    """Cosine of the words' mean token vectors, [n, m].
+
+    Args:
+        source: a text.
+        target: its translation.
+        apart: take the mean token of each text off its tokens first. What all tokens of a text
+            share, its language and its topic, says nothing about which words belong together.
+    """
+    x, y = (
+        F.normalize(text.share @ (_apart(text.tokens) if apart else text.tokens), dim=-1)
+        for text in (source, target)
+    )
     return x @ y.T
+
+
+def _apart(tokens: Tensor) -> Tensor:
+    return centred(tokens[None], torch.ones(1, len(tokens), dtype=torch.bool))[0]
 
 
 def link_strength(plan: Tensor) -> Tensor:

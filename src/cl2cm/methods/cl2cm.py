@@ -43,7 +43,9 @@ class CL2CM(Method):
     @staticmethod
     def needs_teacher(config: Config) -> bool:
         """A teacher is trained unless nothing is transferred."""
-        return config.transfer.beta > 0 or config.transfer.source_target > 0
+        transfer = config.transfer
+        warm = transfer.warm_start and config.teacher.schedule == "two-stage"
+        return transfer.beta > 0 or transfer.source_target > 0 or warm
 
     def stages(self, config: Config) -> list[tuple[Stage, int]]:
         """Two stages, or one where the schedule is joint or there is no teacher."""

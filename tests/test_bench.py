@@ -28,6 +28,7 @@ def suite(small):
         languages=("xx", "yy"),
         regimes={"last": {}, "first": {"text": {"layer": 1}}},
         methods={method: {} for method in METHODS},
+        ablations={"no warm start": {"transfer": {"warm_start": False}}},
         default_regimes=("last",),
         single=("cl2cm",),
         seeds=2,
@@ -172,6 +173,10 @@ def test_a_suite_merges_its_trees(suite, small):
     assert config.train.seed == 3
     assert config.data.languages == ("xx", "yy")
     assert suite.config("last", "cl2cm", manifest=small.manifest, seed=0).transfer.beta == 1.0
+    ablated = suite.config("first", "no warm start", manifest=small.manifest, seed=0)
+    assert ablated.method == "cl2cm"
+    assert ablated.transfer.beta == 0.5
+    assert not ablated.transfer.warm_start
     short = suite.config("last", "cl2cm", manifest=small.manifest, seed=0, quick=True)
     assert short.train.epochs == 1
 
@@ -180,6 +185,8 @@ def test_a_suite_merges_its_trees(suite, small):
 def test_every_shipped_suite_is_sound(name, tmp_path):
     shipped = load_suite(name)
     for regime in shipped.regimes:
+        for ablation in shipped.ablations:
+            assert shipped.config(regime, ablation, manifest=tmp_path, seed=0).method == "cl2cm"
         for method in shipped.methods:
             for quick in (False, True):
                 config = shipped.config(regime, method, manifest=tmp_path, seed=0, quick=quick)

@@ -11,7 +11,7 @@ import torch
 from safetensors.torch import load_file
 from torch.testing import assert_close
 
-from cl2cm.checkpoint import load
+from cl2cm.checkpoint import load, load_backbone
 from cl2cm.commands import evaluate_manifest
 from cl2cm.config import to_toml
 from cl2cm.errors import CheckpointError, ConfigError, LanguageError
@@ -224,3 +224,27 @@ def test_whitening_is_fitted_to_the_training_texts(layers, freeze, settings, sma
     assert torch.equal(student["text.whitening.matrix"], teacher["text.whitening.matrix"])
     result = evaluate_manifest(tmp_path / "run", small.manifest)["languages"]
     assert set(result) == {"en", "xx", "yy"}
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_every_method_can_train_the_last_layer_of_the_backbone(method, settings, tmp_path):
+    match = {"smoothing": 0.1} if method == "smoothing" else {}
+    config = settings(
+        method,
+        text={"freeze": 1},
+        network={"layers": 0, "whitening": 0.1},
+        train={"epochs": 1},
+        teacher={"epochs": 1},
+        match=match,
+    )
+    train(config, tmp_path / "run")
+    weights = load_file(tmp_path / "run" / "model.safetensors")
+    fresh = load_backbone(config).state_dict()
+    moved = {
+        key.removeprefix("backbone.")
+        for key, value in weights.items()
+        if key.startswith("backbone.")
+        and not torch.equal(value, fresh[key.removeprefix("backbone.")])
+    }
+    assert moved
+    assert all(".layer.1." in name or "pooler" in name for name in moved), moved

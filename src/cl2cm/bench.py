@@ -29,7 +29,7 @@ from cl2cm.manifest import read_manifest
 from cl2cm.methods.translate_test import TranslateTest
 from cl2cm.progress import track
 from cl2cm.storage import atomic_file, write_json
-from cl2cm.suites import Suite, find_manifest, load_suite
+from cl2cm.suites import ABLATED, Suite, find_manifest, load_suite
 from cl2cm.translate import find_translators
 from cl2cm.types import Example
 
@@ -98,8 +98,12 @@ def bench(
 
 def _check(suite: Suite, choice: Choice) -> Choice:
     """The choice with what it leaves open, every name known to the suite."""
+    runnable = (*suite.methods, *suite.ablations)
+    methods = choice.methods
+    if methods == ("ablations",):
+        methods = (ABLATED, *suite.ablations)
     for what, names, known in (
-        ("--methods", choice.methods, suite.methods),
+        ("--methods", methods, runnable),
         ("--regimes", choice.regimes, suite.regimes),
         ("--languages", choice.languages, suite.languages),
     ):
@@ -113,7 +117,7 @@ def _check(suite: Suite, choice: Choice) -> Choice:
                 )
     return dataclasses.replace(
         choice,
-        methods=choice.methods or tuple(suite.methods),
+        methods=methods or tuple(suite.methods),
         regimes=choice.regimes or suite.default_regimes,
         languages=choice.languages or suite.languages,
         seeds=choice.seeds or tuple(range(2 if choice.quick else suite.seeds)),

@@ -199,7 +199,9 @@ def bench(
     out: Annotated[
         Path | None, typer.Option(help="Folder of runs; by default bench/SUITE.")
     ] = None,
-    methods: Annotated[str, typer.Option(help="Such as zero-shot,cl2cm; empty: all.")] = "",
+    methods: Annotated[
+        str, typer.Option(help="Such as cl2cm,dcot; or ablations; empty: all.")
+    ] = "",
     regimes: Annotated[
         str, typer.Option(help="Such as aligned,weak; empty: the suite's choice.")
     ] = "",

@@ -16,6 +16,7 @@ from cl2cm.config import Config, nearest, parse_config
 from cl2cm.errors import ConfigError, ManifestError
 
 Tree = Mapping[str, Any]
+ABLATED = "cl2cm"
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,6 +29,7 @@ class Suite:
         regimes: name -> settings.
         methods: name -> settings.
         default_regimes: what runs when nothing is chosen.
+        ablations: name -> settings, each a change of ``cl2cm``.
         single: methods that are also trained on one language at a time.
         seeds: number of seeds.
         base: settings of all runs.
@@ -39,6 +41,7 @@ class Suite:
     languages: tuple[str, ...]
     regimes: Mapping[str, Tree]
     methods: Mapping[str, Tree]
+    ablations: Mapping[str, Tree]
     default_regimes: tuple[str, ...]
     single: tuple[str, ...]
     seeds: int
@@ -56,12 +59,15 @@ class Suite:
         languages: Sequence[str] = (),
         quick: bool = False,
     ) -> Config:
-        """Settings of one run."""
+        """Settings of one run of a method, or of an ablation."""
+        change = self.ablations.get(method, {})
+        method = method if method in self.methods else ABLATED
         trees = [
             self.base,
             self.regimes[regime],
             self.methods[method],
             self.tuned.get(regime, {}).get(method, {}),
+            change,
             self.quick if quick else {},
             {
                 "method": method,
@@ -104,6 +110,7 @@ def load_suite(name: str) -> Suite:
         languages=tuple(tree["languages"]),
         regimes=tree["regimes"],
         methods=tree["methods"],
+        ablations=tree.get("ablations", {}),
         default_regimes=tuple(tree["default_regimes"]),
         single=tuple(tree["single"]),
         seeds=tree["seeds"],

@@ -297,3 +297,29 @@ def test_the_command(tmp_path):
     assert done.returncode == 2
     assert done.stderr.count("\n") == 1
     assert "CL2CM_DATA" in done.stderr
+
+
+def test_the_mean_over_targets_is_compared_on_common_pictures():
+    rng = np.random.default_rng(1)
+    rows = np.repeat(np.arange(50), 2)
+
+    def draw(high):
+        return ranks(rng.integers(1, high, 100), rng.integers(1, high, 50), rows)
+
+    ours, theirs = ({code: draw(high) for code in ("de", "fr")} for high in (9, 20))
+    results = [(job("cl2cm"), ours), (job("dcot"), theirs)]
+    tests = {row["language"]: row for row in report("s", results, source="en")["tests"]}
+    mean = (tests["de"]["difference"] + tests["fr"]["difference"]) / 2
+    assert tests[TARGETS]["difference"] == pytest.approx(mean)
+    assert tests[TARGETS]["ci95"][0] < mean < tests[TARGETS]["ci95"][1]
+
+    def fewer(one):  # the last ten pictures have no caption in this language
+        return Ranks(one.captions[:80], one.pictures[:40], one.rows[:80], one.ids[:40])
+
+    part = [(j, {"de": found["de"], "fr": fewer(found["fr"])}) for j, found in results]
+    both = [(j, {code: fewer(one) for code, one in found.items()}) for j, found in results]
+    some, same = (
+        next(r for r in report("s", x, source="en")["tests"] if r["language"] == TARGETS)
+        for x in (part, both)
+    )
+    assert some["difference"] == pytest.approx(same["difference"])

@@ -146,7 +146,37 @@ def tests(results: Results, source: str) -> list[dict[str, Any]]:
                 one = corrected[code]
                 row |= {"ci95_corrected": [one.low, one.high], "p_holm": one.p}
             found.append(row)
+        if len(targets) > 1:
+            mean = bootstrap(_mean_blocks(ours, runs, targets))
+            found.append(
+                {
+                    "regime": regime,
+                    "table": table,
+                    "a": OURS,
+                    "b": method,
+                    "language": TARGETS,
+                    "difference": mean.difference,
+                    "ci95": [mean.low, mean.high],
+                    "p": mean.p,
+                }
+            )
     return found
+
+
+def _mean_blocks(a: Runs, b: Runs, codes: Sequence[str]) -> list[Block]:
+    """Mean SumR over languages, on the pictures that have captions in all of them."""
+    common = sorted(set.intersection(*(set(a[0][code].ids.tolist()) for code in codes)))
+    place = {name: number for number, name in enumerate(common)}
+    blocks = []
+    for code in codes:
+        one = a[0][code]
+        pictures = np.array([place.get(name, -1) for name in one.ids.tolist()])
+        captions = pictures[one.rows]
+        for block, labels in zip(_blocks(a, b, code), (captions, pictures), strict=True):
+            kept = labels >= 0
+            first, second = (np.asarray(values)[kept] for values in block[:2])
+            blocks.append(Block(first, second, labels[kept], block.scale / len(codes)))
+    return blocks
 
 
 def _by_method(results: Results) -> dict[Key, list[Mapping[str, Ranks]]]:
@@ -262,16 +292,33 @@ def _table(result: Mapping[str, Any], regime: str, *, multi: bool) -> list[str]:
     languages = list(dict.fromkeys(code for line in cells.values() for code in line))
     marks = _marks(result, regime, multi=multi)
     width = max(len(method) for method in cells) + 2
-    lines = [" " * width + "".join(f"{code:>15}" for code in languages)]
+    extra = _extra_columns(result, regime) if multi else {}
+    heads = [*languages, *(["gap closed", "MRV"] if extra else [])]
+    lines = [" " * width + "".join(f"{head:>15}" for head in heads)]
     for method, line in cells.items():
         texts = [line.get(code, "–") + marks.get((method, code), " ") for code in languages]
         name = f"{method} *" if method == UPPER else method
+        texts += extra.get(method, [])
         lines.append(f"{name:{width}}" + "".join(f"{text:>15}" for text in texts))
     if any(mark.strip() for mark in marks.values()):
         lines.append("- worse than cl2cm, + better: paired bootstrap, 95 %, Holm over languages")
     if UPPER in cells:
         lines.append("* upper bound: trained on human captions in the target languages")
     return lines
+
+
+def _extra_columns(result: Mapping[str, Any], regime: str) -> dict[str, list[str]]:
+    """Share of the gap closed over the targets, and MRV, of each method."""
+    closed = {
+        row["method"]: f"{100 * row['closed']:.0f} %"
+        for row in result["gap"]
+        if row["regime"] == regime and row["language"] == TARGETS
+    }
+    return {
+        row["method"]: [closed.get(row["method"], "–"), f"{row['MRV']:.0f}"]
+        for row in result["mrv"]
+        if row["regime"] == regime
+    }
 
 
 def _marks(result: Mapping[str, Any], regime: str, *, multi: bool) -> dict[tuple[str, str], str]:

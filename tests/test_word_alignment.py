@@ -348,7 +348,7 @@ def test_gold_report(trained, monkeypatch):
     assert json.loads(json.dumps(report)) == report
     assert set(report["networks"]) == {"backbone", "backbone, centred", "before", "after"}
     for network in report["networks"].values():
-        assert {len(scores) for scores in network.values()} == {6}
+        assert {len(scores) for scores in network.values()} == {7}
     assert len(gold_lines(report)) == 1 + 2 * 6
 
 

@@ -6,7 +6,7 @@ from torch.testing import assert_close
 
 from cl2cm.config import parse_config
 from cl2cm.errors import ConfigError
-from cl2cm.losses.alignment import word_alignment
+from cl2cm.losses.alignment import mutual_pairs, word_alignment
 from cl2cm.losses.contrastive import info_nce, triplet_hardest
 from cl2cm.losses.distillation import relational_distillation, word_relation
 from cl2cm.losses.transport import centred, salience_marginals, transport, uniform_marginals
@@ -156,7 +156,7 @@ def test_parts_of_the_word_level_can_be_left_out(batch):
 
 def test_without_alpha_there_is_no_word_level(batch, monkeypatch):
     method, _ = make(teacher={"alpha": 0.0})
-    monkeypatch.setattr("cl2cm.methods.cl2cm.transport", None)
+    monkeypatch.setattr("cl2cm.methods.word_level.transport", None)
     losses = method.loss(batch, "cross-lingual")
     assert "word" not in losses
     assert_close(losses["loss"], losses["sentence"])
@@ -396,3 +396,31 @@ def test_the_plan_may_be_of_centred_tokens(batch, pairs):
     other = method.loss(batch._replace(languages=("de",) * B), "cross-lingual")["word"]
     with pytest.raises(AssertionError):  # languages matter
         assert_close(other, found)
+
+
+@pytest.mark.parametrize("share", [0.25, 1.0])
+def test_labels_may_be_of_states_mutual_and_seen_apart(batch, share):
+    settings = {"labels": "states", "mutual": True, "apart": share, "word_pairs": 3}
+    method, _ = make(teacher=settings)
+    source, target = (type(e)(*(t[:3] for t in e)) for e in encoded(method.teacher, batch))
+    states = [torch.nn.functional.normalize(t.values[:3], dim=-1) for t in batch[1:3]]
+    options = {"epsilon": 0.05, "max_iterations": 200, "tolerance": 1e-3}
+    marginals = uniform(source), uniform(target)
+    plan = mutual_pairs(transport(1 - states[0] @ states[1].mT, *marginals, **options).plan)
+    masks = source.mask, target.mask
+    plain = word_alignment(source.tokens, target.tokens, plan, *masks)
+    alone = [centred(t.tokens, t.mask, torch.arange(3)) for t in (source, target)]
+    apart = word_alignment(*alone, plan, *masks).align
+    losses = method.loss(batch, "cross-lingual")
+    assert_close(losses["word"], plain.ot + (1 - share) * plain.align + share * apart)
+    words = tuple(Tokens(*(t[:3] for t in text[:3])) for text in (batch.source, batch.target))
+    given = method.loss(batch._replace(words=words), "cross-lingual")
+    assert_close(given["word"], losses["word"])
+    losses["loss"].backward()
+    assert all(torch.isfinite(value).all() for value in gradients(method.teacher).values())
+
+
+def test_states_are_no_labels_while_the_backbone_is_trained():
+    _, config = make(teacher={"labels": "states"})
+    with pytest.raises(ConfigError, match="'tokens' where the backbone is trained"):
+        build_method(config, text_width=TEXT, vision_width=VISION, backbone=torch.nn.Linear(2, 2))

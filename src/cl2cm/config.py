@@ -135,12 +135,17 @@ class TeacherConfig:
     transport_cost: bool = True  # L_ot in Eq. 6
     alignment: bool = True  # L_align in Eq. 6
     word_pairs: int = 0  # pairs of a batch that Eq. 6 looks at; 0: all
+    labels: Literal["tokens", "states"] = "tokens"  # whose cosines make the plan of Eq. 6: the
+    # network's tokens, or the frozen backbone's states, which do not change while it learns
+    mutual: bool = False  # Eq. 6 looks only at pairs that are the largest of their row and column
+    apart: float = 0.0  # share of L_align that sees tokens less their text's mean token, 0 to 1
 
     def __post_init__(self) -> None:
         _require("teacher.epochs", self.epochs >= 1, "1 or more", self.epochs)
         for key in ("alpha", "other_captions"):
             _require(f"teacher.{key}", getattr(self, key) >= 0, "0 or more", getattr(self, key))
         _require("teacher.tau", self.tau > 0, "more than 0", self.tau)
+        _require("teacher.apart", 0 <= self.apart <= 1, "0 to 1", self.apart)
         _require("teacher.word_pairs", self.word_pairs >= 0, "0 or more", self.word_pairs)
         _require("teacher.tau_word", self.tau_word > 0, "more than 0", self.tau_word)
 

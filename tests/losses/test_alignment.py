@@ -8,7 +8,7 @@ from torch.nn.functional import normalize, pad
 from torch.testing import assert_close
 
 from cl2cm.errors import ConfigError
-from cl2cm.losses.alignment import transport_cost, word_alignment
+from cl2cm.losses.alignment import mutual_pairs, transport_cost, word_alignment
 from cl2cm.losses.transport import cost_matrix, transport, uniform_marginals
 
 
@@ -126,3 +126,24 @@ def test_nothing_but_padding_costs_nothing():
 def test_bad_temperature_is_refused():
     with pytest.raises(ConfigError, match="tau_w"):
         word_alignment(*texts(), tau_w=-1.0)
+
+
+def test_mutual_pairs_by_hand():
+    plan = torch.tensor([[[0.3, 0.1, 0.0], [0.2, 0.05, 0.0], [0.0, 0.25, 0.0]]])
+    kept = torch.tensor([[[0.3, 0.0, 0.0], [0.0, 0.0, 0.0], [0.0, 0.25, 0.0]]])
+    assert_close(mutual_pairs(plan), kept)
+    assert_close(mutual_pairs(plan.mT), kept.mT)
+
+
+@given(seed=st.integers(0, 999))
+@settings(max_examples=20, deadline=None)
+def test_mutual_pairs_are_what_loops_give(seed):
+    plan = torch.rand(2, 4, 3, generator=torch.Generator().manual_seed(seed))
+    expected = torch.zeros_like(plan)
+    for b in range(2):
+        for i in range(4):
+            for j in range(3):
+                if plan[b, i, j] == max(*plan[b, i], *plan[b, :, j]):
+                    expected[b, i, j] = plan[b, i, j]
+    assert_close(mutual_pairs(plan), expected)
+    assert_close(mutual_pairs(pad(plan, (0, 2, 0, 1)))[:, :4, :3], expected)

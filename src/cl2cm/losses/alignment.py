@@ -76,6 +76,19 @@ def word_alignment(
     return WordAlignment(ot=cost.mean(), align=(rows + columns).mean() / 2)
 
 
+def mutual_pairs(plan: Tensor) -> Tensor:
+    """The plan where an entry is the largest of its row and of its column, zero elsewhere.
+
+    What is left of a pseudo-label are the pairs that both directions agree on; tokens without one
+    have no mass and do not count in Eq. 5.
+
+    Args:
+        plan: [B, n, m], non-negative.
+    """
+    largest = (plan == plan.amax(1, keepdim=True)) & (plan == plan.amax(2, keepdim=True))
+    return plan * largest
+
+
 def _agreement(logits: Tensor, plan: Tensor, valid: Tensor, weighting: Weighting) -> Tensor:
     """Cross-entropy [B] of each row's softmax against the row of the plan, averaged."""
     logits = logits.masked_fill(~valid, -torch.inf)

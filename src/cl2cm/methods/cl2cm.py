@@ -2,19 +2,14 @@
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 from cl2cm.config import Config
-from cl2cm.losses.alignment import word_alignment
+from cl2cm.errors import ConfigError
 from cl2cm.losses.contrastive import info_nce
 from cl2cm.losses.distillation import relation, relational_distillation, word_relation
-from cl2cm.losses.transport import (
-    centred,
-    cost_matrix,
-    salience_marginals,
-    transport,
-    uniform_marginals,
-)
 from cl2cm.methods.base import EncodeAll, Losses, Method, Stage
+from cl2cm.methods.word_level import Labels, word_level
 from cl2cm.networks import CrossLingualNetwork, CrossModalNetwork, same_picture
 from cl2cm.types import Batch, Encoded
 
@@ -38,6 +33,14 @@ class CL2CM(Method):
         self.ot = config.transport
         self.transfer = config.transfer
         self.joint = config.teacher.schedule == "joint"
+        trained = teacher is not None and teacher.backbone is not None
+        if trained and self.settings.labels == "states":
+            raise ConfigError(
+                "teacher.labels",
+                expected="'tokens' where the backbone is trained",
+                found="'states'",
+                remedy='change it, or set text.freeze = "all"',
+            )
         self._fixed: Tensor | None = None  # the frozen teacher's sentence vectors [texts, D]
 
     @staticmethod
@@ -129,7 +132,9 @@ class CL2CM(Method):
             losses["loss"] = losses["loss"] + self.settings.other_captions * others
             losses["others"] = others.detach()
         if self.settings.alpha > 0:
-            word = self.word_level(*self._words(batch, source, target), batch.languages)
+            words = self._words(batch, source, target)
+            labels = self._labels(batch)
+            word = word_level(*words, batch.languages, self.settings, self.ot, labels)
             losses["loss"] = losses["loss"] + self.settings.alpha * word
             losses["word"] = word.detach()
         return losses, self.relation_of(source, target)
@@ -148,52 +153,13 @@ class CL2CM(Method):
         rows = slice(self.settings.word_pairs or None)
         return Encoded(*(t[rows] for t in source)), Encoded(*(t[rows] for t in target))
 
-    def word_level(
-        self, source: Encoded, target: Encoded, languages: tuple[str, ...] = ()
-    ) -> Tensor:
-        """L_word (Eq. 2 to 6): transport as the pseudo-label of the word alignment."""
-        cost = self._cost(source, target, languages)
-        plan = transport(
-            cost,
-            self._marginal(source),
-            self._marginal(target),
-            solver=self.ot.solver,
-            epsilon=self.ot.epsilon,
-            rho=self.ot.rho or None,
-            max_iterations=self.ot.max_iterations,
-            tolerance=self.ot.tolerance,
-        ).plan
-        parts = word_alignment(
-            source.tokens,
-            target.tokens,
-            plan,
-            source.mask,
-            target.mask,
-            tau_w=self.settings.tau_word,
-        )
-        total = torch.zeros((), device=cost.device)
-        if self.settings.transport_cost:
-            total = total + parts.ot
-        if self.settings.alignment:
-            total = total + parts.align
-        return total
-
-    @torch.no_grad()
-    def _cost(self, source: Encoded, target: Encoded, languages: tuple[str, ...]) -> Tensor:
-        """Eq. 2; our choice, of tokens less the mean of their language in the batch."""
-        if not self.ot.centred:
-            return cost_matrix(source.tokens, target.tokens)
-        names = sorted(set(languages))
-        rows = [names.index(name) for name in languages[: len(target.tokens)]]
-        groups = torch.tensor(rows, device=target.tokens.device) if rows else None
-        return cost_matrix(
-            centred(source.tokens, source.mask), centred(target.tokens, target.mask, groups)
-        )
-
-    def _marginal(self, text: Encoded) -> Tensor:
-        if self.ot.marginals == "salience":
-            return salience_marginals(text.salience.detach(), text.mask)
-        return uniform_marginals(text.mask)
+    def _labels(self, batch: Batch) -> Labels | None:
+        """The backbone's states of the same tokens, where the plan is made of them."""
+        if self.settings.labels == "tokens":
+            return None
+        rows = slice(self.settings.word_pairs or None)
+        first, second = batch.words or (batch.source, batch.target)
+        return F.normalize(first.values[rows], dim=-1), F.normalize(second.values[rows], dim=-1)
 
     @torch.no_grad()
     def frozen_relation(self, batch: Batch) -> Tensor:

@@ -1,0 +1,96 @@
+"""The word level of the cross-lingual network, L_word (Eq. 2 to 6), as the settings choose it."""
+
+import torch
+from torch import Tensor
+
+from cl2cm.config import TeacherConfig, TransportConfig
+from cl2cm.losses.alignment import mutual_pairs, word_alignment
+from cl2cm.losses.transport import (
+    centred,
+    cost_matrix,
+    salience_marginals,
+    transport,
+    uniform_marginals,
+)
+from cl2cm.types import Encoded
+
+Labels = tuple[Tensor, Tensor]  # unit vectors of source and target tokens
+
+
+def word_level(
+    source: Encoded,
+    target: Encoded,
+    languages: tuple[str, ...],
+    settings: TeacherConfig,
+    ot: TransportConfig,
+    labels: Labels | None = None,
+) -> Tensor:
+    """L_word: transport as the pseudo-label of the word alignment.
+
+    Args:
+        source: B texts.
+        target: their translations.
+        languages: of the targets; more than B are cut.
+        settings: what L_word consists of.
+        ot: of Eq. 3.
+        labels: vectors [B, T, any width] of the same tokens to make the plan of; None: those of
+            the texts.
+    """
+    plan = word_plans(source, target, languages, ot, labels)
+    if settings.mutual:  # our choice: a word whose counterpart is in doubt teaches nothing
+        plan = mutual_pairs(plan)
+    tokens = source.tokens, target.tokens
+    masks = source.mask, target.mask
+    parts = word_alignment(*tokens, plan, *masks, tau_w=settings.tau_word)
+    align = parts.align
+    if settings.apart > 0:  # our choice, see TeacherConfig
+        alone = [_apart(*side) for side in zip(tokens, masks, strict=True)]
+        apart = word_alignment(alone[0], alone[1], plan, *masks, tau_w=settings.tau_word).align
+        align = (1 - settings.apart) * align + settings.apart * apart
+    total = torch.zeros((), device=plan.device)
+    if settings.transport_cost:
+        total = total + parts.ot
+    if settings.alignment:
+        total = total + align
+    return total
+
+
+@torch.no_grad()
+def word_plans(
+    source: Encoded,
+    target: Encoded,
+    languages: tuple[str, ...],
+    ot: TransportConfig,
+    labels: Labels | None = None,
+) -> Tensor:
+    """The plans [B, n, m] of Eq. 3; see ``word_level``."""
+    x, y = (source.tokens, target.tokens) if labels is None else labels
+    if ot.centred:  # our choice: less the mean of their language in the batch
+        x, y = centred(x, source.mask), centred(y, target.mask, _groups(languages, y))
+    return transport(
+        cost_matrix(x, y),
+        _marginal(source, ot),
+        _marginal(target, ot),
+        solver=ot.solver,
+        epsilon=ot.epsilon,
+        rho=ot.rho or None,
+        max_iterations=ot.max_iterations,
+        tolerance=ot.tolerance,
+    ).plan
+
+
+def _groups(languages: tuple[str, ...], rows: Tensor) -> Tensor:
+    """Rows of one language have one number, int64 [B]."""
+    names = sorted(set(languages))
+    return torch.tensor([names.index(name) for name in languages[: len(rows)]], device=rows.device)
+
+
+def _apart(tokens: Tensor, mask: Tensor) -> Tensor:
+    """Tokens less the mean of their own text."""
+    return centred(tokens, mask, torch.arange(len(tokens), device=tokens.device))
+
+
+def _marginal(text: Encoded, ot: TransportConfig) -> Tensor:
+    if ot.marginals == "salience":
+        return salience_marginals(text.salience.detach(), text.mask)
+    return uniform_marginals(text.mask)

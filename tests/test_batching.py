@@ -6,16 +6,10 @@ import pytest
 import torch
 from torch.testing import assert_close
 
-from cl2cm.batching import (
-    Batches,
-    PooledStates,
-    Texts,
-    TokenIds,
-    caption_pairs,
-    target_languages,
-)
+from cl2cm.batching import Batches, PooledStates, TokenIds
 from cl2cm.errors import LanguageError, ManifestError
 from cl2cm.features import Rows, write_store
+from cl2cm.pairs import Texts, caption_pairs, target_languages
 from cl2cm.types import Example, Special
 
 SPECIAL = Special(pad=0, ids=frozenset({0, 1, 2}), start=1)

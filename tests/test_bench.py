@@ -1,3 +1,4 @@
+import csv
 import json
 import os
 import subprocess
@@ -9,8 +10,9 @@ import pytest
 
 import cl2cm.bench
 from cl2cm.bench import Choice, bench
-from cl2cm.bench_report import TARGETS, csv_text, gaps, report, summarise, table_lines
+from cl2cm.bench_report import TARGETS, gaps, report, summarise
 from cl2cm.bench_run import Job, Ranks, read_ranks, run_job
+from cl2cm.bench_table import csv_text, table_lines
 from cl2cm.commands import evaluate_manifest
 from cl2cm.config import Config, parse_config
 from cl2cm.errors import CL2CMError, ConfigError, ManifestError, MissingExtraError
@@ -81,7 +83,7 @@ def test_rows_agree_with_evaluate(done, small):
 
 
 def test_trec_runs(done):
-    lines = (done.out / "last" / "all" / "cl2cm" / "0" / "runs.trec").read_text().splitlines()
+    lines = (done.out / "last" / "all" / "cl2cm" / "0" / "test.trec").read_text().splitlines()
     assert {line.split()[0].split("-")[0] for line in lines} == {"en", "xx", "yy"}
     assert all(len(line.split()) == 6 for line in lines)
 
@@ -102,6 +104,11 @@ def test_csv(done):
     lines = csv_text(done.result["rows"]).splitlines()
     assert len(lines) == 1 + len(done.result["rows"])
     assert len({line.count(",") for line in lines}) == 1
+    named = csv_text([{"method": "L_word, L_ot only", "SumR": 1.5}])
+    assert list(csv.reader(named.splitlines())) == [
+        ["method", "SumR"],
+        ["L_word, L_ot only", "1.5000"],
+    ]
 
 
 def ranks(captions, pictures, rows):
@@ -110,7 +117,7 @@ def ranks(captions, pictures, rows):
 
 
 def job(method, seed=0, languages=("de", "fr"), regime="r"):
-    return Job(regime, method, seed, languages, Config(), *[None] * 3)
+    return Job(regime, method, seed, languages, Config(), *[None] * 3, "test")
 
 
 def test_figures_by_hand():
@@ -232,7 +239,47 @@ def test_data_is_found_in_the_folder_or_below(tmp_path):
 def test_ranks_of_other_settings_are_not_taken(done, suite, small):
     folder = done.out / "last" / "all" / "cl2cm" / "0"
     config = parse_config({"method": "cl2cm"})
-    assert read_ranks(Job("last", "cl2cm", 0, ("xx", "yy"), config, folder, folder, folder)) is None
+    other = Job("last", "cl2cm", 0, ("xx", "yy"), config, folder, folder, folder, "test")
+    assert other.ranks.exists()
+    assert read_ranks(other, "another key") is None
+
+
+def test_ranks_of_another_split_or_other_captions_are_not_taken(suite, small, tmp_path):
+    """A benchmark of val in the folder of one of test must rank the captions of val."""
+    examples = list(read_manifest(small.manifest))
+    config = suite.config("last", "translate-train", manifest=small.manifest, seed=0)
+    stores = cl2cm.bench.make_stores(config, examples)
+    found = {}
+    for split in ("test", "val"):
+        one = Job("last", "translate-train", 0, ("xx",), config, tmp_path / "run", *stores, split)
+        asked = [example for example in examples if example.split == split]
+        found[split] = run_job(one, asked, trec=True)["xx"]
+        assert one.trec.exists()
+        fewer = run_job(one, asked[:5])["xx"]
+        assert len(fewer.pictures) == 5
+    assert set(found["test"].ids.tolist()).isdisjoint(found["val"].ids.tolist())
+
+
+def test_a_regime_may_train_the_backbone(suite, small, tmp_path):
+    """The fine-tuned regime: queries go through the run's own backbone, not the stores."""
+    import dataclasses
+
+    tuned = dataclasses.replace(suite, regimes={"tuned": {"text": {"freeze": 1}}})
+    examples = list(read_manifest(small.manifest))
+    config = tuned.config("tuned", "translate-train", manifest=small.manifest, seed=0)
+    stores = cl2cm.bench.make_stores(config, examples)
+    one = Job("tuned", "translate-train", 0, ("xx",), config, tmp_path / "run", *stores, "test")
+    found = run_job(one, [example for example in examples if example.split == "test"])
+    expected = evaluate_manifest(one.folder, small.manifest, languages=["xx"])["languages"]["xx"]
+    recall = 100 * np.mean(found["xx"].captions <= 5)
+    assert recall == pytest.approx(expected["text_to_vision"]["R@5"])
+
+
+def test_an_unknown_split_is_refused(suite, small, tmp_path, monkeypatch):
+    monkeypatch.setattr(cl2cm.bench, "load_suite", lambda name: suite)
+    with pytest.raises(ManifestError, match="splits test, train, val"):
+        bench("small", small.manifest, tmp_path / "out", Choice(split="tset"))
+    assert not (tmp_path / "out").exists()
 
 
 def test_a_run_that_fails_says_so_in_one_line(suite, small, tmp_path, monkeypatch):
@@ -268,7 +315,7 @@ def test_a_killed_benchmark_goes_on(suite, small, tmp_path, done):
         suite.config("last", "cl2cm", manifest=small.manifest, seed=1), examples
     )
     config = suite.config("last", "cl2cm", manifest=small.manifest, seed=1)
-    one = Job("last", "cl2cm", 1, ("xx", "yy"), config, tmp_path / "run", *stores)
+    one = Job("last", "cl2cm", 1, ("xx", "yy"), config, tmp_path / "run", *stores, "test")
     with pytest.MonkeyPatch.context() as patch:
         from cl2cm.training import Loop
 
@@ -280,7 +327,7 @@ def test_a_killed_benchmark_goes_on(suite, small, tmp_path, done):
             run_job(one, examples)
     test = [example for example in examples if example.split == "test"]
     found = run_job(one, test)
-    with np.load(reference / "ranks.npz") as file:
+    with np.load(reference / "ranks-test.npz") as file:
         np.testing.assert_array_equal(found["xx"].captions, file["xx/captions"])
 
 

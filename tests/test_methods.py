@@ -424,3 +424,13 @@ def test_states_are_no_labels_while_the_backbone_is_trained():
     _, config = make(teacher={"labels": "states"})
     with pytest.raises(ConfigError, match="'tokens' where the backbone is trained"):
         build_method(config, text_width=TEXT, vision_width=VISION, backbone=torch.nn.Linear(2, 2))
+
+
+def test_a_warm_start_alone_relates_nothing(batch):
+    """The teacher is trained, and the student starts from it; Eq. 10 is neither in the loss nor run."""
+    method, config = make("cl2cm", transfer={"beta": 0.0, "warm_start": True})
+    assert [stage for stage, _ in method.stages(config)] == ["cross-lingual", "cross-modal"]
+    method.begin("cross-modal", lambda network: pytest.fail("no vectors are needed"))
+    losses = method.loss(batch, "cross-modal")
+    assert "relation" not in losses
+    assert_close(losses["loss"], match(method, batch))

@@ -4,7 +4,6 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch.testing import assert_close
 
-from cl2cm.config import NetworkConfig
 from cl2cm.methods import build_student
 from cl2cm.networks import (
     IdentityTransformer,
@@ -13,6 +12,7 @@ from cl2cm.networks import (
     masked_mean,
     same_picture,
 )
+from cl2cm.settings import NetworkConfig
 from cl2cm.types import Frames, Tokens
 
 TEXT, VISION, DIM = 6, 5, 8

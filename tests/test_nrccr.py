@@ -12,11 +12,10 @@ from cl2cm.losses.noise_robust import deception, discrimination, feature_distanc
 from cl2cm.methods import build_student
 from cl2cm.methods.nrccr import Fusion, Nrccr
 from cl2cm.methods.translate_train import TranslateTrain
-from cl2cm.types import Batch, Encoded, Frames, Tokens
+from cl2cm.types import Batch, Encoded, Frames
+from test_methods import DIM, PICTURES, SAME, TEXT, VISION, B, tokens
 
-TEXT, VISION, DIM, HEADS, B = 6, 5, 8, 2, 5
-PICTURES = torch.tensor([3, 1, 3, 0, 2])  # rows 0 and 2 show one picture
-SAME = PICTURES[:, None] == PICTURES[None, :]
+HEADS = 2
 HAS_BACK = torch.tensor([True, False, True, True, True])
 OFF = {"soft": 0.0, "feature": 0.0, "fused": 0.0, "cycle": 0.0, "adversarial": 0.0}
 
@@ -37,17 +36,6 @@ def make(cls=Nrccr, match=None, layers=1, **nrccr):
     for parameter in method.parameters():
         torch.nn.init.normal_(parameter, std=0.4, generator=generator)
     return method.eval()
-
-
-def tokens(seed):
-    generator = torch.Generator().manual_seed(seed)
-    lengths = torch.randint(3, 8, (B, 1), generator=generator)
-    columns = torch.arange(8)
-    return Tokens(
-        torch.randn(B, 8, TEXT, generator=generator),
-        columns < lengths,
-        (columns > 0) & (columns < lengths - 1),
-    )
 
 
 @pytest.fixture

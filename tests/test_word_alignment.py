@@ -25,8 +25,8 @@ from cl2cm.alignment_gold import (
     read_pairs,
     score,
 )
-from cl2cm.config import TransportConfig
 from cl2cm.errors import CheckpointError, QueryError
+from cl2cm.settings import TransportConfig
 from cl2cm.word_alignment import (
     align,
     align_texts,
@@ -364,3 +364,18 @@ def test_every_gold_word_has_a_token():
         for pair, texts in zip(gold, read_pairs(reader, gold), strict=True):
             assert tuple(text.words for text in texts) == (pair.source, pair.target)
             assert all(bool((text.share.sum(1) > 0).all()) for text in texts)
+
+
+def test_before_training_means_with_the_whitening_that_training_began_with(settings, tmp_path):
+    from cl2cm.training import train
+
+    short = {"epochs": 1}
+    train(
+        settings("cl2cm", network={"whitening": 0.1}, train=short, teacher=short), tmp_path / "run"
+    )
+    after, before = (load_reader(tmp_path / "run", kind) for kind in ("trained", "fresh"))
+    assert before.network.text.whitening.mean.abs().max() > 0
+    torch.testing.assert_close(
+        before.network.text.whitening.matrix, after.network.text.whitening.matrix
+    )
+    assert not torch.equal(before.network.text.linear.weight, after.network.text.linear.weight)

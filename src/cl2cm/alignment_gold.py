@@ -15,7 +15,7 @@ from typing import Any, NamedTuple
 import torch
 from torch.nn import functional as F
 
-from cl2cm.config import TransportConfig
+from cl2cm.settings import TransportConfig
 from cl2cm.word_alignment import (
     Link,
     argmax_masks,

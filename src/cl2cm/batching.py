@@ -1,9 +1,8 @@
-"""From a manifest to batches: which texts there are, which are paired, and in what order.
+"""From caption pairs to batches: tokens or means of texts, features of pictures, and their order.
 
-A caption pair is a picture with one human source caption and its translations. One epoch shows
-every caption pair once, each with one target language drawn among those it has, then one of that
-language's translations. Order and draws depend on the seed and the epoch alone, so a position
-(epoch, step) is all that a resumed run needs to go on exactly.
+One epoch shows every caption pair once, each with one target language drawn among those it has,
+then one of that language's translations. Order and draws depend on the seed and the epoch alone,
+so a position (epoch, step) is all that a resumed run needs to go on exactly.
 """
 
 from collections.abc import Iterator, Sequence
@@ -14,10 +13,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from cl2cm.config import nearest
-from cl2cm.errors import ConfigError, LanguageError, ManifestError
 from cl2cm.features import FeatureStore
-from cl2cm.types import Batch, Example, Frames, Ints, Special, Tokens
+from cl2cm.pairs import CaptionPairs
+from cl2cm.types import Batch, Frames, Ints, Special, Tokens
 
 
 class TextSource(Protocol):
@@ -78,219 +76,6 @@ def pad_tokens(ids: Sequence[Sequence[int]], special: Special) -> Tokens:
     mask = columns < torch.tensor([len(text) for text in ids])[:, None]
     no_word = torch.isin(values, torch.tensor(sorted(special.ids), dtype=torch.int64))
     return Tokens(values, mask, mask & ~no_word & (columns >= special.start))
-
-
-@dataclass(frozen=True, slots=True)
-class CaptionPairs:
-    """All caption pairs of a split, with their translations as ragged tables.
-
-    Attributes:
-        pictures: row of each pair's picture, int64 [P].
-        source: row of each pair's source caption among the texts, int64 [P].
-        groups: first group of each pair, int64 [P + 1]; a group is one language of one pair.
-        group_language: index into ``languages`` of each group, int64 [G].
-        choices: first choice of each group, int64 [G + 1].
-        target: row of each choice's translation among the texts, int64 [C].
-        back: row of each pair's back-translation among the texts, -1 where it has none, int64 [P].
-        languages: the target languages.
-    """
-
-    pictures: Ints
-    source: Ints
-    groups: Ints
-    group_language: Ints
-    choices: Ints
-    target: Ints
-    back: Ints
-    languages: tuple[str, ...]
-
-    def __len__(self) -> int:
-        return len(self.source)
-
-    def mates(self, pairs: Ints, rng: np.random.Generator) -> Ints:
-        """For each pair, any pair of the same picture, int64 [n]; itself among them."""
-        pictures = self.pictures[pairs]  # pairs stand in the order of their pictures
-        first = np.searchsorted(self.pictures, pictures, side="left")
-        after = np.searchsorted(self.pictures, pictures, side="right")
-        return first + (rng.random(len(pairs)) * (after - first)).astype(np.int64)
-
-    def draw(self, pairs: Ints, rng: np.random.Generator) -> tuple[Ints, Ints]:
-        """One language, then one translation for each pair: (language, text row), int64 [n]."""
-        group = _pick(self.groups, pairs, rng)
-        choice = _pick(self.choices, group, rng)
-        return self.group_language[group], self.target[choice]
-
-
-def _pick(starts: Ints, rows: Ints, rng: np.random.Generator) -> Ints:
-    first, after = starts[rows], starts[rows + 1]
-    return first + (rng.random(len(rows)) * (after - first)).astype(np.int64)
-
-
-class Texts:
-    """The distinct texts of a data set, each with a row."""
-
-    def __init__(self) -> None:
-        self.rows: dict[str, int] = {}
-
-    def __len__(self) -> int:
-        return len(self.rows)
-
-    def add(self, text: str) -> int:
-        """Row of a text, new or known."""
-        return self.rows.setdefault(text, len(self.rows))
-
-    def all(self) -> list[str]:
-        """All texts, in the order of their rows."""
-        return list(self.rows)
-
-
-def target_languages(
-    examples: Sequence[Example], *, source: str, chosen: Sequence[str], human: bool = False
-) -> tuple[str, ...]:
-    """The target languages to train on: the chosen ones, or all that there are.
-
-    Raises:
-        LanguageError: a chosen language is not in the data, or there is none at all.
-    """
-    there = {
-        language
-        for example in examples
-        for language in (example.captions if human else example.translations)
-    } - {source}
-    for language in chosen:
-        if language not in there:
-            raise LanguageError(
-                f"language {language!r}",
-                expected="training texts in it",
-                found=f"texts in {', '.join(sorted(there)) or 'no target language'}",
-                remedy=nearest(language, there) if there else "translate the manifest first",
-            )
-    if not there:
-        raise LanguageError(
-            "training data",
-            expected="human captions in at least one target language"
-            if human
-            else "translations in at least one language",
-            found="none",
-            remedy="translate the manifest first, or train the method 'zero-shot'",
-        )
-    return tuple(chosen) or tuple(sorted(there))
-
-
-def caption_pairs(
-    examples: Sequence[Example],
-    texts: Texts,
-    *,
-    source: str,
-    languages: Sequence[str],
-    engines: Sequence[str] = (),
-    human: bool = False,
-) -> CaptionPairs:
-    """Pair the source captions of all examples with their translations.
-
-    Captions without any translation in the languages are left out; where ``languages`` is
-    empty, every caption is its own only choice, in the source language (``zero-shot``).
-    Translations *into* the source language are back-translations, by whatever engine.
-
-    Args:
-        examples: of the training split; a picture's row is its position.
-        texts: gets the texts that are new.
-        source: language of the human captions.
-        languages: target languages.
-        engines: translation engines to use; empty uses all.
-        human: pair with the picture's human captions in place of translations (``supervised``).
-
-    Raises:
-        ConfigError: an engine that no translation is of.
-        ManifestError: no pair is left.
-    """
-    names = tuple(languages) or (source,)
-    if not human:
-        _check_engines(examples, languages, engines)
-    pictures, sources, groups, group_language, choices, target = [], [], [0], [], [0], []
-    backs = []
-    for row, example in enumerate(examples):
-        captions = _human(example, names)
-        for i, caption in enumerate(example.captions.get(source, ())):
-            if not languages:
-                found = [(0, [caption])]
-            else:
-                found = captions if human else _translations(example, i, names, engines)
-            for language, options in found:
-                group_language.append(language)
-                target += [texts.add(option) for option in options]
-                choices.append(len(target))
-            if found:
-                pictures.append(row)
-                sources.append(texts.add(caption))
-                back = _back_translation(example, source, i)
-                backs.append(texts.add(back) if back else -1)
-                groups.append(len(group_language))
-    if not sources:
-        raise ManifestError(
-            "training data",
-            expected=f"captions in {source!r} with "
-            f"{'human captions' if human else 'translations'} in {', '.join(names)}",
-            found=f"none among {len(examples)} items",
-            remedy="check data.source, data.languages and data.engines",
-        )
-    return CaptionPairs(
-        pictures=np.asarray(pictures, dtype=np.int64),
-        source=np.asarray(sources, dtype=np.int64),
-        groups=np.asarray(groups, dtype=np.int64),
-        group_language=np.asarray(group_language, dtype=np.int64),
-        choices=np.asarray(choices, dtype=np.int64),
-        target=np.asarray(target, dtype=np.int64),
-        back=np.asarray(backs, dtype=np.int64),
-        languages=names,
-    )
-
-
-def _check_engines(
-    examples: Sequence[Example], languages: Sequence[str], engines: Sequence[str]
-) -> None:
-    there = {
-        engine
-        for example in examples
-        for language in languages
-        for engine in example.translations.get(language, ())
-    }
-    for engine in engines if there else ():
-        if engine not in there:
-            raise ConfigError(
-                "data.engines",
-                expected=f"engines among {', '.join(sorted(there))}",
-                found=repr(engine),
-                remedy=nearest(engine, there),
-            )
-
-
-def _translations(
-    example: Example, caption: int, languages: Sequence[str], engines: Sequence[str]
-) -> list[tuple[int, list[str]]]:
-    found = []
-    for number, language in enumerate(languages):
-        by_engine = example.translations.get(language, {})
-        options = [
-            text
-            for engine, column in by_engine.items()
-            if (not engines or engine in engines) and (text := column[caption])
-        ]
-        if options:
-            found.append((number, options))
-    return found
-
-
-def _human(example: Example, languages: Sequence[str]) -> list[tuple[int, list[str]]]:
-    """The picture's human captions in each of the languages that it has."""
-    captions = ((number, example.captions.get(code)) for number, code in enumerate(languages))
-    return [(number, list(texts)) for number, texts in captions if texts]
-
-
-def _back_translation(example: Example, source: str, caption: int) -> str | None:
-    """The first back-translation of a source caption, if there is one."""
-    columns = example.translations.get(source, {}).values()
-    return next((text for column in columns if (text := column[caption])), None)
 
 
 @dataclass(frozen=True, slots=True)

@@ -17,14 +17,15 @@ from typing import Any
 
 import torch
 
-from cl2cm.bench_report import csv_text, report, table_lines
+from cl2cm.bench_report import report
 from cl2cm.bench_run import Job, Ranks, run_job
+from cl2cm.bench_table import csv_text
 from cl2cm.checkpoint import load_backbone
 from cl2cm.config import Config, nearest
 from cl2cm.datasets import DATASETS, prepare_dataset
 from cl2cm.encoders.vision import load_vision
 from cl2cm.encoding import encode_pictures, encode_texts, store_folder
-from cl2cm.errors import ConfigError
+from cl2cm.errors import ConfigError, ManifestError
 from cl2cm.manifest import read_manifest
 from cl2cm.methods.translate_test import TranslateTest
 from cl2cm.progress import track
@@ -32,8 +33,6 @@ from cl2cm.storage import atomic_file, write_json
 from cl2cm.suites import ABLATED, Suite, find_manifest, load_suite
 from cl2cm.translate import find_translators
 from cl2cm.types import Example
-
-__all__ = ["Choice", "bench", "table_lines"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,7 +67,7 @@ def bench(
         choice: what to run.
         jobs: runs at a time; 0: one for each core.
         csv: write the rows to this file, too.
-        trec: write ``runs.trec`` in each run's folder.
+        trec: write ``SPLIT.trec`` in each run's folder.
 
     Returns:
         The object of ``bench --json``.
@@ -85,9 +84,10 @@ def bench(
         data = prepare_dataset(name, None, out / "data")
     manifest = find_manifest(name, data)
     examples = list(read_manifest(manifest))
+    _require_split(examples, chosen.split, manifest)
     planned = plan(suite, chosen, manifest, examples, out)
-    test = [example for example in examples if example.split == chosen.split]
-    results = _run_all(planned, test, at_once=jobs or os.cpu_count() or 1, trec=trec)
+    asked = [example for example in examples if example.split == chosen.split]
+    results = _run_all(planned, asked, at_once=jobs or os.cpu_count() or 1, trec=trec)
     result = report(name, results, source=source)
     write_json(out / "results.json", result)
     if csv is not None:
@@ -125,6 +125,17 @@ def _check(suite: Suite, choice: Choice) -> Choice:
     )
 
 
+def _require_split(examples: Sequence[Example], split: str, manifest: Path) -> None:
+    there = sorted({example.split for example in examples})
+    if split not in there:
+        raise ManifestError(
+            str(manifest),
+            expected=f"items of the split {split!r}",
+            found=f"splits {', '.join(there) or 'none'}",
+            remedy="choose another --split",
+        )
+
+
 def plan(
     suite: Suite, choice: Choice, manifest: Path, examples: Sequence[Example], out: Path
 ) -> list[Job]:
@@ -152,7 +163,9 @@ def plan(
                 stores = stores or make_stores(config, examples)
                 table = "all" if languages == choice.languages else "+".join(languages)
                 folder = out / regime / table / method / str(seed)
-                jobs.append(Job(regime, method, seed, languages, config, folder, *stores))
+                jobs.append(
+                    Job(regime, method, seed, languages, config, folder, *stores, choice.split)
+                )
     return jobs
 
 

@@ -1,13 +1,16 @@
 """One run of a benchmark: train a method on shared features, and rank the test captions.
 
-What a run leaves for the statistics is ``ranks.npz``: per language the rank of each caption's
-picture, and the best rank of each picture's captions.
+What a run leaves for the statistics is ``ranks-SPLIT.npz``: per language the rank of each caption's
+picture, and the best rank of each picture's captions. They are taken again only for the same
+weights, captions and translation engines.
 """
 
+import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
+from zipfile import BadZipFile
 
 import numpy as np
 import numpy.typing as npt
@@ -16,7 +19,7 @@ import torch
 from cl2cm.batching import PooledStates, StoredStates
 from cl2cm.checkpoint import load, load_weights, read_provenance
 from cl2cm.config import Config
-from cl2cm.errors import CheckpointError, StoreError
+from cl2cm.errors import StoreError
 from cl2cm.evaluation import (
     Queries,
     caption_queries,
@@ -45,6 +48,7 @@ class Job:
         config: all settings.
         folder: of the run.
         text_store, vision_store: folders of the features.
+        split: whose captions are ranked.
     """
 
     regime: str
@@ -55,6 +59,17 @@ class Job:
     folder: Path
     text_store: Path
     vision_store: Path
+    split: str
+
+    @property
+    def ranks(self) -> Path:
+        """File of the ranks."""
+        return self.folder / f"ranks-{self.split}.npz"
+
+    @property
+    def trec(self) -> Path:
+        """File of the TREC runs."""
+        return self.folder / f"{self.split}.trec"
 
 
 class Ranks(NamedTuple):
@@ -76,15 +91,16 @@ def run_job(job: Job, examples: Sequence[Example], *, trec: bool = False) -> dic
     Args:
         job: the run.
         examples: of the split to report.
-        trec: write ``runs.trec``, too.
+        trec: write ``SPLIT.trec``, too.
     """
     stores = Stores(*(_open(folder) for folder in (job.text_store, job.vision_store)))
     train_again(job.config, job.folder, stores=stores)
-    known = read_ranks(job)
-    if known is not None and (not trec or (job.folder / "runs.trec").exists()):
-        return known
     source, targets = job.config.data.source, job.trained_on
     engines = find_translators(targets, source) if job.method == TranslateTest.name else {}
+    key = _key(job, examples, engines)
+    known = read_ranks(job, key)
+    if known is not None and (not trec or job.trec.exists()):
+        return known
     languages = [source, *(engines if job.method == TranslateTest.name else targets)]
     asked = {language: caption_queries(examples, language) for language in languages}
     vectors = encode_queries(job.config, job.folder, asked, stores, engines)
@@ -102,9 +118,9 @@ def run_job(job: Job, examples: Sequence[Example], *, trec: bool = False) -> dic
         if trec:
             lines += trec_lines(language, text, vision, ids)
     if trec:
-        with atomic_file(job.folder / "runs.trec") as file:
+        with atomic_file(job.trec) as file:
             file.write("".join(lines).encode())
-    _write_ranks(job, ranks)
+    _write_ranks(job, ranks, key)
     return ranks
 
 
@@ -149,38 +165,38 @@ def encode_queries(
     return result
 
 
-def read_ranks(job: Job) -> dict[str, Ranks] | None:
-    """The ranks of a finished run with just these settings, if there are any."""
+def read_ranks(job: Job, key: str) -> dict[str, Ranks] | None:
+    """The ranks of a run, if there are any with this key."""
     try:
-        if read_provenance(job.folder)["config"] != job.config.hash:
-            return None
-        with np.load(job.folder / "ranks.npz", allow_pickle=False) as file:
-            if str(file["key"]) != _key(job):
+        with np.load(job.ranks, allow_pickle=False) as file:
+            if str(file["key"]) != key:
                 return None
             languages = [str(language) for language in file["languages"]]
             return {
                 language: Ranks(*(file[f"{language}/{part}"] for part in Ranks._fields))
                 for language in languages
             }
-    except (CheckpointError, OSError, ValueError, KeyError):
+    except (OSError, ValueError, KeyError, BadZipFile):  # none, or damaged: made again
         return None
 
 
-def _write_ranks(job: Job, ranks: Mapping[str, Ranks]) -> None:
+def _write_ranks(job: Job, ranks: Mapping[str, Ranks], key: str) -> None:
     arrays: dict[str, Any] = {
         f"{language}/{part}": value
         for language, columns in ranks.items()
         for part, value in columns._asdict().items()
     }
-    arrays |= {"languages": np.array(list(ranks)), "key": np.array(_key(job))}
-    with atomic_path(job.folder / "ranks.npz") as partial, partial.open("wb") as file:
+    arrays |= {"languages": np.array(list(ranks)), "key": np.array(key)}
+    with atomic_path(job.ranks) as partial, partial.open("wb") as file:
         np.savez(file, **arrays)
 
 
-def _key(job: Job) -> str:
-    """Ranks belong to weights and languages."""
-    model = str(read_provenance(job.folder).get("model"))
-    return sha256_text(" ".join([model, job.config.hash, *job.trained_on]))
+def _key(job: Job, examples: Sequence[Example], engines: Mapping[str, Translator]) -> str:
+    """What ranks belong to: settings, weights, captions, and the engines that translate them."""
+    made = read_provenance(job.folder)
+    captions = [[example.id, sorted(example.captions.items())] for example in examples]
+    names = {code: engine.name for code, engine in engines.items()}
+    return sha256_text(json.dumps([made["config"], made.get("model"), captions, names]))
 
 
 _opened: dict[Path, FeatureStore] = {}

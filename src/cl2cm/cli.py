@@ -218,8 +218,9 @@ def bench(
     as_json: Json = False,
 ) -> None:
     """Compare methods on a data set, over seeds, with statistics; a stopped one goes on."""
-    from cl2cm.bench import Choice, table_lines
+    from cl2cm.bench import Choice
     from cl2cm.bench import bench as run_bench
+    from cl2cm.bench_table import table_lines
 
     choice = Choice(
         methods=tuple(_words(methods)),

@@ -13,15 +13,7 @@ from typing import Any
 import numpy as np
 
 from cl2cm.checkpoint import load
-from cl2cm.config import (
-    Config,
-    DataConfig,
-    MatchConfig,
-    NetworkConfig,
-    TeacherConfig,
-    TrainConfig,
-    TransferConfig,
-)
+from cl2cm.config import Config
 from cl2cm.datasets.openmoji import HELD_OUT, is_flag, prepare
 from cl2cm.encoders.offline import install_weights
 from cl2cm.encoders.vision import load_vision
@@ -30,6 +22,14 @@ from cl2cm.evaluation import evaluate
 from cl2cm.manifest import read_manifest
 from cl2cm.progress import say
 from cl2cm.search import build_index
+from cl2cm.settings import (
+    DataConfig,
+    MatchConfig,
+    NetworkConfig,
+    TeacherConfig,
+    TrainConfig,
+    TransferConfig,
+)
 from cl2cm.training import train_again
 from cl2cm.types import Example, Floats, SearchModel
 

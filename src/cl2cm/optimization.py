@@ -7,8 +7,8 @@ from contextlib import contextmanager
 import torch
 from torch import nn
 
-from cl2cm.config import TrainConfig
 from cl2cm.errors import ConfigError
+from cl2cm.settings import TrainConfig
 
 
 @contextmanager

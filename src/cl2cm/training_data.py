@@ -9,16 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from cl2cm.batching import (
-    Batches,
-    PooledStates,
-    StoredStates,
-    Texts,
-    TextSource,
-    TokenIds,
-    caption_pairs,
-    target_languages,
-)
+from cl2cm.batching import Batches, PooledStates, StoredStates, TextSource, TokenIds
 from cl2cm.checkpoint import load_backbone
 from cl2cm.config import Config
 from cl2cm.encoders.text import TextBackbone
@@ -32,6 +23,7 @@ from cl2cm.methods import method_class
 from cl2cm.methods.base import Method, Stage
 from cl2cm.model import frame_vectors, sentence_vectors
 from cl2cm.networks import CrossLingualNetwork, CrossModalNetwork, Whitening, masked_mean
+from cl2cm.pairs import Texts, caption_pairs, target_languages
 from cl2cm.progress import say
 from cl2cm.storage import sha256_file
 from cl2cm.types import Example, Frames, Ints
@@ -145,14 +137,7 @@ def load_training_data(config: Config, stores: Stores | None = None) -> Training
     """
     backbone, encoder = load_backbone(config), load_vision(config.vision.encoder)
     examples = _read(config)
-    root = Path(config.data.features) if config.data.features else None
-    vision = (
-        stores.vision
-        if stores
-        else encode_pictures(
-            examples, encoder, skip_bad=config.data.skip_bad, on_skip=_tell_skipped, root=root
-        )
-    )
+    vision = stores.vision if stores else _encode_all_pictures(config, examples, encoder)
     train, val = (
         [e for e in examples if e.split == split and vision.has(e.id)] for split in ("train", "val")
     )
@@ -194,6 +179,15 @@ def load_training_data(config: Config, stores: Stores | None = None) -> Training
             "languages": list(languages),
             "encoders": {"text": backbone.fingerprint, "vision": encoder.fingerprint},
         },
+    )
+
+
+def _encode_all_pictures(
+    config: Config, examples: Sequence[Example], encoder: VisionEncoder
+) -> FeatureStore:
+    root = Path(config.data.features) if config.data.features else None
+    return encode_pictures(
+        examples, encoder, skip_bad=config.data.skip_bad, on_skip=_tell_skipped, root=root
     )
 
 

@@ -13,7 +13,6 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from cl2cm.checkpoint import load, load_backbone, load_weights, read_run
-from cl2cm.config import TransportConfig
 from cl2cm.losses.transport import (
     centred,
     cost_matrix,
@@ -23,6 +22,7 @@ from cl2cm.losses.transport import (
 )
 from cl2cm.methods import build_method
 from cl2cm.networks import CrossLingualNetwork
+from cl2cm.settings import TransportConfig
 from cl2cm.words import Reader, Words
 
 Link = tuple[int, int]  # source word, target word
@@ -104,6 +104,9 @@ def load_reader(run: Path, weights: Weights = "trained") -> Reader:
         load_weights(method.teacher, file)
     elif weights == "trained":
         network = model.student
+    fixed, fitted = network.text.whitening, model.student.text.whitening
+    if fixed is not None and fitted is not None:  # fitted before training began, and kept
+        fixed.load_state_dict(fitted.state_dict())
     return Reader(model.backbone, network, config.transport, side)
 
 

@@ -14,11 +14,11 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from cl2cm.batching import pad_tokens
-from cl2cm.config import TransportConfig
 from cl2cm.encoders.text import TextBackbone
 from cl2cm.encoding import text_states
 from cl2cm.errors import EncoderError, QueryError
 from cl2cm.networks import CrossLingualNetwork
+from cl2cm.settings import TransportConfig
 
 Span = tuple[int, int]  # first character of a word, and the one after its last
 

@@ -5,7 +5,7 @@ from typing import TypeVar
 
 from torch import nn
 
-from cl2cm.config import Config, NetworkConfig, nearest
+from cl2cm.config import Config, nearest
 from cl2cm.errors import ConfigError
 from cl2cm.methods.base import Method
 from cl2cm.methods.cl2cm import CL2CM
@@ -19,6 +19,7 @@ from cl2cm.methods.translate_test import TranslateTest
 from cl2cm.methods.translate_train import TranslateTrain
 from cl2cm.methods.zero_shot import ZeroShot
 from cl2cm.networks import CrossLingualNetwork, CrossModalNetwork, TextHead, VisionHead
+from cl2cm.settings import NetworkConfig
 
 AnyHead = TypeVar("AnyHead", TextHead, VisionHead)
 

@@ -18,9 +18,10 @@ class CL2CM(Method):
     """The method of this project.
 
     Ablations are settings: ``teacher.alpha = 0`` drops L_word, ``transfer.beta = 0`` drops
-    L_rel (and with it the teacher), ``teacher.transport_cost`` and ``teacher.alignment`` choose
-    the parts of L_word, ``transport.rho`` unbalanced transport, ``teacher.schedule`` the
-    schedule, ``transfer.source_target`` the same loss on the student's (S, T) relation.
+    L_rel (and with it the teacher, unless the student starts from it),
+    ``teacher.transport_cost`` and ``teacher.alignment`` choose the parts of L_word,
+    ``transport.rho`` unbalanced transport, ``teacher.schedule`` the schedule,
+    ``transfer.source_target`` the same loss on the student's (S, T) relation.
     """
 
     name = "cl2cm"
@@ -33,6 +34,7 @@ class CL2CM(Method):
         self.ot = config.transport
         self.transfer = config.transfer
         self.joint = config.teacher.schedule == "joint"
+        self.relates = config.transfer.beta > 0 or config.transfer.source_target > 0
         trained = teacher is not None and teacher.backbone is not None
         if trained and self.settings.labels == "states":
             raise ConfigError(
@@ -80,7 +82,7 @@ class CL2CM(Method):
     def begin(self, stage: Stage, encode_all: EncodeAll) -> None:
         """Freeze the teacher for the second stage; its sentence vectors are computed once."""
         self._fixed = None
-        if stage == "cross-modal" and self.teacher is not None and not self.joint:
+        if stage == "cross-modal" and self.relates and not self.joint and self.teacher is not None:
             device = next(self.student.parameters()).device
             self._fixed = encode_all(self.teacher).to(device)
 
@@ -97,7 +99,7 @@ class CL2CM(Method):
             return self.cross_lingual(batch)[0]
         vision, source, target = self.encode(batch)
         losses = self.match_loss(batch, vision, source, target)
-        if self.teacher is None:
+        if not self.relates:
             return losses
         teacher_loss: Losses = {}
         if self.joint:

@@ -3,7 +3,6 @@
 import torch
 from torch import Tensor
 
-from cl2cm.config import TeacherConfig, TransportConfig
 from cl2cm.losses.alignment import mutual_pairs, word_alignment
 from cl2cm.losses.transport import (
     centred,
@@ -12,6 +11,7 @@ from cl2cm.losses.transport import (
     transport,
     uniform_marginals,
 )
+from cl2cm.settings import TeacherConfig, TransportConfig
 from cl2cm.types import Encoded
 
 Labels = tuple[Tensor, Tensor]  # unit vectors of source and target tokens

@@ -3,6 +3,7 @@
 CL2CMError                    an expected failure: one line, exit code 2
 ├── ConfigError               a setting that is unknown, impossible or contradictory
 ├── ManifestError             a manifest line that does not fit the format
+├── DatasetError              files of a data set that are not as published
 ├── MediaError                a picture or film that cannot be read
 ├── LanguageError             a language that the data or the model does not have
 ├── EncoderError              an encoder that cannot be found, loaded or matched
@@ -55,6 +56,10 @@ class ConfigError(CL2CMError):
 
 class ManifestError(CL2CMError):
     """A manifest line that does not fit the format."""
+
+
+class DatasetError(CL2CMError):
+    """Files of a data set that are not as published."""
 
 
 class MediaError(CL2CMError):

@@ -264,6 +264,9 @@ def test_paths_are_relative_to_the_file(file, monkeypatch):
     assert config.data.features == ""
     assert load_config(file, ["data.features=f"]).data.features == str(file.parent / "f")
     assert load_config(file, ["data.manifest=/there/m.jsonl"]).data.manifest == "/there/m.jsonl"
+    encoders = {"features:i3d": f"features:{file.parent / 'i3d'}", "features:/x": "features:/x"}
+    for spec, found in {**encoders, "features:~/x": "features:~/x", "hf:a/b": "hf:a/b"}.items():
+        assert load_config(file, [f"vision.encoder={spec}"]).vision.encoder == found
 
 
 @pytest.mark.parametrize(

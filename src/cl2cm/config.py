@@ -68,7 +68,8 @@ def nearest(word: str, known: Iterable[str]) -> str:
 def load_config(path: Path, overrides: Iterable[str] = ()) -> Config:
     """Read a TOML file, then apply ``key=value`` overrides such as ``train.epochs=3``.
 
-    A relative ``data.manifest`` or ``data.features`` is taken from the file's folder.
+    A relative ``data.manifest``, ``data.features`` or path of a ``vision.encoder`` of the kind
+    ``features:`` is taken from the file's folder.
 
     Raises:
         ConfigError: no such file, no TOML, an unknown key, a wrong type or an impossible value.
@@ -100,7 +101,11 @@ def load_config(path: Path, overrides: Iterable[str] = ()) -> Config:
         str(base / value) if value else "" for value in (config.data.manifest, config.data.features)
     )
     data = dataclasses.replace(config.data, manifest=manifest, features=features)
-    return dataclasses.replace(config, data=data)
+    kind, colon, where = config.vision.encoder.partition(":")
+    vision = config.vision
+    if kind == "features" and where and not where.startswith("~"):
+        vision = dataclasses.replace(vision, encoder=f"{kind}{colon}{base / where}")
+    return dataclasses.replace(config, data=data, vision=vision)
 
 
 def parse_config(tree: Mapping[str, Any]) -> Config:

@@ -13,7 +13,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from cl2cm.features import FeatureStore
+from cl2cm.features import FeatureStore, StoredFeatures
 from cl2cm.pairs import CaptionPairs
 from cl2cm.types import Batch, Frames, Ints, Special, Tokens
 
@@ -86,7 +86,7 @@ class Batches:
         pairs: what is paired.
         text: tokens of the texts.
         means: the same texts as means, where the heads need no more.
-        vision: store of the pictures' features.
+        vision: the pictures' features.
         vision_rows: row in the store of each picture, int64.
         batch_size: B; the last, smaller batch of an epoch is left out unless it is the only one.
         seed: of order and draws.
@@ -95,7 +95,7 @@ class Batches:
     pairs: CaptionPairs
     text: TextSource
     means: PooledStates | None
-    vision: FeatureStore
+    vision: StoredFeatures
     vision_rows: Tensor
     batch_size: int
     seed: int

@@ -7,10 +7,19 @@ from pathlib import Path
 import torch
 
 from cl2cm.batching import pad_tokens
+from cl2cm.encoders.feature_files import FeatureFiles
 from cl2cm.encoders.text import TextBackbone
 from cl2cm.encoders.vision import VisionEncoder, encode_paths
 from cl2cm.errors import ManifestError, MediaError
-from cl2cm.features import FeatureStore, Rows, join, length_batches, ragged, write_store
+from cl2cm.features import (
+    FeatureStore,
+    Rows,
+    StoredFeatures,
+    join,
+    length_batches,
+    ragged,
+    write_store,
+)
 from cl2cm.progress import track
 from cl2cm.storage import cache_folder, sha256_text
 from cl2cm.types import Example, Tokens
@@ -96,8 +105,10 @@ def picture_key(example: Example) -> str:
 
 def find_pictures(
     examples: Sequence[Example], encoder: VisionEncoder, root: Path | None = None
-) -> FeatureStore | None:
+) -> StoredFeatures | None:
     """The store that ``encode_pictures`` made of exactly these examples, none left out, if any."""
+    if isinstance(encoder, FeatureFiles):
+        return encoder.choose(examples) if all(map(encoder.has, examples)) else None
     keys = [picture_key(example) for example in examples]
     folder = store_folder(root, "vision", encoder.fingerprint, keys)
     if not (folder / "store.json").exists():
@@ -131,8 +142,8 @@ def encode_pictures(
     skip_bad: bool = False,
     on_skip: Callable[[str, MediaError], None] | None = None,
     root: Path | None = None,
-) -> FeatureStore:
-    """Store of the pooled features of all pictures, by id.
+) -> StoredFeatures:
+    """Store of the features of all pictures, by id; precomputed ones are taken where they lie.
 
     Args:
         examples: with pictures.
@@ -145,6 +156,9 @@ def encode_pictures(
     Raises:
         MediaError: a picture cannot be read, and ``skip_bad`` is False; or none can.
     """
+    if isinstance(encoder, FeatureFiles):
+        chosen = encoder.choose(examples, skip_bad=skip_bad, on_skip=on_skip)
+        return chosen if folder is None else chosen.write(folder)
     keys = [picture_key(example) for example in examples]
     where = folder or store_folder(root, "vision", encoder.fingerprint, keys)
     ids = [example.id for example in examples]

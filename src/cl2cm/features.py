@@ -16,7 +16,7 @@ import json
 import logging
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Protocol
 
 import torch
 from safetensors import SafetensorError
@@ -59,6 +59,39 @@ class Gathered(NamedTuple):
 
 
 Encode = Callable[[Sequence[int]], Rows]
+
+
+class StoredFeatures(Protocol):
+    """Features of items by row, wherever they are kept; see `FeatureStore`."""
+
+    @property
+    def ids(self) -> Sequence[str]:
+        """The items, by row."""
+        ...
+
+    @property
+    def width(self) -> int:
+        """Last dimension of the values."""
+        ...
+
+    @property
+    def folder(self) -> Path:
+        """Where they are kept."""
+        ...
+
+    def __len__(self) -> int: ...
+
+    def has(self, name: str) -> bool:
+        """Whether an item is there with at least one vector."""
+        ...
+
+    def row(self, name: str) -> int:
+        """Row of an id."""
+        ...
+
+    def gather(self, rows: Tensor) -> Gathered:
+        """Padded batch of the rows int64 [B]; padding is zero and masked."""
+        ...
 
 
 class FeatureStore:

@@ -12,11 +12,12 @@ from cl2cm.encoders.text import TextBackbone
 from cl2cm.encoders.vision import VisionEncoder, encode_paths
 from cl2cm.encoding import TOKENS_AT_ONCE, encode_pictures, text_states
 from cl2cm.errors import QueryError
-from cl2cm.features import length_batches
+from cl2cm.features import StoredFeatures, length_batches
 from cl2cm.networks import CrossLingualNetwork, CrossModalNetwork
 from cl2cm.types import Example, Floats, Frames, Tokens
 
 TEXTS_AT_ONCE = 1024
+PICTURES_AT_ONCE = 256  # films have many frames
 
 
 @torch.no_grad()
@@ -42,6 +43,15 @@ def frame_vectors(network: CrossModalNetwork, frames: Frames) -> Tensor:
     vectors = network.encode_frames(Frames(*(t.to(device) for t in frames))).float().cpu()
     network.train(training)
     return vectors
+
+
+def picture_vectors(network: CrossModalNetwork, store: StoredFeatures, rows: Tensor) -> Tensor:
+    """Unit vectors [N, D] of the stored features of rows int64 [N], in evaluation mode."""
+    parts = []
+    for part in rows.split(PICTURES_AT_ONCE):
+        frames = store.gather(part)
+        parts.append(frame_vectors(network, Frames(frames.values, frames.mask)))
+    return torch.cat(parts)
 
 
 def to_device(tokens: Tokens, device: torch.device) -> Tokens:
@@ -131,8 +141,9 @@ class RetrievalModel:
         if not examples:
             return np.empty((0, self.dim), dtype=np.float32)
         store = encode_pictures(examples, self.vision)
-        frames = store.gather(torch.tensor([store.row(example.id) for example in examples]))
-        return self.encode_features(frames.values, frames.mask)
+        rows = torch.tensor([store.row(example.id) for example in examples])
+        vectors: Floats = picture_vectors(self.student, store, rows).numpy()
+        return vectors
 
     def encode_features(self, values: Tensor, mask: Tensor | None = None) -> Floats:
         """Unit vectors float32 [N, D] of frame features [N, F, D_v]."""

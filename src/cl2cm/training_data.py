@@ -17,16 +17,16 @@ from cl2cm.encoders.vision import VisionEncoder, load_vision
 from cl2cm.encoding import encode_pictures, encode_texts, store_folder, text_states
 from cl2cm.errors import ConfigError, ManifestError, MediaError
 from cl2cm.evaluation import caption_languages, caption_queries, metrics
-from cl2cm.features import FeatureStore
+from cl2cm.features import FeatureStore, StoredFeatures
 from cl2cm.manifest import read_manifest
 from cl2cm.methods import method_class
 from cl2cm.methods.base import Method, Stage
-from cl2cm.model import frame_vectors, sentence_vectors
+from cl2cm.model import picture_vectors, sentence_vectors
 from cl2cm.networks import CrossLingualNetwork, CrossModalNetwork, Whitening, masked_mean
 from cl2cm.pairs import Texts, caption_pairs, target_languages
 from cl2cm.progress import say
 from cl2cm.storage import sha256_file
-from cl2cm.types import Example, Frames, Ints
+from cl2cm.types import Example, Ints
 
 WHITENING_TEXTS = 4096  # whose states are computed for it, where they are not stored
 
@@ -50,7 +50,7 @@ class Stores(NamedTuple):
     """Feature stores that hold at least what a run needs, to be shared between runs."""
 
     text: FeatureStore
-    vision: FeatureStore
+    vision: StoredFeatures
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,8 +118,7 @@ class TrainingData:
                 gallery = sentence_vectors(teacher, texts, asked.source)
             else:
                 text = sentence_vectors(student, texts, asked.texts)
-                frames = self.batches.vision.gather(asked.pictures)
-                gallery = frame_vectors(student, Frames(frames.values, frames.mask))
+                gallery = picture_vectors(student, self.batches.vision, asked.pictures)
             result[language] = float(metrics(text.numpy(), gallery.numpy(), asked.answers)["SumR"])
         return result
 
@@ -184,7 +183,7 @@ def load_training_data(config: Config, stores: Stores | None = None) -> Training
 
 def _encode_all_pictures(
     config: Config, examples: Sequence[Example], encoder: VisionEncoder
-) -> FeatureStore:
+) -> StoredFeatures:
     root = Path(config.data.features) if config.data.features else None
     return encode_pictures(
         examples, encoder, skip_bad=config.data.skip_bad, on_skip=_tell_skipped, root=root
@@ -251,7 +250,7 @@ def _text_sources(
 def _validation(
     examples: Sequence[Example],
     texts: Texts,
-    vision: FeatureStore,
+    vision: StoredFeatures,
     languages: Sequence[str],
     source: str,
 ) -> dict[str, ValidationLanguage]:

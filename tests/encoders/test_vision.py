@@ -217,9 +217,9 @@ def test_other_graph(tmp_path, names):
         load_vision(f"onnx:{tiny_onnx(tmp_path, **names)}")
 
 
-@pytest.mark.parametrize("spec", ["", "onnx", "onnx:", "hf:", "features:store", "tf:x"])
+@pytest.mark.parametrize("spec", ["", "onnx", "onnx:", "hf:", "features:", "tf:x"])
 def test_unknown_spec(spec):
-    with pytest.raises(EncoderError, match="expected onnx:DIR or hf:ID"):
+    with pytest.raises(EncoderError, match="expected onnx:DIR, hf:ID or features:PATH"):
         load_vision(spec)
 
 

@@ -1,7 +1,8 @@
 """Vision backbones, frozen: frames uint8 to features [N, D_v] ("Two networks" of method.md).
 
 Backbones plug in behind one protocol and are named by a spec: ``onnx:DIR`` (or a model's name in
-the cache), ``hf:ID`` for a CLIP-like model or any other that pools. The fingerprint names the
+the cache), ``hf:ID`` for a CLIP-like model or any other that pools, ``features:PATH`` for features
+that were computed elsewhere. The fingerprint names the
 weights and the preprocessing together: features of two fingerprints never meet.
 """
 
@@ -78,7 +79,7 @@ def load_vision(
     """Load a backbone by its spec.
 
     Args:
-        spec: ``onnx:DIR``, ``onnx:NAME`` of a model in the cache, or ``hf:ID``.
+        spec: ``onnx:DIR``, ``onnx:NAME`` of a model in the cache, ``hf:ID`` or ``features:PATH``.
         cache: folder with ``models/``; by default the user's.
         threads: processor threads; by default as many as there are processors.
 
@@ -93,9 +94,16 @@ def load_vision(
         from cl2cm.encoders.vision_hf import HuggingFaceVision  # noqa: PLC0415 — loads torch
 
         return HuggingFaceVision(spec, name)
-    found = "features:, which holds no encoder" if kind == "features" else f"{spec!r}"
-    remedy = "choose an encoder; open a feature store as data"
-    raise EncoderError("vision encoder", expected="onnx:DIR or hf:ID", found=found, remedy=remedy)
+    if kind == "features" and name:
+        from cl2cm.encoders.feature_files import FeatureFiles  # noqa: PLC0415 — loads torch
+
+        return FeatureFiles(spec, Path(name).expanduser())
+    raise EncoderError(
+        "vision encoder",
+        expected="onnx:DIR, hf:ID or features:PATH",
+        found=f"{spec!r}",
+        remedy="choose one of them",
+    )
 
 
 def encode_paths(

@@ -163,6 +163,7 @@ def test_nearest():
         ("transfer.tau_teacher", 0),
         ("transfer.tau_student", 0),
         ("transfer.source_target", -1),
+        ("transfer.regression", -1),
         ("transfer.word_relation", 1.1),
         ("transfer.word_relation", -0.1),
         ("train.seed", -1),

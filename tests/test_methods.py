@@ -219,6 +219,23 @@ def test_the_second_stage_is_eq_11_with_the_frozen_vectors(batch, source_target)
     assert not gradients(method.teacher)
 
 
+@pytest.mark.parametrize("beta", [0.0, 1.0])
+def test_the_regression_moves_translations_alone(batch, beta):
+    plain, _ = make(transfer={"beta": beta})
+    method, _ = make(transfer={"beta": beta, "regression": 2.0})
+    for each in (plain, method):
+        if each.teacher is not None:
+            frozen(each)
+    source, target = encoded(method.student, batch)
+    distance = sum(
+        float((t - s).square().sum())
+        for s, t in zip(source.sentence, target.sentence, strict=True)
+    )  # fmt: skip
+    losses = method.loss(batch, "cross-modal")
+    assert_close(losses["regression"], torch.tensor(distance / B))
+    assert_close(losses["loss"], plain.loss(batch, "cross-modal")["loss"] + 2 * distance / B)
+
+
 def test_the_relation_of_a_frozen_teacher_is_that_of_its_network(batch):
     method, _ = make()
     losses = method.loss(batch, "cross-modal")  # nothing computed beforehand

@@ -173,6 +173,7 @@ class TransferConfig:
     tau_teacher: float = 0.1  # tau_t of Eq. 9
     tau_student: float = 0.1  # tau_s of Eq. 9
     source_target: float = 0.0  # weight of the same loss on the student's (S, T) relation
+    regression: float = 0.0  # weight of the squared distance of z_T from the student's own z_S
     decay: float = 0.99  # self-distill: of the moving average whose relations are followed
     warm_start: bool = False  # two-stage: the student's text side starts as the teacher's
     word_relation: float = 0.0  # share of the word-level relation in R_CL, 0 to 1
@@ -182,7 +183,8 @@ class TransferConfig:
         _require("transfer.tau_teacher", self.tau_teacher > 0, "more than 0", self.tau_teacher)
         _require("transfer.tau_student", self.tau_student > 0, "more than 0", self.tau_student)
         _require("transfer.decay", 0 <= self.decay < 1, "at least 0, below 1", self.decay)
-        _require("transfer.source_target", self.source_target >= 0, "0 or more", self.source_target)
+        for key in ("source_target", "regression"):
+            _require(f"transfer.{key}", getattr(self, key) >= 0, "0 or more", getattr(self, key))
         _require(
             "transfer.word_relation", 0 <= self.word_relation <= 1, "0 to 1", self.word_relation
         )

@@ -7,7 +7,12 @@ from torch.nn import functional as F
 from cl2cm.config import Config
 from cl2cm.errors import ConfigError
 from cl2cm.losses.contrastive import info_nce
-from cl2cm.losses.distillation import relation, relational_distillation, word_relation
+from cl2cm.losses.distillation import (
+    relation,
+    relational_distillation,
+    text_regression,
+    word_relation,
+)
 from cl2cm.methods.base import EncodeAll, Losses, Method, Stage
 from cl2cm.methods.word_level import Labels, word_level
 from cl2cm.networks import CrossLingualNetwork, CrossModalNetwork, same_picture
@@ -21,7 +26,8 @@ class CL2CM(Method):
     L_rel (and with it the teacher, unless the student starts from it),
     ``teacher.transport_cost`` and ``teacher.alignment`` choose the parts of L_word,
     ``transport.rho`` unbalanced transport, ``teacher.schedule`` the schedule,
-    ``transfer.source_target`` the same loss on the student's (S, T) relation.
+    ``transfer.source_target`` the same loss on the student's (S, T) relation,
+    ``transfer.regression`` the distance of z_T from z_S, which needs no teacher.
     """
 
     name = "cl2cm"
@@ -99,6 +105,10 @@ class CL2CM(Method):
             return self.cross_lingual(batch)[0]
         vision, source, target = self.encode(batch)
         losses = self.match_loss(batch, vision, source, target)
+        if self.transfer.regression > 0:
+            distance = text_regression(target.sentence, source.sentence)
+            losses["loss"] = losses["loss"] + self.transfer.regression * distance
+            losses["regression"] = distance.detach()
         if not self.relates:
             return losses
         teacher_loss: Losses = {}

@@ -262,10 +262,12 @@ def test_full_disk(command, after, bench, monkeypatch):
     if command == "evaluate":
         after = 0  # it writes one file
     monkeypatch.setattr("os.fsync", failing(errno.ENOSPC, after))
-    leaves = "out" if command == "train" or (command == "encode" and after) else None
+    kept = command in ("train", "index") or (command == "encode" and after)  # what was computed
+    leaves = "out" if kept else None
     bench.refused(write_commands(bench)[command], "a full disk", "free some space", leaves=leaves)
     assert not (bench.out / "provenance.json").exists()
     assert not (bench.out / "store.json").exists()
+    assert not (bench.out / "index.json").exists()
     monkeypatch.undo()
     resume = ["--resume"] if command == "train" else []
     bench.accepted(*write_commands(bench)[command], *resume)  # it goes on when there is room

@@ -138,7 +138,7 @@ def test_a_reader_that_goes_early():
 
 
 def test_usage_is_one_line(capfd):
-    assert run(["search", "index"]) == 2
+    assert run(["search"]) == 2
     error = capfd.readouterr().err
     assert error.count("\n") == 1
     assert error.startswith("error: Missing argument")
@@ -163,7 +163,7 @@ def test_the_whole_way_in_json(small, settings, tmp_path, capfd):
     assert set(trained) == {"run", "versions", *keys}
     code, measured = call(capfd, "evaluate", tmp_path / "run", small.manifest, "--json")
     assert code == 0
-    assert set(measured) == {"run", "split", "languages"}
+    assert set(measured) == {"run", "split", "languages", "leaks"}
     assert set(measured["languages"]) == {"en", "xx", "yy"}
     xx = measured["languages"]["xx"]
     assert set(xx) == {*SIDES, "SumR", "queries", "gallery"}
@@ -174,12 +174,13 @@ def test_the_whole_way_in_json(small, settings, tmp_path, capfd):
     code, made = call(capfd, "index", tmp_path / "run", pictures, tmp_path / "i", "--json")
     assert code == 0
     assert made["items"] == 144
-    assert set(made) == {"index", "items", "skipped", "model"}
+    assert set(made) == {"index", "items", "encoded", "kept", "dropped", "skipped", "model"}
     code, found = call(capfd, "search", tmp_path / "i", "red circle", "-k", "3", "--json")
     assert code == 0
-    assert set(found) == {"query", "hits", "ms"}
+    assert set(found) == {"query", "language", "hits", "offset", "more", "ms"}
     assert set(found["ms"]) == {"encode", "search"}
-    assert [set(hit) for hit in found["hits"]] == [{"id", "score", "path", "start", "end"}] * 3
+    keys = {"id", "score", "path", "start", "end", "match"}
+    assert [set(hit) for hit in found["hits"]] == [keys] * 3
     scores = [hit["score"] for hit in found["hits"]]
     assert scores == sorted(scores, reverse=True)
 

@@ -33,6 +33,7 @@ SPECIAL = {
     ("transport", "rho"): st.just(0.0),
     ("transfer", "word_relation"): st.floats(0, 1),
     ("teacher", "apart"): st.floats(0, 1),
+    ("data", "min_quality"): st.floats(0, 1),
     ("train", "batch_size"): st.integers(2, 10**6),
     ("dcot", "strength"): SHARE,
     ("dcot", "modal"): SHARE,
@@ -295,6 +296,7 @@ OTHERS = {bool: lambda x: not x, int: lambda x: x + 1, float: lambda x: x * 0.5 
 BY_HAND = {
     ("text", "layer"): 3,
     ("text", "freeze"): "none",
+    ("vision", "sampling"): "scenes",
     ("network", "dim"): 1024,
     ("network", "heads"): 4,
     ("match", "loss"): "triplet",

@@ -8,7 +8,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from cl2cm.calibration import Background
 from cl2cm.errors import ManifestError, MediaError, QueryError, VectorIndexError
+from cl2cm.query import Query
 from cl2cm.search import MAX_QUERY, PICTURES, Searcher, SearchResult, build_index, scan_folder
 from cl2cm.types import Example, Hit
 
@@ -111,16 +113,23 @@ def test_the_longest_query_is_answered(searcher):
 
 
 def test_json_is_the_contract():
-    hit = Hit("a", 0.25, "/a.mp4", 1.5, 2.0, captions={"en": ("x",)})
-    result = SearchResult("q", (hit, Hit("b", -0.5, "/b.png")), 1.23456, 0.5)
+    hits = (Hit("a", 0.25, "/a.mp4", 1.5, 2.0, captions={"en": ("x",)}), Hit("b", -0.5, "/b.png"))
+    result = SearchResult(
+        Query("q", ("w",), offset=3), hits, (0.75, 0.123456), ((), (hits[0],)), "de", True,
+        encode_ms=1.23456, search_ms=0.5,
+    )  # fmt: skip
     assert json.loads(json.dumps(result.to_json())) == {
-        "query": "q",
+        "query": "q -w",
+        "language": "de",
         "hits": [
-            {"id": "a", "score": 0.25, "path": "/a.mp4", "start": 1.5, "end": 2.0},
-            {"id": "b", "score": -0.5, "path": "/b.png", "start": None, "end": None},
+            {"id": "a", "score": 0.25, "path": "/a.mp4", "start": 1.5, "end": 2.0, "match": 0.75},
+            {"id": "b", "score": -0.5, "path": "/b.png", "start": None, "end": None,
+             "match": 0.1235, "folded": ["a"]},
         ],
+        "offset": 3,
+        "more": True,
         "ms": {"encode": 1.235, "search": 0.5},
-    }
+    }  # fmt: skip
 
 
 def test_timed_search_measures_both_parts(searcher):
@@ -141,6 +150,72 @@ def test_more_like_an_item_leaves_it_out(searcher):
 
 def test_more_like_a_picture(searcher, pictures):
     assert searcher.similar(pictures / "dog.png", 1)[0].id == "dog.png"
+
+
+def test_pages_are_the_parts_of_one_list(searcher):
+    whole = searcher.search("dog", 4)
+    for offset in range(4):
+        result = searcher.search_timed(Query("dog", k=2, offset=offset))
+        assert list(result.hits) == whole[offset : offset + 2]
+        assert result.more == (offset < 2)
+    assert searcher.search(Query("dog", k=2, offset=50)) == []
+    with pytest.raises(QueryError, match="offset"):
+        searcher.search(Query("dog", offset=10_000))
+    with pytest.raises(QueryError, match="offset"):
+        searcher.search(Query("dog", offset=-1))
+
+
+def test_words_and_a_picture_together(searcher, pictures):
+    for like in ("chat.png", pictures / "chat.png", direction("chat")):
+        hits = searcher.search(Query("dog", like=like, k=4))
+        rest = {"dog.png"} if isinstance(like, str) else {"dog.png", "chat.png"}
+        assert {hit.id for hit in hits[: len(rest)]} == rest
+    assert searcher.search(Query("dog", like=direction("chat"), weight=1))[0].id == "chat.png"
+    assert searcher.search(Query("dog", like=direction("chat"), weight=0))[0].id == "dog.png"
+    with pytest.raises(QueryError, match="weight"):
+        searcher.search(Query("dog", like="chat.png", weight=float("nan")))
+
+
+def test_an_unwanted_term_counts_against_a_hit(searcher):
+    plain = {hit.id: hit.score for hit in searcher.search("dog", 4)}
+    without = {hit.id: hit.score for hit in searcher.search(Query("dog", ("zebra",), k=4))}
+    assert without["dog.png"] == max(without.values())
+    assert without["zebra.png"] == min(without.values())
+    assert without["zebra.png"] < plain["zebra.png"]
+    with pytest.raises(QueryError, match="nothing of each other"):
+        searcher.search(Query("dog", ("dog", "dog")))
+
+
+def test_a_text_alone_is_searched_by_its_own_vector_bit_for_bit(searcher):
+    (expected,) = searcher.index.search(direction("dog")[None], 3, model="name-model")
+    assert searcher.search("dog", 3) == expected
+    (together, _), _ = searcher.search_texts(["dog", "chat"], Query(k=3))
+    assert together == expected
+
+
+def test_matches_rise_with_scores_and_tell_answers_from_chance():
+    rng = np.random.default_rng(0)
+    vectors = rng.standard_normal((3000, 64)).astype(np.float32)
+    vectors /= np.linalg.norm(vectors, axis=1, keepdims=True)
+    background = Background(vectors[:1024], len(vectors))
+    by_chance = []
+    for row in range(0, 300, 3):
+        query = rng.standard_normal(64).astype(np.float32)
+        query /= np.linalg.norm(query)
+        scores = np.sort(vectors @ query)[::-1]
+        matches = background.matches(query, scores.tolist())
+        assert (np.diff(matches) <= 0).all()
+        assert all(0 <= match <= 1 for match in matches)
+        by_chance.append(matches[0])
+        assert background.matches(vectors[row], [1.0])[0] > 0.95
+    assert np.mean(by_chance) == pytest.approx(0.5, abs=0.08)  # the best that chance gives
+
+
+def test_a_match_does_not_depend_on_the_size_of_the_vector(searcher):
+    vector = direction("dog")
+    background = Background(np.stack([direction(str(i)) for i in range(50)]), 50)
+    one = background.matches(vector, [0.3])[0]
+    assert background.matches(2 * vector, [0.6])[0] == pytest.approx(one, abs=1e-6)
 
 
 @pytest.mark.parametrize(("name", "value"), [("fingerprint", "other"), ("dim", 32)])
@@ -269,13 +344,6 @@ def test_build_refuses_before_the_work(build, pictures, tmp_path):
     assert model.batches == []
 
 
-@pytest.mark.parametrize(
-    ("example", "words"),
-    [
-        (Example("a", "x", features="a"), "features only"),
-        (Example("a", "x", video=Path("a.mp4"), start=1.0), "a part of a film"),
-    ],
-)
-def test_build_refuses_what_only_vectors_can_give(build, example, words):
-    with pytest.raises(MediaError, match=words):
-        build([example])
+def test_build_refuses_what_only_vectors_can_give(build):
+    with pytest.raises(MediaError, match="features only"):
+        build([Example("a", "x", features="a")])

@@ -10,10 +10,11 @@ import pytest
 from numpy.testing import assert_allclose, assert_array_equal
 from PIL import Image
 
-from cl2cm import visual
+from cl2cm import decoding, visual
+from cl2cm.decoding import decode_parallel
 from cl2cm.errors import MediaError
 from cl2cm.types import Example
-from cl2cm.visual import Preprocess, decode_parallel, load_frames
+from cl2cm.visual import Preprocess, load_frames
 
 TO_32 = Preprocess(32)
 
@@ -226,8 +227,9 @@ def test_larger_than_the_limit(monkeypatch):
     [
         (Path("/nowhere/a.png"), "/nowhere/a.png: expected a picture, found no such file"),
         (Path("/"), "/: expected a picture, found a folder"),
-        (Path("/nowhere/a.MP4"), "found a film; films are not supported yet"),
-        (Example("x", "test", video=Path("/a.bin")), "/a.bin: .* found a film"),
+        (Path("/nowhere/a.MP4"), "/nowhere/a.MP4: expected a whole film, found no such file"),
+        (Example("x", "test", video=Path("/a.bin")), "/a.bin: expected a whole film"),
+        (Example("x", "test", image=Path("/a.mp4")), '/a.mp4: .* found a film; write "video"'),
         (Example("x", "test", features="f9"), "item x: .* found the id 'f9'"),
         (np.zeros((4, 4), np.uint8), r"expected uint8 \[H, W, 3\], found uint8 \[4, 4\]"),
         (np.zeros((4, 4, 3), np.float32), r"found float32 \[4, 4, 3\]"),
@@ -278,7 +280,7 @@ def test_parallel_stops_at_the_first_broken():
 def test_parallel_reads_ahead_but_not_far(monkeypatch):
     read = []
     load = visual.load_frames
-    monkeypatch.setattr(visual, "load_frames", lambda s, p: (read.append(1), load(s, p))[1])
+    monkeypatch.setattr(decoding, "load_frames", lambda s, p: (read.append(1), load(s, p))[1])
     batches = decode_parallel([noise(32, 32)] * 100, TO_32, batch_size=4)
     before = threading.active_count()
     next(batches)

@@ -124,7 +124,7 @@ class Batches:
         """
         rows = self.batch_size if words is None else min(words, self.batch_size)
         rng = np.random.default_rng([self.seed, epoch])
-        order = rng.permutation(len(self.pairs))
+        order = self.pairs.order(rng)
         language, target = self.pairs.draw(order, rng)
         other = self.pairs.draw(self.pairs.mates(order, rng), rng)[1] if others else None
         for step in range(start, self.steps):

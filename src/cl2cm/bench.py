@@ -22,7 +22,7 @@ from cl2cm.bench_run import Job, Ranks, run_job
 from cl2cm.bench_table import csv_text
 from cl2cm.checkpoint import load_backbone
 from cl2cm.config import Config, nearest
-from cl2cm.datasets import DATASETS, prepare_dataset
+from cl2cm.datasets import EMBEDDED, prepare_dataset
 from cl2cm.encoders.vision import load_vision
 from cl2cm.encoding import encode_pictures, encode_texts, store_folder
 from cl2cm.errors import ConfigError, ManifestError
@@ -80,7 +80,7 @@ def bench(
     source = str(suite.base.get("data", {}).get("source", "en"))
     if TranslateTest.name in chosen.methods:
         find_translators(chosen.languages, source)  # a missing extra shows before any training
-    if data is None and name in DATASETS:
+    if data is None and name == EMBEDDED:
         data = prepare_dataset(name, None, out / "data")
     manifest = find_manifest(name, data)
     examples = list(read_manifest(manifest))
@@ -172,7 +172,8 @@ def plan(
 def make_stores(config: Config, examples: Sequence[Example]) -> tuple[Path, Path]:
     """Features of all texts and pictures, under the backbones of a configuration."""
     root = Path(config.data.features) if config.data.features else None
-    vision = encode_pictures(examples, load_vision(config.vision.encoder), root=root)
+    encoder = load_vision(config.vision.encoder, sampling=config.vision.films)
+    vision = encode_pictures(examples, encoder, root=root)
     frozen = load_backbone(config)
     texts = suite_texts(examples)
     folder = store_folder(root, "text", frozen.fingerprint, texts)

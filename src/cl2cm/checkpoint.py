@@ -120,7 +120,7 @@ def load(run: Path | str) -> RetrievalModel:
     run = Path(run)
     config, agreed = read_run(run)
     backbone = load_backbone(config)
-    vision = load_vision(config.vision.encoder)
+    vision = load_vision(config.vision.encoder, sampling=config.vision.films)
     _check_inputs(run, agreed, backbone, vision)
     student = build_student(
         config.network,

@@ -6,16 +6,20 @@ from pathlib import Path
 from typing import Any
 
 from cl2cm.checkpoint import load, read_run
+from cl2cm.encoders.feature_files import FeatureFiles
 from cl2cm.encoders.text import TextBackbone
 from cl2cm.encoders.vision import load_vision
 from cl2cm.encoding import encode_pictures, encode_texts, find_pictures
 from cl2cm.errors import ConfigError, LanguageError, ManifestError, MediaError
 from cl2cm.evaluation import Translate, caption_languages, evaluate
 from cl2cm.index import Index
+from cl2cm.indexing import Care, Update, update_index
+from cl2cm.leaks import known_leaks
 from cl2cm.manifest import read_manifest
 from cl2cm.methods.translate_test import TranslateTest
 from cl2cm.progress import say, track
 from cl2cm.search import Searcher, build_index, check_name, scan_folder
+from cl2cm.shots import LONG, split_films
 from cl2cm.translate import find_translators
 from cl2cm.types import Example
 
@@ -47,7 +51,7 @@ def encode_store(
     Args:
         source: folder or manifest.
         out: the store.
-        encoder: ``onnx:NAME`` or ``hf:NAME``.
+        encoder: ``onnx:NAME``, ``hf:NAME``, or ``features:PATH``, whose features are copied.
         side: ``vision`` or ``text``.
         skip_bad: leave broken items out.
     """
@@ -112,8 +116,9 @@ def evaluate_manifest(
     split: str = "test",
     languages: Sequence[str] = (),
     trec: Path | None = None,
+    leak_check: bool = True,
 ) -> dict[str, Any]:
-    """The object of ``evaluate --json``.
+    """The object of ``evaluate --json``, with the pictures that are in two splits as ``leaks``.
 
     A ``translate-test`` run is asked in its source language: the captions of every other language
     are translated into it, and without named languages those that have no engine are left out.
@@ -140,12 +145,16 @@ def evaluate_manifest(
     if config.method == TranslateTest.name:
         asked, translate = _translated(asked, config.data.source, named=bool(languages))
     model = load(run)
-    known = everything if find_pictures(everything, model.vision) else examples
+    everywhere = not isinstance(model.vision, FeatureFiles)  # one store, made in training
+    known = everything if everywhere and find_pictures(everything, model.vision) else examples
     vectors = dict(zip((e.id for e in known), model.encode_examples(known), strict=True))
     found = evaluate(
         model, examples, languages=asked, vectors=vectors, trec=trec, translate=translate
     )
-    return {"run": str(run), "split": split, "languages": found}
+    leaks = known_leaks(everything) if leak_check else []
+    if leaks:
+        say(f"warning: {len(leaks)} pictures are in two splits, such as {leaks[0]}")
+    return {"run": str(run), "split": split, "languages": found, "leaks": leaks}
 
 
 def _translated(
@@ -193,11 +202,37 @@ def evaluation_lines(result: dict[str, Any]) -> list[str]:
     return lines
 
 
-def index_source(run: Path, source: Path, out: Path, *, skip_bad: bool = False) -> dict[str, Any]:
-    """Index a folder or a manifest; the features of a manifest's pictures come from the cache."""
+def index_source(
+    run: Path,
+    source: Path,
+    out: Path,
+    *,
+    skip_bad: bool = False,
+    shots: bool | None = None,
+    care: Care | None = None,
+) -> dict[str, Any]:
+    """Index a folder or a manifest; an index that is there encodes only what is new or changed.
+
+    The features of a manifest's pictures come from the cache where they were encoded in training;
+    such an index is written anew.
+
+    Args:
+        run: finished run.
+        source: folder or manifest.
+        out: index to make or replace.
+        skip_bad: leave broken items out.
+        shots: whether a film has one vector for each shot; None: where it is longer than 10 s.
+        care: how an index that is there is brought up to date.
+    """
     examples = read_source(source, skip_bad=skip_bad)
     model = load(run)
     skipped: list[str] = []
+    stored = isinstance(model.vision, FeatureFiles)
+    if skip_bad and isinstance(model.vision, FeatureFiles):
+        examples = model.vision.known(examples, _collect(skipped))
+    if shots is not False and not stored:
+        bad_film = _collect_examples(skipped) if skip_bad else None
+        examples = split_films(examples, longer_than=0.0 if shots else LONG, on_bad=bad_film)
     with track("index", len(examples)) as advance:
         done = 0
 
@@ -206,13 +241,25 @@ def index_source(run: Path, source: Path, out: Path, *, skip_bad: bool = False) 
             advance(count - done)
             done = count
 
-        if find_pictures(examples, model.vision):
+        if stored or find_pictures(examples, model.vision):
             vectors = model.encode_examples(examples)
-            made = build_index(model, examples, out, run=run, vectors=vectors)
+            choice = care.choice if care else None
+            made = build_index(model, examples, out, run=run, vectors=vectors, choice=choice)
+            update = Update(made, encoded=len(made), kept=0, dropped=0)
         else:
             bad = _collect_examples(skipped) if skip_bad else None
-            made = build_index(model, examples, out, run=run, on_bad=bad, progress=progress)
-    return {"index": str(out), "items": len(made), "skipped": skipped, "model": model.fingerprint}
+            update = update_index(
+                model, examples, out, run=run, care=care, on_bad=bad, progress=progress
+            )
+    return {
+        "index": str(out),
+        "items": len(update.index),
+        "encoded": update.encoded,
+        "kept": update.kept,
+        "dropped": update.dropped,
+        "skipped": skipped,
+        "model": model.fingerprint,
+    }
 
 
 def open_searcher(index: Path, run: Path | None = None) -> Searcher:

@@ -12,6 +12,7 @@ from cl2cm.encoders.text import TextBackbone
 from cl2cm.encoders.vision import VisionEncoder, encode_paths
 from cl2cm.errors import ManifestError, MediaError
 from cl2cm.features import (
+    SHARD_ITEMS,
     FeatureStore,
     Rows,
     StoredFeatures,
@@ -23,10 +24,12 @@ from cl2cm.features import (
 from cl2cm.progress import track
 from cl2cm.storage import cache_folder, sha256_text
 from cl2cm.types import Example, Tokens
+from cl2cm.visual import media_of
 
 log = logging.getLogger(__name__)
 
 TOKENS_AT_ONCE = 4096  # padded tokens in one pass of the text backbone
+FILMS_IN_SHARD = 128  # they have many frames, and what is stopped goes on with the next shard
 
 
 def store_folder(root: Path | None, side: str, fingerprint: str, ids: Sequence[str]) -> Path:
@@ -95,12 +98,20 @@ def _reorder(rows: Rows, order: Sequence[int]) -> Rows:
 
 
 def picture_key(example: Example) -> str:
-    """Identity of a picture's content: its id, and its file's size and time of change."""
+    """Identity of an item's content: its id, its file's size and time of change, and its part."""
     try:
         status = media_path(example).stat()
     except OSError:
         return f"{example.id}\t-"
-    return f"{example.id}\t{status.st_size}\t{status.st_mtime_ns}"
+    part = "" if example.video is None else f"\t{example.start}\t{example.end}"
+    return f"{example.id}\t{status.st_size}\t{status.st_mtime_ns}{part}"
+
+
+def visual_fingerprint(encoder: VisionEncoder, examples: Sequence[Example]) -> str:
+    """Name of what an encoder says of some items: of films it depends on the frames it is given."""
+    if all(example.video is None for example in examples):
+        return encoder.fingerprint
+    return sha256_text(f"{encoder.fingerprint} {encoder.sampling}")
 
 
 def find_pictures(
@@ -110,10 +121,11 @@ def find_pictures(
     if isinstance(encoder, FeatureFiles):
         return encoder.choose(examples) if all(map(encoder.has, examples)) else None
     keys = [picture_key(example) for example in examples]
-    folder = store_folder(root, "vision", encoder.fingerprint, keys)
+    fingerprint = visual_fingerprint(encoder, examples)
+    folder = store_folder(root, "vision", fingerprint, keys)
     if not (folder / "store.json").exists():
         return None
-    store = FeatureStore.open(folder, fingerprint=encoder.fingerprint)
+    store = FeatureStore.open(folder, fingerprint=fingerprint)
     return store if all(store.has(example.id) for example in examples) else None
 
 
@@ -143,10 +155,12 @@ def encode_pictures(
     on_skip: Callable[[str, MediaError], None] | None = None,
     root: Path | None = None,
 ) -> StoredFeatures:
-    """Store of the features of all pictures, by id; precomputed ones are taken where they lie.
+    """Store of the features of all pictures and films, by id; one row of vectors a frame.
+
+    Precomputed ones are taken where they lie.
 
     Args:
-        examples: with pictures.
+        examples: with pictures or films, or parts of films.
         encoder: the vision backbone.
         folder: where; None chooses a place by content under ``root``, or in the cache.
         skip_bad: leave broken pictures out; they are told to ``on_skip``.
@@ -154,19 +168,24 @@ def encode_pictures(
         root: folder of stores.
 
     Raises:
-        MediaError: a picture cannot be read, and ``skip_bad`` is False; or none can.
+        MediaError: a picture or film cannot be read, and ``skip_bad`` is False; or none can.
+        MissingExtraError: there is a film, and the extra ``video`` is not installed.
     """
     if isinstance(encoder, FeatureFiles):
         chosen = encoder.choose(examples, skip_bad=skip_bad, on_skip=on_skip)
         return chosen if folder is None else chosen.write(folder)
     keys = [picture_key(example) for example in examples]
-    where = folder or store_folder(root, "vision", encoder.fingerprint, keys)
+    fingerprint = visual_fingerprint(encoder, examples)
+    where = folder or store_folder(root, "vision", fingerprint, keys)
+    films = any(example.video is not None for example in examples)
     ids = [example.id for example in examples]
 
     def encode(positions: Sequence[int]) -> Rows:
         chosen = [examples[i] for i in positions]
+        for example in chosen:
+            media_path(example)  # there must be one
         features, kept, failures = encode_paths(
-            encoder, [media_path(example) for example in chosen], skip_bad=skip_bad
+            encoder, [media_of(example) for example in chosen], skip_bad=skip_bad
         )
         for place, error in failures:
             if on_skip:
@@ -178,11 +197,9 @@ def encode_pictures(
                 found="none",
                 remedy="check their paths",
             )
-        lengths = torch.zeros(len(chosen), dtype=torch.int64)
-        lengths[torch.as_tensor(kept, dtype=torch.int64)] = 1
         return Rows(
             torch.from_numpy(features).half(),
-            lengths,
+            torch.bincount(torch.tensor(kept, dtype=torch.int64), minlength=len(chosen)),
             torch.ones(len(features), dtype=torch.bool),
         )
 
@@ -192,10 +209,11 @@ def encode_pictures(
             ids,
             encode,
             encoder=encoder.name,
-            fingerprint=encoder.fingerprint,
+            fingerprint=fingerprint,
             width=encoder.width,
-            preprocessing=encoder.preprocessing,
+            preprocessing=f"{encoder.preprocessing}{f' {encoder.sampling}' if films else ''}",
             on_done=advance,
+            shard_items=FILMS_IN_SHARD if films else SHARD_ITEMS,
         )
     if not skip_bad:
         _refuse_skipped(store, examples)

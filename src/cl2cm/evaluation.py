@@ -15,6 +15,7 @@ import numpy as np
 from cl2cm.errors import LanguageError
 from cl2cm.storage import atomic_file
 from cl2cm.types import Example, Floats, Ints, SearchModel
+from cl2cm.visual import media_of
 
 CUTOFFS = (1, 5, 10)
 CHUNK = 1024  # queries whose similarities are held at once
@@ -176,8 +177,11 @@ def evaluate(
         if example.id not in known
     ]
     if missing:
-        paths = [example.image or example.video or Path(example.id) for example in missing]
-        known |= dict(zip((e.id for e in missing), model.encode_visual(paths), strict=True))
+        media = [
+            media_of(example) if example.image or example.video else Path(example.id)
+            for example in missing
+        ]
+        known |= dict(zip((e.id for e in missing), model.encode_visual(media), strict=True))
     result = {}
     lines: list[str] = []
     for language, (texts, rows, gallery) in asked.items():

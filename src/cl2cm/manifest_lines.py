@@ -12,12 +12,12 @@ from pathlib import Path
 from typing import Any
 
 from cl2cm.errors import ManifestError
-from cl2cm.types import Captions, Example, Translations
+from cl2cm.types import Captions, Example, Quality, Translations
 
 LINE_LIMIT = 10 * 2**20  # bytes; a longer line is a damaged file, not an item
 _KEYS = (
     *("id", "split", "image", "video", "features"),
-    *("start", "end", "captions", "translations"),
+    *("start", "end", "captions", "translations", "quality"),
 )
 _MEDIA = ("image", "video", "features")
 # Language, script, region, variants, as BCP 47 writes them.
@@ -59,6 +59,7 @@ def parse(line: bytes, folder: Path, source: str) -> Example:
         raise BadFieldError("", f"one of {', '.join(_MEDIA)}", found, "give exactly one")
     start, end = _times(value)
     captions = _captions(value.get("captions", {}))
+    translations = _translations(value.get("translations", {}), captions, source)
     return Example(
         id=_word(value, "id"),
         split=_word(value, "split"),
@@ -68,7 +69,8 @@ def parse(line: bytes, folder: Path, source: str) -> Example:
         start=start,
         end=end,
         captions=captions,
-        translations=_translations(value.get("translations", {}), captions, source),
+        translations=translations,
+        quality=_quality(value.get("quality", {}), translations),
     )
 
 
@@ -91,10 +93,15 @@ def serialise(example: Example, folder: Path, source: str) -> bytes:
             language: {engine: list(texts) for engine, texts in engines.items()}
             for language, engines in example.translations.items()
         },
+        "quality": {
+            language: {engine: list(scores) for engine, scores in engines.items()}
+            for language, engines in example.quality.items()
+        },
     }
     kept = {key: field for key, field in value.items() if field is not None}
-    if not example.translations:
-        del kept["translations"]
+    for key in ("translations", "quality"):
+        if not getattr(example, key):
+            del kept[key]
     line = json.dumps(kept, ensure_ascii=False).encode(errors="surrogatepass")
     again = parse(line, folder, source)
     if (again.image, again.video) != (example.image, example.video):
@@ -168,6 +175,39 @@ def _aligned(
         expected = f"{len(captions[source])} texts, one for each of captions.{source}"
         raise BadFieldError(field, expected, str(len(texts)), "put null where one is unknown")
     return texts
+
+
+def _quality(value: object, translations: Translations) -> Quality:
+    scores: dict[str, dict[str, tuple[float | None, ...]]] = {}
+    for language, engines in _object(value, "quality").items():
+        field = f"quality.{_language(language, 'quality')}"
+        scores[language] = {
+            engine: _scores(column, f"{field}.{engine}", translations.get(language, {}).get(engine))
+            for engine, column in _object(engines, field).items()
+        }
+    return scores
+
+
+def _scores(
+    value: object, field: str, texts: tuple[str | None, ...] | None
+) -> tuple[float | None, ...]:
+    """Scores of a column of translations: one for each, and none where there is no text."""
+    if texts is None:
+        raise BadFieldError(field, "a score of translations", "no such translations", "remove it")
+    if type(value) is not list or len(value) != len(texts):
+        found = str(len(value)) if type(value) is list else _show(value)
+        expected = f"{len(texts)} scores, one for each translation"
+        raise BadFieldError(field, expected, found, "put null where one is unknown")
+    for i, (number, text) in enumerate(zip(value, texts, strict=True)):
+        if number is None:
+            continue
+        if type(number) not in (int, float) or not 0 <= number <= 1:
+            expected = "a number from 0 to 1, or null"
+            raise BadFieldError(f"{field}[{i}]", expected, _show(number), "score it again")
+        if text is None:
+            found = f"{_show(number)}, the score of no text"
+            raise BadFieldError(f"{field}[{i}]", "null", found, "score it again")
+    return tuple(None if number is None else float(number) for number in value)
 
 
 def _texts(value: object, field: str, *, nullable: bool = False) -> tuple[Any, ...]:

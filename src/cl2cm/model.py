@@ -6,6 +6,7 @@ from pathlib import Path
 import numpy as np
 import torch
 from torch import Tensor
+from torch.nn.utils.rnn import pad_sequence
 
 from cl2cm.batching import TextSource, pad_tokens
 from cl2cm.encoders.text import TextBackbone
@@ -18,6 +19,7 @@ from cl2cm.types import Example, Floats, Frames, Tokens
 
 TEXTS_AT_ONCE = 1024
 PICTURES_AT_ONCE = 256  # films have many frames
+FRAMES_AT_ONCE = 4096  # padded
 
 
 @torch.no_grad()
@@ -121,22 +123,31 @@ class RetrievalModel:
         tokens = pad_tokens(ids, self.backbone.special)
         return tokens if self.student.backbone is not None else text_states(self.backbone, tokens)
 
-    def encode_visual(self, paths: Sequence[Path]) -> Floats:
-        """Unit vectors float32 [N, D] of N pictures.
+    def encode_visual(self, paths: Sequence[Path | Example]) -> Floats:
+        """Unit vectors float32 [N, D] of N pictures and films.
+
+        Args:
+            paths: files; or examples, whose ``start`` and ``end`` choose a part of a film.
 
         Raises:
-            MediaError: a picture cannot be read.
+            MediaError: one of them cannot be read.
+            MissingExtraError: there is a film, and the extra ``video`` is not installed.
         """
-        if not paths:
-            return np.empty((0, self.dim), dtype=np.float32)
-        features, _, _ = encode_paths(self.vision, list(paths))
-        return self.encode_features(torch.from_numpy(features)[:, None, :])
+        vectors = np.empty((len(paths), self.dim), dtype=np.float32)
+        features, kept, _ = encode_paths(self.vision, list(paths))
+        lengths = np.bincount(np.array(kept, np.int64), minlength=len(paths)).tolist()
+        frames = torch.from_numpy(features).split(lengths)
+        for batch in length_batches(lengths, FRAMES_AT_ONCE):
+            values = pad_sequence([frames[i] for i in batch], batch_first=True)
+            mask = torch.arange(values.shape[1]) < torch.tensor([[lengths[i]] for i in batch])
+            vectors[batch] = self.encode_features(values, mask)
+        return vectors
 
     def encode_examples(self, examples: Sequence[Example]) -> Floats:
         """Unit vectors float32 [N, D] of N examples; backbone features are kept in the cache.
 
         Raises:
-            MediaError: a picture cannot be read.
+            MediaError: a picture or film cannot be read.
         """
         if not examples:
             return np.empty((0, self.dim), dtype=np.float32)

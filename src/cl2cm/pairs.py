@@ -8,10 +8,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
+import numpy.typing as npt
 
 from cl2cm.config import nearest
 from cl2cm.errors import ConfigError, LanguageError, ManifestError
 from cl2cm.types import Example, Ints
+
+Choice = tuple[str, float | None]  # a text, and its score where it has one
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,6 +30,8 @@ class CaptionPairs:
         target: row of each choice's translation among the texts, int64 [C].
         back: row of each pair's back-translation among the texts, -1 where it has none, int64 [P].
         languages: the target languages.
+        weights: chance of each choice among those of its pair, not normalised, float64 [C]; None
+            where every language, and then every choice of it, is as likely as any other.
     """
 
     pictures: Ints
@@ -37,6 +42,7 @@ class CaptionPairs:
     target: Ints
     back: Ints
     languages: tuple[str, ...]
+    weights: npt.NDArray[np.float64] | None = None
 
     def __len__(self) -> int:
         return len(self.source)
@@ -50,9 +56,29 @@ class CaptionPairs:
 
     def draw(self, pairs: Ints, rng: np.random.Generator) -> tuple[Ints, Ints]:
         """One language, then one translation for each pair: (language, text row), int64 [n]."""
-        group = _pick(self.groups, pairs, rng)
-        choice = _pick(self.choices, group, rng)
+        if self.weights is None:
+            group = _pick(self.groups, pairs, rng)
+            choice = _pick(self.choices, group, rng)
+        else:
+            before, after = self.choices[self.groups[pairs]], self.choices[self.groups[pairs + 1]]
+            sums = np.concatenate([[0.0], np.cumsum(self.weights)])
+            drawn = sums[before] + rng.random(len(pairs)) * (sums[after] - sums[before])
+            choice = np.clip(np.searchsorted(sums, drawn, side="right") - 1, before, after - 1)
+            group = np.searchsorted(self.choices, choice, side="right") - 1
         return self.group_language[group], self.target[choice]
+
+    def order(self, rng: np.random.Generator) -> Ints:
+        """Pairs of an epoch, int64 [P]: each once; with weights, as often as its own over the mean.
+
+        A pair of twice the mean weight stands twice, one of a tenth in every tenth epoch.
+        """
+        count = len(self)
+        if self.weights is None:
+            return rng.permutation(count)
+        sums = np.add.reduceat(self.weights, self.choices[self.groups[:-1]])
+        total = np.cumsum(sums / np.diff(self.groups))  # of each pair, the mean of its languages
+        drawn = (rng.random() + np.arange(count)) * (total[-1] / count)
+        return rng.permutation(np.minimum(np.searchsorted(total, drawn, side="right"), count - 1))
 
 
 def _pick(starts: Ints, rows: Ints, rng: np.random.Generator) -> Ints:
@@ -119,6 +145,8 @@ def caption_pairs(
     languages: Sequence[str],
     engines: Sequence[str] = (),
     human: bool = False,
+    min_quality: float = 0.0,
+    quality_weighting: float = 0.0,
 ) -> CaptionPairs:
     """Pair the source captions of all examples with their translations.
 
@@ -133,26 +161,37 @@ def caption_pairs(
         languages: target languages.
         engines: translation engines to use; empty uses all.
         human: pair with the picture's human captions in place of translations (``supervised``).
+        min_quality: leave out translations of a lower score; those without a score stay.
+        quality_weighting: choose pairs, languages and translations with chances that go as their
+            score to this power; those without a score count as 1. 0: all are alike.
 
     Raises:
-        ConfigError: an engine that no translation is of.
+        ConfigError: an engine that no translation is of, or no scores where they are asked for.
         ManifestError: no pair is left.
     """
     names = tuple(languages) or (source,)
     if not human:
         _check_engines(examples, languages, engines)
+    if languages and not human and (min_quality or quality_weighting):
+        _check_scores(examples, languages)
     pictures, sources, groups, group_language, choices, target = [], [], [0], [], [0], []
-    backs = []
+    backs, weights = [], []
     for row, example in enumerate(examples):
         captions = _human(example, names)
         for i, caption in enumerate(example.captions.get(source, ())):
+            found: list[tuple[int, list[Choice]]]
             if not languages:
-                found = [(0, [caption])]
+                found = [(0, [(caption, None)])]
             else:
-                found = captions if human else _translations(example, i, names, engines)
+                found = (
+                    captions if human else _translations(example, i, names, engines, min_quality)
+                )
             for language, options in found:
                 group_language.append(language)
-                target += [texts.add(option) for option in options]
+                target += [texts.add(option) for option, _ in options]
+                weights += [
+                    _weight(score, quality_weighting) / len(options) for _, score in options
+                ]
                 choices.append(len(target))
             if found:
                 pictures.append(row)
@@ -177,7 +216,12 @@ def caption_pairs(
         _rows(target),
         _rows(backs),
         languages=names,
+        weights=np.asarray(weights) if quality_weighting else None,
     )
+
+
+def _weight(score: float | None, power: float) -> float:
+    return 1.0 if score is None else max(score, 1e-3) ** power
 
 
 def _rows(values: list[int]) -> Ints:
@@ -203,26 +247,42 @@ def _check_engines(
             )
 
 
+def _check_scores(examples: Sequence[Example], languages: Sequence[str]) -> None:
+    if not any(example.quality.get(language) for example in examples for language in languages):
+        raise ConfigError(
+            "data.min_quality, data.quality_weighting",
+            expected="a manifest with scores of its translations",
+            found="none",
+            remedy="run: cl2cm translate MANIFEST --report --out SCORED",
+        )
+
+
 def _translations(
-    example: Example, caption: int, languages: Sequence[str], engines: Sequence[str]
-) -> list[tuple[int, list[str]]]:
+    example: Example,
+    caption: int,
+    languages: Sequence[str],
+    engines: Sequence[str],
+    min_quality: float,
+) -> list[tuple[int, list[Choice]]]:
     found = []
     for number, language in enumerate(languages):
         by_engine = example.translations.get(language, {})
-        options = [
-            text
-            for engine, column in by_engine.items()
-            if (not engines or engine in engines) and (text := column[caption])
-        ]
+        scores = example.quality.get(language, {})
+        options: list[Choice] = []
+        for engine, column in by_engine.items():
+            score = scores[engine][caption] if engine in scores else None
+            good = score is None or score >= min_quality
+            if good and (not engines or engine in engines) and (text := column[caption]):
+                options.append((text, score))
         if options:
             found.append((number, options))
     return found
 
 
-def _human(example: Example, languages: Sequence[str]) -> list[tuple[int, list[str]]]:
+def _human(example: Example, languages: Sequence[str]) -> list[tuple[int, list[Choice]]]:
     """The picture's human captions in each of the languages that it has."""
     captions = ((number, example.captions.get(code)) for number, code in enumerate(languages))
-    return [(number, list(texts)) for number, texts in captions if texts]
+    return [(number, [(text, None) for text in texts]) for number, texts in captions if texts]
 
 
 def _back_translation(example: Example, source: str, caption: int) -> str | None:

@@ -1,30 +1,47 @@
-"""Search: a query in any language, or a picture, to the pictures that fit it best.
+"""Search: a query in any language, a picture, or both, to the pictures that fit it best.
 
 A query is encoded once and compared with every item of the index (the similarity of "Two
-networks" in method.md). Building an index is the same way for the pictures: encode, write.
+networks" in method.md). A query of several parts is still one vector: each part is divided by the
+deviation of its own scores and weighted, so that hits are ranked by the weighted sum of how far
+each part's score stands out, and every backend can answer it. Unwanted terms count against a hit.
 """
 
 import os
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
+from cl2cm.calibration import Background
 from cl2cm.errors import ManifestError, MediaError, QueryError, VectorIndexError
-from cl2cm.index import Index
-from cl2cm.index.exact import DType
+from cl2cm.folding import fold, single
+from cl2cm.index import Choice, Index
 from cl2cm.index.head import refuse_other_folder
+from cl2cm.language_id import identify
+from cl2cm.query import MAX_DEPTH, MAX_K, MAX_QUERY, WITHOUT_WEIGHT, Query, checked, checked_text
 from cl2cm.types import Example, Floats, Hit, Item, SearchModel
 
-MAX_QUERY = 2000  # characters
-MAX_K = 1000
+__all__ = ["MAX_K", "MAX_QUERY", "PICTURES", "Query", "QueryVectors", "SearchResult", "Searcher"]
+
 PICTURES = frozenset({".jpg", ".jpeg", ".png", ".webp", ".gif", ".bmp", ".tif", ".tiff"})
 
 BadHandler = Callable[[Example, MediaError], None]
+checked_query = checked_text
+
+
+class QueryVectors(NamedTuple):
+    """A query, encoded.
+
+    texts: float32 [T, D], a unit vector for each of ``Query.texts``; picture: float32 [D], the
+    unit vector of the file that ``Query.like`` names, if it names one.
+    """
+
+    texts: Floats
+    picture: Floats | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,25 +49,47 @@ class SearchResult:
     """The answer to a query.
 
     Attributes:
-        query: as it was searched, without the blanks around it.
+        request: as it was searched.
         hits: best first.
+        matches: what each hit's score is worth, 0 to 1; see calibration.py.
+        folded: near-duplicates of each hit that it stands for, where they were to be folded.
+        language: of the query's text, where it is clear.
+        more: whether there are further hits.
         encode_ms: milliseconds to encode the query.
         search_ms: milliseconds to find the hits.
     """
 
-    query: str
+    request: Query
     hits: tuple[Hit, ...]
+    matches: tuple[float, ...]
+    folded: tuple[tuple[Hit, ...], ...]
+    language: str | None
+    more: bool
     encode_ms: float
     search_ms: float
 
+    @property
+    def query(self) -> str:
+        """The query as a person would type it."""
+        return str(self.request)
+
     def to_json(self) -> dict[str, Any]:
         """Give the object that ``cl2cm search --json`` and the service answer with."""
-        keys = ("id", "score", "path", "start", "end")
+        rows = zip(self.hits, self.matches, self.folded, strict=True)
         return {
             "query": self.query,
-            "hits": [{key: getattr(hit, key) for key in keys} for hit in self.hits],
+            "language": self.language,
+            "hits": [_hit_json(hit, match, folded) for hit, match, folded in rows],
+            "offset": self.request.offset,
+            "more": self.more,
             "ms": {"encode": round(self.encode_ms, 3), "search": round(self.search_ms, 3)},
         }
+
+
+def _hit_json(hit: Hit, match: float, folded: Sequence[Hit]) -> dict[str, Any]:
+    value: dict[str, Any] = {key: getattr(hit, key) for key in ("id", "score", "path")}
+    value |= {"start": hit.start, "end": hit.end, "match": round(match, 4)}
+    return value | ({"folded": [other.id for other in folded]} if folded else {})
 
 
 class Searcher:
@@ -74,31 +113,28 @@ class Searcher:
             )
         self.model = model
         self.index = index
+        self._background = Background.of(index)
         self._encoding = threading.Lock()
 
-    def search(self, query: str, k: int = 10) -> list[Hit]:
-        """Give the best ``k`` hits for a query in any language, best first.
+    def search(self, query: str | Query, k: int = 10) -> list[Hit]:
+        """Give the best hits for a query in any language, best first.
 
         Args:
-            query: 1 to 2,000 characters.
-            k: hits wanted, 1 to 1,000; fewer come from a smaller index.
+            query: a text of 1 to 2,000 characters, searched as it stands, or a `Query`.
+            k: hits wanted for a text, 1 to 1,000; fewer come from a smaller index.
 
         Raises:
-            QueryError: an empty or too long query, or ``k`` out of range.
+            QueryError: an empty or too long query, or a number out of its range.
+            MediaError: the query's picture cannot be read.
         """
         return list(self.search_timed(query, k).hits)
 
-    def search_timed(self, query: str, k: int = 10) -> SearchResult:
-        """Search, and say how long each part took; as `search`."""
-        query = checked_query(query)
-        _check_k(k)
+    def search_timed(self, query: str | Query, k: int = 10) -> SearchResult:
+        """Search, and say how well the hits match and how long each part took; as `search`."""
+        request = checked(Query(query, k=k) if isinstance(query, str) else query)
         begin = time.perf_counter()
-        with self._encoding:
-            vectors = self.model.encode_text([query])
-        middle = time.perf_counter()
-        (hits,) = self.index.search(vectors, k, model=self.model.fingerprint)
-        end = time.perf_counter()
-        return SearchResult(query, tuple(hits), (middle - begin) * 1e3, (end - middle) * 1e3)
+        vectors = self.encode(request)
+        return self.find(request, vectors, encode_ms=(time.perf_counter() - begin) * 1e3)
 
     def similar(self, to: str | Path, k: int = 10) -> list[Hit]:
         """Give the ``k`` hits most like an item or a picture, best first.
@@ -112,97 +148,173 @@ class Searcher:
             QueryError: no such item, or ``k`` out of range.
             MediaError: the picture cannot be read.
         """
-        _check_k(k)
-        if isinstance(to, Path):
-            with self._encoding:
-                vectors = self.model.encode_visual([to])
-            return self.index.search(vectors, k, model=self.model.fingerprint)[0]
+        return self.search(Query(like=to, k=k))
+
+    def encode(self, query: Query) -> QueryVectors:
+        """Encode what has to be encoded of a query.
+
+        Raises:
+            MediaError: its picture cannot be read.
+        """
+        picture = None
+        with self._encoding:
+            if isinstance(query.like, Path):
+                picture = self.model.encode_visual([query.like])[0]
+            texts = self.model.encode_text(query.texts) if query.texts else self._no_texts()
+        return QueryVectors(texts, picture)
+
+    def search_texts(
+        self, texts: Sequence[str], query: Query
+    ) -> list[tuple[list[Hit], list[float]]]:
+        """Give hits and matches for many texts, each searched as it stands.
+
+        Args:
+            texts: as `cl2cm.query.checked` gave them.
+            query: its ``k``, ``offset`` and ``filter`` hold for all; the rest is not looked at.
+        """
+        with self._encoding:
+            vectors = self.model.encode_text(texts)
+        found = self._search(vectors, query.offset + query.k, query)
+        pages = [hits[query.offset :] for hits in found]
+        return [
+            (page, self._background.matches(vector, [hit.score for hit in page]))
+            for page, vector in zip(pages, vectors, strict=True)
+        ]
+
+    def _no_texts(self) -> Floats:
+        return np.empty((0, self.index.dim), np.float32)
+
+    def find(self, query: Query, vectors: QueryVectors, *, encode_ms: float = 0.0) -> SearchResult:
+        """Search for a query that is encoded already.
+
+        Args:
+            query: as `cl2cm.query.checked` gave it.
+            vectors: its vectors.
+            encode_ms: how long that took, for the result.
+
+        Raises:
+            QueryError: no such item as ``query.like`` names, or nothing is left of the query.
+        """
+        begin = time.perf_counter()
+        vector = self._combine(query, vectors)
+        groups, more = self._ranked(query, vector)
+        hits = [group[0] for group in groups]
+        matches = self._background.matches(vector, [hit.score for hit in hits])
+        return SearchResult(
+            query,
+            tuple(hits),
+            tuple(matches),
+            tuple(tuple(group[1:]) for group in groups),
+            identify(query.text) if query.text else None,
+            more,
+            encode_ms,
+            (time.perf_counter() - begin) * 1e3,
+        )
+
+    def _combine(self, query: Query, vectors: QueryVectors) -> Floats:
+        """Give the unit vector float32 [D] of all parts of a query."""
+        wanted = vectors.texts[: len(query.texts) - len(query.without)]
+        alone = query.like is None or not query.text
+        parts: list[tuple[Floats, float]]
+        parts = [(vector, 1.0 if alone else 1 - query.weight) for vector in wanted]
+        if query.like is not None:
+            parts.append((self._likeness(query.like, vectors), 1.0 if alone else query.weight))
+        parts += [(vector, -WITHOUT_WEIGHT) for vector in vectors.texts[len(wanted) :]]
+        if len(parts) == 1:
+            return parts[0][0]
+        total = np.zeros(self.index.dim, np.float32)
+        for part, weight in parts:
+            total += np.float32(weight / self._background.spread(part)) * part
+        length = np.float32(np.linalg.norm(total))
+        if length < 1e-6:
+            raise QueryError(
+                "query",
+                expected="something to look for",
+                found="parts that leave nothing of each other",
+                remedy="leave out less",
+            )
+        unit: Floats = total / length
+        return unit
+
+    def _likeness(self, like: str | Path | Floats, vectors: QueryVectors) -> Floats:
+        if isinstance(like, np.ndarray):
+            return like
+        if isinstance(like, Path):
+            assert vectors.picture is not None, "a query with a file is encoded with it"  # noqa: S101
+            return vectors.picture
         try:
-            vectors = self.index.vector(self.index.row_of(to))[None]
+            vector: Floats = self.index.vector(self.index.row_of(like))
         except VectorIndexError as error:
             raise QueryError(
                 error.subject, expected=error.expected, found=error.found, remedy=error.remedy
             ) from error
-        (hits,) = self.index.search(vectors, k + 1, model=self.model.fingerprint)
-        return [hit for hit in hits if hit.id != to][:k]
+        return vector
 
+    def _ranked(self, query: Query, vector: Floats) -> tuple[list[list[Hit]], bool]:
+        """Give the hits of a page, each with those folded into it, and whether more follow."""
+        last = query.offset + query.k
+        itself = query.like if isinstance(query.like, str) else None
+        depth = last + 1 + (itself is not None)
+        while True:
+            (hits,) = self._search(vector[None], depth, query)
+            kept = [hit for hit in hits if hit.id != itself]
+            groups = fold(kept, self._vectors(kept)) if query.fold else single(kept)
+            if len(groups) > last or len(hits) < depth or depth >= 2 * MAX_DEPTH:
+                return groups[query.offset : last], len(groups) > last
+            depth *= 2
 
-def checked_query(query: str) -> str:
-    """Give a query without the blanks around it.
+    def _search(self, vectors: Floats, k: int, query: Query) -> list[list[Hit]]:
+        return self.index.search(vectors, k, model=self.model.fingerprint, filter=query.filter)
 
-    Raises:
-        QueryError: it is empty, longer than 2,000 characters, or not valid Unicode.
-    """
-    text = query.strip()
-    if not text:
-        raise QueryError(
-            "query", expected="some words", found="none", remedy="say what to look for"
-        )
-    if len(text) > MAX_QUERY:
-        raise QueryError(
-            "query",
-            expected=f"at most {MAX_QUERY:,} characters",
-            found=f"{len(text):,}",
-            remedy="shorten it",
-        )
-    try:
-        text.encode()
-    except UnicodeEncodeError as error:
-        raise QueryError(
-            "query",
-            expected="valid Unicode",
-            found=ascii(text[error.start : error.end]),
-            remedy="check the encoding of the terminal",
-        ) from error
-    return text
-
-
-def _check_k(k: int) -> None:
-    if not 1 <= k <= MAX_K:
-        raise QueryError(
-            "k",
-            expected=f"a number of hits from 1 to {MAX_K:,}",
-            found=f"{k}",
-            remedy="ask for another number of hits",
-        )
+    def _vectors(self, hits: Sequence[Hit]) -> Floats:
+        if not hits:
+            return self._no_texts()
+        return self.index.vectors([self.index.row_of(hit.id) for hit in hits])
 
 
 def scan_folder(folder: Path) -> list[Example]:
-    """Find the pictures in a folder and the folders in it, in the order of their names.
+    """Find the pictures and films in a folder and the folders in it, in the order of their names.
 
     An id is the path relative to ``folder``, with ``/``. Hidden files and folders are left out,
     and so is a link that leads out of the folder.
 
     Raises:
-        MediaError: no such folder, or no picture in it.
+        MediaError: no such folder, or neither picture nor film in it.
     """
+    from cl2cm.visual import FILMS, is_film  # noqa: PLC0415 - loads Pillow, for building only
+
     if not folder.is_dir():
         raise MediaError(
             str(folder),
-            expected="a folder of pictures",
+            expected="a folder of pictures or films",
             found="a file" if folder.exists() else "no such folder",
-            remedy="give the folder that holds the pictures",
+            remedy="give the folder that holds them",
         )
     root = folder.absolute()
     real = root.resolve()
-    paths = [path for path in _walk(root) if path.resolve().is_relative_to(real)]
+    paths = [path for path in _walk(root, PICTURES | FILMS) if path.resolve().is_relative_to(real)]
     if not paths:
         raise MediaError(
             str(folder),
-            expected="at least one picture (" + " ".join(sorted(PICTURES)) + ")",
+            expected=f"at least one picture or film ({' '.join(sorted(PICTURES | FILMS))})",
             found="none",
-            remedy="give the folder that holds the pictures",
+            remedy="give the folder that holds them",
         )
     found = sorted((path.relative_to(root).as_posix(), path) for path in paths)
-    return [Example(id=name, split="all", image=path) for name, path in found]
+    return [
+        Example(id=name, split="all", video=path)
+        if is_film(path)
+        else Example(id=name, split="all", image=path)
+        for name, path in found
+    ]
 
 
-def _walk(root: Path) -> Iterator[Path]:
+def _walk(root: Path, known: frozenset[str]) -> Iterator[Path]:
     for folder, folders, names in os.walk(root):
         folders[:] = [name for name in folders if not name.startswith(".")]
         for name in names:
             path = Path(folder, name)
-            if not name.startswith(".") and path.suffix.lower() in PICTURES and path.is_file():
+            if not name.startswith(".") and path.suffix.lower() in known and path.is_file():
                 yield path
 
 
@@ -214,7 +326,7 @@ def build_index(
     run: Path,
     vectors: Floats | None = None,
     batch_size: int = 256,
-    dtype: DType = "float16",
+    choice: Choice | None = None,
     on_bad: BadHandler | None = None,
     progress: Callable[[int], None] | None = None,
 ) -> Index:
@@ -227,7 +339,7 @@ def build_index(
         run: the run or export that ``model`` was loaded from.
         vectors: unit vectors, float32 [N, D], if they are known already; nothing is encoded.
         batch_size: pictures given to the model at once.
-        dtype: how the vectors are stored.
+        choice: what the index is searched with, where that shall change.
         on_bad: called for each picture that cannot be read, which is then left out; without
             it the first one is an error.
         progress: called after each batch with the number of examples done.
@@ -238,25 +350,30 @@ def build_index(
         VectorIndexError: nothing to index, or a folder of something else at ``out``.
     """
     examples = list(examples)
-    _check_ids(examples)
+    check_examples(examples)
     refuse_other_folder(out.resolve())  # before the hours of work, not after them
     if vectors is None:
         kept: list[tuple[Example, Floats]] = []
         for start in range(0, len(examples), batch_size):
             batch = examples[start : start + batch_size]
-            kept += _encode(model, batch, on_bad)
+            kept += encode_examples(model, batch, on_bad)
             if progress:
                 progress(start + len(batch))
         examples = [example for example, _ in kept]
         vectors = np.array([vector for _, vector in kept], np.float32).reshape(-1, model.dim)
     items = [_item(example) for example in examples]
-    return Index.create(out, vectors, items, model=model.fingerprint, run=run, dtype=dtype)
+    asked = asdict(choice or Choice())
+    return Index.create(out, vectors, items, model=model.fingerprint, run=run, **asked)
 
 
-def _encode(
+def encode_examples(
     model: SearchModel, batch: Sequence[Example], on_bad: BadHandler | None
 ) -> list[tuple[Example, Floats]]:
-    """Encode a batch; if it holds a bad picture and bad ones are left out, one by one."""
+    """Encode a batch; if it holds a bad picture and bad ones are left out, one by one.
+
+    Raises:
+        MediaError: a picture that cannot be read, without ``on_bad``.
+    """
     try:
         vectors = model.encode_visual([_media(example) for example in batch])
         return list(zip(batch, vectors, strict=True))
@@ -266,7 +383,7 @@ def _encode(
         if len(batch) == 1:
             on_bad(batch[0], error)
             return []
-    return [pair for example in batch for pair in _encode(model, [example], on_bad)]
+    return [pair for example in batch for pair in encode_examples(model, [example], on_bad)]
 
 
 def check_name(example: Example) -> None:
@@ -287,26 +404,42 @@ def check_name(example: Example) -> None:
         ) from error
 
 
-def _media(example: Example) -> Path:
-    path = example.image or example.video
-    if path is None or example.start is not None or example.end is not None:
+def _media(example: Example) -> Path | Example:
+    from cl2cm.visual import media_of  # noqa: PLC0415 - as above
+
+    if example.image is None and example.video is None:
         raise MediaError(
             f"item {example.id!r}",
-            expected="a whole picture or film",
-            found="features only" if path is None else "a part of a film",
+            expected="a picture or film",
+            found="features only",
             remedy="encode it first and give its vectors",
         )
     check_name(example)
-    return path
+    return media_of(example)
 
 
 def _item(example: Example) -> Item:
     path = example.image or example.video
-    where = str(path.absolute()) if path else ""
-    return Item(example.id, where, example.start, example.end, example.captions)
+    item = Item(
+        example.id,
+        str(path.absolute()) if path else "",
+        example.start,
+        example.end,
+        example.captions,
+        "film" if example.video is not None else "picture",
+    )
+    if path is None or not path.is_file():
+        return item
+    file = path.stat()
+    return replace(item, bytes=file.st_size, modified=file.st_mtime)
 
 
-def _check_ids(examples: Sequence[Example]) -> None:
+def check_examples(examples: Sequence[Example]) -> None:
+    """Refuse two examples of one id.
+
+    Raises:
+        ManifestError: there are.
+    """
     seen: set[str] = set()
     for example in examples:
         if example.id in seen:

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from cl2cm.errors import ConfigError
+from cl2cm.types import Sampling
 
 Freeze = Literal["all", "embeddings", "none"] | int
 
@@ -25,6 +26,9 @@ class DataConfig:
     source: str = "en"  # language of the human captions
     languages: tuple[str, ...] = ()  # target languages; empty: all that train has translations in
     engines: tuple[str, ...] = ()  # translation engines; empty: all
+    min_quality: float = 0.0  # leave out translations whose score in the manifest is lower
+    quality_weighting: float = 0.0  # choose translations with chances that go as their score to
+    # this power; 0: all alike
     features: str = ""  # folder for feature stores; empty: in the user's cache
     skip_bad: bool = False  # leave out broken lines and pictures, and list them
 
@@ -36,6 +40,10 @@ class DataConfig:
             f"target languages other than the source {self.source!r}",
             self.languages,
         )
+        quality = self.min_quality
+        _require("data.min_quality", 0 <= quality <= 1, "0 to 1", quality)
+        power = self.quality_weighting
+        _require("data.quality_weighting", power >= 0, "0 or more", power)
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,9 +73,22 @@ class TextConfig:
 
 @dataclass(frozen=True, slots=True)
 class VisionConfig:
-    """The vision backbone; it is never trained."""
+    """The vision backbone, which is never trained, and the frames of films that it sees."""
 
     encoder: str = "onnx:efficientnet-lite2"
+    sampling: Literal["uniform", "fps", "scenes"] = "uniform"  # frames evenly spread, so many a
+    # second, or the middle of each shot
+    frames: int = 16  # of a film or shot, for uniform
+    fps: float = 2.0  # frames a second; for uniform the most, so that short films have fewer
+
+    def __post_init__(self) -> None:
+        _require("vision.frames", self.frames >= 1, "1 or more", self.frames)
+        _require("vision.fps", self.fps > 0, "more than 0", self.fps)
+
+    @property
+    def films(self) -> Sampling:
+        """How films are sampled."""
+        return Sampling(self.sampling, self.frames, self.fps)
 
 
 @dataclass(frozen=True, slots=True)

@@ -134,7 +134,8 @@ def load_training_data(config: Config, stores: Stores | None = None) -> Training
     Raises:
         CL2CMError: whatever is wrong with settings, manifest, encoders or pictures.
     """
-    backbone, encoder = load_backbone(config), load_vision(config.vision.encoder)
+    backbone = load_backbone(config)
+    encoder = load_vision(config.vision.encoder, sampling=config.vision.films)
     examples = _read(config)
     vision = stores.vision if stores else _encode_all_pictures(config, examples, encoder)
     train, val = (
@@ -150,6 +151,8 @@ def load_training_data(config: Config, stores: Stores | None = None) -> Training
         languages=languages,
         engines=config.data.engines,
         human=method_class(config.method).targets == "captions",
+        min_quality=config.data.min_quality,
+        quality_weighting=config.data.quality_weighting,
     )
     validation = _validation(val, texts, vision, [source, *languages], source)
     text, means = _text_sources(config, texts.all(), backbone, stores.text if stores else None)

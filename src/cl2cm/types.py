@@ -14,7 +14,7 @@ Masks are boolean, True where valid. torch is imported for type checkers only.
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple, Protocol
+from typing import TYPE_CHECKING, Literal, NamedTuple, Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -27,6 +27,7 @@ Ints = npt.NDArray[np.int64]
 
 Captions = Mapping[str, tuple[str, ...]]
 Translations = Mapping[str, Mapping[str, tuple[str | None, ...]]]
+Quality = Mapping[str, Mapping[str, tuple[float | None, ...]]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,6 +43,8 @@ class Example:
         captions: language → captions written by people.
         translations: language → engine → machine translations, index-aligned with the source
             language's captions, None where unknown.
+        quality: language → engine → score of each translation, 0 to 1, higher is better; None
+            where unknown.
     """
 
     id: str
@@ -53,6 +56,23 @@ class Example:
     end: float | None = None
     captions: Captions = field(default_factory=dict[str, tuple[str, ...]])
     translations: Translations = field(default_factory=dict[str, dict[str, tuple[str | None, ...]]])
+    quality: Quality = field(default_factory=dict[str, dict[str, tuple[float | None, ...]]])
+
+
+@dataclass(frozen=True, slots=True)
+class Sampling:
+    """Which frames stand for a film, or for a part of it.
+
+    Attributes:
+        kind: ``uniform``: evenly spread; ``fps``: so many a second, however long the film is;
+            ``scenes``: the middle of each shot.
+        frames: of a film, for ``uniform``; 1 or more.
+        fps: frames a second; for ``uniform`` the most, so that short films have fewer frames.
+    """
+
+    kind: Literal["uniform", "fps", "scenes"] = "uniform"
+    frames: int = 16
+    fps: float = 2.0
 
 
 class Tokens(NamedTuple):
@@ -130,6 +150,9 @@ class Item:
     start: float | None = None  # seconds, for a part of a film
     end: float | None = None
     captions: Captions = field(default_factory=dict[str, tuple[str, ...]])
+    media: str = "picture"  # or "film"
+    bytes: int | None = None  # size of the file
+    modified: float | None = None  # when the file was changed, seconds of the epoch
 
 
 @dataclass(frozen=True, slots=True)
@@ -161,6 +184,6 @@ class SearchModel(Protocol):
         """Unit vectors float32 [N, D] of N texts in any language."""
         ...
 
-    def encode_visual(self, paths: Sequence[Path]) -> Floats:
-        """Unit vectors float32 [N, D] of N pictures or films."""
+    def encode_visual(self, paths: Sequence[Path | Example]) -> Floats:
+        """Unit vectors float32 [N, D] of N pictures or films; an example stands for its part."""
         ...

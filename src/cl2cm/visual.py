@@ -1,34 +1,35 @@
-"""Pictures (and later films) to frames: the only place that tells the two apart.
+"""Pictures and films to frames: the only place that tells the two apart.
 
 Whatever stands for V in "The task" of method.md leaves this module as frames uint8
-[F, H, W, 3], square, RGB; a picture has F = 1. What a file's bytes may hold is settled here:
-orientation, transparency, colour model, depth, size and damage.
+[F, H, W, 3], square, RGB; a picture has F = 1. What a picture's bytes may hold is settled here:
+orientation, transparency, colour model, depth, size and damage; a film's in ``video.py``.
 """
 
 import io
-import os
 import warnings
-from collections import deque
-from collections.abc import Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import lru_cache
-from itertools import islice
 from pathlib import Path
-from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 from PIL import Image, ImageOps, UnidentifiedImageError
 
 from cl2cm.errors import MediaError
-from cl2cm.types import Example
+from cl2cm.frame_sampling import sampled_frames
+from cl2cm.types import Example, Sampling
+from cl2cm.video import Frame
 
 Pixels = npt.NDArray[np.uint8]  # [H, W, 3], [F, H, W, 3] or [N, H, W, 3]; RGB, 0 to 255
 Source = Example | Path | bytes | Pixels
 
 PIXEL_LIMIT = 100_000_000  # decoded pixels of one picture: 300 MB, the largest cameras' size
-FILMS = frozenset({".avi", ".m4v", ".mkv", ".mov", ".mp4", ".mpeg", ".mpg", ".ogv", ".webm"})
+FILMS = frozenset(
+    {".3gp", ".avi", ".flv", ".m2ts", ".m4v", ".mkv", ".mov", ".mp4", ".mpeg", ".mpg", ".mts"}
+    | {".ogv", ".webm", ".wmv"}
+)
+EVENLY = Sampling()
 _LONGEST = 3  # a longer strip is cut to this many squares before it is scaled
 
 
@@ -52,115 +53,73 @@ class Preprocess:
         return self.resize or self.size
 
 
-class Decoded(NamedTuple):
-    """A batch of pictures, and what became of the sources that were asked for.
-
-    pixels: uint8 [n, H, W, 3]; rows: position of each among the sources, ascending;
-    failures: position and error of each source of this batch that could not be read.
-    """
-
-    pixels: Pixels
-    rows: list[int]
-    failures: list[tuple[int, MediaError]]
-
-
-def load_frames(source: Source, preprocess: Preprocess) -> Pixels:
-    """Read a picture as one square frame.
+def load_frames(source: Source, preprocess: Preprocess, sampling: Sampling = EVENLY) -> Pixels:
+    """Read a picture as one square frame, or a film as several.
 
     A picture that is a square of the right size already is passed through, byte for byte.
 
     Args:
-        source: an example, a file, a file's bytes, or decoded pixels uint8 [H, W, 3].
-        preprocess: how it becomes a square.
+        source: an example, a picture or film, a picture's bytes, or decoded pixels uint8 [H, W, 3].
+        preprocess: how a frame becomes a square.
+        sampling: which frames of a film.
 
     Returns:
-        uint8 [F, size, size, 3] with F = 1, RGB; transparent parts are white.
+        uint8 [F, size, size, 3], RGB; F = 1 for a picture, whose transparent parts are white.
 
     Raises:
-        MediaError: the source is missing, damaged, too large, or not a picture.
+        MediaError: the source is missing, damaged, too large, or neither picture nor film.
+        MissingExtraError: a film, and the extra ``video`` is not installed.
     """
+    if is_film(source):
+        return np.stack([frame.pixels for frame in film_frames(source, preprocess, sampling)])
+    return _load_picture(source, preprocess)[None]
+
+
+def is_film(source: Source) -> bool:
+    """Whether a source is a film: by the manifest's word, or by the file's name."""
+    if isinstance(source, Example):
+        return source.video is not None
+    return isinstance(source, Path) and source.suffix.lower() in FILMS
+
+
+def film_frames(source: Source, preprocess: Preprocess, sampling: Sampling) -> Iterator[Frame]:
+    """The frames of a film, or of an example's part of it, one at a time.
+
+    Yields:
+        Seconds and pixels uint8 [size, size, 3] of each.
+
+    Raises:
+        MediaError: the film cannot be read.
+        MissingExtraError: the extra ``video`` is not installed.
+    """
+    if isinstance(source, Example) and source.video is not None:
+        frames = sampled_frames(source.video, sampling, source.start, source.end)
+    else:
+        assert isinstance(source, Path), "only a path or an example is a film"  # noqa: S101
+        frames = sampled_frames(source, sampling)
+    for seconds, pixels in frames:
+        yield Frame(seconds, _square(Image.fromarray(pixels), preprocess))
+
+
+def media_of(example: Example) -> Path | Example:
+    """An example's file, or the example itself where it is a part of a film or has no file."""
+    path = example.image or example.video
+    part = example.start is not None or example.end is not None
+    return example if path is None or part else path
+
+
+def _load_picture(source: Source, preprocess: Preprocess) -> Pixels:
     stored, name = _stored(source)
     if isinstance(stored, np.ndarray):
-        return _square(_from_pixels(stored, name), preprocess)[None]
+        return _square(_from_pixels(stored, name), preprocess)
     _silence_size_warning()
     try:
         with Image.open(stored) as opened:
-            return _square(_whole(opened, preprocess.shorter_side, name), preprocess)[None]
+            return _square(_whole(opened, preprocess.shorter_side, name), preprocess)
     except MediaError:
         raise
     except Exception as error:  # damaged bytes make a decoder raise anything
         raise _unreadable(name, stored, error) from error
-
-
-def decode_parallel(
-    sources: Sequence[Source],
-    preprocess: Preprocess,
-    *,
-    batch_size: int = 32,
-    workers: int | None = None,
-    skip_bad: bool = False,
-) -> Iterator[Decoded]:
-    """Read many pictures in threads, ahead of who asks, in their order.
-
-    Args:
-        sources: what ``load_frames`` takes.
-        preprocess: how each becomes a square.
-        batch_size: sources for each batch; three batches at most are held in memory.
-        workers: threads; by default one for each processor, eight at most.
-        skip_bad: list the pictures that cannot be read in place of stopping at the first.
-
-    Yields:
-        Batches of ``batch_size`` sources, fewer in the last; without the pictures that failed.
-
-    Raises:
-        MediaError: a picture cannot be read, and ``skip_bad`` is not set.
-    """
-    starts = iter(range(0, len(sources), batch_size))
-    with ThreadPoolExecutor(workers or min(8, os.cpu_count() or 1)) as pool:
-
-        def begin(start: int) -> _Pending:
-            chosen = range(start, min(start + batch_size, len(sources)))
-            pixels = np.empty((len(chosen), preprocess.size, preprocess.size, 3), np.uint8)
-            tasks = [
-                pool.submit(_decode_into, pixels[slot], sources[row], preprocess)
-                for slot, row in enumerate(chosen)
-            ]
-            return _Pending(start, pixels, tasks)
-
-        pending = deque(begin(start) for start in islice(starts, 2))
-        try:
-            while pending:
-                batch = _finish(pending.popleft(), skip_bad=skip_bad)
-                pending.extend(begin(start) for start in islice(starts, 1))
-                yield batch
-        finally:
-            pool.shutdown(wait=False, cancel_futures=True)
-
-
-class _Pending(NamedTuple):
-    start: int
-    pixels: Pixels
-    tasks: list[Future[MediaError | None]]
-
-
-def _decode_into(frame: Pixels, source: Source, preprocess: Preprocess) -> MediaError | None:
-    try:
-        frame[:] = load_frames(source, preprocess)[0]
-    except MediaError as error:
-        return error
-    return None
-
-
-def _finish(pending: _Pending, *, skip_bad: bool) -> Decoded:
-    results = [task.result() for task in pending.tasks]
-    failures = [(pending.start + i, error) for i, error in enumerate(results) if error]
-    if not failures:
-        rows = list(range(pending.start, pending.start + len(results)))
-        return Decoded(pending.pixels, rows, [])
-    if not skip_bad:
-        raise failures[0][1]
-    good = [i for i, error in enumerate(results) if error is None]
-    return Decoded(pending.pixels[good], [pending.start + i for i in good], failures)
 
 
 # --- one picture -----------------------------------------------------------------------------
@@ -174,7 +133,8 @@ def _stored(source: Source) -> tuple[Path | io.BytesIO | Pixels, str]:
         return io.BytesIO(source), "a picture in memory"
     path = _picture_of(source) if isinstance(source, Example) else source
     if path.suffix.lower() in FILMS:
-        raise _is_film(str(path))
+        remedy = 'write "video" in place of "image" in the manifest'
+        raise MediaError(str(path), expected="a picture", found="a film", remedy=remedy)
     if not path.is_file():
         found = "a folder" if path.is_dir() else "no such file"
         remedy = "correct the path, or skip what is broken"
@@ -185,19 +145,12 @@ def _stored(source: Source) -> tuple[Path | io.BytesIO | Pixels, str]:
 def _picture_of(example: Example) -> Path:
     if example.image is not None:
         return example.image
-    if example.video is not None:
-        raise _is_film(str(example.video))
     raise MediaError(
         f"item {example.id}",
-        expected="a picture",
+        expected="a picture or film",
         found=f"the id {example.features!r} of stored features",
         remedy="name the feature store as the encoder (features:DIR)",
     )
-
-
-def _is_film(name: str) -> MediaError:
-    remedy = "films are not supported yet: give one of its frames as a picture"
-    return MediaError(name, expected="a picture", found="a film", remedy=remedy)
 
 
 def _unreadable(name: str, stored: Path | io.BytesIO, error: Exception) -> MediaError:

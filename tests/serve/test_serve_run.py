@@ -55,7 +55,9 @@ def test_it_answers_once_it_says_so(make_searcher, monkeypatch):
     assert not thread.is_alive()
 
 
-@pytest.mark.parametrize("package", ["fastapi", "uvicorn", "jinja2"])
+@pytest.mark.parametrize(
+    "package", ["fastapi", "uvicorn", "jinja2", "python_multipart", "prometheus_client"]
+)
 def test_a_missing_extra_names_the_install_line(make_searcher, monkeypatch, package):
     searcher = make_searcher()
     monkeypatch.setitem(sys.modules, package, None)
@@ -73,11 +75,11 @@ def test_thumbnails_are_kept_within_bounds_and_the_last_used_stay(pictures, monk
     from cl2cm.serve import media
 
     made = []
-    shrink = media._shrink
+    shrink = media.shrink
     monkeypatch.setattr(
-        media, "_shrink", lambda path, size: (made.append(path.stem), shrink(path, size))[1]
+        media, "shrink", lambda path, *rest: (made.append(path.stem), shrink(path, *rest))[1]
     )
-    one = len(shrink(pictures / "red.png", 320)[0])
+    one = len(shrink(pictures / "red.png", 320, "red")[0])
     thumbnails = Thumbnails(cache_bytes=int(one * 2.5))
     for name in ("red", "green", "red", "blue", "red", "green"):
         thumbnails.get(pictures / f"{name}.png", 320)

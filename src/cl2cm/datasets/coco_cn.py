@@ -17,7 +17,9 @@ import re
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 
-from cl2cm.datasets.coco import Pictures, folder_of, karpathy_beside, overlap_note
+from cl2cm.datasets.coco import ENGLISH as ENGLISH_OF_COCO
+from cl2cm.datasets.coco import ITEMS as ITEMS_OF_COCO
+from cl2cm.datasets.coco import KARPATHY, Pictures, folder_of, karpathy_beside, overlap_note
 from cl2cm.datasets.karpathy import KarpathyItem
 from cl2cm.datasets.protocol import Protocol, Split
 from cl2cm.datasets.reading import DataSet, Options, bad_line, numbered_lines, required
@@ -62,13 +64,10 @@ def read(source: Path, options: Options) -> DataSet:
         for split, count in captions.items()
     }
     name = "coco-cn" if task == 1 else "coco-cn task 2"
-    notes = overlap_note((n for n in splits if splits[n] != "train"), known)
-    return DataSet(
-        examples,
-        Protocol(name, locked, source=_SOURCE),
-        notes=tuple(f"outside of train: {note}" for note in notes),
-        source="en" if known else "zh",
-    )
+    overlap = overlap_note((n for n in splits if splits[n] != "train"), known)
+    notes = (*(f"outside of train: {note}" for note in overlap), *english_notes(known, splits))
+    protocol = Protocol(name, locked, source=_SOURCE)
+    return DataSet(examples, protocol, notes, source="en" if known else "zh")
 
 
 def read_captions(path: Path, known: Mapping[str, object] | None = None) -> Texts:
@@ -109,6 +108,23 @@ def english(known: Mapping[str, KarpathyItem], names: Iterable[str]) -> dict[str
     if not known:
         return {}
     return {"en": sum(len(known[name].sentences) for name in names if name in known)}
+
+
+def english_notes(known: Mapping[str, KarpathyItem], names: Iterable[str]) -> tuple[str, ...]:
+    """Say what there is not of the English captions of some pictures; nothing where all are."""
+    if not known:
+        return (f"there are no English captions: put {KARPATHY} beside the files to have them",)
+    found = len(known), sum(len(item.sentences) for item in known.values())
+    published = sum(ITEMS_OF_COCO.values()), sum(ENGLISH_OF_COCO.values())
+    notes = []
+    if found != published:
+        notes.append(
+            f"{KARPATHY} has {found[0]:,} pictures and {found[1]:,} captions, not the published "
+            f"{published[0]:,} and {published[1]:,}: English captions may be missing"
+        )
+    if absent := sum(name not in known for name in names):
+        notes.append(f"{absent:,} pictures are not in {KARPATHY} and have no English captions")
+    return tuple(notes)
 
 
 def _splits(source: Path, names: Iterable[str]) -> dict[str, str]:

@@ -9,7 +9,7 @@ the folder or in its ``data``. It has no splits: all items are in the one that i
 from pathlib import Path
 
 from cl2cm.datasets.coco import Pictures, karpathy_beside, overlap_note
-from cl2cm.datasets.coco_cn import bilingual, english, read_captions
+from cl2cm.datasets.coco_cn import bilingual, english, english_notes, read_captions
 from cl2cm.datasets.protocol import Protocol, Split
 from cl2cm.datasets.reading import DataSet, Options, required
 from cl2cm.datasets.wording import wording_notes
@@ -36,6 +36,10 @@ def read(source: Path, options: Options) -> DataSet:
     return DataSet(
         examples,
         Protocol("coco-cn-ext", locked, source="the release of February 2021"),
-        notes=(*overlap_note(chinese, known), *wording_notes(examples, _WORDING)),
+        notes=(
+            *overlap_note(chinese, known),
+            *english_notes(known, chinese),
+            *wording_notes(examples, _WORDING),
+        ),
         source="en" if known else "zh",
     )

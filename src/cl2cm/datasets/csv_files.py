@@ -40,6 +40,8 @@ def _check_header(path: Path, header: Sequence[str], columns: Sequence[str]) -> 
     if missing := [name for name in columns if name not in header]:
         expected = f"the columns {', '.join(columns)}"
         raise bad_line(path, 1, expected, f"no {missing[0]!r} among {','.join(header)[:80]!r}")
+    if twice := [name for name in header if name and header.count(name) > 1]:
+        raise bad_line(path, 1, "columns of different names", f"{twice[0][:40]!r} twice")
 
 
 def _named(

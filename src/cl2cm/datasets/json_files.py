@@ -167,12 +167,20 @@ def read_json_lines(path: Path) -> Iterator[Record]:
         DatasetError: the file cannot be read, or a line is no JSON.
     """
     for number, line in numbered_lines(path):
-        try:
-            value = _parse(line)
-        except (ValueError, RecursionError) as error:
-            found = _complaint(error) if line.strip() else "an empty line"
-            raise bad_line(path, number, "a JSON value", found) from None
-        yield Record(value, f"{path}:{number}")
+        yield parse_json(line, f"{path}:{number}")
+
+
+def parse_json(text: str, place: str) -> Record:
+    """A JSON value that stands in one place, such as a line of a file.
+
+    Raises:
+        DatasetError: it is no JSON; the error names the place.
+    """
+    try:
+        return Record(_parse(text), place)
+    except (ValueError, RecursionError) as error:
+        found = _complaint(error) if text.strip() else "an empty line"
+        raise Record(None, place).bad("a JSON value", found) from None
 
 
 def _parse(text: str) -> object:

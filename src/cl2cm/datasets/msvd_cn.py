@@ -24,6 +24,7 @@ from cl2cm.datasets.protocol import Protocol, Split
 from cl2cm.datasets.reading import DataSet, Options, bad_line, required
 
 _TABLES = ("msvd_cn_captions_release_utf8.csv", "msvd_cn_captions_release_utf8.tsv")
+_NO_ENGLISH = f"there are no English captions: put MSVD's {DESCRIPTIONS} beside the files"
 CHINESE = {"train": 7_194, "val": 584, "test": 3_980}
 
 
@@ -48,8 +49,9 @@ def read(source: Path, options: Options) -> DataSet:
         )
         for name, clip in known.items()
     ]
+    notes = [] if "en" in captions else [_NO_ENGLISH]
     first = next(iter(captions))
-    return DataSet(examples, _protocol(english="en" in captions), source=first)
+    return DataSet(examples, _protocol(english="en" in captions), tuple(notes), source=first)
 
 
 def _chinese(table: Path, known: dict[str, Clip]) -> dict[str, list[str]]:

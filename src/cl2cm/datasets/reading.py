@@ -25,12 +25,16 @@ class Options:
         images: folder of its pictures or films, where it is not in ``source``.
         no_images: its items stand for stored features of their ids, not for files.
         split: the split of items whose files name none.
+        language: of captions whose files name none.
+        out: the folder that is made, for readers that unpack pictures.
     """
 
     task: int | None = None
     images: Path | None = None
     no_images: bool = False
     split: str = "test"
+    language: str = "en"
+    out: Path | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -21,7 +21,7 @@ from cl2cm.encoders.feature_layouts import open_layout
 from cl2cm.errors import EncoderError, MediaError, StoreError
 from cl2cm.features import FeatureStore, Gathered, Rows, write_store
 from cl2cm.progress import track
-from cl2cm.types import Example, Floats
+from cl2cm.types import Example, Floats, Sampling
 from cl2cm.visual import Pixels, Preprocess
 
 SAMPLED = 64  # items whose numbers are in the fingerprint
@@ -72,6 +72,11 @@ class FeatureFiles:
         Raises:
             EncoderError: always; it is asked for by who wants to encode a picture.
         """
+        self._no_pictures()
+
+    @property
+    def sampling(self) -> Sampling:
+        """As `preprocess`."""
         self._no_pictures()
 
     @property

@@ -15,10 +15,11 @@ from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 import numpy as np
 
+from cl2cm.decoding import decode_parallel
 from cl2cm.errors import EncoderError, MediaError, WeightsError
 from cl2cm.storage import cache_folder, sha256_file
-from cl2cm.types import Floats
-from cl2cm.visual import Pixels, Preprocess, Source, decode_parallel
+from cl2cm.types import Floats, Sampling
+from cl2cm.visual import EVENLY, Pixels, Preprocess, Source
 
 if TYPE_CHECKING:
     import onnxruntime
@@ -46,6 +47,11 @@ class VisionEncoder(Protocol):
         ...
 
     @property
+    def sampling(self) -> Sampling:
+        """Which frames of a film it is given."""
+        ...
+
+    @property
     def size(self) -> int:
         """Side of its frames, pixels."""
         ...
@@ -66,7 +72,10 @@ class VisionEncoder(Protocol):
 
 
 class EncodedPictures(NamedTuple):
-    """features: float32 [n, D_v]; kept: source of each row; failures: source and its error."""
+    """features: float32 [n, D_v]; kept: source of each row, ascending; failures: source and error.
+
+    A picture has one row, a film one for each of its frames.
+    """
 
     features: Floats
     kept: list[int]
@@ -74,12 +83,17 @@ class EncodedPictures(NamedTuple):
 
 
 def load_vision(
-    spec: str, *, cache: Path | None = None, threads: int | None = None
+    spec: str,
+    *,
+    sampling: Sampling = EVENLY,
+    cache: Path | None = None,
+    threads: int | None = None,
 ) -> VisionEncoder:
     """Load a backbone by its spec.
 
     Args:
         spec: ``onnx:DIR``, ``onnx:NAME`` of a model in the cache, ``hf:ID`` or ``features:PATH``.
+        sampling: which frames of a film it is given.
         cache: folder with ``models/``; by default the user's.
         threads: processor threads; by default as many as there are processors.
 
@@ -89,11 +103,12 @@ def load_vision(
     """
     kind, _, name = spec.partition(":")
     if kind == "onnx" and name:
-        return OnnxVision(spec, _model_folder(name, cache or cache_folder()), threads=threads)
+        folder = _model_folder(name, cache or cache_folder())
+        return OnnxVision(spec, folder, threads=threads, sampling=sampling)
     if kind == "hf" and name:
         from cl2cm.encoders.vision_hf import HuggingFaceVision  # noqa: PLC0415 — loads torch
 
-        return HuggingFaceVision(spec, name)
+        return HuggingFaceVision(spec, name, sampling)
     if kind == "features" and name:
         from cl2cm.encoders.feature_files import FeatureFiles  # noqa: PLC0415 — loads torch
 
@@ -115,42 +130,70 @@ def encode_paths(
     batch_size: int = 8,
     progress: Callable[[int], None] | None = None,
 ) -> EncodedPictures:
-    """Encode pictures; the next ones are decoded while the last ones are encoded.
+    """Encode pictures and films; the next ones are decoded while the last ones are encoded.
 
     Args:
         encoder: the backbone.
-        paths: pictures, as ``visual.load_frames`` takes them.
-        skip_bad: list the pictures that cannot be read in place of stopping at the first.
+        paths: pictures and films, as ``visual.load_frames`` takes them.
+        skip_bad: list the sources that cannot be read in place of stopping at the first.
         workers: decoding threads; by default one for each processor.
-        batch_size: pictures at once; the features do not depend on it.
-        progress: called with the number of pictures just dealt with.
+        batch_size: frames at once; the features do not depend on it.
+        progress: called with the number of sources just begun, or found to be bad.
 
     Returns:
         Features, the position among ``paths`` of each, and what failed.
 
     Raises:
-        MediaError: a picture cannot be read, and ``skip_bad`` is not set.
+        MediaError: a source cannot be read, and ``skip_bad`` is not set.
+        MissingExtraError: there is a film, and the extra ``video`` is not installed.
     """
     features, kept, failures = [np.empty((0, encoder.width), np.float32)], [], []
     batches = decode_parallel(
-        paths, encoder.preprocess, batch_size=batch_size, workers=workers, skip_bad=skip_bad
+        paths,
+        encoder.preprocess,
+        sampling=encoder.sampling,
+        batch_size=batch_size,
+        workers=workers,
+        skip_bad=skip_bad,
     )
+    last = -1
     for batch in batches:
         if batch.rows:
             features.append(encoder.encode(batch.pixels))
         kept += batch.rows
         failures += batch.failures
+        new = {row for row in (*batch.rows, *(row for row, _ in batch.failures)) if row > last}
+        last = max(last, *new) if new else last
         if progress is not None:
-            progress(len(batch.rows) + len(batch.failures))
-    return EncodedPictures(np.concatenate(features), kept, failures)
+            progress(len(new))
+    return _without_failed(np.concatenate(features), kept, failures)
+
+
+def _without_failed(
+    features: Floats, kept: list[int], failures: list[tuple[int, MediaError]]
+) -> EncodedPictures:
+    """Without the frames of films that broke off after them."""
+    bad = {row for row, _ in failures}.intersection(kept)
+    if bad:
+        features = features[[row not in bad for row in kept]]
+        kept = [row for row in kept if row not in bad]
+    return EncodedPictures(features, kept, failures)
 
 
 class Described:
     """What every backbone says of itself."""
 
-    def __init__(self, name: str, preprocess: Preprocess, fingerprint: str, width: int) -> None:
+    def __init__(
+        self,
+        name: str,
+        preprocess: Preprocess,
+        fingerprint: str,
+        width: int,
+        sampling: Sampling = EVENLY,
+    ) -> None:
         self.name = name
         self.preprocess = preprocess
+        self.sampling = sampling
         self.fingerprint = fingerprint
         self.width = width
 
@@ -186,13 +229,21 @@ class OnnxVision(Described):
         name: what it is called in messages and records.
         folder: with the two files.
         threads: processor threads; by default as many as there are processors.
+        sampling: which frames of a film it is given.
 
     Raises:
         WeightsError: a file is absent or damaged.
         EncoderError: the graph has other inputs or outputs.
     """
 
-    def __init__(self, name: str, folder: Path, *, threads: int | None = None) -> None:
+    def __init__(
+        self,
+        name: str,
+        folder: Path,
+        *,
+        threads: int | None = None,
+        sampling: Sampling = EVENLY,
+    ) -> None:
         for file in ("model.onnx", "preprocess.json"):
             if not (folder / file).is_file():
                 raise _absent(folder / file)
@@ -200,7 +251,8 @@ class OnnxVision(Described):
         self.session = open_session(folder / "model.onnx", threads=threads)
         hashes = sha256_file(folder / "model.onnx"), repr(sorted(asdict(preprocess).items()))
         fingerprint = hashlib.sha256("\n".join(hashes).encode()).hexdigest()
-        super().__init__(name, preprocess, fingerprint, _graph_width(self.session, name))
+        width = _graph_width(self.session, name)
+        super().__init__(name, preprocess, fingerprint, width, sampling)
 
     def encode(self, pixels: Pixels) -> Floats:
         """Features float32 [N, D_v] of frames uint8 [N, size, size, 3]."""

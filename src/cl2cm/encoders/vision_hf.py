@@ -16,8 +16,8 @@ from transformers.image_processing_base import ImageProcessingMixin
 
 from cl2cm.encoders.vision import Described, checked
 from cl2cm.errors import EncoderError
-from cl2cm.types import Floats
-from cl2cm.visual import Pixels, Preprocess
+from cl2cm.types import Floats, Sampling
+from cl2cm.visual import EVENLY, Pixels, Preprocess
 
 _RESAMPLES = {1: "lanczos", 2: "bilinear", 3: "bicubic"}  # as image processors number them
 
@@ -28,12 +28,13 @@ class HuggingFaceVision(Described):
     Args:
         name: what it is called in messages and records.
         model: a folder, or an id on the hub.
+        sampling: which frames of a film it is given.
 
     Raises:
         EncoderError: it cannot be found, or prepares pictures in another way than we do.
     """
 
-    def __init__(self, name: str, model: str) -> None:
+    def __init__(self, name: str, model: str, sampling: Sampling = EVENLY) -> None:
         try:
             settings = ImageProcessingMixin.get_image_processor_dict(model)[0]
             self._model = AutoModel.from_pretrained(model).eval().float()
@@ -50,7 +51,7 @@ class HuggingFaceVision(Described):
         self._factor = (scale / torch.tensor(std)).float().view(-1, 1, 1)
         self._offset = (torch.tensor(mean) / torch.tensor(std)).float().view(-1, 1, 1)
         fingerprint = _hash_model(self._model, settings)
-        super().__init__(name, preprocess, fingerprint, 0)
+        super().__init__(name, preprocess, fingerprint, 0, sampling)
         side = preprocess.size
         self.width = self.encode(np.zeros((1, side, side, 3), np.uint8)).shape[1]
 

@@ -6,42 +6,48 @@ whether it was found alone or in a batch, in one chunk or in many, on one core o
 equal pictures tie exactly and come in the order of their rows.
 
 BLAS in float32 finds the candidates, every row within its rounding error of the best ``k``, and
-only those few are scored in float64. numpy converts float16 one value at a time, slower than the
-search itself, so ``_widen`` does it with three vectorised integer operations; a matrix that fits
-into ``resident_bytes`` is widened once, a larger one chunk by chunk in every search.
+only those few are scored in float64, from the stored values (codes.py): so it is with int8 too,
+whose scores are exact for what is stored, within 1 % of those of float16. A matrix that fits into
+``resident_bytes`` is widened to float32 once, a larger one chunk by chunk in every search.
 """
 
-import io
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Literal, cast, get_args
+from typing import cast
 
 import numpy as np
 import numpy.typing as npt
 
 from cl2cm.errors import VectorIndexError
+from cl2cm.index.codes import (
+    DTYPES,
+    DType,
+    Matrix,
+    check_dtype,
+    check_vectors,
+    decoded,
+    map_matrix,
+    widen,
+    width,
+    write_matrix,
+)
 from cl2cm.storage import atomic_file
 from cl2cm.types import Floats, Ints
 
-DType = Literal["float16", "float32"]
-Half = npt.NDArray[np.float16]
-Matrix = Half | Floats
+__all__ = ["CHUNK_ROWS", "RESIDENT_BYTES", "DType", "ExactIndex"]
 
-_CODES = {"float16": "<f2", "float32": "<f4"}  # little-endian on every machine
 CHUNK_ROWS = 4096  # rows widened and multiplied at once
 RESIDENT_BYTES = 256 * 2**20  # a float32 copy up to this size is kept in memory
 _QUERY_BLOCK = 256  # queries multiplied at once
 _SCORES = 2**22  # scores held at once, where nothing else limits them
-_EXPONENT_GAP = np.float32(2.0**112)  # 2 ** (127 - 15), the two formats' difference of bias
-_SIGN_AND_VALUE = np.int32(-0x70002000)  # 0x8FFFE000: the sign, and 15 bits from bit 13 on
-_UNIT_TOLERANCE = 1e-2
 
 
 class ExactIndex:
     """A matrix of unit vectors, searched by comparing each query with every row.
 
     Args:
-        matrix: float16 or float32 [N, D], in memory or memory-mapped; rows of unit length.
+        matrix: float16 or float32 [N, D], or int8 as codes.py has it, in memory or
+            memory-mapped; rows of unit length.
         name: what an error calls it.
         chunk_rows: rows widened and multiplied at once.
         resident_bytes: up to this size a float32 copy is kept; 0 keeps none.
@@ -55,17 +61,18 @@ class ExactIndex:
         chunk_rows: int = CHUNK_ROWS,
         resident_bytes: int = RESIDENT_BYTES,
     ) -> None:
-        if matrix.ndim != 2 or not matrix.size or matrix.dtype.name not in get_args(DType):
+        if matrix.ndim != 2 or not matrix.size or matrix.dtype.name not in DTYPES:
             raise VectorIndexError(
                 name,
-                expected="a matrix [N, D] of float16 or float32, N and D at least 1",
+                expected=f"a matrix [N, D] of {' or '.join(DTYPES)}, N and D at least 1",
                 found=f"{list(matrix.shape)} of {matrix.dtype.name}",
                 remedy="build the index again",
             )
         self._matrix = matrix
         self._name = name
         self._chunk_rows = chunk_rows
-        self._keep = matrix.size * 4 <= resident_bytes  # once widened, at the first search
+        bytes_widened = len(matrix) * width(matrix) * 4
+        self._keep = bytes_widened <= resident_bytes  # once widened, at the first search
         self._resident: Floats | None = None
         if matrix.dtype == np.float32:
             self._resident = cast("Floats", matrix)
@@ -78,26 +85,10 @@ class ExactIndex:
             VectorIndexError: no vectors, or one that is not finite or not of unit length.
             StorageError: the disk is full, read-only or closed to us.
         """
-        if dtype not in get_args(DType):
-            raise VectorIndexError(
-                f"dtype {dtype!r}",
-                expected=" or ".join(get_args(DType)),
-                found=dtype,
-                remedy="choose one of them",
-            )
-        if vectors.ndim != 2 or not vectors.size:
-            raise VectorIndexError(
-                path.parent.name,
-                expected="at least one vector, as a matrix [N, D]",
-                found=f"the shape {list(vectors.shape)}",
-                remedy="index a folder that holds pictures",
-            )
+        check_dtype(dtype)
+        check_vectors(vectors, path.parent.name)
         with atomic_file(path) as file:
-            file.write(_header(vectors.shape, dtype))
-            for first in range(0, len(vectors), CHUNK_ROWS):
-                chunk = vectors[first : first + CHUNK_ROWS]
-                _check_unit(chunk, first)
-                file.write(np.ascontiguousarray(chunk, _CODES[dtype]).tobytes())
+            write_matrix(file, vectors, dtype)
 
     @classmethod
     def open(cls, path: Path, count: int, dim: int, dtype: str) -> "ExactIndex":
@@ -106,28 +97,16 @@ class ExactIndex:
         Raises:
             VectorIndexError: the file is damaged, or holds something else.
         """
-        header = _header((count, dim), dtype) if dtype in get_args(DType) else b"\0"
-        size = len(header) + count * dim * np.dtype(_CODES.get(dtype, "<f4")).itemsize
-        with path.open("rb") as file:
-            same = file.read(len(header)) == header and path.stat().st_size == size
-        if not same:
-            raise VectorIndexError(
-                str(path),
-                expected=f"{count} vectors of width {dim} in {dtype}, in numpy's format",
-                found="something else, or a damaged file",
-                remedy="build the index again",
-            )
-        matrix = np.memmap(path, _CODES[dtype], "r", len(header), (count, dim))
-        return cls(matrix, name=str(path))
+        return cls(map_matrix(path, count, dim, dtype), name=str(path))
 
     @property
     def dim(self) -> int:
         """Width D of the vectors."""
-        return int(self._matrix.shape[1])
+        return width(self._matrix)
 
     @property
     def dtype(self) -> str:
-        """How the vectors are stored: ``float16`` or ``float32``."""
+        """How the vectors are stored: ``float16``, ``float32`` or ``int8``."""
         return self._matrix.dtype.name
 
     def __len__(self) -> int:
@@ -136,22 +115,25 @@ class ExactIndex:
 
     def vectors(self, rows: Ints) -> Floats:
         """Give the stored vectors of some rows, float32 [K, D]."""
-        return self._matrix[rows].astype(np.float32)
+        return decoded(self._matrix[rows])
 
-    def search(self, queries: Floats, k: int) -> tuple[Floats, Ints]:
+    def search(self, queries: Floats, k: int, *, among: Ints | None = None) -> tuple[Floats, Ints]:
         """Give the best ``k`` rows for each query: scores float32 and rows int64, both [Q, K].
 
         See `VectorIndex.search`. Memory beyond the matrix is bounded: a chunk in float32 and
         its scores for at most 256 queries.
         """
-        queries = self._checked(queries, k)
-        k = min(k, len(self))
+        queries = self.checked(queries, k)
+        k = min(k, len(self) if among is None else len(among))
         scores = np.empty((len(queries), k), np.float32)
         rows = np.empty((len(queries), k), np.int64)
         for start in range(0, len(queries), _QUERY_BLOCK):
             block = queries[start : start + _QUERY_BLOCK]
-            best = [_Best(query, k, self._matrix) for query in block]
-            for first, chunk, scale in self._chunks(len(block)):
+            best = [_Best(query, k, self._matrix, among) for query in block]
+            if k == 0:
+                break
+            chunks = self._chunks(len(block)) if among is None else self._chunks_among(among)
+            for first, chunk, scale in chunks:
                 approximate = _products(block * scale, chunk)
                 for one, row in zip(best, approximate, strict=True):
                     one.offer(row, first)
@@ -159,7 +141,19 @@ class ExactIndex:
                 scores[at], rows[at] = one.scores, one.rows
         return scores, rows
 
-    def _checked(self, queries: Floats, k: int) -> Floats:
+    def scores(self, query: Floats, rows: Ints) -> Floats:
+        """Give the scores float32 [K] of some rows for a query float32 [D]; as `search` does."""
+        return exact_scores(self._matrix, rows, query.astype(np.float64))
+
+    def close(self) -> None:
+        """Do nothing: the file is closed when it is read no more."""
+
+    def checked(self, queries: Floats, k: int) -> Floats:
+        """Give queries as float32, contiguous.
+
+        Raises:
+            VectorIndexError: queries of another width, or not finite; k below 1.
+        """
         queries = np.ascontiguousarray(queries, np.float32)
         if queries.ndim != 2 or queries.shape[1] != self.dim:
             raise VectorIndexError(
@@ -192,17 +186,25 @@ class ExactIndex:
         rows = self._chunk_rows * (1 if queries == 1 else 4)  # fewer waits for BLAS's threads
         buffer = np.empty((min(rows, len(self)), self.dim), np.float32)
         for first in range(0, len(self), rows):
-            half = self._matrix[first : first + rows]
-            yield first, _widen(half, buffer[: len(half)]), _EXPONENT_GAP
+            part = self._matrix[first : first + rows]
+            values = buffer[: len(part)]
+            yield first, values, widen(part, values)
+
+    def _chunks_among(self, among: Ints) -> Iterator[tuple[int, Floats, np.float32]]:
+        """As `_chunks`, of some rows: the first of a chunk counts among them."""
+        matrix = self._matrix if self._resident is None else self._resident
+        for first in range(0, len(among), self._chunk_rows):
+            part = matrix[among[first : first + self._chunk_rows]]
+            yield first, decoded(part), np.float32(1.0)
 
     def _ready(self) -> Floats | None:
         """Give the matrix in float32 if it is so, or small enough to be kept so."""
         if self._resident is None and self._keep:
-            whole = np.empty(self._matrix.shape, np.float32)
+            whole = np.empty((len(self), self.dim), np.float32)
             for first in range(0, len(whole), self._chunk_rows):
                 part = whole[first : first + self._chunk_rows]
-                _widen(self._matrix[first : first + self._chunk_rows], part)
-                np.multiply(part, _EXPONENT_GAP, out=part)
+                scale = widen(self._matrix[first : first + self._chunk_rows], part)
+                np.multiply(part, scale, out=part)
             self._resident = whole
         return self._resident
 
@@ -210,12 +212,12 @@ class ExactIndex:
 class _Best:
     """The best ``k`` rows so far for one query."""
 
-    def __init__(self, query: Floats, k: int, matrix: Matrix) -> None:
+    def __init__(self, query: Floats, k: int, matrix: Matrix, among: Ints | None) -> None:
         self._query = query.astype(np.float64)
+        self._among = among  # the rows that count, where not all do
         self._k = k
         self._matrix = matrix
-        # |fl(q·v) - q·v| <= D u |q| |v|, u = 2**-24; twice that, and the rounding of the score
-        self._error = float(np.linalg.norm(self._query)) * (len(query) + 4) * 2.0**-23
+        self._error = rounding(query)
         self.scores = np.empty(0, np.float32)
         self.rows = np.empty(0, np.int64)
 
@@ -230,20 +232,30 @@ class _Best:
         if not len(rows):
             return
         rows += first
-        # summed along each row by itself: the result does not depend on its neighbours
-        exact = (self._matrix[rows].astype(np.float64) * self._query).sum(axis=1)
-        scores = np.concatenate([self.scores, exact.astype(np.float32)])
+        if self._among is not None:
+            rows = self._among[rows]
+        scores = np.concatenate([self.scores, exact_scores(self._matrix, rows, self._query)])
         rows = np.concatenate([self.rows, rows])
         order = np.lexsort((rows, -scores))[: self._k]
         self.scores, self.rows = scores[order], rows[order]
 
 
-def _header(shape: tuple[int, ...], dtype: str) -> bytes:
-    """Give the start of an ``.npy`` file; comparing it spares parsing what a stranger wrote."""
-    file = io.BytesIO()
-    array = {"descr": _CODES[dtype], "fortran_order": False, "shape": shape}
-    np.lib.format.write_array_header_2_0(file, array)
-    return file.getvalue()
+def rounding(query: Floats) -> float:
+    """How far a score for a query, summed in float32 in any order, may be from the exact one.
+
+    |fl(q·v) - q·v| <= D u |q| |v|, u = 2**-24; twice that, and the rounding of the score.
+    """
+    return float(np.linalg.norm(query.astype(np.float64))) * (len(query) + 4) * 2.0**-23
+
+
+def exact_scores(matrix: Matrix, rows: Ints, query: npt.NDArray[np.float64]) -> Floats:
+    """Give the scores float32 [K] of rows [K] for a query float64 [D].
+
+    Each row is summed by itself: a score does not depend on its neighbours.
+    """
+    products = decoded(matrix[rows]).astype(np.float64) * query
+    scores: Floats = products.sum(axis=1).astype(np.float32)
+    return scores
 
 
 def _products(queries: Floats, chunk: Floats) -> Floats:
@@ -260,30 +272,3 @@ def _products(queries: Floats, chunk: Floats) -> Floats:
     else:
         products = np.vecdot(chunk, queries[0])[None]
     return products
-
-
-def _widen(half: Matrix, out: Floats) -> Floats:
-    """Write finite float16 values into ``out`` as float32, divided by 2**112, exactly.
-
-    The bits of a half are those of a float shifted by 13, but for the width of the exponent:
-    sign-extend, shift, and clear the three copies of the sign that lie in the wider exponent.
-    """
-    bits = out.view(np.int32)
-    np.copyto(bits, half.view(np.int16))
-    np.left_shift(bits, 13, out=bits)
-    np.bitwise_and(bits, _SIGN_AND_VALUE, out=bits)
-    return out
-
-
-def _check_unit(vectors: Floats, first: int) -> None:
-    lengths = np.linalg.norm(vectors.astype(np.float32), axis=1)
-    wrong = np.flatnonzero(~(np.abs(lengths - 1) <= _UNIT_TOLERANCE))
-    if len(wrong):
-        length = lengths[wrong[0]]
-        what = f"length {length:.4g}" if np.isfinite(length) else "a NaN or an infinity"
-        raise VectorIndexError(
-            f"vector {first + int(wrong[0])}",
-            expected="finite numbers and unit length",
-            found=what,
-            remedy="check the model that encoded it",
-        )

@@ -1,12 +1,15 @@
 """The index as a folder: vectors, items, and the model whose space they lie in.
 
     index.json             what is here: format, sizes, hashes, the model's fingerprint, the run
-    vectors-TOKEN.npy      float16 or float32 [N, D]
+    vectors-TOKEN.npy      float16, float32 or int8 [N, D]
     items-TOKEN.sqlite     ids, paths, times, captions
+    graph-TOKEN.faiss      with the backend faiss
+    place-TOKEN.json       with a server: where, and under which name; no password
 
-``index.json`` is written last and replaced in one step; it names the two files of its own
-generation. So whoever opens the folder finds the old index or the new one, and a server that has
-the old one open goes on reading the files it holds until it closes them.
+``index.json`` is written last and replaced in one step; it names the files of its own generation.
+So whoever opens the folder finds the old index or the new one, and a server that has
+the old one open goes on reading the files it holds until it closes them; on a server, the last
+generation but one is dropped when the next is made.
 """
 
 import os
@@ -18,20 +21,21 @@ from typing import Any
 import numpy as np
 
 from cl2cm.errors import VectorIndexError
-from cl2cm.index.exact import DType, ExactIndex
+from cl2cm.index.backends import Backend, Choice, open_backend, sweep_places, write
+from cl2cm.index.filter import Filter
 from cl2cm.index.head import (
     FORMAT,
     REMEDY,
     VERSION,
     check_files,
     is_index,
+    is_place,
     named_files,
     read_head,
     refuse_other_folder,
     sweep,
     write_generation,
 )
-from cl2cm.index.items import ItemStore
 from cl2cm.storage import atomic_folder, sha256_file, storage_errors
 from cl2cm.types import Floats, Hit, Ints, Item
 
@@ -46,13 +50,11 @@ class Index:
         self.path = path
         self._head = head
         files = {name: path / entry["name"] for name, entry in head["files"].items()}
-        shape = (head["count"], head["dim"])
-        self._vectors = ExactIndex.open(files["vectors"], *shape, head["dtype"])
-        self._items = ItemStore(files["items"])
+        self._vectors, self._items = open_backend(files, head)
         if len(self._items) != head["count"]:
-            self._items.close()
+            self.close()
             raise VectorIndexError(
-                str(files["items"]),
+                str(files.get("items", path)),
                 expected=f"{head['count']} items, one for each vector",
                 found=f"{len(self._items)}",
                 remedy=REMEDY,
@@ -67,7 +69,9 @@ class Index:
         *,
         model: str,
         run: Path,
-        dtype: DType = "float16",
+        dtype: str | None = None,
+        backend: str | None = None,
+        url: str | None = None,
     ) -> "Index":
         """Write an index, whole or not at all, in place of the one that may be there.
 
@@ -77,11 +81,16 @@ class Index:
             items: item i for vector i; relative paths are relative to ``path``.
             model: fingerprint of the model that made the vectors.
             run: the run or export that a search loads to encode its queries.
-            dtype: how the vectors are stored.
+            dtype: how the vectors are stored: ``float16``, ``float32`` or ``int8``.
+            backend: ``exact``, ``faiss``, ``qdrant`` or ``pgvector``. What is None is as in the
+                index that is there, or ``exact`` and ``float16``.
+            url: of the server, for ``qdrant`` and ``pgvector``; a password in it is not kept.
 
         Raises:
+            ConfigError: a backend, dtype or address that cannot be.
             VectorIndexError: a folder of something else; no vectors, or not finite, or not of
-                unit length; another number of items; an id twice.
+                unit length; another number of items; an id twice; a server that refuses.
+            MissingExtraError: the backend's package is not installed.
             StorageError: the disk is full, read-only or closed to us.
         """
         vectors = np.asarray(vectors)
@@ -95,19 +104,23 @@ class Index:
         path = path.resolve()
         refuse_other_folder(path)
         items = [replace(item, path=_travelling(item.path, path)) for item in items]
+        old = _old_head(path)
+        choice = Choice(backend, dtype, url).resolve(old)
         head = {
-            "format": FORMAT, "version": VERSION, "backend": "exact", "dtype": dtype,
+            "format": FORMAT, "version": VERSION, "backend": choice.name, "dtype": choice.dtype,
             "count": len(items), "dim": vectors.shape[-1] if vectors.ndim else 0, "model": model,
-            "folder": str(path), "run": _run_paths(run, path),
+            "folder": str(path), "run": _run_paths(run, path), "url": choice.public,
+            "previous": old.get("files", {}).get("place", {}).get("name", ""),
         }  # fmt: skip
-        if is_index(path):
-            before = named_files(path)
+        if is_index(path) or (path.is_dir() and any(path.iterdir())):
             with storage_errors(path):
-                _write(path, head, vectors, items)
-            sweep(path, before)
+                _write(path, head, choice, vectors, items)
+            sweep(path, frozenset(entry["name"] for entry in old.get("files", {}).values()))
+            keep = frozenset({str(head["previous"]), *filter(is_place, named_files(path))})
+            sweep_places(path, keep, frozenset({str(old.get("previous", ""))}))
         else:
             with atomic_folder(path) as partial:
-                _write(partial, head, vectors, items)
+                _write(partial, head, choice, vectors, items)
         return cls.open(path)
 
     @classmethod
@@ -151,19 +164,28 @@ class Index:
     @property
     def generation(self) -> str:
         """Names this state of the folder; another once the index is replaced."""
-        return str(self._head["files"]["vectors"]["sha256"])[:16]
+        files = self._head["files"]
+        return str(files.get("vectors", files.get("place"))["sha256"])[:16]
 
     def __len__(self) -> int:
         """Number N of vectors."""
         return len(self._vectors)
 
-    def nearest(self, vectors: Floats, k: int, *, model: str) -> tuple[Floats, Ints]:
+    def nearest(
+        self,
+        vectors: Floats,
+        k: int,
+        *,
+        model: str,
+        filter: Filter | None = None,  # noqa: A002
+    ) -> tuple[Floats, Ints]:
         """Give scores float32 and rows int64, both [Q, K], of the best rows for each vector.
 
         Args:
             vectors: unit vectors, float32 [Q, D].
             k: hits wanted, at least 1; beyond N there are N.
             model: fingerprint of the model that made ``vectors``.
+            filter: which items may be hits; None: all.
 
         Raises:
             VectorIndexError: vectors of another model or width, or not finite; k below 1.
@@ -175,11 +197,19 @@ class Index:
                 found=f"vectors of {model}",
                 remedy="search with the run that the index was made with, or index again",
             )
-        return self._vectors.search(vectors, k)
+        among = self._items.matching(filter) if filter else None
+        return self._vectors.search(vectors, k, among=among)
 
-    def search(self, vectors: Floats, k: int, *, model: str) -> list[list[Hit]]:
+    def search(
+        self,
+        vectors: Floats,
+        k: int,
+        *,
+        model: str,
+        filter: Filter | None = None,  # noqa: A002
+    ) -> list[list[Hit]]:
         """Give the best ``k`` hits for each of Q vectors, best first; as `nearest`."""
-        scores, rows = self.nearest(vectors, k, model=model)
+        scores, rows = self.nearest(vectors, k, model=model, filter=filter)
         items = {row: self.item(row) for row in {int(row) for row in rows.flat}}
         return [
             [self.hit(items[int(row)], float(score)) for score, row in zip(*pair, strict=True)]
@@ -197,6 +227,16 @@ class Index:
         vector: Floats = self._vectors.vectors(np.array([row]))[0]
         return vector
 
+    def vectors(self, rows: Sequence[int]) -> Floats:
+        """Give the stored vectors of some rows, float32 [K, D]; as `item`."""
+        self._items.at(rows)
+        return self._vectors.vectors(np.asarray(rows, np.int64))
+
+    @property
+    def backend(self) -> str:
+        """What searches it: ``exact``, ``faiss``, ``qdrant`` or ``pgvector``."""
+        return str(self._head["backend"])
+
     def item(self, row: int) -> Item:
         """Give the item of a row.
 
@@ -204,6 +244,10 @@ class Index:
             VectorIndexError: no such row, or a damaged file.
         """
         return self._items.at([row])[0]
+
+    def folders(self) -> list[str]:
+        """Every folder that items are in, by their ids."""
+        return self._items.folders()
 
     def items(self, rows: Sequence[int]) -> list[Item]:
         """Give the items of some rows, in that order; as `item`."""
@@ -257,13 +301,22 @@ class Index:
 
     def close(self) -> None:
         """Close the files; no search is possible afterwards."""
+        self._vectors.close()
         self._items.close()
 
 
-def _write(folder: Path, head: Mapping[str, Any], vectors: Floats, items: Sequence[Item]) -> None:
+def _old_head(folder: Path) -> dict[str, Any]:
+    try:
+        return read_head(folder)
+    except VectorIndexError:
+        return {}
+
+
+def _write(
+    folder: Path, head: Mapping[str, Any], backend: Backend, vectors: Floats, items: Sequence[Item]
+) -> None:
     with write_generation(folder, head) as files:
-        ExactIndex.write(files["vectors"], vectors, head["dtype"])
-        ItemStore.write(files["items"], items)
+        write(backend, files, vectors, items)
 
 
 def _travelling(path: str, folder: Path) -> str:

@@ -20,6 +20,7 @@ from cl2cm.storage import sha256_file, write_json
 FORMAT = "cl2cm-index"
 VERSION = 1
 HEAD = "index.json"
+JOURNAL = "encoded.sqlite"  # what was encoded so far; an index that is begun has nothing else
 REMEDY = "build the index again with cl2cm index"
 
 _FIELDS: dict[str, type] = {
@@ -32,7 +33,13 @@ _FIELDS: dict[str, type] = {
     "run": dict,
     "files": dict,
 }
-_SUFFIXES = {"vectors": ".npy", "items": ".sqlite"}
+_SUFFIXES = {"vectors": ".npy", "items": ".sqlite", "graph": ".faiss", "place": ".json"}
+_KINDS = {  # of files, by backend
+    "exact": ("vectors", "items"),
+    "faiss": ("vectors", "items", "graph"),
+    "qdrant": ("vectors", "items", "place"),
+    "pgvector": ("place",),
+}
 _ORPHAN_SECONDS = 24 * 3600  # after this nobody is still writing a file that nothing names
 
 
@@ -40,7 +47,8 @@ _ORPHAN_SECONDS = 24 * 3600  # after this nobody is still writing a file that no
 def write_generation(folder: Path, head: Mapping[str, Any]) -> Iterator[dict[str, Path]]:
     """Give the paths of a new generation's files; point ``index.json`` at them on success."""
     token = secrets.token_hex(4)
-    paths = {kind: folder / f"{kind}-{token}{suffix}" for kind, suffix in _SUFFIXES.items()}
+    kinds = _KINDS[head["backend"]]
+    paths = {kind: folder / f"{kind}-{token}{_SUFFIXES[kind]}" for kind in kinds}
     try:
         yield paths
         files = {
@@ -120,7 +128,7 @@ def refuse_other_folder(folder: Path) -> None:
     Raises:
         VectorIndexError: a file, or a folder with other things in it.
     """
-    if folder.is_dir() and (not any(folder.iterdir()) or is_index(folder)):
+    if folder.is_dir() and (_is_begun(folder) or is_index(folder)):
         return
     if folder.exists():
         raise VectorIndexError(
@@ -131,16 +139,26 @@ def refuse_other_folder(folder: Path) -> None:
         )
 
 
+def _is_begun(folder: Path) -> bool:
+    """Whether a folder is empty, or holds no more than what was encoded so far."""
+    return all(path.name.startswith(JOURNAL) or _is_data(path.name) for path in folder.iterdir())
+
+
 def sweep(folder: Path, before: frozenset[str]) -> None:
     """Remove the files of the generation ``before``, and what a killed run left a day ago."""
     keep = named_files(folder) | {HEAD}
     old = time.time() - _ORPHAN_SECONDS
     for path in folder.iterdir():
-        if path.name in keep or not _is_data(path.name):
+        if path.name in keep or not _is_data(path.name) or is_place(path.name):
             continue
         with contextlib.suppress(OSError):  # a file that is open cannot be removed on Windows
             if path.name in before or path.stat().st_mtime < old:
                 path.unlink()
+
+
+def is_place(name: str) -> bool:
+    """Whether a file names something on a server, which has to go before the file goes."""
+    return name.startswith("place-")
 
 
 def _is_data(name: str) -> bool:
@@ -158,10 +176,13 @@ def _check_fields(path: Path, head: Mapping[str, Any]) -> None:
     for key in ("absolute", "relative"):
         if not isinstance(head["run"].get(key), str):
             raise _damaged(path, f"run.{key} as str", repr(head["run"].get(key)))
-    if head["backend"] != "exact":
-        raise _damaged(path, "the backend exact", repr(head["backend"]))
-    for name in _SUFFIXES:
+    if head["backend"] not in _KINDS:
+        raise _damaged(path, f"a backend, {' or '.join(_KINDS)}", repr(head["backend"]))
+    for name in _KINDS[head["backend"]]:
         _check_entry(path, name, head["files"].get(name))
+    for key in ("url", "previous"):
+        if not isinstance(head.get(key, ""), str):
+            raise _damaged(path, f"{key} as str", repr(head[key]))
 
 
 def _check_entry(path: Path, kind: str, entry: object) -> None:

@@ -12,9 +12,12 @@ from contextlib import closing, contextmanager
 from pathlib import Path
 from urllib.parse import quote
 
+import numpy as np
+
 from cl2cm.errors import StorageError, VectorIndexError
+from cl2cm.index.filter import Filter
 from cl2cm.storage import atomic_path
-from cl2cm.types import Item
+from cl2cm.types import Ints, Item
 
 _SCHEMA = """
 CREATE TABLE items (
@@ -23,11 +26,16 @@ CREATE TABLE items (
     path TEXT NOT NULL,
     start REAL,
     "end" REAL,
-    captions TEXT NOT NULL
+    captions TEXT NOT NULL,
+    media TEXT NOT NULL,
+    bytes INTEGER,
+    modified REAL,
+    folder TEXT NOT NULL
 )
 """
-_COLUMNS = 'SELECT row, id, path, start, "end", captions FROM items'
-_VERSION = 1
+_INDEXES = ("folder", "media, modified", "modified", "bytes")
+_COLUMNS = 'SELECT row, id, path, start, "end", captions, media, bytes, modified FROM items'
+_VERSION = 2
 _PARAMETERS = 500  # SQLite's smallest limit of question marks is 999
 
 
@@ -72,9 +80,12 @@ class ItemStore:
             VectorIndexError: two items with one id, or text that is not valid Unicode.
             StorageError: the disk is full, read-only or closed to us.
         """
-        _check(items)
+        check_items(items)
         records = (
-            (row, item.id, item.path, item.start, item.end, _captions(item))
+            (
+                *(row, item.id, item.path, item.start, item.end, _captions(item)),
+                *(item.media, item.bytes, item.modified, folder_of(item)),
+            )
             for row, item in enumerate(items)
         )
         with (
@@ -86,7 +97,9 @@ class ItemStore:
             db.execute("PRAGMA journal_mode = OFF")
             db.execute("PRAGMA synchronous = OFF")  # atomic_path flushes the whole file
             db.execute(_SCHEMA)
-            db.executemany("INSERT INTO items VALUES (?, ?, ?, ?, ?, ?)", records)
+            db.executemany("INSERT INTO items VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)", records)
+            for number, columns in enumerate(_INDEXES):
+                db.execute(f"CREATE INDEX filter_{number} ON items ({columns})")
             db.execute(f"PRAGMA user_version = {_VERSION}")
 
     def __len__(self) -> int:
@@ -101,12 +114,7 @@ class ItemStore:
         """
         for row in rows:
             if not 0 <= row < len(self):
-                raise VectorIndexError(
-                    str(self._path),
-                    expected=f"a row from 0 to {len(self) - 1}",
-                    found=str(row),
-                    remedy="ask for a row that a search gave",
-                )
+                raise no_such_row(str(self._path), row, len(self))
         found: dict[int, Item] = {}
         for start in range(0, len(rows), _PARAMETERS):
             part = [int(row) for row in rows[start : start + _PARAMETERS]]
@@ -126,13 +134,22 @@ class ItemStore:
         except UnicodeEncodeError:
             found = []
         if not found:
-            raise VectorIndexError(
-                f"item {item_id!r}",
-                expected="an id of the index",
-                found="no such id",
-                remedy="take an id that a search gave",
-            )
+            raise no_such_id(item_id)
         return found[0][0]
+
+    def matching(self, filter_: Filter) -> Ints:
+        """Rows int64 of the items that a filter lets through, rising."""
+        where, values = filter_.where()
+        with self._damage(), self._lock:
+            query = f"SELECT row FROM items WHERE {where} ORDER BY row"  # noqa: S608 - of constants
+            found = self._db.execute(query, values)
+            return np.fromiter((row for (row,) in found), np.int64)
+
+    def folders(self) -> list[str]:
+        """Every folder that items are in, by their ids, in the order of names."""
+        with self._damage(), self._lock:
+            found = self._db.execute("SELECT DISTINCT folder FROM items ORDER BY folder")
+            return [str(folder) for (folder,) in found if folder]
 
     def close(self) -> None:
         """Close the file; no look-up is possible afterwards."""
@@ -143,8 +160,8 @@ class ItemStore:
             with self._lock:
                 records = self._db.execute(query, values).fetchall()
             return [
-                (row, Item(id_, path, start, end, _parse_captions(captions)))
-                for row, id_, path, start, end, captions in records
+                (row, Item(id_, path, start, end, _parse_captions(captions), *about))
+                for row, id_, path, start, end, captions, *about in records
             ]
 
     @contextmanager
@@ -168,7 +185,37 @@ def _parse_captions(text: str) -> dict[str, tuple[str, ...]]:
     return {language: tuple(texts) for language, texts in json.loads(text).items()}
 
 
-def _check(items: Sequence[Item]) -> None:
+def folder_of(item: Item) -> str:
+    """Give the folder that an item is in, by its id."""
+    return item.id.rpartition("/")[0]
+
+
+def no_such_row(where: str, row: int, count: int) -> VectorIndexError:
+    """Give the error for a row that is not there."""
+    return VectorIndexError(
+        where,
+        expected=f"a row from 0 to {count - 1}",
+        found=str(row),
+        remedy="ask for a row that a search gave",
+    )
+
+
+def no_such_id(item_id: str) -> VectorIndexError:
+    """Give the error for an id that is not there."""
+    return VectorIndexError(
+        f"item {item_id!r}",
+        expected="an id of the index",
+        found="no such id",
+        remedy="take an id that a search gave",
+    )
+
+
+def check_items(items: Sequence[Item]) -> None:
+    """Refuse what cannot be stored.
+
+    Raises:
+        VectorIndexError: two items with one id, or text that is not valid Unicode.
+    """
     rows: dict[str, int] = {}
     for row, item in enumerate(items):
         first = rows.setdefault(item.id, row)

@@ -1,8 +1,10 @@
-"""What a backend of the index does: the nearest of N vectors to Q queries."""
+"""What a backend of the index does: the nearest of N vectors to Q queries, and their items."""
 
+from collections.abc import Sequence
 from typing import Protocol
 
-from cl2cm.types import Floats, Ints
+from cl2cm.index.filter import Filter
+from cl2cm.types import Floats, Ints, Item
 
 
 class VectorIndex(Protocol):
@@ -21,16 +23,18 @@ class VectorIndex(Protocol):
         """Number N of vectors."""
         ...
 
-    def search(self, queries: Floats, k: int) -> tuple[Floats, Ints]:
+    def search(self, queries: Floats, k: int, *, among: Ints | None = None) -> tuple[Floats, Ints]:
         """Give the best ``k`` rows for each query.
 
         Args:
             queries: unit vectors, float32 [Q, D].
             k: hits wanted, at least 1; beyond N there are N.
+            among: rows that may be hits, int64, rising; None: all.
 
         Returns:
             Scores float32 [Q, K], falling along a row, and rows int64 [Q, K]; of equal scores
-            the lower row comes first. K = min(k, N).
+            the lower row comes first. K = min(k, N), N the rows that
+            may be hits.
 
         Raises:
             VectorIndexError: queries of another width, or not finite; k below 1.
@@ -39,4 +43,44 @@ class VectorIndex(Protocol):
 
     def vectors(self, rows: Ints) -> Floats:
         """Give the stored vectors of some rows, float32 [K, D]."""
+        ...
+
+    def close(self) -> None:
+        """Close what is open; no search is possible afterwards."""
+        ...
+
+
+class Items(Protocol):
+    """What vectors stand for; each look-up takes as long in a large index as in a small one."""
+
+    def __len__(self) -> int:
+        """Number of items."""
+        ...
+
+    def at(self, rows: Sequence[int]) -> list[Item]:
+        """Give the items of some rows, in that order.
+
+        Raises:
+            VectorIndexError: a row that is not there.
+        """
+        ...
+
+    def row_of(self, item_id: str) -> int:
+        """Give the row of an id.
+
+        Raises:
+            VectorIndexError: no item has this id.
+        """
+        ...
+
+    def matching(self, filter_: Filter) -> Ints:
+        """Rows int64 of the items that a filter lets through, rising."""
+        ...
+
+    def folders(self) -> list[str]:
+        """Every folder that items are in, by their ids, in the order of names."""
+        ...
+
+    def close(self) -> None:
+        """Close what is open; no look-up is possible afterwards."""
         ...

@@ -4,18 +4,26 @@ Importing this loads no web framework; `create_app` and `run` do, and say what t
 not there.
 """
 
-from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 from cl2cm.errors import MissingExtraError
 from cl2cm.search import Searcher
+from cl2cm.serve.access import read_token
+from cl2cm.serve.limits import Limits
+from cl2cm.types import SearchModel
 
 if TYPE_CHECKING:
     from fastapi import FastAPI
 
-__all__ = ["create_app", "run"]
+__all__ = ["LOOPBACK", "Limits", "create_app", "read_token", "run"]
 
 Suggestion = tuple[str, str]  # language, query
+Align = Callable[[str, str], Mapping[str, Any]]
+LoadModel = Callable[[Path], SearchModel]
+
+LOOPBACK = ("127.0.0.1", "localhost", "::1")
 
 
 def create_app(
@@ -24,6 +32,10 @@ def create_app(
     title: str = "cl2cm",
     examples: Sequence[Suggestion] = (),
     hosts: Sequence[str] | None = None,
+    token: str | None = None,
+    limits: Limits | None = None,
+    align: Align | None = None,
+    load_model: LoadModel | None = None,
 ) -> "FastAPI":
     """Make the service for one index.
 
@@ -34,14 +46,22 @@ def create_app(
         hosts: names under which the service may be addressed; any, if None. A service on
             loopback should name its own, or a web page elsewhere can reach it by a name that it
             points at 127.0.0.1.
+        token: what a client has to know; None lets everybody in. See `read_token`.
+        limits: of size, time and number; by default those of `Limits`.
+        align: aligns two texts word by word, for the view of one picture; gives the object of
+            ``cl2cm align --json``.
+        load_model: gives the model of a run, for when the index is replaced by one of another
+            model while the service runs; without it such an index is not taken.
 
     Raises:
         MissingExtraError: the extra ``serve`` is not installed.
     """
     _require()
     from cl2cm.serve.app import make_app  # noqa: PLC0415 - an extra
+    from cl2cm.serve.service import Service  # noqa: PLC0415 - an extra
 
-    return make_app(searcher, title=title, examples=examples, hosts=hosts)
+    service = Service(searcher, limits=limits or Limits(), load_model=load_model, align=align)
+    return make_app(service, title=title, examples=examples, hosts=hosts, token=token)
 
 
 def run(
@@ -49,9 +69,10 @@ def run(
     *,
     host: str = "127.0.0.1",
     port: int = 8000,
-    title: str = "cl2cm",
-    examples: Sequence[Suggestion] = (),
+    names: Sequence[str] = (),
     on_ready: Callable[[str], None] | None = None,
+    limits: Limits | None = None,
+    **settings: Any,  # noqa: ANN401 - handed on
 ) -> None:
     """Serve until interrupted.
 
@@ -59,9 +80,11 @@ def run(
         searcher: a model and its index.
         host: address to listen on; only this machine by default.
         port: TCP port; 0 takes a free one.
-        title: as for `create_app`.
-        examples: as for `create_app`.
+        names: further host names under which a service on loopback may be addressed, such as
+            that of a proxy before it.
         on_ready: called with the page's address once it answers.
+        limits: as for `create_app`.
+        settings: as for `create_app`.
 
     Raises:
         MissingExtraError: the extra ``serve`` is not installed.
@@ -70,15 +93,18 @@ def run(
     _require()
     from cl2cm.serve.server import serve  # noqa: PLC0415 - an extra
 
-    hosts = ("127.0.0.1", "localhost", "::1") if host in ("127.0.0.1", "localhost", "::1") else None
-    app = create_app(searcher, title=title, examples=examples, hosts=hosts)
-    serve(app, host=host, port=port, on_ready=on_ready)
+    limits = limits or Limits()
+    hosts = (*LOOPBACK, *names) if host in LOOPBACK or names else None
+    app = create_app(searcher, hosts=hosts, limits=limits, **settings)
+    serve(app, host=host, port=port, on_ready=on_ready, limits=limits)
 
 
 def _require() -> None:
     try:
         import fastapi  # noqa: F401, PLC0415
         import jinja2  # noqa: F401, PLC0415
+        import prometheus_client  # noqa: F401, PLC0415
+        import python_multipart  # noqa: F401, PLC0415
         import uvicorn  # noqa: F401, PLC0415
     except ImportError as error:
         raise MissingExtraError(error.name or "fastapi", "serve") from error

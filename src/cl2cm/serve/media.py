@@ -12,12 +12,15 @@ from pathlib import Path
 from PIL import Image, ImageOps
 
 from cl2cm.errors import MediaError
+from cl2cm.video import Film
+from cl2cm.visual import FILMS
 
 SIZES = (320, 1280)  # longest side in pixels: in the grid, and in the view of one picture
 MAX_PIXELS = 64_000_000  # decoded; a JPEG is decoded at a reduced size, so it may have more
 _CACHE_BYTES = 64 * 2**20
 _AT_ONCE = 2  # pictures being decoded, which bounds the memory
 
+FILM_SUFFIXES = tuple(sorted(FILMS))
 _FORMATS = ("JPEG", "PNG", "GIF", "WEBP", "BMP", "TIFF")
 _SIGNATURES = (
     (0, b"\xff\xd8\xff", "image/jpeg"),
@@ -30,6 +33,15 @@ _SIGNATURES = (
     (0, b"MM\x00*", "image/tiff"),
     (4, b"ftyp", "video/mp4"),
     (0, b"\x1a\x45\xdf\xa3", "video/webm"),
+    (8, b"AVI ", "video/x-msvideo"),
+    (4, b"moov", "video/quicktime"),
+    (4, b"mdat", "video/quicktime"),
+    (4, b"wide", "video/quicktime"),
+    (0, b"\x00\x00\x01\xba", "video/mpeg"),
+    (0, b"\x00\x00\x01\xb3", "video/mpeg"),
+    (0, b"OggS", "video/ogg"),
+    (0, b"FLV", "video/x-flv"),
+    (0, b"\x30\x26\xb2\x75", "video/x-ms-wmv"),
 )
 
 
@@ -43,11 +55,11 @@ def media_type(path: Path) -> str:
         with path.open("rb") as file:
             start = file.read(16)
     except OSError as error:
-        raise _unreadable(path, (error.strerror or str(error)).lower()) from error
+        raise _unreadable(path.name, (error.strerror or str(error)).lower()) from error
     for offset, signature, kind in _SIGNATURES:
         if start.startswith(signature, offset):
             return kind
-    raise _unreadable(path, "a file of another kind")
+    raise _unreadable(path.name, "a file of another kind")
 
 
 class Thumbnails:
@@ -59,25 +71,31 @@ class Thumbnails:
 
     def __init__(self, cache_bytes: int = _CACHE_BYTES) -> None:
         self._limit = cache_bytes
-        self._kept: OrderedDict[tuple[str, int, int], tuple[bytes, str]] = OrderedDict()
+        self._kept: OrderedDict[tuple[str, int, int, float], tuple[bytes, str]] = OrderedDict()
         self._bytes = 0
         self._lock = threading.Lock()
         self._decoding = threading.BoundedSemaphore(_AT_ONCE)
 
-    def get(self, path: Path, size: int) -> tuple[bytes, str]:
+    def get(self, path: Path, size: int, seconds: float = 0.0) -> tuple[bytes, str]:
         """Give a copy whose longer side is at most ``size`` pixels, and its MIME type.
 
+        Args:
+            path: a picture or a film.
+            size: pixels.
+            seconds: where in a film.
+
         Raises:
-            MediaError: no picture that can be read, or one with too many pixels.
+            MediaError: no picture or film that can be read, or one with too many pixels.
+            MissingExtraError: a film, and what reads films is not installed.
         """
-        media_type(path)
-        key = (str(path), path.stat().st_mtime_ns, size)
+        film = media_type(path).startswith("video/")
+        key = (str(path), path.stat().st_mtime_ns, size, seconds)
         with self._lock:
             if key in self._kept:
                 self._kept.move_to_end(key)
                 return self._kept[key]
         with self._decoding:
-            made = _shrink(path, size)
+            made = _film_frame(path, size, seconds) if film else shrink(path, size, path.name)
         with self._lock:
             if key not in self._kept:
                 self._kept[key] = made
@@ -88,28 +106,57 @@ class Thumbnails:
         return made
 
 
-def _shrink(path: Path, size: int) -> tuple[bytes, str]:
+def shrink(
+    source: Path | bytes, size: int, name: str, *, lossless: bool = False
+) -> tuple[bytes, str]:
+    """Draw a picture anew, with no side longer than ``size`` pixels; returns it and its MIME type.
+
+    Args:
+        source: a file, or its bytes.
+        size: pixels.
+        name: what an error calls it.
+        lossless: as PNG, in place of JPEG for what is opaque.
+
+    Raises:
+        MediaError: no picture that can be read, or one with too many pixels.
+    """
     try:
-        with Image.open(path, formats=_FORMATS) as picture:
+        with Image.open(io.BytesIO(source) if isinstance(source, bytes) else source,
+                        formats=_FORMATS) as picture:  # fmt: skip
             picture.draft("RGB", (size, size))  # a JPEG need not be decoded in full
             if picture.width * picture.height > MAX_PIXELS:
-                raise _unreadable(path, f"{picture.width} x {picture.height} pixels")
-            upright = ImageOps.exif_transpose(picture)
-            clear = upright.has_transparency_data
-            small = upright.convert("RGBA" if clear else "RGB")
-            small.thumbnail((size, size))
-            file = io.BytesIO()
-            small.save(file, "PNG" if clear else "JPEG", quality=85)
+                raise _unreadable(name, f"{picture.width} x {picture.height} pixels")
+            return _save(ImageOps.exif_transpose(picture), size, lossless=lossless)
     except MediaError:
         raise
     except Exception as error:  # decoders of broken files raise whatever comes to hand
-        raise _unreadable(path, f"{error}") from error
-    return file.getvalue(), "image/png" if clear else "image/jpeg"
+        found = f"{error}" if isinstance(source, Path) else "other bytes, or damaged ones"
+        raise _unreadable(name, found.replace(str(source), name)) from error
 
 
-def _unreadable(path: Path, found: str) -> MediaError:
+def _save(picture: Image.Image, size: int, *, lossless: bool = False) -> tuple[bytes, str]:
+    clear = picture.has_transparency_data
+    small = picture.convert("RGBA" if clear else "RGB")
+    small.thumbnail((size, size))
+    file = io.BytesIO()
+    kind = "png" if clear or lossless else "jpeg"
+    small.save(file, kind, quality=85)
+    return file.getvalue(), f"image/{kind}"
+
+
+def _film_frame(path: Path, size: int, seconds: float) -> tuple[bytes, str]:
+    """Draw the frame that a film shows at a time."""
+    try:
+        with Film(path) as film:
+            pixels = next(film.at([seconds])).pixels
+    except MediaError as error:
+        raise _unreadable(path.name, error.found) from error
+    return _save(Image.fromarray(pixels), size)
+
+
+def _unreadable(name: str, found: str) -> MediaError:
     return MediaError(
-        path.name,
+        name,
         expected=f"a picture or film, of at most {MAX_PIXELS // 1_000_000} million pixels",
         found=found,
         remedy="restore the file, or index the folder again",

@@ -2,18 +2,27 @@
 
 import hashlib
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from importlib import resources
 from pathlib import PurePosixPath
+from typing import Any
 
 import jinja2
+from markupsafe import Markup, escape
 
 from cl2cm.index import Index
 from cl2cm.search import SearchResult
+from cl2cm.serve.addresses import address, fragment, media, thumb
+from cl2cm.serve.bands import Drawing
+from cl2cm.serve.media import FILM_SUFFIXES, SIZES
+from cl2cm.serve.messages import AUTONYMS, Messages, all_messages
 from cl2cm.types import Captions, Hit, Item
 
 _STATIC_TYPES = {".css": "text/css", ".js": "text/javascript", ".svg": "image/svg+xml"}
 _MOSAIC = 24  # pictures on the first page
+_FOLDERS = 300  # offered to choose from
+_SIZES = [(10**n, text) for n, text in
+          ((4, "10 kB"), (5, "100 kB"), (6, "1 MB"), (7, "10 MB"), (8, "100 MB"))]  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,13 +35,58 @@ class Asset:
 
 
 @dataclass(frozen=True, slots=True)
-class Card:
-    """One picture of the grid; ``score`` is None outside a search."""
+class View:
+    """What somebody looks at: the values of the address, as they were given.
 
-    row: int
+    Attributes:
+        messages: the texts of the page's language.
+        here: path and values of the address, to come back to.
+        q: what was typed.
+        like: id of an item to be like.
+        picture: name of a picture that was sent.
+        page: from 1.
+        fold: whether near-duplicates are shown once.
+        filters: the values of the filters that are set.
+    """
+
+    messages: Messages
+    here: str = "/"
+    q: str = ""
+    like: str = ""
+    picture: str = ""
+    page: int = 1
+    fold: bool = False
+    filters: Mapping[str, Any] = field(default_factory=dict[str, Any])
+
+    def link(self, **changes: object) -> str:
+        """Give the address of the same search with some values changed."""
+        values: dict[str, object] = {"q": self.q, "like": self.like, "picture": self.picture}
+        values |= {**self.filters, "fold": int(self.fold), **changes}
+        return address("/", **{k: v for k, v in values.items() if v != 0 and (k, v) != ("page", 1)})
+
+    @property
+    def bare(self) -> str:
+        """The same search without filters."""
+        return replace(self, filters={}, fold=False).link()
+
+
+@dataclass(frozen=True, slots=True)
+class Card:
+    """One picture of the grid.
+
+    ``match`` is None outside a search; ``moment`` is the time of a film's part, empty for a whole
+    film, None for a picture.
+    """
+
+    id: str
     name: str
     language: str | None
+    thumb: str | None
+    large: str | None
+    moment: str | None = None
     score: float | None = None
+    match: float | None = None
+    folded: int = 0
 
 
 class Page:
@@ -40,11 +94,14 @@ class Page:
 
     Args:
         title: name of the collection.
-        examples: queries to try, each with its language.
+        examples: queries to try, each with its language; where there are none, captions of the
+            collection are.
     """
 
     def __init__(self, title: str, examples: Sequence[tuple[str, str]]) -> None:
         self.assets = _read_assets()
+        self._examples = list(examples)
+        self._known: tuple[str, list[str], list[tuple[str, str]]] = ("", [], [])
         environment = jinja2.Environment(
             loader=jinja2.PackageLoader("cl2cm.serve", "templates"),
             autoescape=True,
@@ -52,55 +109,115 @@ class Page:
             trim_blocks=True,
             lstrip_blocks=True,
         )
-        environment.globals.update(title=title, examples=list(examples), asset=self._address)
+        environment.globals.update(
+            title=title, asset=self._address, address=address, media=media, fragment=fragment,
+            clock=clock, emphasise=emphasise, autonym=lambda code: AUTONYMS.get(code, code),
+        )  # fmt: skip
         self._environment = environment
 
     def _address(self, name: str) -> str:
         return f"/static/{name}?v={self.assets[name].version}"
 
-    def home(self, index: Index) -> str:
+    def home(self, view: View, index: Index) -> str:
         """Render the first page, with pictures from the whole of the collection."""
-        rows = [int(i * len(index) / _MOSAIC) for i in range(_MOSAIC)]
-        rows = sorted(set(rows))
-        cards = [card(row, item) for row, item in zip(rows, index.items(rows), strict=True)]
-        return self._render("home.html", index, cards=cards, query="")
+        rows = sorted({int(i * len(index) / _MOSAIC) for i in range(_MOSAIC)})
+        cards = [card(item, index.generation) for item in index.items(rows)]
+        return self._render("home.html", view, index, cards=cards)
 
-    def results(self, index: Index, result: SearchResult, *, more: int | None) -> str:
-        """Render the hits of a query; ``more`` is the next number of hits to offer."""
-        cards = cards_of(index, result.hits)
-        return self._render(
-            "results.html", index, cards=cards, query=result.query, result=result, more=more
-        )
+    def results(self, view: View, index: Index, result: SearchResult, like: str | None) -> str:
+        """Render the hits of a query; ``like`` is the name of the item that they are to be like."""
+        cards = [
+            card(hit, index.generation, hit.score, match, len(folded))
+            for hit, match, folded in zip(result.hits, result.matches, result.folded, strict=True)
+        ]
+        return self._render("results.html", view, index, cards=cards, result=result, like=like)
 
-    def refused(self, index: Index, query: str, message: str) -> str:
-        """Render an error about a query."""
-        return self._render("refused.html", index, query=query[:200], message=message)
+    def refused(self, view: View, index: Index, message: str) -> str:
+        """Render an error about a request."""
+        return self._render("refused.html", view, index, message=message)
 
-    def item(self, index: Index, row: int, item: Item, similar: Sequence[Hit]) -> str:
+    def item(
+        self,
+        view: View,
+        index: Index,
+        item: Item,
+        similar: SearchResult,
+        *,
+        moments: Sequence[Item | Hit],
+        film: bool,
+        aligns: bool,
+    ) -> str:
         """Render one picture with its captions and those most like it."""
         return self._render(
             "item.html",
+            view,
             index,
-            query="",
-            card=card(row, item),
+            card=card(item, index.generation),
             item=item,
-            cards=cards_of(index, similar),
+            film=film,
+            aligns=aligns and bool(view.q),
+            moments=moments,
+            cards=[card(hit, index.generation) for hit in similar.hits],
         )
 
-    def _render(self, template: str, index: Index, **values: object) -> str:
-        values |= {"count": len(index), "version": index.generation}
-        return self._environment.get_template(template).render(**values)
+    def alignment(self, view: View, index: Index, item: Item, drawing: Drawing) -> str:
+        """Render the words of a query and of a caption, and what binds them."""
+        name = name_of(item.id, item.captions)[1]
+        return self._render("align.html", view, index, item=item, name=name, drawing=drawing)
+
+    def sign_in(self, view: View, index: Index, *, wrong: bool) -> str:
+        """Render the page that asks for the token."""
+        return self._render("sign_in.html", view, index, wrong=wrong, examples=[])
+
+    def api(self, view: View, index: Index, routes: Sequence[Mapping[str, Any]]) -> str:
+        """Render the description of the API."""
+        return self._render("api.html", view, index, routes=routes)
+
+    def _render(self, template: str, view: View, index: Index, **values: object) -> str:
+        if self._known[0] != index.generation:
+            self._known = (index.generation, index.folders()[:_FOLDERS], _suggestions(index))
+        _, folders, suggestions = self._known
+        shared = {
+            "view": view, "t": view.messages, "languages": all_messages(), "count": len(index),
+            "examples": self._examples or suggestions, "folders": folders, "sizes": _SIZES,
+        }  # fmt: skip
+        return self._environment.get_template(template).render(shared | values)
 
 
-def cards_of(index: Index, hits: Sequence[Hit]) -> list[Card]:
-    """Give a card for each hit."""
-    return [card(index.row_of(hit.id), hit, hit.score) for hit in hits]
+def _suggestions(index: Index) -> list[tuple[str, str]]:
+    """Short captions of the collection, one for each of its languages, each of its own item."""
+    rows = sorted({int(i * len(index) / 97) for i in range(97)})
+    found: dict[str, str] = {}
+    for item in index.items(rows):
+        for language, texts in item.captions.items():
+            if language not in found and texts and 2 < len(texts[0]) <= 32:
+                found[language] = texts[0]
+                break
+    return list(found.items())[:8]
 
 
-def card(row: int, item: Item | Hit, score: float | None = None) -> Card:
+def card(
+    item: Item | Hit,
+    generation: str,
+    score: float | None = None,
+    match: float | None = None,
+    folded: int = 0,
+) -> Card:
     """Give the card of an item; its name is a caption, else its file's name."""
     language, name = name_of(item.id, item.captions)
-    return Card(row, name, language, score)
+    part = item.start is not None or item.end is not None
+    film = part or item.path.lower().endswith(FILM_SUFFIXES)
+    return Card(
+        id=item.id,
+        name=name,
+        language=language,
+        thumb=thumb(item, generation),
+        large=thumb(item, generation, SIZES[1]),
+        moment=clock(item.start or 0.0) if part else "" if film else None,
+        score=score,
+        match=match,
+        folded=folded,
+    )
 
 
 def name_of(
@@ -112,6 +229,22 @@ def name_of(
         if texts and texts[0].strip():
             return language, texts[0]
     return None, PurePosixPath(item_id).stem or item_id
+
+
+def clock(seconds: float) -> str:
+    """Write a time in a film, such as 1:02:03 or 0:12."""
+    whole = int(seconds)
+    hours, minutes = whole // 3600, whole // 60 % 60
+    return f"{hours}:{minutes:02}:{whole % 60:02}" if hours else f"{minutes}:{whole % 60:02}"
+
+
+def emphasise(text: str) -> Markup:
+    """Give a text of ours with its part between asterisks emphasised."""
+    before, mark, rest = text.partition("*")
+    middle, _, after = rest.partition("*")
+    if not mark:
+        return escape(text)
+    return Markup("{}<em>{}</em>{}").format(before, middle, after)
 
 
 def _read_assets() -> dict[str, Asset]:

@@ -1,33 +1,53 @@
-"""Machine translation of queries, for the baseline ``translate-test`` of method.md.
+"""Machine translation: of a manifest's captions, and of queries for ``translate-test``.
 
-One file for each engine. Importing this loads none of them; `find_translator` does, and says what
-to install if the engine of a direction is not there.
+One file for each engine, behind one protocol. Importing this loads none of them; `open_translator`
+and `find_translator` do, and say what to install if the engine of a direction is not there.
 """
 
-from collections.abc import Iterable, Sequence
-from typing import Protocol
+import difflib
+from collections.abc import Callable, Iterable
 
-from cl2cm.translate import bergamot
+from cl2cm.errors import ConfigError
+from cl2cm.translate import apertium, bergamot, ctranslate2, file, hf
+from cl2cm.translate.protocol import Translator
 
-__all__ = ["Translator", "find_translator", "find_translators"]
+__all__ = ["ENGINES", "Translator", "find_translator", "find_translators", "open_translator"]
+
+Opener = Callable[[str, str, str], Translator]
+
+ENGINES: dict[str, tuple[Opener, str]] = {
+    "apertium": (apertium.open_translator, "apertium, or a chain such as apertium:en-ca-fr"),
+    "bergamot": (bergamot.open_translator, "bergamot"),
+    "ct2": (ctranslate2.open_translator, "ct2:FOLDER"),
+    "hf": (hf.open_translator, "hf:FOLDER or hf:OWNER/NAME"),
+    "file": (file.open_translator, "file:TABLE.tsv"),
+}
 
 
-class Translator(Protocol):
-    """An engine for one direction; equal texts always get equal translations.
+def open_translator(spec: str, source: str, target: str) -> Translator:
+    """The engine that a spec names, for a direction.
 
-    Attributes:
-        name: of the engine.
-        source: language that it reads.
-        target: language that it writes.
+    Args:
+        spec: a name of ``ENGINES``, with what follows its colon.
+        source: language to read, as a manifest calls it.
+        target: language to write.
+
+    Raises:
+        ConfigError: there is no such engine, or its program or folder is not there.
+        LanguageError: it does not have the direction.
+        MissingExtraError: its extra is not installed.
     """
-
-    name: str
-    source: str
-    target: str
-
-    def translate(self, texts: Sequence[str]) -> list[str]:
-        """One translation of each text, in order; never an empty one of a text that has words."""
-        ...
+    kind, _, argument = spec.partition(":")
+    if kind not in ENGINES:
+        near = difflib.get_close_matches(kind, ENGINES, 1)
+        raise ConfigError(
+            "--engine",
+            expected=f"one of {'; '.join(form for _, form in ENGINES.values())}",
+            found=repr(spec),
+            remedy=f"did you mean {near[0]!r}?" if near else "choose one of them",
+        )
+    open_engine, _ = ENGINES[kind]
+    return open_engine(argument, source, target)
 
 
 def find_translator(source: str, target: str) -> Translator | None:

@@ -1,0 +1,84 @@
+"""Which items may be hits, by what is true of their files in any language; before ranking."""
+
+import datetime
+from dataclasses import dataclass, fields
+from typing import Literal
+
+from cl2cm.errors import QueryError
+
+Media = Literal["picture", "film"]
+
+
+@dataclass(frozen=True, slots=True)
+class Filter:
+    """Conditions that all have to hold; None leaves one out.
+
+    Attributes:
+        folder: items in this folder or below it, by their ids: ``holidays/2024``.
+        media: ``picture`` or ``film``.
+        since: files changed on this day (UTC) or later, ``2024-01-31``.
+        until: files changed on this day (UTC) or earlier.
+        min_bytes: size of the file, at least.
+        max_bytes: size of the file, at most.
+    """
+
+    folder: str | None = None
+    media: Media | None = None
+    since: str | None = None
+    until: str | None = None
+    min_bytes: int | None = None
+    max_bytes: int | None = None
+
+    def __post_init__(self) -> None:
+        if self.media not in (None, "picture", "film"):
+            raise _bad("media", "'picture' or 'film'", self.media)
+        for name in ("since", "until"):
+            _day(name, getattr(self, name))
+        for name in ("min_bytes", "max_bytes"):
+            value = getattr(self, name)
+            if value is not None and value < 0:
+                raise _bad(name, "0 or more", value)
+        if self.folder is not None and "\x00" in self.folder:
+            raise _bad("folder", "the name of a folder", self.folder)
+
+    def __bool__(self) -> bool:
+        """Whether there is any condition."""
+        return any(getattr(self, field.name) is not None for field in fields(self))
+
+    def where(self) -> tuple[str, list[str | float]]:
+        """SQL over the columns of an item store, and its values."""
+        terms: list[tuple[str, list[str | float]]] = []
+        if self.folder is not None and (folder := self.folder.strip("/")):
+            inside = ["/", "0"]  # "0" follows "/": all names that start with FOLDER/
+            terms.append(
+                ("(folder = ? OR (folder >= ? AND folder < ?))",
+                 [folder, folder + inside[0], folder + inside[1]])
+            )  # fmt: skip
+        if self.media is not None:
+            terms.append(("media = ?", [self.media]))
+        if (since := _day("since", self.since)) is not None:
+            terms.append(("modified >= ?", [since]))
+        if (until := _day("until", self.until)) is not None:
+            terms.append(("modified < ?", [until + 86_400]))
+        if self.min_bytes is not None:
+            terms.append(("bytes >= ?", [self.min_bytes]))
+        if self.max_bytes is not None:
+            terms.append(("bytes <= ?", [self.max_bytes]))
+        text = " AND ".join(term for term, _ in terms) or "TRUE"
+        return text, [value for _, values in terms for value in values]
+
+
+def _day(name: str, text: str | None) -> float | None:
+    """Seconds of the epoch at which a day begins."""
+    if text is None:
+        return None
+    try:
+        day = datetime.date.fromisoformat(text)
+    except (ValueError, TypeError):
+        raise _bad(name, "a day such as 2024-01-31", text) from None
+    begin = datetime.datetime.combine(day, datetime.time(), datetime.UTC)
+    return (begin - datetime.datetime(1970, 1, 1, tzinfo=datetime.UTC)).total_seconds()
+
+
+def _bad(name: str, expected: str, found: object) -> QueryError:
+    return QueryError(f"filter {name}", expected=expected, found=repr(found), remedy="correct it")

@@ -1,0 +1,160 @@
+"""What was encoded, by content: so that an index made again encodes only what is new.
+
+One SQLite file beside an index's vectors. A file's content is known by its SHA-256; the vector of a
+content, or of a part of it, is kept for the model that made it. Every batch is one transaction:
+whoever is killed loses the batch at hand and nothing else.
+"""
+
+import sqlite3
+from collections.abc import Iterable, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from cl2cm.errors import VectorIndexError
+from cl2cm.index.head import JOURNAL
+from cl2cm.storage import sha256_file, storage_errors
+from cl2cm.types import Example, Floats
+
+__all__ = ["JOURNAL", "Content", "Journal"]
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+_SCHEMA = """
+CREATE TABLE IF NOT EXISTS files (
+    path TEXT PRIMARY KEY, bytes INTEGER NOT NULL, modified INTEGER NOT NULL, content TEXT NOT NULL
+);
+CREATE TABLE IF NOT EXISTS vectors (
+    content TEXT NOT NULL, start REAL NOT NULL, "end" REAL NOT NULL, model TEXT NOT NULL,
+    vector BLOB NOT NULL, PRIMARY KEY (content, start, "end", model)
+) WITHOUT ROWID;
+"""
+_WHOLE = -1.0  # start and end of a whole file
+
+
+@dataclass(frozen=True, slots=True, order=True)
+class Content:
+    """What a vector was made of: a file's bytes, or a part of a film."""
+
+    sha256: str
+    start: float = _WHOLE
+    end: float = _WHOLE
+
+
+class Journal:
+    """The vectors that are known, in a file that is made when it is not there.
+
+    Raises:
+        VectorIndexError: the file is damaged.
+        StorageError: it cannot be written.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        with self._damage(), storage_errors(path):
+            self._db = sqlite3.connect(path, timeout=30)
+            self._db.execute("PRAGMA journal_mode = WAL")
+            self._db.execute("PRAGMA synchronous = NORMAL")
+            self._db.executescript(_SCHEMA)
+
+    def content(self, example: Example, *, verify: bool = False) -> Content:
+        """What an example is made of; a file of known size and time is not read again.
+
+        Args:
+            example: with a file.
+            verify: read it all the same.
+        """
+        path = example.image or example.video
+        assert path is not None  # noqa: S101 - who asks has looked
+        file = path.stat()
+        start = _WHOLE if example.start is None else example.start
+        end = _WHOLE if example.end is None else example.end
+        known = (str(path), file.st_size, file.st_mtime_ns)
+        query = "SELECT content FROM files WHERE path = ? AND bytes = ? AND modified = ?"
+        with self._damage():
+            found = None if verify else self._db.execute(query, known).fetchone()
+            if found is None:
+                found = (sha256_file(path),)
+                self._db.execute(
+                    "INSERT OR REPLACE INTO files VALUES (?, ?, ?, ?)", (*known, *found)
+                )
+        return Content(str(found[0]), start, end)
+
+    def commit(self) -> None:
+        """Keep what was said so far, whatever happens next."""
+        with self._damage():
+            self._db.commit()
+
+    def vectors(
+        self, contents: Iterable[Content], *, model: str, dim: int
+    ) -> dict[Content, Floats]:
+        """The vectors float32 [D] of those contents that a model has encoded."""
+        wanted, found = set(contents), {}
+        with self._damage():
+            rows = self._db.execute(
+                'SELECT content, start, "end", vector FROM vectors WHERE model = ?', (model,)
+            )
+            for sha256, start, end, blob in rows:
+                content = Content(sha256, start, end)
+                if content in wanted and len(blob) == 4 * dim:
+                    found[content] = np.frombuffer(blob, "<f4").astype(np.float32)
+        return found
+
+    def add(self, contents: Sequence[Content], vectors: Floats, *, model: str) -> None:
+        """Keep the vectors [N, D] of N contents: all of them or, if we are killed, none."""
+        rows = [
+            (one.sha256, one.start, one.end, model, vector.astype("<f4").tobytes())
+            for one, vector in zip(contents, vectors, strict=True)
+        ]
+        with self._damage():
+            self._db.executemany("INSERT OR REPLACE INTO vectors VALUES (?, ?, ?, ?, ?)", rows)
+            self._db.commit()
+
+    def forget(self, paths: Iterable[str], contents: Iterable[Content], *, model: str) -> None:
+        """Drop all but these files, and all but these contents' vectors of this model."""
+        with self._damage(), self._db:
+            self._db.execute("CREATE TEMP TABLE keep_files (path TEXT PRIMARY KEY)")
+            self._db.execute('CREATE TEMP TABLE keep (content TEXT, start REAL, "end" REAL)')
+            self._db.executemany(
+                "INSERT OR IGNORE INTO keep_files VALUES (?)", ((p,) for p in paths)
+            )
+            self._db.executemany(
+                "INSERT INTO keep VALUES (?, ?, ?)", ((c.sha256, c.start, c.end) for c in contents)
+            )
+            self._db.execute('CREATE INDEX keep_all ON keep (content, start, "end")')
+            self._db.execute("DELETE FROM files WHERE path NOT IN (SELECT path FROM keep_files)")
+            self._db.execute(
+                "DELETE FROM vectors WHERE model <> ? OR NOT EXISTS (SELECT 1 FROM keep WHERE "
+                "keep.content = vectors.content AND keep.start = vectors.start "
+                'AND keep."end" = vectors."end")',
+                (model,),
+            )
+            self._db.execute("DROP TABLE keep_files")
+            self._db.execute("DROP TABLE keep")
+
+    def is_empty(self) -> bool:
+        """Whether no vector was ever kept; of a damaged file that is not known."""
+        try:
+            return self._db.execute("SELECT 1 FROM vectors LIMIT 1").fetchone() is None
+        except sqlite3.DatabaseError:
+            return False
+
+    def close(self) -> None:
+        """Close the file."""
+        self._db.close()
+
+    @contextmanager
+    def _damage(self) -> "Iterator[None]":
+        try:
+            yield
+        except sqlite3.DatabaseError as error:
+            raise VectorIndexError(
+                str(self._path),
+                expected="what was encoded so far, in SQLite",
+                found=f"a damaged or locked file ({error})",
+                remedy="remove it: everything will be encoded again",
+            ) from error

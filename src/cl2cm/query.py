@@ -1,0 +1,142 @@
+"""What is asked: words, a picture, or both, what shall not be there, and which page of the answer.
+
+A query typed by a person may say what it does not want: ``red heart -broken`` or
+``heart -"birthday cake"``. A hyphen counts only before a word and after a blank, so that
+``black-and-white`` and ``t - shirt`` are words like any other.
+"""
+
+import re
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from cl2cm.errors import QueryError
+from cl2cm.index import Filter
+from cl2cm.types import Floats
+
+MAX_QUERY = 2000  # characters
+MAX_K = 1000
+MAX_DEPTH = 10_000  # hits before the last one of a page, that one included
+MAX_WITHOUT = 8
+WITHOUT_WEIGHT = 0.5  # of a term that is not wanted, against 1 for what is
+
+_WITHOUT = re.compile(r"""(?:^|(?<=\s))-(?:"([^"]*)"|([^\W_][^\s"]*))""")
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Query:
+    """One search request.
+
+    Attributes:
+        text: in any language; empty where only a picture is given.
+        without: terms that shall not be there, at most 8.
+        like: what it shall look like: the id of an item (``str``), the path of a picture or film
+            (``Path``), or a picture that is encoded already, a unit vector float32 [D].
+        weight: of ``like`` against ``text`` where both are given, 0 to 1.
+        k: hits wanted, 1 to 1,000.
+        offset: hits to pass over; ``offset + k`` is at most 10,000.
+        filter: which items may be hits; None: all.
+        fold: show near-duplicates, and parts of one film, once.
+    """
+
+    text: str = ""
+    without: tuple[str, ...] = ()
+    like: str | Path | Floats | None = None
+    weight: float = 0.5
+    k: int = 10
+    offset: int = 0
+    filter: Filter | None = None
+    fold: bool = False
+
+    @property
+    def texts(self) -> tuple[str, ...]:
+        """What the text encoder has to read: the wanted, if any, then the unwanted."""
+        return (*((self.text,) if self.text else ()), *self.without)
+
+    def __str__(self) -> str:
+        """Give the query as a person would type it."""
+        terms = (f'-"{term}"' if " " in term else f"-{term}" for term in self.without)
+        return " ".join([self.text, *terms]).strip()
+
+
+def parse_query(text: str) -> tuple[str, tuple[str, ...]]:
+    """Split what a person typed into what is wanted and what is not.
+
+    Args:
+        text: such as ``red heart -broken -"birthday cake"``.
+
+    Returns:
+        ``red heart`` and ``("broken", "birthday cake")``.
+    """
+    without = [(quoted or word).strip() for quoted, word in _WITHOUT.findall(text)]
+    return " ".join(_WITHOUT.sub("", text).split()), tuple(term for term in without if term)
+
+
+def checked(query: Query) -> Query:
+    """Give a query in its normal form: texts without the blanks around them.
+
+    Raises:
+        QueryError: nothing to look for; a text that is too long or not Unicode; a number out of
+            its range.
+    """
+    if query.without and not query.text.strip() and query.like is None:
+        raise QueryError(
+            "query",
+            expected="something to look for beside what to leave out",
+            found=f"{query}"[:60],
+            remedy="add a word, or take the hyphen away",
+        )
+    text = checked_text(query.text) if query.text.strip() or query.like is None else ""
+    if len(query.without) > MAX_WITHOUT:
+        raise QueryError(
+            "query",
+            expected=f"at most {MAX_WITHOUT} terms to leave out",
+            found=f"{len(query.without)}",
+            remedy="leave some away",
+        )
+    _check_range("k", query.k, 1, MAX_K)
+    _check_range("offset", query.offset, 0, MAX_DEPTH - query.k)
+    if not 0 <= query.weight <= 1:
+        raise QueryError(
+            "weight", expected="0 to 1", found=f"{query.weight}", remedy="choose one between"
+        )
+    return replace(query, text=text, without=tuple(checked_text(term) for term in query.without))
+
+
+def checked_text(text: str) -> str:
+    """Give a text without the blanks around it.
+
+    Raises:
+        QueryError: it is empty, longer than 2,000 characters, or not valid Unicode.
+    """
+    text = text.strip()
+    if not text:
+        raise QueryError(
+            "query", expected="some words", found="none", remedy="say what to look for"
+        )
+    if len(text) > MAX_QUERY:
+        raise QueryError(
+            "query",
+            expected=f"at most {MAX_QUERY:,} characters",
+            found=f"{len(text):,}",
+            remedy="shorten it",
+        )
+    try:
+        text.encode()
+    except UnicodeEncodeError as error:
+        raise QueryError(
+            "query",
+            expected="valid Unicode",
+            found=ascii(text[error.start : error.end]),
+            remedy="check the encoding of the terminal",
+        ) from error
+    return text
+
+
+def _check_range(name: str, value: int, least: int, most: int) -> None:
+    if not least <= value <= most:
+        raise QueryError(
+            name,
+            expected=f"a number of hits from {least} to {most:,}",
+            found=f"{value}",
+            remedy="ask for another number of hits",
+        )

@@ -1,0 +1,52 @@
+"""Which items may be hits, as an address says it; a form sends what was left empty, too."""
+
+from dataclasses import asdict, dataclass, replace
+from typing import Annotated, Any, Literal
+
+from fastapi import Query
+from pydantic import BeforeValidator, Field
+
+from cl2cm.index import Filter
+from cl2cm.query import Query as SearchQuery
+
+_MOST = 2**62  # what a database holds in a whole number
+_EMPTY = BeforeValidator(lambda value: None if value == "" else value)
+_Bytes = Annotated[
+    Annotated[int, Field(ge=0, le=_MOST)] | None, _EMPTY, Query(description="Of the file.")
+]
+_Day = Annotated[
+    Annotated[str, Field(max_length=10)] | None,
+    _EMPTY,
+    Query(description="Of the file's last change, such as 2024-01-31, in UTC."),
+]
+_Folder = Annotated[
+    Annotated[str, Field(max_length=4096)] | None,
+    _EMPTY,
+    Query(description="It and what is below it."),
+]
+
+
+@dataclass
+class FilterFields:
+    """The filters of a request; empty ones let everything through."""
+
+    folder: _Folder = None
+    media: Annotated[Literal["picture", "film"] | None, _EMPTY, Query()] = None
+    since: _Day = None
+    until: _Day = None
+    min_bytes: _Bytes = None
+    max_bytes: _Bytes = None
+
+    def values(self) -> dict[str, Any]:
+        """Give those that are set, as an address has them."""
+        return {name: value for name, value in asdict(self).items() if value is not None}
+
+
+def filter_of(query: SearchQuery, fields: FilterFields, *, fold: bool) -> SearchQuery:
+    """Give a query with the filters of a request.
+
+    Raises:
+        QueryError: a value that cannot be.
+    """
+    values = fields.values()
+    return replace(query, fold=fold, filter=Filter(**values) if values else None)

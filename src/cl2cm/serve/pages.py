@@ -1,0 +1,210 @@
+"""The pages, and what they are made of.
+
+GET  /           the first page, or the hits of ?q=, ?like= and ?picture=
+POST /picture    takes a picture to search with, and leads to its hits
+GET  /picture    a small copy of it
+GET  /item       one picture, its captions, those most like it, the moments of its film
+GET  /align      the query and a caption, word by word
+GET  /language   the page in another language
+GET  /sign-in    asks for the token; POST takes it
+GET  /api        what the API can do
+GET  /static/…   style, script and icons
+"""
+
+from typing import Annotated
+from urllib.parse import urlsplit
+
+from fastapi import (
+    APIRouter,
+    Depends,
+    File,
+    Form,
+    HTTPException,
+    Query,
+    Request,
+    Response,
+    UploadFile,
+)
+from fastapi.responses import HTMLResponse, RedirectResponse
+
+from cl2cm.query import Query as SearchQuery
+from cl2cm.query import parse_query
+from cl2cm.serve.access import COOKIE, Access
+from cl2cm.serve.addresses import address
+from cl2cm.serve.bands import draw
+from cl2cm.serve.filters import FilterFields, filter_of
+from cl2cm.serve.media import FILM_SUFFIXES
+from cl2cm.serve.messages import all_messages, choose
+from cl2cm.serve.page import Page, View, name_of
+from cl2cm.serve.rest import ASK_AGAIN, FOREVER, Id, Version
+from cl2cm.serve.service import Service
+
+PAGE_HITS = 24
+SIMILAR = 12
+LANGUAGE = "cl2cm-language"  # the cookie
+_YEAR = 365 * 24 * 3600
+
+Text = Annotated[str, Query(max_length=4096)]
+
+
+def page_routes(service: Service, page: Page, access: Access) -> APIRouter:
+    """Make the routes of the page."""
+    router = APIRouter(include_in_schema=False, default_response_class=HTMLResponse)
+    _add_search(router, service, page)
+    _add_picture(router, service)
+    _add_item(router, service, page)
+    _add_around(router, service, page)
+    _add_sign_in(router, service, page, access)
+    return router
+
+
+def view_of(request: Request, **values: object) -> View:
+    """Give the view of a request, in the language of whoever asks."""
+    messages = choose(request.cookies.get(LANGUAGE), request.headers.get("accept-language", ""))
+    query = request.url.query
+    here = request.url.path + (f"?{query}" if query else "")
+    return View(messages, here if request.method == "GET" else "/", **values)  # type: ignore[arg-type]
+
+
+def _add_search(router: APIRouter, service: Service, page: Page) -> None:
+    @router.get("/")
+    async def home(
+        request: Request,
+        fields: Annotated[FilterFields, Depends()],
+        q: str = "",
+        like: Text = "",
+        picture: Text = "",
+        page_number: Annotated[int, Query(alias="page")] = 1,
+        fold: bool = False,
+    ) -> HTMLResponse:
+        searcher = service.searcher
+        view = view_of(
+            request, q=q, like=like, picture=picture, page=page_number, fold=fold,
+            filters=fields.values(),
+        )  # fmt: skip
+        if not (q.strip() or like or picture):
+            return HTMLResponse(await service.run(page.home, view, searcher.index))
+        vector = service.uploaded(picture).vector if picture else None
+        query = SearchQuery(
+            *parse_query(q),
+            like=vector if vector is not None else like or None,
+            k=PAGE_HITS,
+            offset=(max(page_number, 1) - 1) * PAGE_HITS,
+        )
+        result = await service.search(filter_of(query, fields, fold=fold), searcher)
+        name = None
+        if like:
+            item = await service.item(like)
+            name = name_of(item.id, item.captions)[1]
+        return HTMLResponse(page.results(view, searcher.index, result, name))
+
+
+def _add_picture(router: APIRouter, service: Service) -> None:
+    @router.post("/picture")
+    async def send(
+        picture: Annotated[UploadFile, File()], q: Annotated[str, Form(max_length=4096)] = ""
+    ) -> RedirectResponse:
+        name = await service.upload(await picture.read())
+        return RedirectResponse(address("/", q=q, picture=name), 303)
+
+    @router.get("/picture")
+    async def sent(name: Text) -> Response:
+        upload = service.uploaded(name)
+        return Response(
+            upload.thumbnail, media_type=upload.media_type, headers={"Cache-Control": FOREVER}
+        )
+
+
+def _add_item(router: APIRouter, service: Service, page: Page) -> None:
+    @router.get("/item")
+    async def item(request: Request, id: Id, q: str = "") -> HTMLResponse:  # noqa: A002
+        searcher = service.searcher
+        found = await service.item(id)
+        similar = await service.search(SearchQuery(like=id, k=SIMILAR, fold=True), searcher)
+        html = page.item(
+            view_of(request, q=q),
+            searcher.index,
+            found,
+            similar,
+            moments=await service.moments(found, q),
+            film=found.path.lower().endswith(FILM_SUFFIXES),
+            aligns=service.aligns,
+        )
+        return HTMLResponse(html)
+
+    @router.get("/align")
+    async def align(
+        request: Request,
+        id: Id,  # noqa: A002
+        q: str,
+        language: Text = "en",
+        number: int = 0,
+    ) -> HTMLResponse:
+        found = await service.item(id)
+        drawing = draw(await service.align(parse_query(q)[0], found, language, number))
+        view = view_of(request, q=q)
+        return HTMLResponse(page.alignment(view, service.searcher.index, found, drawing))
+
+
+def _add_around(router: APIRouter, service: Service, page: Page) -> None:
+    @router.get("/api")
+    async def api(request: Request) -> HTMLResponse:
+        routes = described(request.app.openapi())
+        return HTMLResponse(page.api(view_of(request), service.searcher.index, routes))
+
+    @router.get("/language")
+    async def language(to: Text, back: Text = "/") -> RedirectResponse:
+        if to not in all_messages():
+            raise HTTPException(404, "the page does not speak this language")
+        answer = RedirectResponse(_local(back), 303)
+        answer.set_cookie(LANGUAGE, to, max_age=_YEAR, httponly=True, samesite="lax")
+        return answer
+
+    @router.get("/static/{name}")
+    async def static(name: str, v: Version = "") -> Response:
+        if name not in page.assets:
+            raise HTTPException(404, "no such file of the page")
+        asset = page.assets[name]
+        caching = FOREVER if v == asset.version else ASK_AGAIN
+        return Response(
+            asset.content, media_type=asset.media_type, headers={"Cache-Control": caching}
+        )
+
+
+def _add_sign_in(router: APIRouter, service: Service, page: Page, access: Access) -> None:
+    def ask(request: Request, *, wrong: bool, status: int = 200) -> Response:
+        html = page.sign_in(view_of(request), service.searcher.index, wrong=wrong)
+        return HTMLResponse(html, status)
+
+    @router.get("/sign-in")
+    async def form(request: Request) -> Response:
+        return ask(request, wrong=False) if access.needed else RedirectResponse("/", 303)
+
+    @router.post("/sign-in")
+    async def sign_in(
+        request: Request, token: Annotated[str, Form(max_length=1000)] = ""
+    ) -> Response:
+        session = access.sign_in(token)
+        if session is None:
+            return ask(request, wrong=True, status=403)
+        answer = RedirectResponse("/", 303)
+        secure = request.url.scheme == "https"
+        answer.set_cookie(COOKIE, session, httponly=True, samesite="strict", secure=secure)
+        return answer
+
+
+def _local(back: str) -> str:
+    """Give an address of this service, whatever was asked for."""
+    parts = urlsplit(back)
+    plain = back.startswith("/") and not back.startswith(("//", "/\\")) and back.isprintable()
+    return back if plain and not parts.netloc and not parts.scheme else "/"
+
+
+def described(schema: dict[str, object]) -> list[dict[str, object]]:
+    """Give the routes of an OpenAPI document, as the page shows them."""
+    paths: dict[str, dict[str, dict[str, object]]] = schema["paths"]  # type: ignore[assignment]
+    return [
+        {"path": path, "method": method.upper(), **operation}
+        for path, methods in paths.items()
+        for method, operation in methods.items()
+    ]

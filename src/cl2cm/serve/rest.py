@@ -1,0 +1,205 @@
+"""REST, version 1, as ``/api`` describes it.
+
+GET  /api/v1/search      words, an item, or both; filters; pages
+POST /api/v1/search      the same with a picture, as a form
+GET  /api/v1/similar     items like an item
+GET  /api/v1/item        captions and addresses of an item
+GET  /api/v1/thumbnail   a small copy of its picture
+GET  /api/v1/media       its file, in ranges if asked for
+GET  /api/v1/align       a query and a caption, word by word
+GET  /api/v1/health      that it answers
+GET  /api/v1/metrics     counters for Prometheus
+GET  /api/search, /api/health   as ``cl2cm search --json`` has it, with paths
+"""
+
+from typing import Annotated, Any
+
+from fastapi import APIRouter, Depends, File, Form, Query, Request, Response, UploadFile
+from fastapi.responses import FileResponse, JSONResponse
+
+from cl2cm.query import MAX_DEPTH, MAX_K, MAX_QUERY, parse_query
+from cl2cm.query import Query as SearchQuery
+from cl2cm.search import SearchResult
+from cl2cm.serve.access import Access
+from cl2cm.serve.addresses import media, thumb
+from cl2cm.serve.filters import FilterFields, filter_of
+from cl2cm.serve.media import SIZES, media_type
+from cl2cm.serve.schemas import (
+    AlignmentAnswer,
+    ErrorAnswer,
+    HealthAnswer,
+    ItemAnswer,
+    SearchAnswer,
+)
+from cl2cm.serve.service import NotFoundError, Service
+from cl2cm.types import Floats
+
+FOREVER = "private, max-age=31536000, immutable"
+ASK_AGAIN = "private, no-cache"
+
+Q = Annotated[str, Query(description="Words in any language; -word leaves out.")]
+K = Annotated[int, Query(json_schema_extra={"minimum": 1, "maximum": MAX_K})]
+Offset = Annotated[int, Query(json_schema_extra={"minimum": 0, "maximum": MAX_DEPTH})]
+Id = Annotated[str, Query(description="Id of an item.", max_length=4096)]
+Size = Annotated[int, Query(json_schema_extra={"enum": list(SIZES)})]
+Version = Annotated[str, Query(max_length=64, description="Generation of the index.")]
+_LIKE = "Id of an item to be like."
+_WITHOUT = "Terms that shall not be there."
+_WEIGHT = "Of the picture against the words, 0 to 1."
+_LITERAL = "Take the words as they stand, hyphens and all."
+_FOLD = "Show near-duplicates, and parts of one film, once."
+_ERRORS: dict[int | str, dict[str, Any]] = {
+    status: {"model": ErrorAnswer, "description": text}
+    for status, text in [
+        (400, "A request that cannot be answered"),
+        (401, "Without the token"),
+        (404, "Nothing there"),
+        (413, "Too large"),
+        (422, "A value of the wrong kind"),
+        (503, "Too busy, or too slow"),
+    ]
+}
+
+
+def rest_routes(service: Service, access: Access) -> APIRouter:
+    """Make the routes of the API."""
+    router = APIRouter(responses=_ERRORS)
+    _add_search(router, service)
+    _add_likeness(router, service)
+    _add_items(router, service)
+    _add_files(router, service)
+    _add_state(router, service, access)
+    return router
+
+
+def _add_search(router: APIRouter, service: Service) -> None:
+    @router.get("/api/v1/search", response_model=SearchAnswer, tags=["search"])
+    async def search(
+        fields: Annotated[FilterFields, Depends()],
+        q: Q = "",
+        k: K = 10,
+        offset: Offset = 0,
+        without: Annotated[list[str] | None, Query(description=_WITHOUT)] = None,
+        like: Annotated[str, Query(description=_LIKE)] = "",
+        weight: Annotated[float, Query(description=_WEIGHT)] = 0.5,
+        literal: Annotated[bool, Query(description=_LITERAL)] = False,
+        fold: Annotated[bool, Query(description=_FOLD)] = False,
+    ) -> JSONResponse:
+        """Find what fits words, an item, or both."""
+        text, unwanted = (q, ()) if literal else parse_query(q)
+        query = SearchQuery(text, (*unwanted, *(without or ())), like or None, weight, k, offset)
+        return await _answer(service, query, fields, fold=fold)
+
+    @router.get("/api/search", include_in_schema=False)
+    async def plain_search(q: str, k: int = 10) -> JSONResponse:
+        result = await service.search(SearchQuery(*parse_query(q), k=k))
+        return JSONResponse(result.to_json())
+
+
+def _add_likeness(router: APIRouter, service: Service) -> None:
+    @router.post("/api/v1/search", response_model=SearchAnswer, tags=["search"])
+    async def search_with_picture(
+        fields: Annotated[FilterFields, Depends()],
+        picture: Annotated[UploadFile, File(description="A picture.")],
+        q: Annotated[str, Form(max_length=MAX_QUERY)] = "",
+        k: Annotated[int, Form()] = 10,
+        offset: Annotated[int, Form()] = 0,
+        weight: Annotated[float, Form(description=_WEIGHT)] = 0.5,
+        fold: Annotated[bool, Form(description=_FOLD)] = False,
+    ) -> JSONResponse:
+        """Find what looks like a picture, and fits words if there are any."""
+        vector: Floats = await service.vector_of(await picture.read())
+        query = SearchQuery(*parse_query(q), vector, weight, k, offset)
+        return await _answer(service, query, fields, fold=fold)
+
+    @router.get("/api/v1/similar", response_model=SearchAnswer, tags=["search"])
+    async def similar(
+        fields: Annotated[FilterFields, Depends()],
+        id: Id,  # noqa: A002 - what the address says
+        k: K = 10,
+        offset: Offset = 0,
+        fold: Annotated[bool, Query(description=_FOLD)] = False,
+    ) -> JSONResponse:
+        """Find what is like an item, which is itself left out."""
+        await service.item(id)
+        query = SearchQuery(like=id, k=k, offset=offset)
+        return await _answer(service, query, fields, fold=fold)
+
+
+async def _answer(
+    service: Service, query: SearchQuery, fields: FilterFields, *, fold: bool
+) -> JSONResponse:
+    result = await service.search(filter_of(query, fields, fold=fold))
+    return JSONResponse(_search_json(result, service.searcher.index.generation))
+
+
+def _search_json(result: SearchResult, generation: str) -> dict[str, Any]:
+    value = result.to_json()
+    for found, hit in zip(value["hits"], result.hits, strict=True):
+        del found["path"]  # of this machine: no business of a client
+        found |= {"thumbnail": thumb(hit, generation), "media": media(hit)}
+    return value
+
+
+def _add_items(router: APIRouter, service: Service) -> None:
+    @router.get("/api/v1/item", response_model=ItemAnswer, tags=["items"])
+    async def item(id: Id) -> JSONResponse:  # noqa: A002
+        """Say what the index knows of an item."""
+        found = await service.item(id)
+        return JSONResponse(
+            {
+                "id": found.id,
+                "start": found.start,
+                "end": found.end,
+                "captions": {code: list(texts) for code, texts in found.captions.items()},
+                "thumbnail": thumb(found, service.searcher.index.generation),
+                "media": media(found),
+            }
+        )
+
+    @router.get("/api/v1/align", response_model=AlignmentAnswer, tags=["items"])
+    async def align(id: Id, q: Q, language: str = "en", number: int = 0) -> JSONResponse:  # noqa: A002
+        """Compare a query with a caption of an item, word by word."""
+        found = await service.item(id)
+        return JSONResponse(dict(await service.align(q, found, language, number)))
+
+
+def _add_files(router: APIRouter, service: Service) -> None:
+    @router.get("/thumb", include_in_schema=False)
+    @router.get("/api/v1/thumbnail", tags=["items"], response_class=Response)
+    async def thumbnail(id: Id, size: Size = SIZES[0], v: Version = "") -> Response:  # noqa: A002
+        """Give a small copy of an item's picture, or of its film at the middle of its part."""
+        if size not in SIZES:
+            raise NotFoundError(f"expected a size of {SIZES[0]} or {SIZES[1]}, found {size}")
+        found, path = await service.media_path(id)
+        start = found.start or 0.0
+        middle = start if found.end is None else (start + found.end) / 2
+        content, kind = await service.run(service.thumbnails.get, path, size, middle)
+        caching = FOREVER if v == service.searcher.index.generation else ASK_AGAIN
+        return Response(content, media_type=kind, headers={"Cache-Control": caching})
+
+    @router.get("/media", include_in_schema=False)
+    @router.get("/api/v1/media", tags=["items"], response_class=FileResponse)
+    async def original(id: Id) -> FileResponse:  # noqa: A002
+        """Give an item's file."""
+        _, path = await service.media_path(id)
+        kind = await service.run(media_type, path)
+        return FileResponse(path, media_type=kind, headers={"Cache-Control": ASK_AGAIN})
+
+
+def _add_state(router: APIRouter, service: Service, access: Access) -> None:
+    @router.get("/api/health", include_in_schema=False)
+    @router.get("/api/v1/health", response_model=HealthAnswer, tags=["state"])
+    async def health(request: Request) -> JSONResponse:
+        """Say that the service answers; to whoever may search, also what it searches."""
+        index = service.searcher.index
+        if not access.allows("/", request.headers):
+            return JSONResponse({"status": "ok"})
+        return JSONResponse(
+            {"status": "ok", "items": len(index), "dim": index.dim, "model": index.model}
+        )
+
+    @router.get("/api/v1/metrics", tags=["state"], response_class=Response)
+    async def metrics() -> Response:
+        """Give counters in the text format of Prometheus."""
+        return Response(service.metrics.text(), media_type="text/plain; version=0.0.4")

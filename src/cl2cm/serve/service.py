@@ -1,0 +1,207 @@
+"""What the routes ask: search, pictures to search with, items, alignments, each within bounds."""
+
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator, Callable, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
+from pathlib import Path
+from time import perf_counter
+from typing import Any, ParamSpec, TypeVar
+
+from cl2cm.errors import QueryError, VectorIndexError
+from cl2cm.language_id import identify
+from cl2cm.query import Query, checked, parse_query
+from cl2cm.search import QueryVectors, Searcher, SearchResult
+from cl2cm.serve.collection import Collection, LoadModel
+from cl2cm.serve.encoder import QueryEncoder
+from cl2cm.serve.limits import Limits
+from cl2cm.serve.media import Thumbnails
+from cl2cm.serve.metrics import Metrics
+from cl2cm.serve.uploads import Upload, Uploads, drawn_anew, thumbnail
+from cl2cm.types import Floats, Hit, Item
+
+Align = Callable[[str, str], Mapping[str, Any]]  # two texts -> the object of align --json
+P = ParamSpec("P")
+T = TypeVar("T")
+
+_WATCH_SECONDS = 1.0
+_QUICK = 2**22  # numbers of an index that are compared within a millisecond
+_MOMENTS = 500  # hits among which the moments of a film are looked for
+
+
+class NotFoundError(Exception):
+    """An item, or a part of it, that is not there; the text says what was expected."""
+
+
+class Service:
+    """Everything behind the routes.
+
+    Args:
+        searcher: a model and its index.
+        limits: of time and memory.
+        load_model: as for `Collection`.
+        align: aligns two texts word by word; None where the model cannot.
+    """
+
+    def __init__(
+        self,
+        searcher: Searcher,
+        *,
+        limits: Limits,
+        load_model: LoadModel | None = None,
+        align: Align | None = None,
+    ) -> None:
+        self.limits = limits
+        self.metrics = Metrics()
+        self.collection = Collection(searcher, load_model)
+        self.thumbnails = Thumbnails()
+        self.uploads = Uploads(limits.uploads)
+        self._align = align
+        self._encoder = QueryEncoder(limits.batch, limits.remembered, self.metrics.batch.observe)
+        self._pool = ThreadPoolExecutor(limits.threads, "service")
+        self._slow = ThreadPoolExecutor(1, "slow")  # what must not keep a search waiting
+
+    @contextlib.asynccontextmanager
+    async def running(self) -> AsyncIterator[None]:
+        """Work while the service does."""
+        self.metrics.items.set(len(self.searcher.index))
+        watching = asyncio.create_task(self._watch())
+        warming = asyncio.get_running_loop().run_in_executor(self._pool, identify, "warm up")
+        try:
+            yield
+        finally:
+            watching.cancel()
+            await asyncio.gather(watching, warming, return_exceptions=True)
+            self._encoder.stop()
+            self._pool.shutdown(wait=False, cancel_futures=True)
+            self._slow.shutdown(wait=False, cancel_futures=True)
+
+    async def _watch(self) -> None:
+        while True:
+            await asyncio.sleep(_WATCH_SECONDS)
+            await self.refresh()
+
+    async def refresh(self) -> None:
+        """Take a newer index if there is one."""
+        if await self.slowly(self.collection.refresh):
+            self.metrics.reloads.inc()
+            self.metrics.items.set(len(self.searcher.index))
+
+    @property
+    def searcher(self) -> Searcher:
+        """The present searcher; a request takes it once."""
+        return self.collection.searcher
+
+    async def run(self, work: Callable[P, T], *args: P.args, **named: P.kwargs) -> T:
+        """Do something in a thread; whoever gives up waiting does not wait for its end."""
+        return await asyncio.get_running_loop().run_in_executor(
+            self._pool, partial(work, *args, **named)
+        )
+
+    async def slowly(self, work: Callable[P, T], *args: P.args, **named: P.kwargs) -> T:
+        """Do something that may take seconds, one at a time."""
+        return await asyncio.get_running_loop().run_in_executor(
+            self._slow, partial(work, *args, **named)
+        )
+
+    async def search(self, query: Query, searcher: Searcher | None = None) -> SearchResult:
+        """Answer a query; concurrent ones are encoded together.
+
+        Raises:
+            QueryError: as `cl2cm.query.checked`, or no item as ``query.like`` names.
+        """
+        searcher = searcher or self.searcher
+        query = checked(query)
+        begin = perf_counter()
+        texts = await self._encoder.texts(searcher.model, query.texts)
+        spent = (perf_counter() - begin) * 1e3
+        vectors = QueryVectors(texts)
+        if _is_quick(searcher, query):
+            return searcher.find(query, vectors, encode_ms=spent)
+        return await self.run(searcher.find, query, vectors, encode_ms=spent)
+
+    async def vector_of(self, picture: bytes) -> Floats:
+        """Give the unit vector of a picture that somebody sent.
+
+        Raises:
+            MediaError: it is none, or of too many pixels.
+        """
+        with contextlib.ExitStack() as stack:
+            path: Path = await self.run(stack.enter_context, drawn_anew(picture))
+            return await self._encoder.picture(self.searcher.model, path)
+
+    async def upload(self, picture: bytes) -> str:
+        """Keep a picture to search with; returns its name; as `vector_of`."""
+        small = await self.run(thumbnail, picture)
+        model = self.searcher.model.fingerprint
+        return self.uploads.keep(Upload(await self.vector_of(picture), model, *small))
+
+    def uploaded(self, name: str) -> Upload:
+        """Give a picture that was kept.
+
+        Raises:
+            QueryError: it is forgotten.
+        """
+        return self.uploads.get(name, self.searcher.model.fingerprint)
+
+    async def item(self, item_id: str) -> Item:
+        """Give an item of the index by its id.
+
+        Raises:
+            NotFoundError: there is none.
+        """
+        try:
+            return await self.run(self.searcher.index.item_by_id, item_id)
+        except VectorIndexError as error:
+            raise NotFoundError("no item has this id") from error
+
+    async def media_path(self, item_id: str) -> tuple[Item, Path]:
+        """Give an item and its file; no part of a path comes from the request.
+
+        Raises:
+            NotFoundError: no such item, or one without a file.
+        """
+        item = await self.item(item_id)
+        if not item.path:
+            raise NotFoundError("this item was indexed from features, without a file")
+        return item, await self.run(self.searcher.index.media_path, item)
+
+    async def moments(self, item: Item, text: str) -> list[Item | Hit]:
+        """Give the parts of an item's film that a text finds, or else the like, by time."""
+        if item.start is None and item.end is None:
+            return []
+        path = str(await self.run(self.searcher.index.media_path, item))
+        try:
+            result = await self.search(Query(*parse_query(text), k=_MOMENTS))
+        except QueryError:
+            result = await self.search(Query(like=item.id, k=_MOMENTS))
+        others = [hit for hit in result.hits if hit.path == path and hit.id != item.id]
+        return sorted([item, *others], key=lambda part: part.start or 0.0)
+
+    @property
+    def aligns(self) -> bool:
+        """Whether texts can be aligned."""
+        return self._align is not None
+
+    async def align(self, query: str, item: Item, language: str, number: int) -> Mapping[str, Any]:
+        """Align a query with a caption of an item.
+
+        Raises:
+            NotFoundError: no such caption, or a model that cannot align.
+            QueryError: a text without words, or one that is too long.
+        """
+        captions = item.captions.get(language, ())
+        if self._align is None or not 0 <= number < len(captions):
+            raise NotFoundError("no such caption, or no model that aligns words")
+        text = checked(Query(query)).text
+        return await self.slowly(self._align, text, captions[number])
+
+
+def _is_quick(searcher: Searcher, query: Query) -> bool:
+    """Whether a search takes about a millisecond: less than to hand it to a thread may cost."""
+    index = searcher.index
+    if index.backend != "exact":  # it may be far away
+        return False
+    few = query.offset + query.k <= 100 and not query.fold and query.filter is None
+    return few and len(index) * index.dim <= _QUICK

@@ -1,0 +1,84 @@
+"""Pictures that people search with: checked, made small, encoded, and soon forgotten.
+
+A picture from a stranger is never handed on as it came. It is decoded within bounds and drawn
+anew, so that nothing is left of what else its bytes may hold; the model reads that copy. Only the
+vector and a thumbnail are kept, in memory, under a name that cannot be guessed.
+"""
+
+import secrets
+import tempfile
+from collections import OrderedDict
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from cl2cm.errors import QueryError
+from cl2cm.serve.media import SIZES, shrink
+from cl2cm.types import Floats
+
+
+@dataclass(frozen=True, slots=True)
+class Upload:
+    """A picture to search with: its unit vector of the model named, and a thumbnail as PNG."""
+
+    vector: Floats
+    model: str
+    thumbnail: bytes
+    media_type: str
+
+
+class Uploads:
+    """The last pictures that people searched with.
+
+    Args:
+        most: how many are kept.
+    """
+
+    def __init__(self, most: int) -> None:
+        self._most = most
+        self._kept: OrderedDict[str, Upload] = OrderedDict()
+
+    def keep(self, upload: Upload) -> str:
+        """Keep a picture; returns its name."""
+        name = secrets.token_urlsafe(12)
+        self._kept[name] = upload
+        while len(self._kept) > self._most:
+            self._kept.popitem(last=False)
+        return name
+
+    def get(self, name: str, model: str) -> Upload:
+        """Give a picture that is still kept, encoded by the model ``model``.
+
+        Raises:
+            QueryError: it is not.
+        """
+        upload = self._kept.get(name)
+        if upload is None or upload.model != model:
+            raise QueryError(
+                "picture",
+                expected="one that was given a short while ago",
+                found="one that is forgotten",
+                remedy="give it again",
+            )
+        self._kept.move_to_end(name)
+        return upload
+
+
+@contextmanager
+def drawn_anew(content: bytes) -> Iterator[Path]:
+    """Give a file with a clean copy of a picture, for as long as it is needed.
+
+    Raises:
+        MediaError: the bytes are no picture, or one of too many pixels.
+    """
+    copy, media_type = shrink(content, SIZES[1], "the picture", lossless=True)
+    with tempfile.TemporaryDirectory(prefix="cl2cm-") as folder:
+        path = Path(folder) / ("picture." + media_type.partition("/")[2])
+        path.write_bytes(copy)
+        yield path
+
+
+def thumbnail(content: bytes) -> tuple[bytes, str]:
+    """Give a small copy of a picture's bytes, and its MIME type; as `drawn_anew`."""
+    return shrink(content, SIZES[0], "the picture")

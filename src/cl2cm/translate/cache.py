@@ -1,0 +1,167 @@
+"""What was translated, and how near pairs of texts are, in one SQLite file.
+
+A translation is known by engine, version, direction and source text, and is never asked for
+again. Each call of ``add`` is one transaction, so a process killed at any moment loses at most the
+batches that were under way.
+"""
+
+import contextlib
+import hashlib
+import sqlite3
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import NamedTuple, Self, TypeVar
+
+from cl2cm.errors import StoreError
+from cl2cm.storage import cache_folder, locked, storage_errors
+
+T = TypeVar("T")
+_SCHEMA = """
+CREATE TABLE IF NOT EXISTS directions (
+    id INTEGER PRIMARY KEY, engine TEXT, version TEXT, source TEXT, target TEXT,
+    UNIQUE (engine, version, source, target));
+CREATE TABLE IF NOT EXISTS translations (
+    direction INTEGER, text TEXT, translation TEXT, PRIMARY KEY (direction, text)) WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS cosines (
+    pair BLOB PRIMARY KEY, cosine REAL) WITHOUT ROWID;
+"""
+_AT_ONCE = 500  # values of one question
+
+
+class Direction(NamedTuple):
+    """Whose translations they are."""
+
+    engine: str
+    version: str
+    source: str
+    target: str
+
+
+class TranslationCache:
+    """The file; use it in a ``with`` block, in one thread.
+
+    Args:
+        path: of the file; by default ``translations.sqlite`` in the user's cache folder.
+
+    Raises:
+        StoreError: it is no such file, or damaged.
+        StorageError: the disk is full, read-only or closed to us.
+    """
+
+    def __init__(self, path: Path | None = None) -> None:
+        self.path = path or cache_folder() / "translations.sqlite"
+        with storage_errors(self.path):
+            self.path.parent.mkdir(parents=True, exist_ok=True)
+            self.path.open("ab").close()
+        with self._errors():
+            self._base = sqlite3.connect(self.path, timeout=60, isolation_level=None)
+            try:
+                self._base.execute("PRAGMA journal_mode = WAL")
+                self._base.execute("PRAGMA synchronous = NORMAL")  # whole after a kill or a crash
+                self._base.executescript(_SCHEMA)
+            except BaseException:
+                self._base.close()
+                raise
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._base.close()
+
+    def find(self, direction: Direction, texts: Sequence[str]) -> dict[str, str]:
+        """Text → translation, of those texts that have been translated."""
+        number = self._number(direction)
+        found: dict[str, str] = {}
+        with self._errors():
+            for part in _parts(texts):
+                question = (
+                    "SELECT text, translation FROM translations WHERE direction = ? "  # noqa: S608
+                    f"AND text IN ({', '.join('?' * len(part))})"
+                )
+                found.update(self._base.execute(question, [number, *part]))
+        return found
+
+    def add(self, direction: Direction, made: Mapping[str, str]) -> None:
+        """Keep translations, all or none of them; they are on the disk when this returns."""
+        number = self._number(direction)
+        rows = [(number, text, translation) for text, translation in made.items()]
+        with self._transaction():
+            self._base.executemany("INSERT OR REPLACE INTO translations VALUES (?, ?, ?)", rows)
+
+    def find_cosines(
+        self, model: str, pairs: Sequence[tuple[str, str]]
+    ) -> dict[tuple[str, str], float]:
+        """Pair of texts → cosine, of those pairs that a model was asked for."""
+        found: dict[tuple[str, str], float] = {}
+        with self._errors():
+            for part in _parts(pairs):
+                keys = {_key(model, pair): pair for pair in part}
+                question = (
+                    "SELECT pair, cosine FROM cosines "  # noqa: S608
+                    f"WHERE pair IN ({', '.join('?' * len(keys))})"
+                )
+                rows = self._base.execute(question, list(keys))
+                found.update((keys[key], cosine) for key, cosine in rows)
+        return found
+
+    def add_cosines(self, model: str, made: Mapping[tuple[str, str], float]) -> None:
+        """Keep cosines, all or none of them."""
+        rows = [(_key(model, pair), cosine) for pair, cosine in made.items()]
+        with self._transaction():
+            self._base.executemany("INSERT OR REPLACE INTO cosines VALUES (?, ?)", rows)
+
+    @contextmanager
+    def only(self, direction: Direction, on_wait: Callable[[], None]) -> Iterator[None]:
+        """Hold a direction among processes, so that no two translate the same texts."""
+        name = f"{self.path.name}.{self._number(direction)}.lock"
+        with locked(self.path.with_name(name), on_wait):
+            yield
+
+    def _number(self, direction: Direction) -> int:
+        with self._transaction():
+            self._base.execute(
+                "INSERT OR IGNORE INTO directions (engine, version, source, target) "
+                "VALUES (?, ?, ?, ?)",
+                direction,
+            )
+            [number] = self._base.execute(
+                "SELECT id FROM directions "
+                "WHERE engine = ? AND version = ? AND source = ? AND target = ?",
+                direction,
+            ).fetchone()
+        return int(number)
+
+    @contextmanager
+    def _transaction(self) -> Iterator[None]:
+        with self._errors():
+            self._base.execute("BEGIN IMMEDIATE")
+            try:
+                yield
+            except BaseException:
+                with contextlib.suppress(sqlite3.Error):
+                    self._base.execute("ROLLBACK")
+                raise
+            self._base.execute("COMMIT")
+
+    @contextmanager
+    def _errors(self) -> Iterator[None]:
+        try:
+            yield
+        except sqlite3.Error as error:
+            raise StoreError(
+                f"translation cache {self.path}",
+                expected="an SQLite file that can be written",
+                found=str(error),
+                remedy="make room, or remove the file, or choose another with --cache",
+            ) from error
+
+
+def _parts(values: Sequence[T]) -> Iterator[Sequence[T]]:
+    for start in range(0, len(values), _AT_ONCE):
+        yield values[start : start + _AT_ONCE]
+
+
+def _key(model: str, pair: tuple[str, str]) -> bytes:
+    return hashlib.blake2b("\0".join([model, *pair]).encode(), digest_size=16).digest()

@@ -1,0 +1,168 @@
+"""Sequence-to-sequence models of Transformers, from a folder or from the hub, by beam search.
+
+Loaded from safetensors alone, and no model's own code is run. NLLB and M2M-100 are told the target
+by their first token, a multilingual OPUS-MT model by ``>>code<<`` before the text, and one whose
+tokenizer has no codes has one direction.
+"""
+
+import math
+import re
+import threading
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from cl2cm.errors import ConfigError, WeightsError
+from cl2cm.translate.languages import m2m_code, nllb_code, opus_code
+from cl2cm.translate.model_files import model_licence, model_version, no_language
+
+BEAMS = 4
+_FILES = ("*.json", "*.safetensors", "*.spm", "*.model", "*.txt", "README.md")
+_NLLB = re.compile(r"[a-z]{3}_[A-Z][a-z]{3}")
+_OPUS = re.compile(r">>(\w+)<<")
+
+
+class HuggingFaceTranslator:
+    """A model; it is loaded by the first translation.
+
+    Args:
+        folder: of the model.
+        name: of its columns in a manifest.
+        source: language to read.
+        target: language to write.
+
+    Raises:
+        LanguageError: the model does not have one of the languages.
+        WeightsError: its tokenizer is damaged or absent.
+    """
+
+    batch = 64
+    own_threads = True
+
+    def __init__(self, folder: Path, name: str, source: str, target: str) -> None:
+        self.name, self.source, self.target = name, source, target
+        self._folder = folder
+        self._model: Any = None
+        self._lock = threading.Lock()
+        self._tokenizer = self._load("AutoTokenizer")
+        self._before, self._first = self._direction()
+        self.licence = model_licence(folder)
+        self.version = f"{model_version(folder)} beam {BEAMS}"
+
+    def translate(self, texts: Sequence[str]) -> list[str]:
+        """One translation of each text, in order.
+
+        Raises:
+            WeightsError: the model is damaged or absent.
+        """
+        import torch  # noqa: PLC0415 - heavy
+
+        with self._lock:  # a tokenizer keeps its source language, so it is one call at a time
+            if self._model is None:
+                self._model = self._load("AutoModelForSeq2SeqLM").eval()
+            whole = [self._before + " ".join(text.split()) for text in texts]
+            batch = self._tokenizer(whole, return_tensors="pt", padding=True, truncation=True)
+            longest = math.ceil(1.5 * batch["input_ids"].shape[1]) + 10
+            try:
+                with torch.inference_mode():
+                    made = self._model.generate(
+                        input_ids=batch["input_ids"],
+                        attention_mask=batch["attention_mask"],
+                        forced_bos_token_id=self._first,
+                        num_beams=BEAMS,
+                        max_new_tokens=longest,
+                    ).tolist()
+            except (RuntimeError, IndexError, ValueError) as error:
+                raise self._damaged(error) from error
+            words = [[token for token in ids if token not in self._codes] for ids in made]
+            texts = self._tokenizer.batch_decode(words, skip_special_tokens=True)
+            return [text.strip() for text in texts]
+
+    def _direction(self) -> tuple[str, int | None]:
+        """What stands before each text, and the id that each translation begins with."""
+        tokenizer, engine = self._tokenizer, f"hf:{self.name}"
+        codes = _language_tokens(tokenizer)
+        self._codes = frozenset(codes.values())
+        if codes:
+            nllb = any("_" in code for code in codes)
+            names = []
+            for code in (self.source, self.target):
+                name = nllb_code(code, codes) if nllb else m2m_code(code, codes)
+                if name is None:
+                    raise no_language(engine, code, codes)
+                names.append(name)
+            tokenizer.src_lang = names[0]
+            return "", codes[names[1]]
+        opus = {match[1] for word in tokenizer.get_vocab() if (match := _OPUS.fullmatch(word))}
+        if not opus:
+            return "", None
+        name = opus_code(self.target, opus)
+        if name is None:
+            raise no_language(engine, self.target, opus)
+        return f">>{name}<< ", None
+
+    def _load(self, kind: str) -> Any:  # noqa: ANN401 - Transformers has no types
+        import transformers  # noqa: PLC0415 - heavy
+        from transformers.utils import logging  # noqa: PLC0415 - heavy
+
+        bar = logging.is_progress_bar_enabled()
+        logging.disable_progress_bar()
+        options = {"use_safetensors": True} if kind.startswith("AutoModel") else {}
+        try:
+            loader = getattr(transformers, kind)
+            return loader.from_pretrained(str(self._folder), local_files_only=True, **options)
+        except Exception as error:  # its readers raise whatever they raise
+            raise self._damaged(error) from error
+        finally:
+            if bar:
+                logging.enable_progress_bar()
+
+    def _damaged(self, error: Exception) -> WeightsError:
+        return WeightsError(
+            f"engine hf:{self.name}",
+            expected=f"a translation model in {self._folder}",
+            found=f"a damaged or unknown one ({(str(error).splitlines() or [''])[0][:120]})",
+            remedy="restore the folder, or name another model",
+        )
+
+
+def open_translator(argument: str, source: str, target: str) -> HuggingFaceTranslator:
+    """The model in the folder ``argument``, or of that name on the hub, for a direction."""
+    folder = Path(argument).expanduser()
+    if argument and folder.is_dir():
+        return HuggingFaceTranslator(folder, folder.resolve().name, source, target)
+    if argument.count("/") == 1 and argument[0] not in "./~" and not argument.endswith("/"):
+        name = argument.partition("/")[2]
+        return HuggingFaceTranslator(_from_hub(argument), name, source, target)
+    raise ConfigError(
+        f"engine hf:{argument}",
+        expected="hf:FOLDER, or hf:OWNER/NAME on the hub",
+        found="no such folder",
+        remedy="name a model such as hf:Helsinki-NLP/opus-mt-en-de",
+    )
+
+
+def _from_hub(name: str) -> Path:
+    from huggingface_hub import snapshot_download  # noqa: PLC0415 - heavy
+
+    try:
+        return Path(snapshot_download(name, allow_patterns=list(_FILES), ignore_patterns=["*/*"]))
+    except (OSError, ValueError, RuntimeError) as error:
+        raise ConfigError(
+            f"engine hf:{name}",
+            expected="a model on the hub",
+            found=f"none ({(str(error).splitlines() or [''])[0][:120]})",
+            remedy="connect, or name a folder",
+        ) from error
+
+
+def _language_tokens(tokenizer: Any) -> dict[str, int]:  # noqa: ANN401
+    """Language → id of its token, for the families that begin a translation with one."""
+    m2m: dict[str, int] = getattr(tokenizer, "lang_code_to_id", {})
+    if m2m:
+        return m2m
+    vocabulary = tokenizer.get_vocab() | {
+        token.content: number for number, token in tokenizer.added_tokens_decoder.items()
+    }
+    nllb = {word: i for word, i in vocabulary.items() if _NLLB.fullmatch(word)}
+    return nllb if len(nllb) > 1 else {}

@@ -1,0 +1,36 @@
+"""What folders of translation models have in common: their hash and their licence."""
+
+import re
+from collections.abc import Iterable
+from pathlib import Path
+
+from cl2cm.errors import LanguageError
+from cl2cm.storage import sha256_file, sha256_text
+
+_LICENCE = re.compile(r"^licen[cs]e:\s*(\S.*)$", re.MULTILINE | re.IGNORECASE)
+_WEIGHTS = ("*.bin", "*.safetensors", "*.json", "*.spm", "*.model", "*.txt")
+
+
+def model_version(folder: Path) -> str:
+    """Hash of a model's files, 12 hexadecimal digits."""
+    files = sorted({file for pattern in _WEIGHTS for file in folder.glob(pattern)})
+    return sha256_text("\n".join(f"{file.name} {sha256_file(file)}" for file in files))[:12]
+
+
+def model_licence(folder: Path) -> str:
+    """What the head of the model's README says, or ``unknown``."""
+    card = folder / "README.md"
+    match = _LICENCE.search(card.read_text("utf-8", "replace")[:5000]) if card.is_file() else None
+    return match[1].strip("\"' ") if match else "unknown"
+
+
+def no_language(engine: str, code: str, known: Iterable[str]) -> LanguageError:
+    """The error for a language that a model does not have."""
+    there = sorted(known)
+    shown = ", ".join(there[:30]) + (f" and {len(there) - 30} more" if len(there) > 30 else "")
+    return LanguageError(
+        f"engine {engine}, language {code!r}",
+        expected=f"one that the model calls {shown or 'nothing at all'}",
+        found="none of them",
+        remedy="choose another language or model",
+    )

@@ -1,0 +1,34 @@
+"""What an engine of machine translation is to the rest."""
+
+from collections.abc import Sequence
+from typing import Protocol
+
+
+class Translator(Protocol):
+    """An engine for one direction; equal texts always get equal translations.
+
+    Attributes:
+        name: of its columns in a manifest.
+        version: changes whenever its translations may change.
+        licence: of the engine and its data.
+        source: language that it reads.
+        target: language that it writes.
+        batch: texts that one call is best given.
+        own_threads: one call uses all cores; where False, calls may run side by side.
+    """
+
+    name: str
+    version: str
+    licence: str
+    source: str
+    target: str
+    batch: int
+    own_threads: bool
+
+    def translate(self, texts: Sequence[str]) -> list[str]:
+        """One translation of each text, in order; ``""`` where it has none. Threads may share it.
+
+        Raises:
+            WeightsError: the model is damaged or not there.
+        """
+        ...

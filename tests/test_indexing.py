@@ -1,0 +1,245 @@
+"""An index made again: what is encoded, what is dropped, and what a kill leaves."""
+
+import hashlib
+import multiprocessing
+import os
+import random
+import signal
+import sqlite3
+import threading
+import time
+
+import numpy as np
+import pytest
+
+from cl2cm.errors import MediaError, VectorIndexError
+from cl2cm.index import Filter, Index
+from cl2cm.indexing import Care, update_index, watch
+from cl2cm.journal import JOURNAL
+from cl2cm.search import scan_folder
+from cl2cm.types import Example
+
+DIM = 16
+
+
+class Model:
+    """Vectors that are a function of a file's bytes and of the times of a part."""
+
+    dim = DIM
+
+    def __init__(self, fingerprint="one", delay=0.0):
+        self.fingerprint, self.delay, self.encoded = fingerprint, delay, []
+
+    def encode_visual(self, media):
+        time.sleep(self.delay)
+        rows = []
+        for each in media:
+            path = each.video or each.image if isinstance(each, Example) else each
+            part = (each.start, each.end) if isinstance(each, Example) else ()
+            data = path.read_bytes()
+            if data == b"bad":
+                raise MediaError(str(path), expected="x", found="bad", remedy="mend it")
+            seed = hashlib.sha256(data + repr(part).encode() + self.fingerprint.encode()).digest()
+            vector = np.random.default_rng(list(seed)).normal(size=DIM)
+            rows.append(vector / np.linalg.norm(vector))
+        self.encoded += [str(each) for each in media]
+        return np.array(rows, np.float32).reshape(-1, DIM)
+
+
+@pytest.fixture
+def folder(tmp_path):
+    pictures = tmp_path / "pictures"
+    (pictures / "sub").mkdir(parents=True)
+    for i in range(40):
+        where = pictures / "sub" if i % 2 else pictures
+        (where / f"{i:03}.png").write_bytes(b"%d" % i)
+    return pictures
+
+
+def update(folder, out, model=None, **care):
+    return update_index(
+        model or Model(), scan_folder(folder), out, run=out.parent / "run",
+        care=Care(**{"batch_size": 8, **care}),
+    )  # fmt: skip
+
+
+def contents(path):
+    with_index = Index.open(path)
+    items = with_index.items(range(len(with_index)))
+    vectors = {item.id: with_index.vector(row).tobytes() for row, item in enumerate(items)}
+    with_index.close()
+    return vectors
+
+
+def test_only_what_is_new_or_changed_is_encoded(folder, tmp_path):
+    out, model = tmp_path / "index", Model()
+    first = update(folder, out, model)
+    assert (first.encoded, first.kept, first.dropped) == (40, 0, 0)
+    for i in range(0, 6, 2):
+        (folder / f"{i:03}.png").write_bytes(b"changed %d" % i)
+        (folder / f"new-{i}.png").write_bytes(b"new %d" % i)
+        (folder / "sub" / f"{i + 1:03}.png").unlink()
+    model.encoded.clear()
+    second = update(folder, out, model)
+    assert (second.encoded, second.kept, second.dropped) == (6, 34, 3)
+    assert len(model.encoded) == 6
+    update(folder, tmp_path / "at-once")
+    assert contents(out) == contents(tmp_path / "at-once")
+    third = update(folder, out, model)
+    assert (third.encoded, third.kept) == (0, 40)
+
+
+def test_a_renamed_file_is_not_encoded_again_and_a_copy_is_encoded_once(folder, tmp_path):
+    out, model = tmp_path / "index", Model()
+    update(folder, out, model)
+    (folder / "000.png").rename(folder / "sub" / "moved.png")
+    (folder / "copy.png").write_bytes((folder / "002.png").read_bytes())
+    model.encoded.clear()
+    made = update(folder, out, model)
+    assert model.encoded == []
+    assert made.dropped == 1
+    ids = set(contents(out))
+    assert {"sub/moved.png", "copy.png"} <= ids
+    assert "000.png" not in ids
+
+
+def test_a_file_of_the_same_size_and_time_is_read_only_on_demand(folder, tmp_path):
+    out, model = tmp_path / "index", Model()
+    update(folder, out, model)
+    path = folder / "010.png"
+    before = path.stat()
+    path.write_bytes(b"99")
+    os.utime(path, ns=(before.st_atime_ns, before.st_mtime_ns))
+    assert update(folder, out, model).encoded == 0
+    assert update(folder, out, model, verify=True).encoded == 1
+
+
+def test_another_model_is_refused_unless_the_index_is_to_be_replaced(folder, tmp_path):
+    out = tmp_path / "index"
+    update(folder, out)
+    before = contents(out)
+    with pytest.raises(VectorIndexError, match=r"model two, found one of one; .*--rebuild"):
+        update(folder, out, Model("two"))
+    assert contents(out) == before
+    assert update(folder, out, Model("two"), rebuild=True).encoded == 40
+    assert Index.open(out).model == "two"
+    with sqlite3.connect(out / JOURNAL) as db:
+        assert db.execute("SELECT DISTINCT model FROM vectors").fetchall() == [("two",)]
+
+
+def test_bad_files_are_left_out_and_looked_at_again(folder, tmp_path):
+    out = tmp_path / "index"
+    (folder / "004.png").write_bytes(b"bad")
+    with pytest.raises(MediaError):
+        update(folder, out)
+    bad = []
+    made = update_index(
+        Model(), scan_folder(folder), out, run=tmp_path / "run",
+        on_bad=lambda example, error: bad.append(example.id),
+    )  # fmt: skip
+    assert bad == ["004.png"]
+    assert len(made.index) == 39
+    (folder / "004.png").write_bytes(b"good again")
+    assert update(folder, out).encoded == 1
+
+
+def test_parts_of_a_film_have_vectors_of_their_own(tmp_path):
+    film = tmp_path / "film.mp4"
+    film.write_bytes(b"film")
+    parts = [
+        Example(id=f"film.mp4#t={t},{t + 1}", split="all", video=film, start=t, end=t + 1)
+        for t in (0.0, 1.0)
+    ]
+    made = update_index(Model(), parts, tmp_path / "index", run=tmp_path / "run")
+    assert made.encoded == 2
+    vectors = contents(tmp_path / "index")
+    assert len(set(vectors.values())) == 2
+    assert update_index(Model(), parts, tmp_path / "index", run=tmp_path / "run").encoded == 0
+
+
+def test_a_folder_of_other_things_and_a_damaged_journal_are_refused(folder, tmp_path):
+    other = tmp_path / "other"
+    other.mkdir()
+    (other / "letter.txt").write_text("mine")
+    with pytest.raises(VectorIndexError, match="folder of other things"):
+        update(folder, other)
+    assert [path.name for path in other.iterdir()] == ["letter.txt"]
+    out = tmp_path / "index"
+    update(folder, out)
+    (out / JOURNAL).write_bytes(b"no database" * 1000)
+    with pytest.raises(VectorIndexError, match="remove it: everything will be encoded again"):
+        update(folder, out)
+
+
+def _update_slowly(folder, out):
+    update(folder, out, Model(delay=0.01), batch_size=2)
+
+
+def test_killed_at_any_moment_it_goes_on_and_ends_as_if_it_never_was(folder, tmp_path):
+    out = tmp_path / "index"
+    context = multiprocessing.get_context("fork")
+    rng = random.Random(0)
+    for kill in range(10):
+        child = context.Process(target=_update_slowly, args=(folder, out))
+        child.start()
+        time.sleep(rng.uniform(0.0, 0.25))
+        os.kill(child.pid, signal.SIGKILL)
+        child.join()
+        (folder / f"{kill:03}.png").write_bytes(b"changed %d" % kill)
+    model = Model()
+    update(folder, out, model)
+    assert len(model.encoded) <= 50
+    update(folder, tmp_path / "at-once")
+    assert contents(out) == contents(tmp_path / "at-once")
+    names = {path.name.split("-")[0] for path in out.iterdir() if path.name[0] != "."}
+    assert names == {"index.json", "vectors", "items", JOURNAL}
+
+
+def test_a_search_that_is_open_goes_on_reading_the_index_that_it_opened(folder, tmp_path):
+    out = tmp_path / "index"
+    opened = update(folder, out).index
+    vector = opened.vector(3)
+    (folder / "sub" / "001.png").unlink()
+    update(folder, out)
+    assert len(opened) == 40
+    assert opened.search(vector[None], 1, model="one")[0][0].id == opened.item(3).id
+
+
+def test_filters_come_before_the_ranking(folder, tmp_path):
+    update(folder, tmp_path / "index")
+    index = Index.open(tmp_path / "index")
+    query = np.random.default_rng(1).normal(size=(3, DIM)).astype(np.float32)
+    everything = index.search(query, 40, model="one")
+    inside = index.search(query, 5, model="one", filter=Filter(folder="sub"))
+    for hits, all_hits in zip(inside, everything, strict=True):
+        expected = [hit for hit in all_hits if hit.id.startswith("sub/")][:5]
+        assert [hit.id for hit in hits] == [hit.id for hit in expected]
+        assert [hit.score for hit in hits] == [hit.score for hit in expected]
+    assert index.folders() == ["sub"]
+    sizes = index.search(query, 40, model="one", filter=Filter(max_bytes=1))[0]
+    assert {hit.id for hit in sizes} == {f"{i % 2 * 'sub/'}{i:03}.png" for i in range(10)}
+    none = index.search(query, 3, model="one", filter=Filter(media="film"))
+    assert none == [[], [], []]
+    today = time.strftime("%Y-%m-%d", time.gmtime())
+    assert len(index.search(query, 40, model="one", filter=Filter(since=today))[0]) == 40
+    assert index.search(query, 40, model="one", filter=Filter(until="2001-01-01")) == [[], [], []]
+    assert len(index.search(query, 40, model="one", filter=Filter())[0]) == 40
+
+
+def test_watching_waits_for_a_change_to_last(folder, tmp_path):
+    made, stop = [], threading.Event()
+    once = lambda: made.append(update(folder, tmp_path / "index"))  # noqa: E731
+    thread = threading.Thread(
+        target=watch, args=(once, lambda: scan_folder(folder)),
+        kwargs={"seconds": 0.02, "stop": stop.is_set},
+    )  # fmt: skip
+    thread.start()
+    deadline = time.monotonic() + 10
+    while len(made) < 1 and time.monotonic() < deadline:
+        time.sleep(0.01)
+    (folder / "late.png").write_bytes(b"late")
+    while len(made) < 2 and time.monotonic() < deadline:
+        time.sleep(0.01)
+    stop.set()
+    thread.join()
+    assert [each.encoded for each in made] == [40, 1]

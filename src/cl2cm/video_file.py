@@ -15,6 +15,7 @@ FRAME_LIMIT = 100_000_000  # pixels of one frame
 # Containers that may be opened. Play lists are not among them: they would name other files.
 _FORMATS = "mov,mp4,m4a,3gp,3g2,mj2,matroska,webm,avi,mpegts,mpeg,mpegvideo,flv,asf,ogg"
 _ESTIMATED = frozenset({"mpeg", "mpegts", "mpegvideo"})  # these do not say how long they are
+_SPARSEST = 50  # bytes a second, which no film goes below; damaged time stamps do
 _SHORTER = 1.0  # seconds that a film may be shorter than it says; or a hundredth of it
 
 
@@ -91,7 +92,7 @@ class VideoFile:
         """Read the end of the file; it is somewhere else afterwards.
 
         Raises:
-            MediaError: the file is cut short, or has no frame.
+            MediaError: the file is cut short, has no frame, or time stamps that cannot be right.
         """
         said = (self._container.duration or 0) / self.av.time_base
         length, reached = self._read_to_the_end() if self.seek(said) else (Length(0, 0), 0.0)
@@ -103,6 +104,8 @@ class VideoFile:
             self.refuse(f"one that is cut short, at {reached:.1f} of {said:.1f} s")
         if not length.end:
             self.refuse("one without a single frame")
+        if length.end * _SPARSEST > self._path.stat().st_size:
+            self.refuse(f"one that cannot last {length.end:.0f} s, by the size of its file")
         return length
 
     def _read_to_the_end(self) -> tuple[Length, float]:

@@ -23,9 +23,9 @@ from PIL import Image
 
 from cl2cm.checkpoint import load
 from cl2cm.index import Index
+from cl2cm.index_building import scan_folder
 from cl2cm.indexing import Update, update_index
 from cl2cm.model import RetrievalModel
-from cl2cm.search import scan_folder
 
 
 def timed(model: RetrievalModel, run: Path, pictures: Path, out: Path) -> tuple[Update, float]:

@@ -27,8 +27,9 @@ from PIL import Image
 
 from cl2cm.checkpoint import load
 from cl2cm.commands import index_source, open_searcher
+from cl2cm.index_building import build_index
 from cl2cm.manifest import read_manifest
-from cl2cm.search import Searcher, build_index
+from cl2cm.search import Searcher
 from cl2cm.shots import find_shots
 from cl2cm.suites import find_manifest
 from cl2cm.types import Example

@@ -9,7 +9,8 @@ import numpy as np
 from PIL import Image
 
 from cl2cm.errors import MediaError
-from cl2cm.search import Searcher, build_index, scan_folder
+from cl2cm.index_building import build_index, scan_folder
+from cl2cm.search import Searcher
 
 COLOURS = {
     "red": (230, 30, 30),

@@ -14,9 +14,9 @@ import pytest
 
 from cl2cm.errors import MediaError, VectorIndexError
 from cl2cm.index import Filter, Index
+from cl2cm.index_building import scan_folder
 from cl2cm.indexing import Care, update_index, watch
 from cl2cm.journal import JOURNAL
-from cl2cm.search import scan_folder
 from cl2cm.types import Example
 
 DIM = 16

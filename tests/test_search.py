@@ -10,9 +10,11 @@ import pytest
 
 from cl2cm.calibration import Background
 from cl2cm.errors import ManifestError, MediaError, QueryError, VectorIndexError
+from cl2cm.index_building import build_index, scan_folder
 from cl2cm.query import Query
-from cl2cm.search import MAX_QUERY, PICTURES, Searcher, SearchResult, build_index, scan_folder
+from cl2cm.search import MAX_QUERY, Searcher, SearchResult
 from cl2cm.types import Example, Hit
+from cl2cm.visual import PICTURES
 
 
 def direction(text):

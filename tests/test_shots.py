@@ -8,7 +8,7 @@ from cl2cm import shots
 from cl2cm.cli import run
 from cl2cm.commands import index_source, open_searcher
 from cl2cm.errors import MediaError
-from cl2cm.search import scan_folder
+from cl2cm.index_building import scan_folder
 from cl2cm.shots import find_shots, split_films
 from cl2cm.types import Example
 from films import slides, write_film

@@ -15,12 +15,12 @@ _PUBLIC = {
     "Index": "cl2cm.index",
     "RetrievalModel": "cl2cm.model",
     "Searcher": "cl2cm.search",
-    "build_index": "cl2cm.search",
+    "build_index": "cl2cm.index_building",
     "evaluate": "cl2cm.evaluation",
     "load": "cl2cm.checkpoint",
     "load_config": "cl2cm.config",
     "read_manifest": "cl2cm.manifest",
-    "scan_folder": "cl2cm.search",
+    "scan_folder": "cl2cm.index_building",
     "train": "cl2cm.training",
 }
 

@@ -396,9 +396,9 @@ def index(
     """Encode pictures and films into a search index; run again, only what is new or changed."""
     from cl2cm.commands import index_source
     from cl2cm.index import Choice
+    from cl2cm.index_building import scan_folder
     from cl2cm.indexing import Care
     from cl2cm.indexing import watch as follow
-    from cl2cm.search import scan_folder
 
     def once() -> None:
         care = Care(verify=verify, rebuild=rebuild, choice=Choice(backend, dtype, url))

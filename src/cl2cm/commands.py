@@ -13,12 +13,13 @@ from cl2cm.encoding import encode_pictures, encode_texts, find_pictures
 from cl2cm.errors import ConfigError, LanguageError, ManifestError, MediaError
 from cl2cm.evaluation import Translate, caption_languages, evaluate
 from cl2cm.index import Index
+from cl2cm.index_building import build_index, check_name, scan_folder
 from cl2cm.indexing import Care, Update, update_index
 from cl2cm.leaks import known_leaks
 from cl2cm.manifest import read_manifest
 from cl2cm.methods.translate_test import TranslateTest
 from cl2cm.progress import say, track
-from cl2cm.search import Searcher, build_index, check_name, scan_folder
+from cl2cm.search import Searcher
 from cl2cm.shots import LONG, split_films
 from cl2cm.translate import find_translators
 from cl2cm.types import Example

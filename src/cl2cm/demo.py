@@ -19,9 +19,9 @@ from cl2cm.encoders.offline import install_weights
 from cl2cm.encoders.vision import load_vision
 from cl2cm.encoding import encode_pictures
 from cl2cm.evaluation import evaluate
+from cl2cm.index_building import build_index
 from cl2cm.manifest import read_manifest
 from cl2cm.progress import say
-from cl2cm.search import build_index
 from cl2cm.settings import (
     DataConfig,
     MatchConfig,

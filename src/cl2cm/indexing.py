@@ -16,8 +16,14 @@ from cl2cm.errors import MediaError, MissingExtraError, VectorIndexError
 from cl2cm.index import Choice, Index
 from cl2cm.index.backends import check_backend
 from cl2cm.index.head import read_head, refuse_other_folder
+from cl2cm.index_building import (
+    BadHandler,
+    build_index,
+    check_examples,
+    check_name,
+    encode_examples,
+)
 from cl2cm.journal import JOURNAL, Content, Journal
-from cl2cm.search import BadHandler, build_index, check_examples, check_name, encode_examples
 from cl2cm.storage import storage_errors
 from cl2cm.types import Example, Floats, SearchModel
 

@@ -6,30 +6,25 @@ deviation of its own scores and weighted, so that hits are ranked by the weighte
 each part's score stands out, and every backend can answer it. Unwanted terms count against a hit.
 """
 
-import os
 import threading
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import asdict, dataclass, replace
+from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 
 from cl2cm.calibration import Background
-from cl2cm.errors import ManifestError, MediaError, QueryError, VectorIndexError
+from cl2cm.errors import QueryError, VectorIndexError
 from cl2cm.folding import fold, single
-from cl2cm.index import Choice, Index
-from cl2cm.index.head import refuse_other_folder
+from cl2cm.index import Index
 from cl2cm.language_id import identify
 from cl2cm.query import MAX_DEPTH, MAX_K, MAX_QUERY, WITHOUT_WEIGHT, Query, checked, checked_text
-from cl2cm.types import Example, Floats, Hit, Item, SearchModel
+from cl2cm.types import Floats, Hit, SearchModel
 
-__all__ = ["MAX_K", "MAX_QUERY", "PICTURES", "Query", "QueryVectors", "SearchResult", "Searcher"]
+__all__ = ["MAX_K", "MAX_QUERY", "Query", "QueryVectors", "SearchResult", "Searcher"]
 
-PICTURES = frozenset({".jpg", ".jpeg", ".png", ".webp", ".gif", ".bmp", ".tif", ".tiff"})
-
-BadHandler = Callable[[Example, MediaError], None]
 checked_query = checked_text
 
 
@@ -270,183 +265,3 @@ class Searcher:
         if not hits:
             return self._no_texts()
         return self.index.vectors([self.index.row_of(hit.id) for hit in hits])
-
-
-def scan_folder(folder: Path) -> list[Example]:
-    """Find the pictures and films in a folder and the folders in it, in the order of their names.
-
-    An id is the path relative to ``folder``, with ``/``. Hidden files and folders are left out,
-    and so is a link that leads out of the folder.
-
-    Raises:
-        MediaError: no such folder, or neither picture nor film in it.
-    """
-    from cl2cm.visual import FILMS, is_film  # noqa: PLC0415 - loads Pillow, for building only
-
-    if not folder.is_dir():
-        raise MediaError(
-            str(folder),
-            expected="a folder of pictures or films",
-            found="a file" if folder.exists() else "no such folder",
-            remedy="give the folder that holds them",
-        )
-    root = folder.absolute()
-    real = root.resolve()
-    paths = [path for path in _walk(root, PICTURES | FILMS) if path.resolve().is_relative_to(real)]
-    if not paths:
-        raise MediaError(
-            str(folder),
-            expected=f"at least one picture or film ({' '.join(sorted(PICTURES | FILMS))})",
-            found="none",
-            remedy="give the folder that holds them",
-        )
-    found = sorted((path.relative_to(root).as_posix(), path) for path in paths)
-    return [
-        Example(id=name, split="all", video=path)
-        if is_film(path)
-        else Example(id=name, split="all", image=path)
-        for name, path in found
-    ]
-
-
-def _walk(root: Path, known: frozenset[str]) -> Iterator[Path]:
-    for folder, folders, names in os.walk(root):
-        folders[:] = [name for name in folders if not name.startswith(".")]
-        for name in names:
-            path = Path(folder, name)
-            if not name.startswith(".") and path.suffix.lower() in known and path.is_file():
-                yield path
-
-
-def build_index(
-    model: SearchModel,
-    examples: Iterable[Example],
-    out: Path,
-    *,
-    run: Path,
-    vectors: Floats | None = None,
-    batch_size: int = 256,
-    choice: Choice | None = None,
-    on_bad: BadHandler | None = None,
-    progress: Callable[[int], None] | None = None,
-) -> Index:
-    """Encode pictures and films and write their index.
-
-    Args:
-        model: encodes them.
-        examples: from `scan_folder` or a manifest.
-        out: the index folder; an index that is there is replaced once the new one is whole.
-        run: the run or export that ``model`` was loaded from.
-        vectors: unit vectors, float32 [N, D], if they are known already; nothing is encoded.
-        batch_size: pictures given to the model at once.
-        choice: what the index is searched with, where that shall change.
-        on_bad: called for each picture that cannot be read, which is then left out; without
-            it the first one is an error.
-        progress: called after each batch with the number of examples done.
-
-    Raises:
-        MediaError: a picture that cannot be read, without ``on_bad``.
-        ManifestError: an id twice.
-        VectorIndexError: nothing to index, or a folder of something else at ``out``.
-    """
-    examples = list(examples)
-    check_examples(examples)
-    refuse_other_folder(out.resolve())  # before the hours of work, not after them
-    if vectors is None:
-        kept: list[tuple[Example, Floats]] = []
-        for start in range(0, len(examples), batch_size):
-            batch = examples[start : start + batch_size]
-            kept += encode_examples(model, batch, on_bad)
-            if progress:
-                progress(start + len(batch))
-        examples = [example for example, _ in kept]
-        vectors = np.array([vector for _, vector in kept], np.float32).reshape(-1, model.dim)
-    items = [_item(example) for example in examples]
-    asked = asdict(choice or Choice())
-    return Index.create(out, vectors, items, model=model.fingerprint, run=run, **asked)
-
-
-def encode_examples(
-    model: SearchModel, batch: Sequence[Example], on_bad: BadHandler | None
-) -> list[tuple[Example, Floats]]:
-    """Encode a batch; if it holds a bad picture and bad ones are left out, one by one.
-
-    Raises:
-        MediaError: a picture that cannot be read, without ``on_bad``.
-    """
-    try:
-        vectors = model.encode_visual([_media(example) for example in batch])
-        return list(zip(batch, vectors, strict=True))
-    except MediaError as error:
-        if on_bad is None:
-            raise
-        if len(batch) == 1:
-            on_bad(batch[0], error)
-            return []
-    return [pair for example in batch for pair in encode_examples(model, [example], on_bad)]
-
-
-def check_name(example: Example) -> None:
-    """Refuse an id or a file name that is no text: it could be neither stored nor shown.
-
-    Raises:
-        MediaError: it is one.
-    """
-    path = example.image or example.video or Path()
-    try:
-        f"{path}{example.id}".encode()
-    except UnicodeEncodeError as error:
-        raise MediaError(
-            ascii(str(path)),
-            expected="a file name in Unicode",
-            found=ascii(error.object[error.start : error.end]),
-            remedy="rename the file",
-        ) from error
-
-
-def _media(example: Example) -> Path | Example:
-    from cl2cm.visual import media_of  # noqa: PLC0415 - as above
-
-    if example.image is None and example.video is None:
-        raise MediaError(
-            f"item {example.id!r}",
-            expected="a picture or film",
-            found="features only",
-            remedy="encode it first and give its vectors",
-        )
-    check_name(example)
-    return media_of(example)
-
-
-def _item(example: Example) -> Item:
-    path = example.image or example.video
-    item = Item(
-        example.id,
-        str(path.absolute()) if path else "",
-        example.start,
-        example.end,
-        example.captions,
-        "film" if example.video is not None else "picture",
-    )
-    if path is None or not path.is_file():
-        return item
-    file = path.stat()
-    return replace(item, bytes=file.st_size, modified=file.st_mtime)
-
-
-def check_examples(examples: Sequence[Example]) -> None:
-    """Refuse two examples of one id.
-
-    Raises:
-        ManifestError: there are.
-    """
-    seen: set[str] = set()
-    for example in examples:
-        if example.id in seen:
-            raise ManifestError(
-                f"item {example.id!r}",
-                expected="an id of its own for each item",
-                found="the same id twice",
-                remedy="give each item its own id",
-            )
-        seen.add(example.id)

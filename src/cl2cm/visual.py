@@ -25,6 +25,7 @@ Pixels = npt.NDArray[np.uint8]  # [H, W, 3], [F, H, W, 3] or [N, H, W, 3]; RGB, 
 Source = Example | Path | bytes | Pixels
 
 PIXEL_LIMIT = 100_000_000  # decoded pixels of one picture: 300 MB, the largest cameras' size
+PICTURES = frozenset({".jpg", ".jpeg", ".png", ".webp", ".gif", ".bmp", ".tif", ".tiff"})
 FILMS = frozenset(
     {".3gp", ".avi", ".flv", ".m2ts", ".m4v", ".mkv", ".mov", ".mp4", ".mpeg", ".mpg", ".mts"}
     | {".ogv", ".webm", ".wmv"}

@@ -11,7 +11,8 @@ from fastapi.testclient import TestClient
 
 from cl2cm.errors import ConfigError, QueryError
 from cl2cm.index import Index
-from cl2cm.search import Searcher, build_index, scan_folder
+from cl2cm.index_building import build_index, scan_folder
+from cl2cm.search import Searcher
 from cl2cm.serve import Limits, create_app, read_token
 from cl2cm.serve.collection import Collection
 from cl2cm.serve.encoder import QueryEncoder

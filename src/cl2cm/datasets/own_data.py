@@ -19,9 +19,8 @@ from cl2cm.datasets.reading import DataSet, Options
 from cl2cm.errors import DatasetError
 from cl2cm.manifest_lines import BadFieldError, serialise
 from cl2cm.types import Example
-from cl2cm.visual import FILMS
+from cl2cm.visual import FILMS, PICTURES
 
-PICTURES = frozenset({".bmp", ".gif", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp"})
 MEDIA = PICTURES | FILMS
 # What splits are often called.
 SPLITS = {

@@ -8,11 +8,12 @@ import signal
 import sqlite3
 import threading
 import time
+from dataclasses import replace
 
 import numpy as np
 import pytest
 
-from cl2cm.errors import MediaError, VectorIndexError
+from cl2cm.errors import MediaError, QueryError, VectorIndexError
 from cl2cm.index import Filter, Index
 from cl2cm.index_building import scan_folder
 from cl2cm.indexing import Care, update_index, watch
@@ -243,3 +244,29 @@ def test_watching_waits_for_a_change_to_last(folder, tmp_path):
     stop.set()
     thread.join()
     assert [each.encoded for each in made] == [40, 1]
+
+
+@pytest.mark.parametrize(
+    ("setting", "message"),
+    [
+        ({"media": "song"}, "'picture' or 'film'"),
+        ({"since": "yesterday"}, "a day such as"),
+        ({"until": "2024-02-30"}, "a day such as"),
+        ({"min_bytes": -1}, "0 to 2"),
+        ({"max_bytes": 2**63}, "0 to 2"),
+        ({"folder": "a\x00b"}, "name of a folder"),
+    ],
+)
+def test_filters_that_cannot_be(setting, message):
+    with pytest.raises(QueryError, match=message):
+        Filter(**setting)
+
+
+def test_an_index_of_other_captions_is_another_generation(folder, tmp_path):
+    examples = scan_folder(folder)
+    first = update_index(Model(), examples, tmp_path / "index", run=tmp_path / "run").index
+    other = [replace(example, captions={"en": ("a word",)}) for example in examples]
+    again = update_index(Model(), other, tmp_path / "index", run=tmp_path / "run")
+    assert again.encoded == 0
+    assert first.generation != again.index.generation
+    assert Index.open(tmp_path / "index").generation == again.index.generation

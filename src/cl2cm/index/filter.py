@@ -36,8 +36,8 @@ class Filter:
             _day(name, getattr(self, name))
         for name in ("min_bytes", "max_bytes"):
             value = getattr(self, name)
-            if value is not None and value < 0:
-                raise _bad(name, "0 or more", value)
+            if value is not None and not 0 <= value < 2**63:
+                raise _bad(name, "0 to 2 ** 63 - 1 bytes", value)
         if self.folder is not None and "\x00" in self.folder:
             raise _bad("folder", "the name of a folder", self.folder)
 

@@ -36,7 +36,7 @@ from cl2cm.index.head import (
     sweep,
     write_generation,
 )
-from cl2cm.storage import atomic_folder, sha256_file, storage_errors
+from cl2cm.storage import atomic_folder, sha256_file, sha256_text, storage_errors
 from cl2cm.types import Floats, Hit, Ints, Item
 
 
@@ -163,9 +163,9 @@ class Index:
 
     @property
     def generation(self) -> str:
-        """Names this state of the folder; another once the index is replaced."""
-        files = self._head["files"]
-        return str(files.get("vectors", files.get("place"))["sha256"])[:16]
+        """Names this state of the folder; another once vectors or items are others."""
+        hashes = sorted(f"{kind} {file['sha256']}" for kind, file in self._head["files"].items())
+        return sha256_text("\n".join(hashes))[:16]
 
     def __len__(self) -> int:
         """Number N of vectors."""

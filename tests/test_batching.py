@@ -7,7 +7,7 @@ import torch
 from torch.testing import assert_close
 
 from cl2cm.batching import Batches, PooledStates, TokenIds
-from cl2cm.errors import LanguageError, ManifestError
+from cl2cm.errors import ConfigError, LanguageError, ManifestError
 from cl2cm.features import Rows, write_store
 from cl2cm.pairs import Texts, caption_pairs, target_languages
 from cl2cm.types import Example, Special
@@ -209,3 +209,14 @@ def test_other_captions_are_of_the_same_picture():
     drawn = np.stack([pairs.mates(np.arange(15), rng) for _ in range(60)])
     assert (pairs.pictures[drawn] == pairs.pictures[np.arange(15)]).all()
     assert all(len(set(column)) == 3 for column in drawn.T)  # every caption of it comes up
+
+
+def test_an_engine_of_another_language_is_no_mistake():
+    made = {"xx": {"one": ("a",)}, "yy": {"two": ("b",)}}
+    examples = [Example(id="p", split="train", captions={"en": ("e",)}, translations=made)]
+    pairs = caption_pairs(
+        examples, Texts(), source="en", languages=("xx",), engines=("one", "two")
+    )  # fmt: skip
+    assert len(pairs) == 1
+    with pytest.raises(ConfigError, match="engines among one, two"):
+        caption_pairs(examples, Texts(), source="en", languages=("xx",), engines=("three",))

@@ -170,10 +170,10 @@ def caption_pairs(
         ManifestError: no pair is left.
     """
     names = tuple(languages) or (source,)
-    if not human:
-        _check_engines(examples, languages, engines)
-    if languages and not human and (min_quality or quality_weighting):
-        _check_scores(examples, languages)
+    if languages and not human:
+        _check_engines(examples, engines)
+        if min_quality or quality_weighting:
+            _check_scores(examples, languages)
     pictures, sources, groups, group_language, choices, target = [], [], [0], [], [0], []
     backs, weights = [], []
     for row, example in enumerate(examples):
@@ -228,14 +228,13 @@ def _rows(values: list[int]) -> Ints:
     return np.asarray(values, dtype=np.int64)
 
 
-def _check_engines(
-    examples: Sequence[Example], languages: Sequence[str], engines: Sequence[str]
-) -> None:
+def _check_engines(examples: Sequence[Example], engines: Sequence[str]) -> None:
+    """Each engine has made translations, be it into a language that is not trained here."""
     there = {
         engine
         for example in examples
-        for language in languages
-        for engine in example.translations.get(language, ())
+        for engines_of in example.translations.values()
+        for engine in engines_of
     }
     for engine in engines if there else ():
         if engine not in there:

@@ -3,8 +3,8 @@
     python benchmarks/search.py [--rows 100000] [--dim 512] [--repeat 30]
 
 ``bare`` is ``argpartition(matrix_float32 @ query)``: no order, no ties, no items, twice the memory.
-``resident`` is the index as it opens by default at this size; ``streamed`` keeps nothing in memory
-but the operating system's own cache of the float16 file. Rounds are interleaved; medians.
+``resident`` is the index as it is by default from the second search on; ``streamed`` keeps nothing
+in memory but the operating system's own cache of the float16 file. Rounds are interleaved; medians.
 """
 
 import argparse

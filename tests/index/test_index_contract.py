@@ -39,6 +39,8 @@ BACKENDS = {
 def _small_chunks(monkeypatch):
     monkeypatch.setattr("cl2cm.index.exact._SCORES", 1)
     monkeypatch.setattr("cl2cm.index.exact._QUERY_BLOCK", 5)
+    monkeypatch.setattr("cl2cm.index.exact._OFFERED", 11)
+    monkeypatch.setattr("cl2cm.index.exact._cores", lambda: 3)
 
 
 @pytest.fixture(params=BACKENDS)
@@ -201,7 +203,7 @@ def test_refuses_an_unknown_dtype(tmp_path):
 def test_every_finite_half_is_widened_exactly():
     bits = np.arange(2**16, dtype=np.uint16).view(np.float16)
     halves = bits[np.isfinite(bits)].reshape(-1, 1)
-    resident = ExactIndex(halves)._ready()
+    resident = ExactIndex(halves)._widen_all()
     np.testing.assert_array_equal(resident, halves.astype(np.float32))
     np.testing.assert_array_equal(np.signbit(resident), np.signbit(halves))
 
@@ -221,12 +223,12 @@ def test_the_size_of_chunks_changes_nothing(seed, n, d, k, chunk, coarse):
     if coarse:  # many ties
         vectors = np.sign(vectors) / np.sqrt(np.float32(d))
     queries = unit(rng, 3, d)
-    ways = [
-        ExactIndex(matrix, chunk_rows=rows, resident_bytes=resident).search(queries, k)
-        for matrix, rows, resident in itertools.product(
-            [vectors.astype(np.float16)], [chunk, 4096], [0, 2**20]
-        )
-    ]
+    halves = vectors.astype(np.float16)
+    ways = []
+    for rows, resident in itertools.product([chunk, 4096], [0, 2**20]):
+        index = ExactIndex(halves, chunk_rows=rows, resident_bytes=resident)
+        ways += [index.search(queries, k) for _ in range(2)]
+        assert (index._resident is not None) == (resident > 0)  # from the second search on
     stored = vectors.astype(np.float16).astype(np.float32)
     for at, query in enumerate(queries):
         scores, rows = reference(stored, query, k)

@@ -160,7 +160,8 @@ def open_backend(files: Mapping[str, Path], head: Mapping[str, Any]) -> tuple[Ve
 
         table = PostgresIndex(Place.read(files["place"]), shape[1], head["dtype"])
         return table, table
-    stored = ExactIndex.open(files["vectors"], *shape, head["dtype"])
+    room = None if head["backend"] == "exact" else 0  # the others seldom search them all
+    stored = ExactIndex.open(files["vectors"], *shape, head["dtype"], resident_bytes=room)
     vectors: VectorIndex = stored
     if head["backend"] == "faiss":
         from cl2cm.index.faiss_index import FaissFinder  # noqa: PLC0415 - an extra

@@ -7,18 +7,23 @@ equal pictures tie exactly and come in the order of their rows.
 
 BLAS in float32 finds the candidates, every row within its rounding error of the best ``k``, and
 only those few are scored in float64, from the stored values (codes.py): so it is with int8 too,
-whose scores are exact for what is stored, within 1 % of those of float16. A matrix that fits into
-``resident_bytes`` is widened to float32 once, a larger one chunk by chunk in every search.
+whose scores are exact for what is stored, about 0.002 from those of float16. A matrix is widened
+to float32 chunk by chunk, the cores sharing the chunks of a single query among them; from the
+second search on a copy is kept where there is room for it, which halves the time.
 """
 
+import contextlib
+import os
+import threading
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import cast
 
 import numpy as np
-import numpy.typing as npt
 
 from cl2cm.errors import VectorIndexError
+from cl2cm.index.best import Best, exact_scores
 from cl2cm.index.codes import (
     DTYPES,
     DType,
@@ -34,11 +39,11 @@ from cl2cm.index.codes import (
 from cl2cm.storage import atomic_file
 from cl2cm.types import Floats, Ints
 
-__all__ = ["CHUNK_ROWS", "RESIDENT_BYTES", "DType", "ExactIndex"]
+__all__ = ["CHUNK_ROWS", "DType", "ExactIndex"]
 
 CHUNK_ROWS = 4096  # rows widened and multiplied at once
-RESIDENT_BYTES = 256 * 2**20  # a float32 copy up to this size is kept in memory
 _QUERY_BLOCK = 256  # queries multiplied at once
+_OFFERED = 2**16  # scores looked at once, after the widening of many chunks
 _SCORES = 2**22  # scores held at once, where nothing else limits them
 
 
@@ -50,7 +55,8 @@ class ExactIndex:
             memory-mapped; rows of unit length.
         name: what an error calls it.
         chunk_rows: rows widened and multiplied at once.
-        resident_bytes: up to this size a float32 copy is kept; 0 keeps none.
+        resident_bytes: up to this size a float32 copy is kept; 0 keeps none. None: an eighth of
+            the memory that this process may have.
     """
 
     def __init__(
@@ -59,7 +65,7 @@ class ExactIndex:
         *,
         name: str = "index",
         chunk_rows: int = CHUNK_ROWS,
-        resident_bytes: int = RESIDENT_BYTES,
+        resident_bytes: int | None = None,
     ) -> None:
         if matrix.ndim != 2 or not matrix.size or matrix.dtype.name not in DTYPES:
             raise VectorIndexError(
@@ -71,8 +77,10 @@ class ExactIndex:
         self._matrix = matrix
         self._name = name
         self._chunk_rows = chunk_rows
-        bytes_widened = len(matrix) * width(matrix) * 4
-        self._keep = bytes_widened <= resident_bytes  # once widened, at the first search
+        room = memory() // 8 if resident_bytes is None else resident_bytes
+        self._keep = len(matrix) * width(matrix) * 4 <= room
+        self._blocks = 0  # of queries, that were searched for
+        self._widening = threading.Lock()
         self._resident: Floats | None = None
         if matrix.dtype == np.float32:
             self._resident = cast("Floats", matrix)
@@ -91,13 +99,16 @@ class ExactIndex:
             write_matrix(file, vectors, dtype)
 
     @classmethod
-    def open(cls, path: Path, count: int, dim: int, dtype: str) -> "ExactIndex":
+    def open(
+        cls, path: Path, count: int, dim: int, dtype: str, *, resident_bytes: int | None = None
+    ) -> "ExactIndex":
         """Memory-map the file that `write` made of ``count`` vectors of width ``dim``.
 
         Raises:
             VectorIndexError: the file is damaged, or holds something else.
         """
-        return cls(map_matrix(path, count, dim, dtype), name=str(path))
+        matrix = map_matrix(path, count, dim, dtype)
+        return cls(matrix, name=str(path), resident_bytes=resident_bytes)
 
     @property
     def dim(self) -> int:
@@ -129,12 +140,11 @@ class ExactIndex:
         rows = np.empty((len(queries), k), np.int64)
         for start in range(0, len(queries), _QUERY_BLOCK):
             block = queries[start : start + _QUERY_BLOCK]
-            best = [_Best(query, k, self._matrix, among) for query in block]
+            self._blocks += 1
+            best = [Best(query, k, self._matrix, among) for query in block]
             if k == 0:
                 break
-            chunks = self._chunks(len(block)) if among is None else self._chunks_among(among)
-            for first, chunk, scale in chunks:
-                approximate = _products(block * scale, chunk)
+            for first, approximate in self._approximate(block, among):
                 for one, row in zip(best, approximate, strict=True):
                     one.offer(row, first)
             for at, one in enumerate(best, start):
@@ -175,17 +185,47 @@ class ExactIndex:
             )
         return queries
 
+    def _approximate(self, block: Floats, among: Ints | None) -> Iterator[tuple[int, Floats]]:
+        """Yield the first row of a chunk, and scores float32 [Q, C] of queries with its rows."""
+        if among is not None:
+            chunks = self._chunks_among(among)
+        elif len(block) == 1 and self._kept() is None:
+            yield from self._shared(block)
+            return
+        else:
+            chunks = self._chunks(len(block))
+        for first, chunk, scale in chunks:
+            yield first, _products(block * scale, chunk)
+
+    def _shared(self, query: Floats) -> Iterator[tuple[int, Floats]]:
+        """As `_approximate`, of one query [1, D], with a share of the chunks for each core."""
+        chunks = -(-len(self) // self._chunk_rows)
+        shares = max(1, min(_cores(), chunks // 2))
+        bounds = [chunks * share // shares * self._chunk_rows for share in range(shares + 1)]
+
+        def score(share: int) -> Floats:
+            chunks = self._widened(self._chunk_rows, *bounds[share : share + 2])
+            return np.hstack([_products(query * scale, chunk) for _, chunk, scale in chunks])
+
+        with ThreadPoolExecutor(shares) as pool:  # numpy lets go of the interpreter's lock
+            for start, scores in zip(bounds, pool.map(score, range(shares)), strict=False):
+                for first in range(0, scores.shape[1], _OFFERED):
+                    yield start + first, scores[:, first : first + _OFFERED]
+
     def _chunks(self, queries: int) -> Iterator[tuple[int, Floats, np.float32]]:
         """Yield the first row of a chunk, its float32 values, and what to scale queries by."""
-        matrix = self._ready()
+        matrix = self._kept()
         if matrix is not None:
             rows = max(self._chunk_rows, _SCORES // queries)  # nothing to widen: only scores
             for first in range(0, len(matrix), rows):
                 yield first, matrix[first : first + rows], np.float32(1.0)
             return
-        rows = self._chunk_rows * (1 if queries == 1 else 4)  # fewer waits for BLAS's threads
+        yield from self._widened(4 * self._chunk_rows, 0, len(self))  # few waits for BLAS's threads
+
+    def _widened(self, rows: int, start: int, end: int) -> Iterator[tuple[int, Floats, np.float32]]:
+        """As `_chunks`, from a row to another; a chunk holds until the next is asked for."""
         buffer = np.empty((min(rows, len(self)), self.dim), np.float32)
-        for first in range(0, len(self), rows):
+        for first in range(start, min(end, len(self)), rows):
             part = self._matrix[first : first + rows]
             values = buffer[: len(part)]
             yield first, values, widen(part, values)
@@ -197,65 +237,42 @@ class ExactIndex:
             part = matrix[among[first : first + self._chunk_rows]]
             yield first, decoded(part), np.float32(1.0)
 
-    def _ready(self) -> Floats | None:
-        """Give the matrix in float32 if it is so, or small enough to be kept so."""
-        if self._resident is None and self._keep:
-            whole = np.empty((len(self), self.dim), np.float32)
-            for first in range(0, len(whole), self._chunk_rows):
-                part = whole[first : first + self._chunk_rows]
-                scale = widen(self._matrix[first : first + self._chunk_rows], part)
-                np.multiply(part, scale, out=part)
-            self._resident = whole
+    def _kept(self) -> Floats | None:
+        """Give the matrix in float32 if it is so, or worth keeping so and not just being made."""
+        wanted = self._resident is None and self._keep and self._blocks > 1
+        if wanted and self._widening.acquire(blocking=False):
+            try:
+                if self._resident is None:
+                    self._resident = self._widen_all()
+            finally:
+                self._widening.release()
         return self._resident
 
-
-class _Best:
-    """The best ``k`` rows so far for one query."""
-
-    def __init__(self, query: Floats, k: int, matrix: Matrix, among: Ints | None) -> None:
-        self._query = query.astype(np.float64)
-        self._among = among  # the rows that count, where not all do
-        self._k = k
-        self._matrix = matrix
-        self._error = rounding(query)
-        self.scores = np.empty(0, np.float32)
-        self.rows = np.empty(0, np.int64)
-
-    def offer(self, approximate: Floats, first: int) -> None:
-        """Take from a chunk's float32 scores [C] what belongs to the best."""
-        floor = self.scores[-1] - self._error if len(self.scores) == self._k else -np.inf
-        rows = np.flatnonzero(approximate >= floor)
-        if len(rows) > self._k:
-            at = len(rows) - self._k
-            floor = np.partition(approximate[rows], at)[at] - 2 * self._error
-            rows = rows[approximate[rows] >= floor]
-        if not len(rows):
-            return
-        rows += first
-        if self._among is not None:
-            rows = self._among[rows]
-        scores = np.concatenate([self.scores, exact_scores(self._matrix, rows, self._query)])
-        rows = np.concatenate([self.rows, rows])
-        order = np.lexsort((rows, -scores))[: self._k]
-        self.scores, self.rows = scores[order], rows[order]
+    def _widen_all(self) -> Floats:
+        whole = np.empty((len(self), self.dim), np.float32)
+        for first in range(0, len(whole), self._chunk_rows):
+            part = whole[first : first + self._chunk_rows]
+            scale = widen(self._matrix[first : first + self._chunk_rows], part)
+            np.multiply(part, scale, out=part)
+        return whole
 
 
-def rounding(query: Floats) -> float:
-    """How far a score for a query, summed in float32 in any order, may be from the exact one.
+def memory() -> int:
+    """Bytes of memory that this process may have; 2 GiB where it cannot be known."""
+    found = []
+    with contextlib.suppress(AttributeError, ValueError, OSError):  # not on every system
+        found.append(os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE"))
+    for limit in ("memory.max", "memory/memory.limit_in_bytes"):  # of a container
+        with contextlib.suppress(ValueError, OSError):
+            found.append(int(Path("/sys/fs/cgroup", limit).read_text()))
+    return min(found, default=2 * 2**30)
 
-    |fl(q·v) - q·v| <= D u |q| |v|, u = 2**-24; twice that, and the rounding of the score.
-    """
-    return float(np.linalg.norm(query.astype(np.float64))) * (len(query) + 4) * 2.0**-23
 
-
-def exact_scores(matrix: Matrix, rows: Ints, query: npt.NDArray[np.float64]) -> Floats:
-    """Give the scores float32 [K] of rows [K] for a query float64 [D].
-
-    Each row is summed by itself: a score does not depend on its neighbours.
-    """
-    products = decoded(matrix[rows]).astype(np.float64) * query
-    scores: Floats = products.sum(axis=1).astype(np.float32)
-    return scores
+def _cores() -> int:
+    """How many cores this process may use."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
 
 
 def _products(queries: Floats, chunk: Floats) -> Floats:

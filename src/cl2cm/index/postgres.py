@@ -14,6 +14,7 @@ from typing import Any, TypeVar
 import numpy as np
 
 from cl2cm.errors import ConfigError, MissingExtraError, VectorIndexError
+from cl2cm.index.best import exact_scores
 from cl2cm.index.codes import DType, check_unit, check_vectors
 from cl2cm.index.exact import ExactIndex
 from cl2cm.index.filter import Filter
@@ -100,6 +101,7 @@ class PostgresIndex:
 
     def __init__(self, place: Place, dim: int, dtype: str) -> None:
         self._place, self._dim, self._type = place, dim, _TYPES[dtype]
+        self._like = ExactIndex(np.zeros((1, dim), np.float32), resident_bytes=0)
         self._lock = threading.Lock()
         self._connection: Any = None
         last = self._ask(f"SELECT max(row) FROM {place.name}")[0][0]  # noqa: S608
@@ -167,15 +169,14 @@ class PostgresIndex:
 
     def search(self, queries: Floats, k: int, *, among: Ints | None = None) -> tuple[Floats, Ints]:
         """Give the best ``k`` rows for each query; see `VectorIndex.search`."""
-        like = ExactIndex(np.zeros((1, self._dim), np.float32), name=self._place.name)
-        queries = like.checked(queries, k)
+        queries = self._like.checked(queries, k)
         count = len(self) if among is None else len(among)
         k = min(k, count)
         scores = np.empty((len(queries), k), np.float32)
         rows = np.empty((len(queries), k), np.int64)
         for at, query in enumerate(queries if k else []):
             found, values = self._nearest(query, k, among, count)
-            near = ExactIndex(values).scores(query, np.arange(len(found)))
+            near = exact_scores(values, np.arange(len(found)), query.astype(np.float64))
             order = np.lexsort((found, -near))[:k]
             scores[at], rows[at] = near[order], found[order]
         return scores, rows

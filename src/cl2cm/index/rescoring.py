@@ -8,7 +8,8 @@ from typing import Protocol
 
 import numpy as np
 
-from cl2cm.index.exact import ExactIndex, rounding
+from cl2cm.index.best import rounding
+from cl2cm.index.exact import ExactIndex
 from cl2cm.types import Floats, Ints
 
 FEW = 20_000  # rows that are as well compared one by one

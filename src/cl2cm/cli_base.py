@@ -1,0 +1,40 @@
+"""What the commands of the command line share: how a result is printed, and options of several."""
+
+import json
+import sys
+from collections.abc import Sequence
+from typing import Annotated, Any
+
+import typer
+
+from cl2cm.errors import ConfigError
+
+Json = Annotated[bool, typer.Option("--json", help="Print one JSON object and nothing else.")]
+SkipBad = Annotated[bool, typer.Option("--skip-bad", help="List broken items and leave them out.")]
+
+
+def show(value: dict[str, Any], *, as_json: bool, lines: Sequence[str]) -> None:
+    """Print a result: as JSON, or as lines for people."""
+    text = json.dumps(value, ensure_ascii=False) if as_json else "\n".join(lines)
+    encoding = sys.stdout.encoding
+    try:
+        text.encode(encoding)
+    except UnicodeEncodeError:  # not UTF-8, or a file name that is no text
+        escaped = text.encode(encoding, "backslashreplace").decode(encoding)
+        text = json.dumps(value) if as_json else escaped
+    print(text, flush=True)  # noqa: T201 - the result
+
+
+def words(text: str) -> list[str]:
+    """Words between commas."""
+    return [word.strip() for word in text.split(",") if word.strip()]
+
+
+def numbers(option: str, text: str) -> list[int]:
+    """Whole numbers between commas."""
+    for word in words(text):
+        if not (word.isascii() and word.isdigit()):
+            raise ConfigError(
+                option, expected="numbers such as 0,1,2", found=repr(text), remedy="correct it"
+            )
+    return [int(word) for word in words(text)]

@@ -51,11 +51,14 @@ def contents(path: Path) -> dict[str, bytes]:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("run", type=Path)
-    parser.add_argument("pictures", type=Path)
+    parser.add_argument("run", type=Path, nargs="?")
+    parser.add_argument("pictures", type=Path, nargs="?")
     parser.add_argument("--count", type=int, default=5000)
     parser.add_argument("--kills", type=int, default=30)
     options = parser.parse_args()
+    if options.pictures is None:
+        print("left out: it needs a finished run and a folder of pictures")
+        return
     files = sorted(options.pictures.iterdir())[: options.count + 50]
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name, "pictures")

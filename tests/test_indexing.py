@@ -193,7 +193,7 @@ def test_killed_at_any_moment_it_goes_on_and_ends_as_if_it_never_was(folder, tmp
     update(folder, tmp_path / "at-once")
     assert contents(out) == contents(tmp_path / "at-once")
     names = {path.name.split("-")[0] for path in out.iterdir() if path.name[0] != "."}
-    assert names == {"index.json", "vectors", "items", JOURNAL}
+    assert names == {"index.json", "vectors", "items", JOURNAL, f"{JOURNAL}.lock"}
 
 
 def test_a_search_that_is_open_goes_on_reading_the_index_that_it_opened(folder, tmp_path):
@@ -270,3 +270,17 @@ def test_an_index_of_other_captions_is_another_generation(folder, tmp_path):
     assert again.encoded == 0
     assert first.generation != again.index.generation
     assert Index.open(tmp_path / "index").generation == again.index.generation
+
+
+def test_two_updates_at_once_encode_nothing_twice(folder, tmp_path):
+    models = [Model(delay=0.01), Model(delay=0.01)]
+    threads = [
+        threading.Thread(target=update, args=(folder, tmp_path / "index", model))
+        for model in models
+    ]  # fmt: skip
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert sorted(len(model.encoded) for model in models) == [0, 40]
+    assert len(contents(tmp_path / "index")) == 40

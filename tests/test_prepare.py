@@ -5,7 +5,7 @@ import json
 import pytest
 from tests.world import draw
 
-from cl2cm.datasets import DATASETS, READERS, prepare_dataset
+from cl2cm.datasets import DATASETS, READERS, TASKED, prepare_dataset
 from cl2cm.datasets import prepare as module
 from cl2cm.datasets.protocol import Protocol, Split, check, id_checksum
 from cl2cm.datasets.reading import DataSet, Options
@@ -159,7 +159,8 @@ def test_every_reader_refuses_a_folder_that_has_nothing(name, tmp_path):
     (tmp_path / "empty").mkdir()
     for source in (tmp_path / "empty", tmp_path / "absent"):
         with pytest.raises(CL2CMError) as caught:
-            prepare_dataset(name, source, tmp_path / "out", Options(task=1))
+            options = Options(task=1 if name in TASKED else None)
+            prepare_dataset(name, source, tmp_path / "out", options)
         assert "\n" not in str(caught.value)
     assert not (tmp_path / "out" / "manifest.jsonl").exists()
 
@@ -171,3 +172,15 @@ def test_the_checksum_of_other_ids(source):
     with pytest.raises(DatasetError, match="no item at all"):
         check([], PROTOCOL, allow_partial=True)
     assert len(DATASETS) == len(READERS) + 1
+
+
+@pytest.mark.parametrize("name", ["xtd10", "openmoji"])
+def test_a_task_is_refused_where_there_is_none(name, tmp_path):
+    with pytest.raises(ConfigError, match="leave --task out"):
+        prepare_dataset(name, tmp_path, tmp_path / "out", Options(task=2))
+
+
+@pytest.mark.parametrize("name", TASKED)
+def test_a_task_that_there_is_not(name, tmp_path):
+    with pytest.raises(ConfigError, match=r"1 \(.*\) or 2 \(.*\), found 3; choose with --task"):
+        prepare_dataset(name, tmp_path, tmp_path / "out", Options(task=3))

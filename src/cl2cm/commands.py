@@ -1,7 +1,7 @@
 """What the command line does in more than one call, for programs that want the same."""
 
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -234,23 +234,16 @@ def index_source(
     if shots is not False and not stored:
         bad_film = _collect_examples(skipped) if skip_bad else None
         examples = split_films(examples, longer_than=0.0 if shots else LONG, on_bad=bad_film)
-    with track("index", len(examples)) as advance:
-        done = 0
-
-        def progress(count: int) -> None:
-            nonlocal done
-            advance(count - done)
-            done = count
-
-        if stored or find_pictures(examples, model.vision):
-            vectors = model.encode_examples(examples)
-            choice = care.choice if care else None
-            made = build_index(model, examples, out, run=run, vectors=vectors, choice=choice)
-            update = Update(made, encoded=len(made), kept=0, dropped=0)
-        else:
-            bad = _collect_examples(skipped) if skip_bad else None
+    if stored or find_pictures(examples, model.vision):
+        vectors = model.encode_examples(examples)
+        choice = care.choice if care else None
+        made = build_index(model, examples, out, run=run, vectors=vectors, choice=choice)
+        update = Update(made, encoded=len(made), kept=0, dropped=0)
+    else:
+        bad = _collect_examples(skipped) if skip_bad else None
+        with track("index", len(examples)) as advance:
             update = update_index(
-                model, examples, out, run=run, care=care, on_bad=bad, progress=progress
+                model, examples, out, run=run, care=care, on_bad=bad, progress=_reached(advance)
             )
     return {
         "index": str(out),
@@ -261,6 +254,18 @@ def index_source(
         "skipped": skipped,
         "model": model.fingerprint,
     }
+
+
+def _reached(advance: Callable[[int], None]) -> Callable[[int], None]:
+    """Tell a progress bar how far it is, in place of how far it went."""
+    done = 0
+
+    def progress(count: int) -> None:
+        nonlocal done
+        advance(count - done)
+        done = count
+
+    return progress
 
 
 def open_searcher(index: Path, run: Path | None = None) -> Searcher:

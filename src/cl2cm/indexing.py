@@ -24,7 +24,8 @@ from cl2cm.index_building import (
     encode_examples,
 )
 from cl2cm.journal import JOURNAL, Content, Journal
-from cl2cm.storage import storage_errors
+from cl2cm.progress import say
+from cl2cm.storage import locked, storage_errors
 from cl2cm.types import Example, Floats, SearchModel
 
 Progress = Callable[[int], None]
@@ -89,35 +90,44 @@ def update_index(
     out = out.resolve()
     refuse_other_folder(out)
     before = _open(out, model, care)
-    was_there = out.exists()
+    new_folder = not out.exists()
     with storage_errors(out):
         out.mkdir(parents=True, exist_ok=True)
-    journal = Journal(out / JOURNAL)
-    try:
-        known = _contents(journal, examples, on_bad, verify=care.verify)
-        encoded = _encode_new(journal, model, known, care.batch_size, on_bad, progress)
-        vectors = journal.vectors(
-            (content for _, content in known), model=model.fingerprint, dim=model.dim
-        )
-        kept = [(example, content) for example, content in known if content in vectors]
-        matrix: Floats = np.array([vectors[content] for _, content in kept], np.float32)
-        made = build_index(
-            model,
-            [example for example, _ in kept],
-            out,
-            run=run,
-            vectors=matrix.reshape(-1, model.dim),
-            choice=care.choice,
-        )
-        paths = (str(example.image or example.video) for example, _ in kept)
-        journal.forget(paths, {content for _, content in kept}, model=model.fingerprint)
-    finally:
-        useless = journal.is_empty()
-        journal.close()
-        if useless:  # nothing was encoded: leave no trace
-            _discard(out, folder=not was_there)
-    gone = before - {example.id for example, _ in kept}
-    return Update(made, encoded, len(kept) - encoded, len(gone))
+    with locked(
+        out / f"{JOURNAL}.lock", lambda: say(f"{out}: another process updates it, waiting")
+    ):
+        journal = Journal(out / JOURNAL)
+        try:
+            known = _contents(journal, examples, on_bad, verify=care.verify)
+            encoded = _encode_new(journal, model, known, care.batch_size, on_bad, progress)
+            made, kept = _write(journal, model, known, out, run, care)
+        finally:
+            useless = journal.is_empty()
+            journal.close()
+            if useless:  # nothing was encoded: leave no trace
+                _discard(out, folder=new_folder)
+    return Update(made, encoded, len(kept) - encoded, len(before - kept))
+
+
+def _write(
+    journal: Journal,
+    model: SearchModel,
+    known: Sequence[tuple[Example, Content]],
+    out: Path,
+    run: Path,
+    care: Care,
+) -> tuple[Index, set[str]]:
+    """Write the index of all that has a vector, and forget the rest; returns the ids, too."""
+    contents = (content for _, content in known)
+    vectors = journal.vectors(contents, model=model.fingerprint, dim=model.dim)
+    kept = [(example, content) for example, content in known if content in vectors]
+    examples = [example for example, _ in kept]
+    matrix: Floats = np.array([vectors[content] for _, content in kept], np.float32)
+    matrix = matrix.reshape(-1, model.dim)
+    made = build_index(model, examples, out, run=run, vectors=matrix, choice=care.choice)
+    paths = (str(example.image or example.video) for example in examples)
+    journal.forget(paths, {content for _, content in kept}, model=model.fingerprint)
+    return made, {example.id for example in examples}
 
 
 def watch(

@@ -36,6 +36,7 @@ READERS = {
     "xflickrco": "xflickrco",
     "xtd10": "xtd10",
 }
+TASKED = ("coco-cn", "flickr8k-cn", "multi30k")  # those that have more than one task
 DATASETS = (EMBEDDED, *READERS)
 
 
@@ -75,6 +76,11 @@ def prepare_dataset(
             found="no reader of that name",
             remedy=f"did you mean {near[0]!r}?" if near else "choose one of them",
         )
+    if options is not None and options.task is not None and name not in TASKED:
+        raise ConfigError(
+            "task", expected=f"a data set with tasks ({', '.join(TASKED)})", found=name,
+            remedy="leave --task out",
+        )  # fmt: skip
     if name == EMBEDDED:
         prepared: Path = import_module("cl2cm.datasets.openmoji").prepare(out, source=source)
         return prepared

@@ -22,8 +22,14 @@ from cl2cm.datasets.coco import ITEMS as ITEMS_OF_COCO
 from cl2cm.datasets.coco import KARPATHY, Pictures, folder_of, karpathy_beside, overlap_note
 from cl2cm.datasets.karpathy import KarpathyItem
 from cl2cm.datasets.protocol import Protocol, Split
-from cl2cm.datasets.reading import DataSet, Options, bad_line, numbered_lines, required
-from cl2cm.errors import ConfigError
+from cl2cm.datasets.reading import (
+    DataSet,
+    Options,
+    bad_line,
+    chosen_task,
+    numbered_lines,
+    required,
+)
 from cl2cm.types import Captions
 
 WRITTEN, TRANSLATED = "imageid.human-written-caption.txt", "imageid.manually-translated-caption.txt"
@@ -42,11 +48,7 @@ def read(source: Path, options: Options) -> DataSet:
         ConfigError: another task is asked for.
         DatasetError: a file is missing, damaged or not as published.
     """
-    task = options.task or 1
-    if task not in {1, 2}:
-        raise ConfigError(
-            "task", expected="1 (written) or 2 (translated)", found=str(task), remedy="change it"
-        )
+    task = chosen_task(options, {1: "written", 2: "translated"}, default=1)
     splits = _splits(source, ("train", "val", "test") if task == 1 else ("test",))
     path = required(source, WRITTEN if task == 1 else TRANSLATED)
     chinese = read_captions(path, splits)

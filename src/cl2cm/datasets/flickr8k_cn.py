@@ -31,9 +31,8 @@ from cl2cm.datasets.flickr import (
 )
 from cl2cm.datasets.flickr8k import ITEMS, WRITTEN, protocol
 from cl2cm.datasets.protocol import Protocol
-from cl2cm.datasets.reading import DataSet, Options
+from cl2cm.datasets.reading import DataSet, Options, chosen_task
 from cl2cm.datasets.wording import wording_notes
-from cl2cm.errors import ConfigError
 from cl2cm.types import Translations
 
 ENGINES = {
@@ -59,11 +58,7 @@ def read(source: Path, options: Options) -> DataSet:
         ConfigError: another task is asked for.
         DatasetError: a file is missing, damaged or not as published.
     """
-    task = options.task or 1
-    if task not in {1, 2}:
-        raise ConfigError(
-            "task", expected="1 (written) or 2 (translated)", found=str(task), remedy="change it"
-        )
+    task = chosen_task(options, {1: "written", 2: "translated"}, default=1)
     chinese = read_written(source) if task == 1 else _read_translated(source)
     english = read_captions(found_in(source, "flickr8kenc.caption.txt"), WRITTEN, kind="enc")
     splits = read_splits(

@@ -30,9 +30,15 @@ from cl2cm.datasets.flickr import (
     read_lists,
 )
 from cl2cm.datasets.protocol import Protocol, Split
-from cl2cm.datasets.reading import DataSet, Options, bad_line, numbered_lines, required
+from cl2cm.datasets.reading import (
+    DataSet,
+    Options,
+    bad_line,
+    chosen_task,
+    numbered_lines,
+    required,
+)
 from cl2cm.datasets.wording import wording_notes
-from cl2cm.errors import ConfigError
 from cl2cm.types import Captions, Example
 
 ITEMS = {"train": 29_000, "val": 1_014, "test": 1_000}
@@ -46,6 +52,7 @@ FURTHER = {
         1_071, {"en": 1_071, "de": 1_071, "fr": 1_071, "cs": 1_071}, checksum="9102df7318418fdc"
     ),
 }
+TASKS = {1: "one caption, translated", 2: "five captions, written"}
 WRITTEN = 5  # captions of a picture in each language of task 2
 # Of train, val and test, by `wording_checksum`.
 _TRANSLATED = {"fr": "22e27f923fdf5ebb", "cs": "4d78d01ef174b997"}
@@ -73,7 +80,7 @@ def read(source: Path, options: Options) -> DataSet:
         ConfigError: no task is chosen, or one that there is not.
         DatasetError: a file is missing, damaged or not as published.
     """
-    task = _task(options)
+    task = chosen_task(options, TASKS)
     pictures = Pictures(source, options, FLICKR30K_FOLDERS)
     examples: list[Example] = []
     locked, notes = protocol(task), []
@@ -162,17 +169,6 @@ def read_second(source: Path) -> Described:
         also = translated.get(split, {})
         found[split] = {name: {**written[name], **also.get(name, {})} for name in ids}
     return found
-
-
-def _task(options: Options) -> int:
-    if options.task in {1, 2}:
-        return options.task
-    raise ConfigError(
-        "task",
-        expected="1 (one caption, translated) or 2 (five captions, written)",
-        found="none" if options.task is None else str(options.task),
-        remedy="choose with --task; the two never mix",
-    )
 
 
 def _described(

@@ -7,12 +7,12 @@ and whether a picture leaks is asked once, for every reader, in ``prepare.py``.
 
 import gzip
 import zlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 from cl2cm.datasets.protocol import Protocol
-from cl2cm.errors import DatasetError
+from cl2cm.errors import ConfigError, DatasetError
 from cl2cm.types import Example
 
 
@@ -55,6 +55,28 @@ class DataSet:
 
 
 Reader = Callable[[Path, Options], DataSet]
+
+
+def chosen_task(options: Options, tasks: Mapping[int, str], default: int | None = None) -> int:
+    """The task that a user has chosen among those of a data set, which never mix.
+
+    Args:
+        options: with ``task``.
+        tasks: task -> what it is, for the message.
+        default: where the user did not say; None: the user has to.
+
+    Raises:
+        ConfigError: no task, or one that there is not.
+    """
+    task = default if options.task is None else options.task
+    if task is not None and task in tasks:
+        return task
+    raise ConfigError(
+        "task",
+        expected=" or ".join(f"{number} ({what})" for number, what in tasks.items()),
+        found="none" if task is None else str(task),
+        remedy="choose with --task; they never mix",
+    )
 
 
 def required(folder: Path, *names: str) -> Path:

@@ -12,6 +12,7 @@ from cl2cm.checkpoint import (
     TOLERANCE,
     load,
     load_backbone,
+    load_visual,
     load_weights,
     save_run,
     save_weights,
@@ -212,6 +213,27 @@ def test_changed_weights_of_the_text_side_are_refused(run):
     change_weights(run, "text.linear.bias", lambda x: x + 0.1)
     with pytest.raises(CheckpointError, match="vectors of the contract's texts"):
         load(run)
+
+
+def test_the_vision_side_alone_makes_the_same_vectors(trained, small, monkeypatch):
+    pictures = sorted(small.manifest.parent.rglob("*.png"))[:3]
+    whole = load(trained)
+
+    def never(*_, **__):
+        raise AssertionError("the text backbone was read")
+
+    monkeypatch.setattr("cl2cm.checkpoint.load_backbone", never)
+    side = load_visual(trained)
+    assert (side.fingerprint, side.dim) == (whole.fingerprint, whole.dim)
+    assert pictures
+    assert_array_equal(side.encode_visual(pictures), whole.encode_visual(pictures))
+
+
+@pytest.mark.parametrize("name", ["vision.linear.weight", "text.linear.weight"])
+def test_the_vision_side_alone_refuses_changed_weights(name, run):
+    change_weights(run, name, lambda weights: weights + 1)
+    with pytest.raises(CheckpointError, match="the weights of training"):
+        load_visual(run)
 
 
 def test_changed_weights_of_the_vision_side_are_refused(run):

@@ -118,7 +118,7 @@ def test_encoding_all_leaves_the_training_mode_and_takes_no_dropout(model, monke
     try:
         student.train()
         first, second = (sentence_vectors(student, states, rows) for _ in range(2))
-        assert_close(frame_vectors(student, frames), frame_vectors(student, frames))
+        assert_close(frame_vectors(student.vision, frames), frame_vectors(student.vision, frames))
         assert student.training
     finally:
         student.eval()

@@ -148,7 +148,7 @@ def encode_queries(
     result = {}
     for language, (texts, _, gallery) in asked.items():
         frames = stores.vision.gather(torch.tensor([stores.vision.row(e.id) for e in gallery]))
-        vision = frame_vectors(student, Frames(frames.values, frames.mask)).numpy()
+        vision = frame_vectors(student.vision, Frames(frames.values, frames.mask)).numpy()
         if model is not None and language in engines:
             text = model.encode_text(engines[language].translate(texts))
         elif model is not None and config.text.freeze != "all":

@@ -25,8 +25,8 @@ from cl2cm.config import Config, load_config, to_toml
 from cl2cm.encoders.text import TextBackbone
 from cl2cm.encoders.vision import VisionEncoder, load_vision
 from cl2cm.errors import CheckpointError, ConfigError
-from cl2cm.methods import build_student
-from cl2cm.model import RetrievalModel
+from cl2cm.methods import build_student, build_vision_head
+from cl2cm.model import RetrievalModel, VisualSide
 from cl2cm.storage import atomic_file, atomic_path, sha256_file, sha256_text, write_json
 
 CONTRACT_TEXTS = (
@@ -106,9 +106,9 @@ def contract(config: Config, model: RetrievalModel) -> dict[str, Any]:
     }
 
 
-def fingerprint(weights_hash: str, backbone: TextBackbone, vision: VisionEncoder) -> str:
-    """Name of the space of vectors that these three make."""
-    return sha256_text(f"{weights_hash} {backbone.fingerprint} {vision.fingerprint}")
+def fingerprint(weights_hash: str, backbone: str, vision: str) -> str:
+    """Name of the space of vectors that weights and the fingerprints of two backbones make."""
+    return sha256_text(f"{weights_hash} {backbone} {vision}")
 
 
 def load(run: Path | str) -> RetrievalModel:
@@ -121,7 +121,8 @@ def load(run: Path | str) -> RetrievalModel:
     config, agreed = read_run(run)
     backbone = load_backbone(config)
     vision = load_vision(config.vision.encoder, sampling=config.vision.films)
-    _check_inputs(run, agreed, backbone, vision)
+    _check_vision(run, agreed, vision)
+    _check_texts(run, agreed, backbone)
     student = build_student(
         config.network,
         text_width=backbone.width,
@@ -129,18 +130,39 @@ def load(run: Path | str) -> RetrievalModel:
         backbone=None if config.text.freeze == "all" else backbone,
     )
     load_weights(student, run / "model.safetensors")
-    model = RetrievalModel(
-        student,
-        backbone,
-        vision,
-        fingerprint=fingerprint(sha256_file(run / "model.safetensors"), backbone, vision),
-        dim=config.network.dim,
-    )
+    name = _fingerprint(run, backbone.fingerprint, vision)
+    model = RetrievalModel(student, backbone, vision, fingerprint=name, dim=config.network.dim)
     _check_outputs(run, agreed, model)
-    if read_provenance(run).get("model", model.fingerprint) != model.fingerprint:
-        found = "others"  # in the vision head, say, which the contract's texts do not ask
-        raise _damaged(run / "model.safetensors", found, expected="the weights of training")
+    _check_fingerprint(run, name)
     return model
+
+
+def load_visual(run: Path | str) -> VisualSide:
+    """Load the vision side of a finished run, for indexing; the text backbone is left unread.
+
+    Raises:
+        CheckpointError: as `load`, but for what is known of texts alone.
+    """
+    run = Path(run)
+    config, agreed = read_run(run)
+    vision = load_vision(config.vision.encoder, sampling=config.vision.films)
+    _check_vision(run, agreed, vision)
+    head = build_vision_head(config.network, vision.width)
+    load_weights(head, run / "model.safetensors", prefix="vision.")
+    name = _fingerprint(run, agreed["backbone"], vision)
+    _check_fingerprint(run, name)
+    return VisualSide(head, vision, fingerprint=name, dim=config.network.dim)
+
+
+def _fingerprint(run: Path, backbone: str, vision: VisionEncoder) -> str:
+    return fingerprint(sha256_file(run / "model.safetensors"), backbone, vision.fingerprint)
+
+
+def _check_fingerprint(run: Path, found: str) -> None:
+    if read_provenance(run).get("model", found) != found:
+        weights = run / "model.safetensors"
+        # in the vision head, say, which the contract's texts do not ask
+        raise _damaged(weights, "others", expected="the weights of training")
 
 
 def read_run(run: Path) -> tuple[Config, dict[str, Any]]:
@@ -177,14 +199,19 @@ def read_provenance(run: Path) -> dict[str, Any]:
     return dict(provenance)
 
 
-def load_weights(network: nn.Module, path: Path) -> None:
-    """Read a network's weights; names and shapes must be the same.
+def load_weights(network: nn.Module, path: Path, *, prefix: str = "") -> None:
+    """Read a network's weights; names, after their ``prefix``, and shapes must be the same.
 
     Raises:
         CheckpointError: the file is damaged or another network's.
     """
     try:
         state: dict[str, Tensor] = load_file(path)
+        state = {
+            name.removeprefix(prefix): tensor
+            for name, tensor in state.items()
+            if name.startswith(prefix)
+        }
         network.load_state_dict(state)
     except (OSError, SafetensorError, RuntimeError) as error:
         reason = str(error).splitlines()[0]
@@ -206,21 +233,23 @@ def _check_contract(agreed: Any) -> None:  # noqa: ANN401 - whatever the file ho
         raise ValueError("vectors of two widths")
 
 
-def _check_inputs(
-    run: Path, agreed: dict[str, Any], backbone: TextBackbone, vision: VisionEncoder
-) -> None:
-    for name, expected, found in (
-        ("tokenizer", agreed["tokenizer"], backbone.tokenizer_hash),
-        ("text backbone", agreed["backbone"], backbone.fingerprint),
-        ("vision backbone", agreed["vision"]["fingerprint"], vision.fingerprint),
-    ):
-        if expected != found:
-            raise CheckpointError(
-                f"{run}: {name}",
-                expected=f"the one that it was trained with ({expected[:12]})",
-                found=f"another ({found[:12]})",
-                remedy="install that version, or train again",
-            )
+def _check_vision(run: Path, agreed: dict[str, Any], vision: VisionEncoder) -> None:
+    _check_same(run, "vision backbone", agreed["vision"]["fingerprint"], vision.fingerprint)
+
+
+def _check_same(run: Path, name: str, expected: str, found: str) -> None:
+    if expected != found:
+        raise CheckpointError(
+            f"{run}: {name}",
+            expected=f"the one that it was trained with ({expected[:12]})",
+            found=f"another ({found[:12]})",
+            remedy="install that version, or train again",
+        )
+
+
+def _check_texts(run: Path, agreed: dict[str, Any], backbone: TextBackbone) -> None:
+    _check_same(run, "tokenizer", agreed["tokenizer"], backbone.tokenizer_hash)
+    _check_same(run, "text backbone", agreed["backbone"], backbone.fingerprint)
     for example in agreed["examples"]:
         ids = backbone.tokenize([example["text"]])[0]
         if ids != example["ids"]:

@@ -5,7 +5,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from cl2cm.checkpoint import load, read_run
+from cl2cm.checkpoint import load, load_visual, read_run
 from cl2cm.encoders.feature_files import FeatureFiles
 from cl2cm.encoders.text import TextBackbone
 from cl2cm.encoders.vision import load_vision
@@ -226,7 +226,7 @@ def index_source(
         care: how an index that is there is brought up to date.
     """
     examples = read_source(source, skip_bad=skip_bad)
-    model = load(run)
+    model = load_visual(run)
     skipped: list[str] = []
     stored = isinstance(model.vision, FeatureFiles)
     if skip_bad and isinstance(model.vision, FeatureFiles):

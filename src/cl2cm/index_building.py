@@ -10,7 +10,7 @@ import numpy as np
 from cl2cm.errors import ManifestError, MediaError
 from cl2cm.index import Choice, Index
 from cl2cm.index.head import refuse_other_folder
-from cl2cm.types import Example, Floats, Item, SearchModel
+from cl2cm.types import Example, Floats, Item, VisualModel
 from cl2cm.visual import FILMS, PICTURES, is_film, media_of
 
 BadHandler = Callable[[Example, MediaError], None]
@@ -61,7 +61,7 @@ def _walk(root: Path, known: frozenset[str]) -> Iterator[Path]:
 
 
 def build_index(
-    model: SearchModel,
+    model: VisualModel,
     examples: Iterable[Example],
     out: Path,
     *,
@@ -109,7 +109,7 @@ def build_index(
 
 
 def encode_examples(
-    model: SearchModel, batch: Sequence[Example], on_bad: BadHandler | None
+    model: VisualModel, batch: Sequence[Example], on_bad: BadHandler | None
 ) -> list[tuple[Example, Floats]]:
     """Encode a batch; if it holds a bad picture and bad ones are left out, one by one.
 

@@ -26,7 +26,7 @@ from cl2cm.index_building import (
 from cl2cm.journal import JOURNAL, Content, Journal
 from cl2cm.progress import say
 from cl2cm.storage import locked, storage_errors
-from cl2cm.types import Example, Floats, SearchModel
+from cl2cm.types import Example, Floats, VisualModel
 
 Progress = Callable[[int], None]
 
@@ -59,7 +59,7 @@ class Care:
 
 
 def update_index(
-    model: SearchModel,
+    model: VisualModel,
     examples: Iterable[Example],
     out: Path,
     *,
@@ -111,7 +111,7 @@ def update_index(
 
 def _write(
     journal: Journal,
-    model: SearchModel,
+    model: VisualModel,
     known: Sequence[tuple[Example, Content]],
     out: Path,
     run: Path,
@@ -188,7 +188,7 @@ def _seen(look: Callable[[], Sequence[Example]]) -> object:
     return frozenset(state)
 
 
-def _open(out: Path, model: SearchModel, care: Care) -> set[str]:
+def _open(out: Path, model: VisualModel, care: Care) -> set[str]:
     """Ids of the index that is there.
 
     Raises:
@@ -261,7 +261,7 @@ def _content(journal: Journal, example: Example, *, verify: bool) -> Content:
 
 def _encode_new(
     journal: Journal,
-    model: SearchModel,
+    model: VisualModel,
     known: Sequence[tuple[Example, Content]],
     batch_size: int,
     on_bad: BadHandler | None,

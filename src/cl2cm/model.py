@@ -14,7 +14,7 @@ from cl2cm.encoders.vision import VisionEncoder, encode_paths
 from cl2cm.encoding import TOKENS_AT_ONCE, encode_pictures, text_states
 from cl2cm.errors import QueryError
 from cl2cm.features import StoredFeatures, length_batches
-from cl2cm.networks import CrossLingualNetwork, CrossModalNetwork
+from cl2cm.networks import CrossLingualNetwork, CrossModalNetwork, VisionHead
 from cl2cm.types import Example, Floats, Frames, Tokens
 
 TEXTS_AT_ONCE = 1024
@@ -37,22 +37,22 @@ def sentence_vectors(network: CrossLingualNetwork, texts: TextSource, rows: Tens
 
 
 @torch.no_grad()
-def frame_vectors(network: CrossModalNetwork, frames: Frames) -> Tensor:
+def frame_vectors(head: VisionHead, frames: Frames) -> Tensor:
     """Unit vectors [N, D] of frame features, in evaluation mode."""
-    training = network.training
-    network.eval()
-    device = next(network.parameters()).device
-    vectors = network.encode_frames(Frames(*(t.to(device) for t in frames))).float().cpu()
-    network.train(training)
+    training = head.training
+    head.eval()
+    device = next(head.parameters()).device
+    vectors: Tensor = head(*(tensor.to(device) for tensor in frames)).float().cpu()
+    head.train(training)
     return vectors
 
 
-def picture_vectors(network: CrossModalNetwork, store: StoredFeatures, rows: Tensor) -> Tensor:
+def picture_vectors(head: VisionHead, store: StoredFeatures, rows: Tensor) -> Tensor:
     """Unit vectors [N, D] of the stored features of rows int64 [N], in evaluation mode."""
     parts = []
     for part in rows.split(PICTURES_AT_ONCE):
         frames = store.gather(part)
-        parts.append(frame_vectors(network, Frames(frames.values, frames.mask)))
+        parts.append(frame_vectors(head, Frames(frames.values, frames.mask)))
     return torch.cat(parts)
 
 
@@ -62,28 +62,18 @@ def to_device(tokens: Tokens, device: torch.device) -> Tokens:
     return tokens._replace(values=values, mask=mask, content=content)
 
 
-class RetrievalModel:
-    """Student and backbones; the SearchModel that search and evaluation ask.
+class VisualSide:
+    """The vision side of a trained model, which is all that indexing needs.
 
     Attributes:
-        student: the cross-modal network, in evaluation mode.
-        backbone: the text backbone; the student runs it itself where it was trained.
         vision: the vision backbone.
-        fingerprint: of weights, tokenizer and preprocessing: one space of vectors.
     """
 
     def __init__(
-        self,
-        student: CrossModalNetwork,
-        backbone: TextBackbone,
-        vision: VisionEncoder,
-        *,
-        fingerprint: str,
-        dim: int,
+        self, head: VisionHead, vision: VisionEncoder, *, fingerprint: str, dim: int
     ) -> None:
-        self.student = student.eval()
-        self.backbone = backbone
         self.vision = vision
+        self._head = head.eval()
         self._fingerprint = fingerprint
         self._dim = dim
 
@@ -96,32 +86,6 @@ class RetrievalModel:
     def dim(self) -> int:
         """D."""
         return self._dim
-
-    def encode_text(self, texts: Sequence[str]) -> Floats:
-        """Unit vectors float32 [N, D] of N texts, in any language.
-
-        Raises:
-            QueryError: a text is empty.
-        """
-        for text in texts:
-            if not text.strip():
-                raise QueryError(
-                    "query", expected="some words", found="an empty text", remedy="type a word"
-                )
-        ids = self.backbone.tokenize(texts)
-        vectors = np.empty((len(ids), self.dim), dtype=np.float32)
-        for batch in length_batches([len(text) for text in ids], TOKENS_AT_ONCE):
-            vectors[batch] = self._sentences([ids[i] for i in batch]).numpy()
-        return vectors
-
-    @torch.no_grad()
-    def _sentences(self, ids: Sequence[Sequence[int]]) -> Tensor:
-        return self.student.encode_text(self.tokens(ids)).sentence.float()
-
-    def tokens(self, ids: Sequence[Sequence[int]]) -> Tokens:
-        """What the student's text side expects of tokenised texts: ids, or frozen states."""
-        tokens = pad_tokens(ids, self.backbone.special)
-        return tokens if self.student.backbone is not None else text_states(self.backbone, tokens)
 
     def encode_visual(self, paths: Sequence[Path | Example]) -> Floats:
         """Unit vectors float32 [N, D] of N pictures and films.
@@ -153,12 +117,62 @@ class RetrievalModel:
             return np.empty((0, self.dim), dtype=np.float32)
         store = encode_pictures(examples, self.vision)
         rows = torch.tensor([store.row(example.id) for example in examples])
-        vectors: Floats = picture_vectors(self.student, store, rows).numpy()
+        vectors: Floats = picture_vectors(self._head, store, rows).numpy()
         return vectors
 
     def encode_features(self, values: Tensor, mask: Tensor | None = None) -> Floats:
         """Unit vectors float32 [N, D] of frame features [N, F, D_v]."""
         if mask is None:
             mask = torch.ones(values.shape[:2], dtype=torch.bool)
-        vectors: Floats = frame_vectors(self.student, Frames(values, mask)).numpy()
+        vectors: Floats = frame_vectors(self._head, Frames(values, mask)).numpy()
         return vectors
+
+
+class RetrievalModel(VisualSide):
+    """Student and backbones; the SearchModel that search and evaluation ask.
+
+    Attributes:
+        student: the cross-modal network, in evaluation mode.
+        backbone: the text backbone; the student runs it itself where it was trained.
+        vision: the vision backbone.
+        fingerprint: of weights, tokenizer and preprocessing: one space of vectors.
+    """
+
+    def __init__(
+        self,
+        student: CrossModalNetwork,
+        backbone: TextBackbone,
+        vision: VisionEncoder,
+        *,
+        fingerprint: str,
+        dim: int,
+    ) -> None:
+        super().__init__(student.vision, vision, fingerprint=fingerprint, dim=dim)
+        self.student = student.eval()
+        self.backbone = backbone
+
+    def encode_text(self, texts: Sequence[str]) -> Floats:
+        """Unit vectors float32 [N, D] of N texts, in any language.
+
+        Raises:
+            QueryError: a text is empty.
+        """
+        for text in texts:
+            if not text.strip():
+                raise QueryError(
+                    "query", expected="some words", found="an empty text", remedy="type a word"
+                )
+        ids = self.backbone.tokenize(texts)
+        vectors = np.empty((len(ids), self.dim), dtype=np.float32)
+        for batch in length_batches([len(text) for text in ids], TOKENS_AT_ONCE):
+            vectors[batch] = self._sentences([ids[i] for i in batch]).numpy()
+        return vectors
+
+    @torch.no_grad()
+    def _sentences(self, ids: Sequence[Sequence[int]]) -> Tensor:
+        return self.student.encode_text(self.tokens(ids)).sentence.float()
+
+    def tokens(self, ids: Sequence[Sequence[int]]) -> Tokens:
+        """What the student's text side expects of tokenised texts: ids, or frozen states."""
+        tokens = pad_tokens(ids, self.backbone.special)
+        return tokens if self.student.backbone is not None else text_states(self.backbone, tokens)

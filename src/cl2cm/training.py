@@ -308,7 +308,9 @@ def _finish(
         data.backbone,
         data.encoder,
         fingerprint=fingerprint(
-            sha256_file(run / "model.safetensors"), data.backbone, data.encoder
+            sha256_file(run / "model.safetensors"),
+            data.backbone.fingerprint,
+            data.encoder.fingerprint,
         ),
         dim=config.network.dim,
     )

@@ -118,7 +118,7 @@ class TrainingData:
                 gallery = sentence_vectors(teacher, texts, asked.source)
             else:
                 text = sentence_vectors(student, texts, asked.texts)
-                gallery = picture_vectors(student, self.batches.vision, asked.pictures)
+                gallery = picture_vectors(student.vision, self.batches.vision, asked.pictures)
             result[language] = float(metrics(text.numpy(), gallery.numpy(), asked.answers)["SumR"])
         return result
 

@@ -167,8 +167,8 @@ class Hit:
     captions: Captions = field(default_factory=dict[str, tuple[str, ...]])
 
 
-class SearchModel(Protocol):
-    """What search needs of a model; ``fingerprint`` names exactly one space of vectors."""
+class VisualModel(Protocol):
+    """What an index needs of a model; ``fingerprint`` names exactly one space of vectors."""
 
     @property
     def fingerprint(self) -> str:
@@ -180,10 +180,14 @@ class SearchModel(Protocol):
         """D, the width of a vector."""
         ...
 
-    def encode_text(self, texts: Sequence[str]) -> Floats:
-        """Unit vectors float32 [N, D] of N texts in any language."""
-        ...
-
     def encode_visual(self, paths: Sequence[Path | Example]) -> Floats:
         """Unit vectors float32 [N, D] of N pictures or films; an example stands for its part."""
+        ...
+
+
+class SearchModel(VisualModel, Protocol):
+    """What search needs of a model."""
+
+    def encode_text(self, texts: Sequence[str]) -> Floats:
+        """Unit vectors float32 [N, D] of N texts in any language."""
         ...

@@ -61,7 +61,12 @@ def build_student(
 ) -> CrossModalNetwork:
     """A cross-modal network with fresh heads."""
     text = _head(TextHead, text_width, network)
-    return CrossModalNetwork(text, _head(VisionHead, vision_width, network), backbone)
+    return CrossModalNetwork(text, build_vision_head(network, vision_width), backbone)
+
+
+def build_vision_head(network: NetworkConfig, width: int) -> VisionHead:
+    """A fresh head on frame features of width D_v."""
+    return _head(VisionHead, width, network)
 
 
 def _head(kind: type[AnyHead], width: int, network: NetworkConfig) -> AnyHead:

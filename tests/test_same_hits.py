@@ -33,9 +33,7 @@ def asked(trained, small, tmp_path_factory):
         ranked.setdefault(name, []).append(item)
     folder = tmp_path_factory.mktemp("hits")
     items = [Item(e.id, str(e.image), captions=e.captions) for e in queries.gallery]
-    Index.create(
-        folder / "index", vision, items, model=model.fingerprint, run=trained, dtype="float32"
-    ).close()
+    Index.create(folder / "index", vision, items, model=model.fingerprint, run=trained).close()
     return model, dict(zip(queries.texts, ranked.values(), strict=True)), folder
 
 

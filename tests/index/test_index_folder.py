@@ -303,7 +303,7 @@ def test_damage_in_the_middle_of_the_items_is_found_when_they_are_read(make):
         {"count": "10"},
         {"count": True},
         {"dim": 9},
-        {"dtype": "float32"},
+        {"dtype": "float16"},
         {"backend": "cuneiform"},
         {"model": None},
         {"run": {}},

@@ -25,6 +25,7 @@ from cl2cm.types import Floats, Item
 BackendName = Literal["exact", "faiss", "qdrant", "pgvector"]
 BACKENDS: tuple[str, ...] = get_args(BackendName)
 
+SMALL = 2**24  # values, 64 MiB in float32: too few for rounding to save anything
 _ORPHAN_SECONDS = 24 * 3600  # after this nobody is still filling a place that nothing names
 
 
@@ -71,18 +72,20 @@ class Choice:
     dtype: str | None = None
     url: str | None = None
 
-    def resolve(self, head: Mapping[str, Any]) -> Backend:
+    def resolve(self, head: Mapping[str, Any], values: int = 0) -> Backend:
         """Give the backend.
 
         Args:
             head: of the index that is there, or empty.
+            values: N times D; few are stored as they are, in float32, many in float16.
 
         Raises:
             ConfigError: a choice that cannot be.
         """
         name = self.backend or head.get("backend", "exact")
         before = head if name == head.get("backend") else {}
-        dtype = self.dtype or before.get("dtype", "float16")
+        default = "float32" if values <= SMALL else "float16"
+        dtype = self.dtype or before.get("dtype", default)
         url = before.get("url", "") if self.url is None else self.url
         return Backend(cast("BackendName", name), cast("DType", dtype), url)  # it checks them
 

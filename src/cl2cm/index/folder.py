@@ -83,7 +83,7 @@ class Index:
             run: the run or export that a search loads to encode its queries.
             dtype: how the vectors are stored: ``float16``, ``float32`` or ``int8``.
             backend: ``exact``, ``faiss``, ``qdrant`` or ``pgvector``. What is None is as in the
-                index that is there, or ``exact`` and ``float16``.
+                index that is there, or ``exact``, and ``float32`` up to 64 MiB, else ``float16``.
             url: of the server, for ``qdrant`` and ``pgvector``; a password in it is not kept.
 
         Raises:
@@ -105,7 +105,7 @@ class Index:
         refuse_other_folder(path)
         items = [replace(item, path=_travelling(item.path, path)) for item in items]
         old = _old_head(path)
-        choice = Choice(backend, dtype, url).resolve(old)
+        choice = Choice(backend, dtype, url).resolve(old, vectors.size)
         head = {
             "format": FORMAT, "version": VERSION, "backend": choice.name, "dtype": choice.dtype,
             "count": len(items), "dim": vectors.shape[-1] if vectors.ndim else 0, "model": model,

@@ -39,7 +39,9 @@ def index(
     ] = None,
     dtype: Annotated[
         str | None,
-        typer.Option(help="Stored as: float32 | float16 | int8; by default by size; kept.", metavar="NAME"),
+        typer.Option(
+            help="Stored as: float32 | float16 | int8; by default by size; kept.", metavar="NAME"
+        ),
     ] = None,
     skip_bad: SkipBad = False,
     as_json: Json = False,

@@ -28,6 +28,7 @@ from cl2cm.progress import say
 from cl2cm.storage import locked, storage_errors
 from cl2cm.types import Example, Floats, VisualModel
 
+MANY = 100_000  # vectors, whose index is not written at once
 Progress = Callable[[int], None]
 
 
@@ -124,6 +125,8 @@ def _write(
     examples = [example for example, _ in kept]
     matrix: Floats = np.array([vectors[content] for _, content in kept], np.float32)
     matrix = matrix.reshape(-1, model.dim)
+    if len(matrix) >= MANY:
+        say(f"{out}: writing an index of {len(matrix):,} vectors; a graph takes minutes")
     made = build_index(model, examples, out, run=run, vectors=matrix, choice=care.choice)
     paths = (str(example.image or example.video) for example in examples)
     journal.forget(paths, {content for _, content in kept}, model=model.fingerprint)

@@ -34,7 +34,11 @@ def scan_folder(folder: Path) -> list[Example]:
         )
     root = folder.absolute()
     real = root.resolve()
-    paths = [path for path in _walk(root, PICTURES | FILMS) if path.resolve().is_relative_to(real)]
+    paths = [
+        path
+        for path in _walk(root, PICTURES | FILMS)
+        if not path.is_symlink() or path.resolve().is_relative_to(real)
+    ]
     if not paths:
         raise MediaError(
             str(folder),

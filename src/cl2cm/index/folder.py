@@ -322,9 +322,8 @@ def _write(
 def _travelling(path: str, folder: Path) -> str:
     """Make the path of a file beside or beneath the index relative: the two move together."""
     home = folder.parent
-    if Path(path).is_absolute() and home != Path(home.anchor) and Path(path).is_relative_to(home):
-        return os.path.relpath(path, folder)
-    return path
+    beneath = home != Path(home.anchor) and path.startswith(f"{home}{os.sep}")
+    return os.path.relpath(path, folder) if beneath else path
 
 
 def _run_paths(run: Path, folder: Path) -> dict[str, str]:

@@ -9,6 +9,7 @@ import contextlib
 import dataclasses
 import multiprocessing
 import os
+import threading
 from collections.abc import Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from dataclasses import dataclass
@@ -224,9 +225,18 @@ _trec: list[bool] = []
 
 
 def _start_worker(examples: list[Example], trec: bool) -> None:
+    threading.Thread(target=_end_with_parent, daemon=True).start()
     torch.set_num_threads(1)
     _examples[:] = examples
     _trec[:] = [trec]
+
+
+def _end_with_parent() -> None:
+    """End a worker whose benchmark was killed; its run is to be resumed."""
+    parent = multiprocessing.parent_process()
+    if parent is not None:
+        parent.join()
+        os._exit(1)
 
 
 def _work(job: Job) -> dict[str, Ranks]:

@@ -46,7 +46,7 @@ def track(what: str, total: int) -> Iterator[Callable[[int], None]]:
             def advance(count: int) -> None:
                 progress.advance(task, count)
                 speed = progress.tasks[0].speed
-                progress.update(task, rate=f"{speed:.1f}/s" if speed else "")
+                progress.update(task, rate=_pace(speed) if speed else "")
 
             yield advance
         return
@@ -78,6 +78,16 @@ def _lines(what: str, total: int) -> Callable[[int], None]:
         if done >= total or now - last >= _SECONDS_BETWEEN_LINES:
             last = now
             rate = done / max(now - started, 1e-9)
-            say(f"{what}: {done}/{total} ({rate:.1f}/s)")
+            left = f", {_time((total - done) / rate)} left" if 0 < done < total else ""
+            say(f"{what}: {done}/{total} ({_pace(rate)}{left})" if done else f"{what}: 0/{total}")
 
     return advance
+
+
+def _pace(rate: float) -> str:
+    return f"{rate:.1f}/s" if rate >= 1 else f"{1 / rate:.1f} s each"
+
+
+def _time(seconds: float) -> str:
+    minutes = round(seconds / 60)
+    return f"{seconds:.0f} s" if minutes < 2 else f"{minutes} min"

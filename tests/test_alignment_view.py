@@ -117,6 +117,16 @@ def test_picture_is_well_formed_and_holds_the_words():
         assert float(square.get("y", 0)) + float(square.get("height")) <= height
 
 
+def test_chinese_is_read_downwards_above_its_column():
+    root = ET.fromstring(to_svg(make(target=("报纸", "dog"))))
+    first, second, turned = list(root.iter(f"{SVG}text"))[-3:]
+    assert (first.text, second.text, turned.text) == ("报", "纸", "dog")
+    assert first.get("x") == second.get("x")
+    assert 0 < int(first.get("y")) < int(second.get("y"))
+    (group,) = root.iter(f"{SVG}g")
+    assert list(group) == [turned]
+
+
 def test_png_shows_strength_as_colour(tmp_path):
     pytest.importorskip("resvg_py")
     found = make(source=("1", "2", "3"), target=("4", "5"))

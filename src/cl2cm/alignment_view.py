@@ -196,7 +196,7 @@ def to_svg(found: Alignment) -> str:
     ]
     for i, word in enumerate(found.source):
         y = top + CELL * i
-        parts.append(_label(word, left - 8, y + CELL // 2 + FONT // 3, end=True))
+        parts.append(_label(word, left - 8, y + CELL // 2 + FONT // 3, anchor="end"))
         for j, value in enumerate(found.strength[i].tolist()):
             linked = (i, j) in found.links
             frame = 'stroke="#c2410c" stroke-width="3"' if linked else 'stroke="#dddddd"'
@@ -207,13 +207,25 @@ def to_svg(found: Alignment) -> str:
                 f'height="{side}" fill="{_colour(value)}" {frame}/>'
             )
     for j, word in enumerate(found.target):
-        x, y = left + CELL * j + CELL // 2 + FONT // 3, top - 8
-        parts.append(f'<g transform="rotate(-90 {x} {y})">{_label(word, x, y)}</g>')
+        parts += _column_label(word, left + CELL * j + CELL // 2, top - 8)
     return "\n".join([*parts, "</svg>"])
 
 
-def _label(word: str, x: int, y: int, *, end: bool = False) -> str:
-    anchor = "end" if end else "start"
+def _column_label(word: str, x: int, y: int) -> list[str]:
+    """A word that ends at a height and stands in the middle of a column.
+
+    Chinese and Japanese are read downwards, other writing is turned.
+    """
+    letters = _drawable(word)
+    if letters and all(unicodedata.east_asian_width(letter) in "WF" for letter in letters):
+        places = [y - round(FONT * 1.05 * k) for k in reversed(range(len(letters)))]
+        stacked = zip(letters, places, strict=True)
+        return [_label(letter, x, place, anchor="middle") for letter, place in stacked]
+    x += FONT // 3
+    return [f'<g transform="rotate(-90 {x} {y})">{_label(word, x, y)}</g>']
+
+
+def _label(word: str, x: int, y: int, *, anchor: str = "start") -> str:
     return f'<text x="{x}" y="{y}" text-anchor="{anchor}">{escape(_drawable(word))}</text>'
 
 

@@ -190,6 +190,10 @@ def test_doctor_in_json(capfd):
     assert code == 0
     assert set(report) == {"cl2cm", "python", "core", "extras", "cache", "weights"}
     assert report["core"]["torch"]
+    assert "fastapi" in report["extras"]["serve"]
+    assert {"fastapi", "emoji"} <= report["extras"]["demo"].keys()
+    assert {"faiss-cpu", "qdrant-client", "av"} <= report["extras"]["all"].keys()
+    assert not report["extras"]["faiss"].keys() & report["core"].keys()
     assert report["weights"] == {
         "multilingual-e5-small": False,
         "efficientnet-lite0": False,

@@ -1,6 +1,7 @@
 import dataclasses
 import tomllib
 import typing
+from pathlib import Path
 
 import pytest
 from hypothesis import given, settings
@@ -259,16 +260,22 @@ def test_wrong_overrides(file, override, message):
         load_config(file, [override])
 
 
-def test_paths_are_relative_to_the_file(file, monkeypatch):
-    monkeypatch.chdir("/")
+def test_paths_are_relative_to_the_file_and_those_of_overrides_to_where_one_is(file, monkeypatch):
+    place = file.parent / "elsewhere"
+    place.mkdir()
+    monkeypatch.chdir(place)
     config = load_config(file)
     assert config.data.manifest == str(file.parent / "sets" / "m.jsonl")
+    assert load_config(Path("..", file.name)).data.manifest == str(place / ".." / "sets/m.jsonl")
     assert config.data.features == ""
-    assert load_config(file, ["data.features=f"]).data.features == str(file.parent / "f")
+    assert load_config(file, ["data.manifest=m.jsonl"]).data.manifest == str(place / "m.jsonl")
+    assert load_config(file, ["data.features=f"]).data.features == str(place / "f")
     assert load_config(file, ["data.manifest=/there/m.jsonl"]).data.manifest == "/there/m.jsonl"
-    encoders = {"features:i3d": f"features:{file.parent / 'i3d'}", "features:/x": "features:/x"}
+    encoders = {"features:i3d": f"features:{place / 'i3d'}", "features:/x": "features:/x"}
     for spec, found in {**encoders, "features:~/x": "features:~/x", "hf:a/b": "hf:a/b"}.items():
         assert load_config(file, [f"vision.encoder={spec}"]).vision.encoder == found
+    file.write_text('[vision]\nencoder = "features:i3d"\n', encoding="utf-8")
+    assert load_config(file).vision.encoder == f"features:{file.parent / 'i3d'}"
 
 
 @pytest.mark.parametrize(

@@ -69,7 +69,7 @@ def load_config(path: Path, overrides: Iterable[str] = ()) -> Config:
     """Read a TOML file, then apply ``key=value`` overrides such as ``train.epochs=3``.
 
     A relative ``data.manifest``, ``data.features`` or path of a ``vision.encoder`` of the kind
-    ``features:`` is taken from the file's folder.
+    ``features:`` is taken from the file's folder, in an override from the working directory.
 
     Raises:
         ConfigError: no such file, no TOML, an unknown key, a wrong type or an impossible value.
@@ -93,19 +93,27 @@ def load_config(path: Path, overrides: Iterable[str] = ()) -> Config:
         raise ConfigError(
             str(path), expected="TOML", found=str(error), remedy="correct that line"
         ) from None
+    _anchor(tree, path.parent.absolute())
     for override in overrides:
         _apply(tree, override)
-    config = parse_config(tree)
-    base = path.parent
-    manifest, features = (
-        str(base / value) if value else "" for value in (config.data.manifest, config.data.features)
-    )
-    data = dataclasses.replace(config.data, manifest=manifest, features=features)
-    kind, colon, where = config.vision.encoder.partition(":")
-    vision = config.vision
-    if kind == "features" and where and not where.startswith("~"):
-        vision = dataclasses.replace(vision, encoder=f"{kind}{colon}{base / where}")
-    return dataclasses.replace(config, data=data, vision=vision)
+    _anchor(tree, Path.cwd())
+    return parse_config(tree)
+
+
+def _anchor(tree: dict[str, Any], base: Path) -> None:
+    """Make relative paths of a tree absolute."""
+    for section, key in (("data", "manifest"), ("data", "features"), ("vision", "encoder")):
+        values = tree.get(section)
+        if not isinstance(values, dict) or not isinstance(values.get(key), str):
+            continue
+        value = values[key]
+        if not value:
+            continue
+        kind, colon, where = value.partition(":")
+        if section == "data":
+            values[key] = str(base / value)
+        elif kind == "features" and where and not where.startswith("~"):
+            values[key] = f"{kind}{colon}{base / where}"
 
 
 def parse_config(tree: Mapping[str, Any]) -> Config:

@@ -34,6 +34,7 @@ SPECIAL = {
     ("transport", "rho"): st.just(0.0),
     ("transfer", "word_relation"): st.floats(0, 1),
     ("teacher", "apart"): st.floats(0, 1),
+    ("teacher", "alignment"): st.just(True),  # or nothing is left of the word level
     ("data", "min_quality"): st.floats(0, 1),
     ("train", "batch_size"): st.integers(2, 10**6),
     ("dcot", "strength"): SHARE,

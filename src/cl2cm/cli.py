@@ -143,7 +143,7 @@ def bench(
         Path | None, typer.Option(help="Folder of runs; by default bench/SUITE.")
     ] = None,
     methods: Annotated[
-        str, typer.Option(help="Such as cl2cm,dcot; or ablations; empty: all.")
+        str, typer.Option(help="Such as cl2cm,dcot; or ablations; empty: all methods.")
     ] = "",
     regimes: Annotated[
         str, typer.Option(help="Such as aligned,weak; empty: the suite's choice.")

@@ -18,7 +18,7 @@ def prepare(
     ],
     out: Annotated[Path, typer.Argument(help="Folder to make.")],
     task: Annotated[
-        int | None, typer.Option(help="Where there is more than one: multi30k has 1 and 2.")
+        int | None, typer.Option(help="Of multi30k, coco-cn and flickr8k-cn: 1 or 2.")
     ] = None,
     images: Annotated[
         Path | None, typer.Option(help="Folder of the pictures or films, where it is another.")
@@ -26,7 +26,7 @@ def prepare(
     no_images: Annotated[
         bool, typer.Option("--no-images", help="Items stand for stored features of their ids.")
     ] = False,
-    split: Annotated[str, typer.Option(help="Split of items whose files name none.")] = "test",
+    split: Annotated[str, typer.Option(help="Of coco-cn-ext: the split to put it in.")] = "test",
     language: Annotated[str, typer.Option(help="Language of captions that name none.")] = "en",
     allow_partial: Annotated[
         bool, typer.Option("--allow-partial", help="Say what is missing, and go on.")
@@ -115,7 +115,7 @@ def encode(
     source: Annotated[Path, typer.Argument(help="Manifest, or folder of pictures.")],
     out: Annotated[Path, typer.Option(help="Feature store to make.")],
     encoder: Annotated[
-        str, typer.Option(help="onnx:NAME, hf:NAME; NAME is a model of the cache, or a folder.")
+        str, typer.Option(help="onnx:NAME, hf:NAME (of the cache, or a folder), features:PATH.")
     ] = "onnx:efficientnet-lite2",
     side: Annotated[
         str, typer.Option(help="vision | text; by default text for hf:, vision for onnx:.")

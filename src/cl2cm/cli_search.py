@@ -14,7 +14,7 @@ from cl2cm.progress import say
 def index(
     run: Annotated[Path, typer.Argument(help="Run folder.")],
     source: Annotated[Path, typer.Argument(help="Folder of pictures and films, or manifest.")],
-    out: Annotated[Path, typer.Argument(help="Index folder to make or replace.")],
+    out: Annotated[Path, typer.Argument(help="Index folder to make or to bring up to date.")],
     shots: Annotated[
         bool | None,
         typer.Option(

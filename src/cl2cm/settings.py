@@ -153,6 +153,12 @@ class TeacherConfig:
         _require("teacher.epochs", self.epochs >= 1, "1 or more", self.epochs)
         for key in ("alpha", "other_captions"):
             _require(f"teacher.{key}", getattr(self, key) >= 0, "0 or more", getattr(self, key))
+        _require(
+            "teacher.alpha",
+            self.alpha == 0 or self.transport_cost or self.alignment,
+            "0 where neither teacher.transport_cost nor teacher.alignment is wanted",
+            self.alpha,
+        )
         _require("teacher.tau", self.tau > 0, "more than 0", self.tau)
         _require("teacher.apart", 0 <= self.apart <= 1, "0 to 1", self.apart)
         _require("teacher.word_pairs", self.word_pairs >= 0, "0 or more", self.word_pairs)
@@ -164,10 +170,10 @@ class TransportConfig:
     """The word-level transport plan of Eq. 3."""
 
     solver: Literal["sinkhorn", "ipot"] = "sinkhorn"
-    epsilon: float = 0.05  # strength of the entropy, in units of the cost (0 to 2)
+    epsilon: float = 0.05  # sinkhorn: strength of the entropy, in units of the cost (0 to 2)
     rho: float = 0.0  # strength of the relaxed marginals; 0: balanced
     marginals: Literal["uniform", "salience"] = "uniform"
-    centred: bool = False  # in Eq. 6, take the batch's mean token off each side before the cost
+    centred: bool = False  # the plan is made of tokens less the batch's mean token of a language
     max_iterations: int = 200
     tolerance: float = 1e-3  # L1 error of the marginals at which to stop
 
@@ -240,7 +246,7 @@ class DcotConfig:
     strength: float = 1.0  # part of a pair's weight that is its confidence, at last; 0: no part
     modal: float = 0.5  # share of the cross-modal view in the cost, at last; 0: texts alone
     ramp: float = 0.5  # share of the steps after which strength and modal are reached
-    epsilon: float = 0.05  # strength of the entropy, in units of the cost (0 to 2)
+    epsilon: float = 0.05  # sinkhorn: strength of the entropy, in units of the cost (0 to 2)
     rho: float = 0.0  # strength of the relaxed marginals; 0: balanced
 
     def __post_init__(self) -> None:

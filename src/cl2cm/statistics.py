@@ -1,6 +1,6 @@
 """Which differences are real: the bootstrap over pictures; and MRV, and the gap closed.
 
-Implements the statistics of the method page ("What is measured"). A claim that A beats B is a
+Implements the statistics of the method page ("Metrics"). A claim that A beats B is a
 paired comparison on the same queries. The captions of one picture are not independent, so pictures
 are resampled, each with all its queries; the values of a query are averaged over seeds before, so
 an interval speaks of other queries, not of other seeds.

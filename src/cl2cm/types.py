@@ -1,4 +1,4 @@
-"""The values that travel from room to room, and the letters of their shapes.
+"""The values that travel from module to module, and the letters of their shapes.
 
 Shape letters, everywhere in the project:
 

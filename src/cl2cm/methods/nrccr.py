@@ -1,8 +1,9 @@
 """NRCCR: translate-train made robust against noisy translations, a rival.
 
 Wang, Dong, Liang, Zhang, Cai, Wang: "Cross-Lingual Cross-Modal Retrieval with Noise-Robust
-Learning", ACM MM 2022, arXiv 2208.12526. Formulas of the losses, default weights and the
-direction of the attention are those of the authors' public implementation.
+Learning", ACM MM 2022, arXiv 2208.12526. Formulas of the losses, default weights (but for
+``target`` and ``fused``) and the direction of the attention are those of the authors' public
+implementation.
 """
 
 import torch

@@ -331,3 +331,10 @@ def test_the_hash_changes_with_any_setting():
             seen.add(parse_config({name: {field.name: other}}).hash)
             count += 1
             assert len(seen) == count, (name, field.name)
+
+
+def test_a_word_level_of_nothing_is_refused():
+    nothing = {"transport_cost": False, "alignment": False}
+    with pytest.raises(ConfigError, match=r"teacher\.alpha: expected 0"):
+        parse_config({"teacher": nothing})
+    assert parse_config({"teacher": nothing | {"alpha": 0.0}}).teacher.alpha == 0

@@ -13,12 +13,13 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from cl2cm.errors import MediaError, QueryError, VectorIndexError
+from cl2cm.errors import CL2CMError, MediaError, QueryError, VectorIndexError
 from cl2cm.index import Filter, Index
 from cl2cm.index_building import scan_folder
-from cl2cm.indexing import Care, update_index, watch
+from cl2cm.indexing import Care, replace_index, update_index
 from cl2cm.journal import JOURNAL
 from cl2cm.types import Example
+from cl2cm.watching import watch
 
 DIM = 16
 
@@ -284,3 +285,133 @@ def test_two_updates_at_once_encode_nothing_twice(folder, tmp_path):
         thread.join()
     assert sorted(len(model.encoded) for model in models) == [0, 40]
     assert len(contents(tmp_path / "index")) == 40
+
+
+def test_known_vectors_replace_no_index_of_another_model(folder, tmp_path):
+    out, model = tmp_path / "index", Model("two")
+    update(folder, out)
+    before, examples = contents(out), scan_folder(folder)[:3]
+    vectors = model.encode_visual(examples)
+    with pytest.raises(VectorIndexError, match="--rebuild"):
+        replace_index(model, examples, vectors, out, run=tmp_path)
+    assert contents(out) == before
+    made = replace_index(model, examples, vectors, out, run=tmp_path, care=Care(rebuild=True))
+    assert (made.encoded, made.dropped) == (3, 37)
+
+
+def test_who_waited_looks_again_whose_index_it_is(folder, tmp_path):
+    """The first update makes an index of another model while the second one waits."""
+    out = tmp_path / "index"
+    first = threading.Thread(target=update, args=(folder, out, Model("one", delay=0.1)))
+    first.start()
+    while not (out / f"{JOURNAL}.lock").exists():
+        time.sleep(0.005)
+    with pytest.raises(VectorIndexError, match="--rebuild"):
+        update(folder, out, Model("two"))
+    first.join()
+    assert len(contents(out)) == 40
+
+
+def test_a_lock_that_was_removed_meanwhile_is_taken_anew(folder, tmp_path):
+    """The first update finds nothing to encode and removes its folder; the second goes on."""
+    out = tmp_path / "index"
+    (tmp_path / "bad").mkdir()
+    for i in range(20):
+        (tmp_path / "bad" / f"{i}.png").write_bytes(b"bad")
+
+    def in_vain():
+        with pytest.raises(VectorIndexError, match="can be read, found none"):
+            update_index(
+                Model(delay=0.3), scan_folder(tmp_path / "bad"), out, run=tmp_path,
+                on_bad=lambda example, error: None,
+            )  # fmt: skip
+
+    first = threading.Thread(target=in_vain)
+    first.start()
+    while not (out / f"{JOURNAL}.lock").exists():
+        time.sleep(0.005)
+    assert update(folder, out).encoded == 40
+    first.join()
+    assert len(contents(out)) == 40
+
+
+def test_a_folder_that_cannot_be_read_is_not_gone(folder, tmp_path, monkeypatch):
+    def closed(path, *args, **kwargs):
+        if str(path).endswith("sub"):
+            raise PermissionError(13, "Permission denied", str(path))
+        return scandir(path, *args, **kwargs)
+
+    scandir = os.scandir
+    monkeypatch.setattr(os, "scandir", closed)
+    with pytest.raises(MediaError, match="sub: expected a folder that can be read"):
+        scan_folder(folder)
+
+
+def test_a_file_that_changes_while_others_are_encoded_gets_its_own_vector(tmp_path):
+    pictures, out = tmp_path / "pictures", tmp_path / "index"
+    pictures.mkdir()
+    for name in ("a", "z"):
+        (pictures / f"{name}.png").write_bytes(b"the same")
+
+    class Changing(Model):
+        def encode_visual(self, media):
+            if not self.encoded:  # after its content was read, before its batch
+                (pictures / "a.png").write_bytes(b"another")
+            return super().encode_visual(media)
+
+    made = update(pictures, out, Changing())
+    assert made.encoded == 2
+    update(pictures, tmp_path / "at-once")
+    assert contents(out) == contents(tmp_path / "at-once")
+
+
+def test_a_file_that_never_rests_is_left_out(tmp_path):
+    pictures, out, said = tmp_path / "pictures", tmp_path / "index", []
+    pictures.mkdir()
+    for name in ("a", "z"):
+        (pictures / f"{name}.png").write_bytes(name.encode())
+
+    class Restless(Model):
+        def encode_visual(self, media):
+            (pictures / "a.png").write_bytes(b"a" * (len(self.encoded) + 2))
+            return super().encode_visual(media)
+
+    made = update_index(
+        Restless(), scan_folder(pictures), out, run=tmp_path,
+        on_bad=lambda example, error: said.append((example.id, error.found)),
+    )  # fmt: skip
+    assert said == [("a.png", "one that changed each time")]
+    assert list(contents(out)) == ["z.png"]
+    assert made.encoded == 1
+    with pytest.raises(MediaError, match="stays as it is"):
+        update(pictures, tmp_path / "other", Restless())
+
+
+def test_each_copy_of_a_bad_file_is_named(folder, tmp_path):
+    said = []
+    for name in ("x", "y"):
+        (folder / f"{name}.png").write_bytes(b"bad")
+    update_index(
+        Model(), scan_folder(folder), tmp_path / "index", run=tmp_path,
+        on_bad=lambda example, error: said.append((example.id, str(error))),
+    )  # fmt: skip
+    assert sorted(one for one, _ in said) == ["x.png", "y.png"]
+    assert all(f"{one}: expected" in text for one, text in said)
+
+
+@pytest.mark.parametrize(
+    ("code", "words"),
+    [
+        (sqlite3.SQLITE_FULL, "free some space"), (sqlite3.SQLITE_READONLY, "writable"),
+        (sqlite3.SQLITE_BUSY, "wait for the other"), (sqlite3.SQLITE_CORRUPT, "remove it"),
+    ],
+)  # fmt: skip
+def test_only_a_damaged_journal_is_to_be_removed(code, words, folder, tmp_path, monkeypatch):
+    def fails(*args, **kwargs):
+        error = sqlite3.OperationalError("no")
+        error.sqlite_errorcode = code
+        raise error
+
+    monkeypatch.setattr(sqlite3, "connect", fails)
+    with pytest.raises(CL2CMError, match=words):
+        update(folder, tmp_path / "index")

@@ -51,11 +51,12 @@ def index(
     from cl2cm.index import Choice
     from cl2cm.index_building import scan_folder
     from cl2cm.indexing import Care
-    from cl2cm.indexing import watch as follow
+    from cl2cm.watching import watch as follow
 
     def once() -> None:
         care = Care(verify=verify, rebuild=rebuild, choice=Choice(backend, dtype, url))
-        result = index_source(run, source, out, skip_bad=skip_bad, shots=shots, care=care)
+        lenient = skip_bad or watch  # what is still being written must not keep the rest waiting
+        result = index_source(run, source, out, skip_bad=lenient, shots=shots, care=care)
         line = (
             f"{result['items']} items in {out}: {result['encoded']} encoded, "
             f"{result['kept']} kept, {result['dropped']} dropped; {len(result['skipped'])} skipped"

@@ -13,8 +13,9 @@ from cl2cm.encoding import encode_pictures, encode_texts, find_pictures
 from cl2cm.errors import ConfigError, LanguageError, ManifestError, MediaError
 from cl2cm.evaluation import Translate, caption_languages, evaluate
 from cl2cm.index import Index
-from cl2cm.index_building import build_index, check_name, scan_folder
-from cl2cm.indexing import Care, Update, update_index
+from cl2cm.index.head import check_path
+from cl2cm.index_building import check_name, scan_folder
+from cl2cm.indexing import Care, replace_index, update_index
 from cl2cm.leaks import known_leaks
 from cl2cm.manifest import read_manifest
 from cl2cm.methods.translate_test import TranslateTest
@@ -29,7 +30,7 @@ def read_source(source: Path, *, skip_bad: bool = False) -> list[Example]:
     """Examples of a folder of pictures, or of a manifest.
 
     Raises:
-        MediaError: a folder without pictures.
+        MediaError: a folder without pictures, or with a folder in it that cannot be read.
         ManifestError: a manifest that does not fit the format, or is empty.
     """
     if source.is_dir():
@@ -225,9 +226,11 @@ def index_source(
         shots: whether a film has one vector for each shot; None: where it is longer than 10 s.
         care: how an index that is there is brought up to date.
     """
+    for path in (run, out):
+        check_path(path)
+    skipped: list[str] = []
     examples = read_source(source, skip_bad=skip_bad)
     model = load_visual(run)
-    skipped: list[str] = []
     stored = isinstance(model.vision, FeatureFiles)
     if skip_bad and isinstance(model.vision, FeatureFiles):
         examples = model.vision.known(examples, _collect(skipped))
@@ -236,9 +239,7 @@ def index_source(
         examples = split_films(examples, longer_than=0.0 if shots else LONG, on_bad=bad_film)
     if stored or find_pictures(examples, model.vision):
         vectors = model.encode_examples(examples)
-        choice = care.choice if care else None
-        made = build_index(model, examples, out, run=run, vectors=vectors, choice=choice)
-        update = Update(made, encoded=len(made), kept=0, dropped=0)
+        update = replace_index(model, examples, vectors, out, run=run, care=care)
     else:
         bad = _collect_examples(skipped) if skip_bad else None
         with track("index", len(examples)) as advance:

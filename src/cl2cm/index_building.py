@@ -23,7 +23,8 @@ def scan_folder(folder: Path) -> list[Example]:
     and so is a link that leads out of the folder.
 
     Raises:
-        MediaError: no such folder, or neither picture nor film in it.
+        MediaError: no such folder, neither picture nor film in it, or a folder within that cannot
+            be read: what is in it is not gone.
     """
     if not folder.is_dir():
         raise MediaError(
@@ -56,12 +57,29 @@ def scan_folder(folder: Path) -> list[Example]:
 
 
 def _walk(root: Path, known: frozenset[str]) -> Iterator[Path]:
-    for folder, folders, names in os.walk(root):
+    for folder, folders, names in os.walk(root, onerror=_unreadable):
         folders[:] = [name for name in folders if not name.startswith(".")]
         for name in names:
             path = Path(folder, name)
-            if not name.startswith(".") and path.suffix.lower() in known and path.is_file():
+            if not name.startswith(".") and path.suffix.lower() in known and _may_be_file(path):
                 yield path
+
+
+def _unreadable(error: OSError) -> None:
+    raise MediaError(
+        str(error.filename),
+        expected="a folder that can be read",
+        found=(error.strerror or str(error)).lower(),
+        remedy="correct its permissions, or move it elsewhere",
+    ) from error
+
+
+def _may_be_file(path: Path) -> bool:
+    """Whether to read it; what cannot even be looked at fails there, with its reason."""
+    try:
+        return path.is_file()
+    except OSError:
+        return True
 
 
 def build_index(

@@ -5,31 +5,25 @@ is written from them in one step. So a run that is killed at any moment goes on 
 renamed file is not encoded again, and the index is at every moment the old one or the new one.
 """
 
-import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
 
-from cl2cm.errors import MediaError, MissingExtraError, VectorIndexError
+from cl2cm.errors import MissingExtraError, VectorIndexError
 from cl2cm.index import Choice, Index
 from cl2cm.index.backends import check_backend
 from cl2cm.index.head import read_head, refuse_other_folder
-from cl2cm.index_building import (
-    BadHandler,
-    build_index,
-    check_examples,
-    check_name,
-    encode_examples,
-)
-from cl2cm.journal import JOURNAL, Content, Journal
+from cl2cm.index_building import BadHandler, build_index, check_examples
+from cl2cm.index_encoding import Known, Progress, encode_new
+from cl2cm.journal import JOURNAL, Journal, is_useless
 from cl2cm.progress import say
-from cl2cm.storage import locked, storage_errors
+from cl2cm.storage import locked
 from cl2cm.types import Example, Floats, VisualModel
 
 MANY = 100_000  # vectors, whose index is not written at once
-Progress = Callable[[int], None]
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,31 +83,72 @@ def update_index(
     examples = list(examples)
     check_examples(examples)
     out = out.resolve()
-    refuse_other_folder(out)
-    before = _open(out, model, care)
-    new_folder = not out.exists()
-    with storage_errors(out):
-        out.mkdir(parents=True, exist_ok=True)
-    with locked(
-        out / f"{JOURNAL}.lock", lambda: say(f"{out}: another process updates it, waiting")
-    ):
+    with _turn(out, model, care) as before:
         journal = Journal(out / JOURNAL)
         try:
-            known = _contents(journal, examples, on_bad, verify=care.verify)
-            encoded = _encode_new(journal, model, known, care.batch_size, on_bad, progress)
+            known, encoded = encode_new(
+                journal,
+                model,
+                examples,
+                verify=care.verify,
+                batch_size=care.batch_size,
+                on_bad=on_bad,
+                progress=progress,
+            )
             made, kept = _write(journal, model, known, out, run, care)
         finally:
-            useless = journal.is_empty()
             journal.close()
-            if useless:  # nothing was encoded: leave no trace
-                _discard(out, folder=new_folder)
     return Update(made, encoded, len(kept) - encoded, len(before - kept))
+
+
+def replace_index(
+    model: VisualModel,
+    examples: Sequence[Example],
+    vectors: Floats,
+    out: Path,
+    *,
+    run: Path,
+    care: Care | None = None,
+) -> Update:
+    """Make an index of vectors that are known, in place of the one that may be there.
+
+    Args:
+        model: made the vectors.
+        examples: all that the index shall hold.
+        vectors: theirs, float32 [N, D].
+        out: the index folder.
+        run: the run or export that ``model`` was loaded from.
+        care: see `Care`.
+
+    Raises:
+        VectorIndexError: as `update_index`.
+    """
+    care = care or Care()
+    out = out.resolve()
+    with _turn(out, model, care) as before:
+        made = build_index(model, examples, out, run=run, vectors=vectors, choice=care.choice)
+    return Update(made, len(made), 0, len(before - {example.id for example in examples}))
+
+
+@contextmanager
+def _turn(out: Path, model: VisualModel, care: Care) -> Iterator[set[str]]:
+    """Wait until nobody else updates an index; gives the ids in it. What is made in vain goes."""
+    _check(out, model, care)  # before the wait, and what was there then may be another after it
+    new_folder = not out.exists()
+    waiting = f"{out}: another process updates it, waiting"
+    with locked(out / f"{JOURNAL}.lock", lambda: say(waiting)):
+        try:
+            _check(out, model, care)
+            yield _ids(out)
+        finally:
+            if is_useless(out / JOURNAL):
+                _discard(out, folder=new_folder)
 
 
 def _write(
     journal: Journal,
     model: VisualModel,
-    known: Sequence[tuple[Example, Content]],
+    known: Known,
     out: Path,
     run: Path,
     care: Care,
@@ -122,6 +157,13 @@ def _write(
     contents = (content for _, content in known)
     vectors = journal.vectors(contents, model=model.fingerprint, dim=model.dim)
     kept = [(example, content) for example, content in known if content in vectors]
+    if not kept:
+        raise VectorIndexError(
+            str(out),
+            expected="at least one picture or film that can be read",
+            found="none",
+            remedy="see what was skipped",
+        )
     examples = [example for example, _ in kept]
     matrix: Floats = np.array([vectors[content] for _, content in kept], np.float32)
     matrix = matrix.reshape(-1, model.dim)
@@ -133,73 +175,16 @@ def _write(
     return made, {example.id for example in examples}
 
 
-def watch(
-    once: Callable[[], object],
-    look: Callable[[], Sequence[Example]],
-    *,
-    seconds: float = 2.0,
-    stop: Callable[[], bool] = lambda: False,
-    on_bad: Callable[[MediaError], None] | None = None,
-) -> None:
-    """Call ``once`` now, and again whenever a file that ``look`` finds is another.
-
-    A folder is looked at by names, sizes and times, and a change counts once it has lasted from
-    one look to the next: a file that is still being written is waited for.
-
-    Args:
-        once: brings the index up to date.
-        look: finds the files.
-        seconds: between two looks.
-        stop: asked between two looks whether to end.
-        on_bad: called with what ``once`` could not read, which the next change may mend; without
-            it that is an error.
-
-    Raises:
-        MediaError: a file that cannot be read, without ``on_bad``.
-    """
-    done = None
-    while not stop():
-        seen = _seen(look)
-        if seen != done:
-            time.sleep(seconds if done is not None else 0)
-            if (again := _seen(look)) == seen:
-                try:
-                    once()
-                except MediaError as error:
-                    if on_bad is None:
-                        raise
-                    on_bad(error)
-                done = again
-                continue
-        time.sleep(seconds)
-
-
-def _seen(look: Callable[[], Sequence[Example]]) -> object:
-    try:
-        found = look()
-    except MediaError:  # an empty folder may fill
-        return frozenset()
-    state = set()
-    for example in found:
-        path = example.image or example.video
-        try:
-            file = path.stat() if path is not None else None
-        except OSError:  # gone between the two
-            continue
-        if file is not None:
-            state.add((example.id, file.st_size, file.st_mtime_ns))
-    return frozenset(state)
-
-
-def _open(out: Path, model: VisualModel, care: Care) -> set[str]:
-    """Ids of the index that is there.
+def _check(out: Path, model: VisualModel, care: Care) -> None:
+    """Refuse what must not be replaced, and what could not be written after hours of encoding.
 
     Raises:
         ConfigError: a choice that cannot be.
         MissingExtraError: the backend's package is not installed.
-        VectorIndexError: the index is of another model, and not to be replaced; a server that
-            does not answer.
+        VectorIndexError: a folder of something else; an index of another model, that is not to be
+            replaced; a server that does not answer.
     """
+    refuse_other_folder(out)
     try:
         head = read_head(out)
     except VectorIndexError:  # none, or a damaged one: it is made anew
@@ -212,6 +197,10 @@ def _open(out: Path, model: VisualModel, care: Care) -> set[str]:
             remedy="choose another folder, or replace it with --rebuild",
         )
     check_backend(care.choice.resolve(head))
+
+
+def _ids(out: Path) -> set[str]:
+    """Ids of the index that is there."""
     try:
         index = Index.open(out)
     except (VectorIndexError, MissingExtraError):
@@ -224,68 +213,6 @@ def _open(out: Path, model: VisualModel, care: Care) -> set[str]:
 def _discard(out: Path, *, folder: bool) -> None:
     for path in out.glob(f"{JOURNAL}*"):
         path.unlink(missing_ok=True)
-    if folder and not any(out.iterdir()):
-        out.rmdir()
-
-
-def _contents(
-    journal: Journal, examples: Sequence[Example], on_bad: BadHandler | None, *, verify: bool
-) -> list[tuple[Example, Content]]:
-    found = []
-    for number, example in enumerate(examples, start=1):
-        try:
-            found.append((example, _content(journal, example, verify=verify)))
-        except MediaError as bad:
-            if on_bad is None:
-                raise
-            on_bad(example, bad)
-        if number % 1000 == 0:
-            journal.commit()
-    journal.commit()
-    return found
-
-
-def _content(journal: Journal, example: Example, *, verify: bool) -> Content:
-    check_name(example)
-    path = example.image or example.video
-    try:
-        if path is not None and path.is_file():
-            return journal.content(example, verify=verify)
-        found = "features only" if path is None else "no such file"
-    except OSError as error:
-        found = (error.strerror or str(error)).lower()
-    raise MediaError(
-        str(path or f"item {example.id!r}"),
-        expected="a picture or film",
-        found=found,
-        remedy="correct the path, or skip what is broken",
-    )
-
-
-def _encode_new(
-    journal: Journal,
-    model: VisualModel,
-    known: Sequence[tuple[Example, Content]],
-    batch_size: int,
-    on_bad: BadHandler | None,
-    progress: Progress | None,
-) -> int:
-    """Encode each content that has no vector, once; returns the number of new vectors."""
-    contents = (content for _, content in known)
-    there = journal.vectors(contents, model=model.fingerprint, dim=model.dim)
-    new = {content: example for example, content in known if content not in there}
-    waiting, encoded = list(new.items()), 0
-    if progress:
-        progress(len(known) - len(waiting))
-    for first in range(0, len(waiting), batch_size):
-        batch = waiting[first : first + batch_size]
-        contents_of = {example.id: content for content, example in batch}
-        made = encode_examples(model, [example for _, example in batch], on_bad)
-        if made:
-            vectors: Floats = np.stack([vector for _, vector in made])
-            keys = [contents_of[example.id] for example, _ in made]
-            journal.add(keys, vectors, model=model.fingerprint)
-        encoded += len(made)
-        if progress:
-            progress(len(known) - len(waiting) + first + len(batch))
-    return encoded
+    if folder:
+        with suppress(OSError):  # there is something in it
+            out.rmdir()

@@ -5,6 +5,7 @@ content, or of a part of it, is kept for the model that made it. Every batch is 
 whoever is killed loses the batch at hand and nothing else.
 """
 
+import contextlib
 import sqlite3
 from collections.abc import Iterable, Sequence
 from contextlib import contextmanager
@@ -16,10 +17,10 @@ import numpy as np
 
 from cl2cm.errors import VectorIndexError
 from cl2cm.index.head import JOURNAL
-from cl2cm.storage import sha256_file, storage_errors
+from cl2cm.storage import sha256_file, sqlite_error, storage_errors
 from cl2cm.types import Example, Floats
 
-__all__ = ["JOURNAL", "Content", "Journal"]
+__all__ = ["JOURNAL", "Content", "Journal", "is_useless"]
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -136,13 +137,6 @@ class Journal:
             self._db.execute("DROP TABLE keep_files")
             self._db.execute("DROP TABLE keep")
 
-    def is_empty(self) -> bool:
-        """Whether no vector was ever kept; of a damaged file that is not known."""
-        try:
-            return self._db.execute("SELECT 1 FROM vectors LIMIT 1").fetchone() is None
-        except sqlite3.DatabaseError:
-            return False
-
     def close(self) -> None:
         """Close the file."""
         self._db.close()
@@ -152,9 +146,20 @@ class Journal:
         try:
             yield
         except sqlite3.DatabaseError as error:
-            raise VectorIndexError(
+            raise sqlite_error(self._path, error) or VectorIndexError(
                 str(self._path),
                 expected="what was encoded so far, in SQLite",
-                found=f"a damaged or locked file ({error})",
+                found=f"a damaged file ({error})",
                 remedy="remove it: everything will be encoded again",
             ) from error
+
+
+def is_useless(path: Path) -> bool:
+    """Whether a journal keeps no vector, or is not there; of a damaged one that is not known."""
+    if not path.exists():
+        return True
+    try:
+        with contextlib.closing(sqlite3.connect(path)) as db:
+            return db.execute("SELECT 1 FROM vectors LIMIT 1").fetchone() is None
+    except sqlite3.DatabaseError:
+        return False

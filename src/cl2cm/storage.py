@@ -12,6 +12,7 @@ import json
 import os
 import re
 import shutil
+import sqlite3
 import sys
 import tempfile
 from collections.abc import Callable, Iterator, Mapping
@@ -58,6 +59,26 @@ def storage_error(path: Path, error: Exception) -> StorageError | None:
         return None
     expected, found, remedy = _STORAGE_ERRNOS[number]
     return StorageError(str(path), expected=expected, found=found, remedy=remedy)
+
+
+_SQLITE_ERRORS = {
+    sqlite3.SQLITE_FULL: ("room on the disk", "free some space and run again"),
+    sqlite3.SQLITE_READONLY: ("permission to write", "make it writable, or choose another place"),
+    sqlite3.SQLITE_PERM: ("permission to write", "make it writable, or choose another place"),
+    sqlite3.SQLITE_CANTOPEN: ("a file that can be opened", "correct its permissions"),
+    sqlite3.SQLITE_IOERR: ("a disk that can be read and written", "check the disk and run again"),
+    sqlite3.SQLITE_BUSY: ("a file that nobody else has", "wait for the other process"),
+    sqlite3.SQLITE_LOCKED: ("a file that nobody else has", "wait for the other process"),
+}
+
+
+def sqlite_error(path: Path, error: sqlite3.Error) -> StorageError | None:
+    """The StorageError for an error of SQLite; None where the file itself is damaged."""
+    known = _SQLITE_ERRORS.get(getattr(error, "sqlite_errorcode", 0) & 0xFF)
+    if known is None:
+        return None
+    expected, remedy = known
+    return StorageError(str(path), expected=expected, found=str(error), remedy=remedy)
 
 
 def _fsync(path: Path) -> None:
@@ -161,22 +182,37 @@ def locked(path: Path, on_wait: Callable[[], None] | None = None) -> Iterator[No
     """Hold a lock among processes; it ends with the process, however that ends.
 
     Args:
-        path: the lock's file, which stays; its folder is made.
-        on_wait: called once when another process holds the lock.
+        path: the lock's file; its folder is made. Who holds the lock may remove both.
+        on_wait: called when another process holds the lock.
 
     Raises:
         StorageError: the disk is full, read-only or closed to us.
     """
-    with storage_errors(path):
-        path.parent.mkdir(parents=True, exist_ok=True)
-        file = path.open("ab")
-    with file:
-        if not _lock(file.fileno(), wait=False):
-            if on_wait is not None:
-                on_wait()
-            while not _lock(file.fileno(), wait=True):
-                pass
-        yield
+    while True:
+        with _opened(path) as file:
+            if not _lock(file.fileno(), wait=False):
+                if on_wait is not None:
+                    on_wait()
+                while not _lock(file.fileno(), wait=True):
+                    pass
+            if _is_at(file, path):
+                yield
+                return
+
+
+def _opened(path: Path) -> IO[bytes]:
+    while True:
+        with storage_errors(path), contextlib.suppress(FileNotFoundError):  # its folder just went
+            path.parent.mkdir(parents=True, exist_ok=True)
+            return path.open("ab")
+
+
+def _is_at(file: IO[bytes], path: Path) -> bool:
+    """Whether an open file is still the one of that name."""
+    try:
+        return os.path.samestat(os.fstat(file.fileno()), path.stat())
+    except FileNotFoundError:
+        return False
 
 
 def _lock(descriptor: int, *, wait: bool) -> bool:

@@ -78,6 +78,9 @@ def read_head(folder: Path) -> dict[str, Any]:
             found="none" if folder.is_dir() else "no such folder",
             remedy="make one with cl2cm index",
         ) from None
+    except OSError as error:
+        found = (error.strerror or str(error)).lower()
+        raise _damaged(path, "a file that can be read", found) from error
     except (ValueError, RecursionError) as error:
         raise _damaged(path, "one JSON object", str(error)) from error
     if not isinstance(head, dict) or head.get("format") != FORMAT:
@@ -120,6 +123,23 @@ def is_index(folder: Path) -> bool:
             path != head and _is_data(path.name) for path in folder.iterdir()
         )
     return True
+
+
+def check_path(path: Path) -> None:
+    """Refuse a path that could not be written into ``index.json``.
+
+    Raises:
+        VectorIndexError: it is no Unicode.
+    """
+    try:
+        str(path).encode()
+    except UnicodeEncodeError as error:
+        raise VectorIndexError(
+            ascii(str(path)),
+            expected="a path in Unicode",
+            found=ascii(error.object[error.start : error.end]),
+            remedy="choose another name",
+        ) from error
 
 
 def refuse_other_folder(folder: Path) -> None:

@@ -16,7 +16,7 @@ import numpy as np
 
 from cl2cm.errors import StorageError, VectorIndexError
 from cl2cm.index.filter import Filter
-from cl2cm.storage import atomic_path
+from cl2cm.storage import atomic_path, sqlite_error
 from cl2cm.types import Ints, Item
 
 _SCHEMA = """
@@ -169,7 +169,10 @@ class ItemStore:
         try:
             yield
         except (sqlite3.Error, json.JSONDecodeError, AttributeError, KeyError, TypeError) as error:
-            raise VectorIndexError(
+            closed = None
+            if isinstance(error, sqlite3.Error) and self._path.exists():
+                closed = sqlite_error(self._path, error)
+            raise closed or VectorIndexError(
                 str(self._path),
                 expected="the items of an index, in SQLite",
                 found=f"a damaged file ({error})",

@@ -1,0 +1,65 @@
+"""Follow a folder: do something now, and again whenever its files are others."""
+
+import time
+from collections.abc import Callable, Sequence
+
+from cl2cm.errors import MediaError
+from cl2cm.types import Example
+
+
+def watch(
+    once: Callable[[], object],
+    look: Callable[[], Sequence[Example]],
+    *,
+    seconds: float = 2.0,
+    stop: Callable[[], bool] = lambda: False,
+    on_bad: Callable[[MediaError], None] | None = None,
+) -> None:
+    """Call ``once`` now, and again whenever a file that ``look`` finds is another.
+
+    A folder is looked at by names, sizes and times, and a change counts once it has lasted from
+    one look to the next: a file that is still being written is waited for.
+
+    Args:
+        once: brings the index up to date.
+        look: finds the files.
+        seconds: between two looks.
+        stop: asked between two looks whether to end.
+        on_bad: called with what ``once`` could not read, which the next change may mend; without
+            it that is an error.
+
+    Raises:
+        MediaError: a file that cannot be read, without ``on_bad``.
+    """
+    done = None
+    while not stop():
+        seen = _seen(look)
+        if seen != done:
+            time.sleep(seconds if done is not None else 0)
+            if (again := _seen(look)) == seen:
+                try:
+                    once()
+                except MediaError as error:
+                    if on_bad is None:
+                        raise
+                    on_bad(error)
+                done = again
+                continue
+        time.sleep(seconds)
+
+
+def _seen(look: Callable[[], Sequence[Example]]) -> object:
+    try:
+        found = look()
+    except MediaError:  # an empty folder may fill
+        return frozenset()
+    state = set()
+    for example in found:
+        path = example.image or example.video
+        try:
+            file = path.stat() if path is not None else None
+        except OSError:  # gone between the two
+            continue
+        if file is not None:
+            state.add((example.id, file.st_size, file.st_mtime_ns))
+    return frozenset(state)

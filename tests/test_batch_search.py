@@ -7,6 +7,7 @@ import pytest
 
 from cl2cm.batch_search import (
     AT_ONCE,
+    Answered,
     Asked,
     answers_json,
     read_queries,
@@ -17,7 +18,8 @@ from cl2cm.errors import QueryError
 from cl2cm.index import Index
 from cl2cm.query import Query
 from cl2cm.search import Searcher
-from cl2cm.types import Item
+from cl2cm.search_lines import answer_lines
+from cl2cm.types import Hit, Item
 from test_search import NameModel
 
 
@@ -58,6 +60,23 @@ def test_a_file_of_queries(tmp_path):
     path = tmp_path / "queries.txt"
     path.write_bytes("a dog\n\nde-1\tein Hund\r\n  \u72d7  \n".encode())
     assert read_queries(path) == [Asked("1", "a dog"), Asked("de-1", "ein Hund"), Asked("4", "狗")]
+    path.write_bytes("\ufeffq1\ta\u2028b\r\n".encode())
+    assert read_queries(path) == [Asked("q1", "a\u2028b")]
+
+
+@pytest.mark.parametrize("numbers", [{"k": 0}, {"k": 1001}, {"offset": -1}, {"offset": 9_995}])
+def test_numbers_out_of_range_are_refused(searcher, numbers):
+    with pytest.raises(QueryError, match="a number of hits"):
+        search_all(searcher, [Asked("1", "a")], Query(**numbers))
+
+
+def test_names_with_line_ends_break_neither_a_run_nor_a_terminal(tmp_path):
+    hit = Hit("a\nb\tc \x1b[31m", 0.5, "p\x1b.png")
+    write_trec(tmp_path / "run.trec", [Answered(Asked("q", "x"), [hit], [0.5])])
+    assert (tmp_path / "run.trec").read_text() == "q Q0 a_b_c_\x1b[31m 1 0.500000 cl2cm\n"
+    (line,) = answer_lines([Answered(Asked("q", "x"), [hit], [0.5])])
+    assert "\x1b" not in line
+    assert "\n" not in line
 
 
 @pytest.mark.parametrize(

@@ -81,7 +81,9 @@ def test_a_rerun_gives_the_same_bits(asked):
         (["a", "--offset", "-1"], "offset"), (["a", "--media", "sound"], "film"),
         (["a", "--like", "nothing"], "no such id"), (["a", "--since", "soon"], "a day"),
         (["a", "--picture", "/no/where.png"], "no such file"), (["a", "--trec", "t"], "--queries"),
-        (["a", "--queries", "q"], "both"), (["--queries", "/no/where"], "no such file"),
+        (["a", "--queries", "q"], "both"), (["--fold", "--queries", "q"], "both"),
+        (["--like", "x", "--picture", "y"], "one of them"), (["a", "--folder", "\udcff"], "folder"),
+        (["--queries", "q", "--offset", "-3"], "offset"), (["--queries", "/no/where"], "no such file"),
     ],
 )  # fmt: skip
 def test_what_cannot_be_asked_is_one_line(asked, capsys, options, words):

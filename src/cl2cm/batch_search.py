@@ -10,8 +10,9 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from cl2cm.errors import QueryError
+from cl2cm.evaluation import trec_name
 from cl2cm.language_id import identify
-from cl2cm.query import Query, checked
+from cl2cm.query import Query, check_numbers, checked
 from cl2cm.search import Searcher
 from cl2cm.storage import atomic_file
 from cl2cm.types import Hit
@@ -51,7 +52,7 @@ def read_queries(path: Path) -> list[Asked]:
         QueryError: no such file, not UTF-8, no query in it, one that is too long, or an id twice.
     """
     try:
-        lines = path.read_text("utf-8").splitlines()
+        lines = path.read_text("utf-8-sig").split("\n")
     except (OSError, UnicodeDecodeError) as error:
         found = "another encoding" if isinstance(error, ValueError) else f"{error.strerror}".lower()
         remedy = "name a text file, a query a line"
@@ -101,7 +102,11 @@ def search_all(
         queries: from ``read_queries``.
         query: gives k, the filter, and all else but the text.
         progress: called after each batch with the number of its queries.
+
+    Raises:
+        QueryError: a number of the query is out of its range.
     """
+    check_numbers(query)
     answers = []
     for start in range(0, len(queries), AT_ONCE):
         part = queries[start : start + AT_ONCE]
@@ -125,7 +130,7 @@ def answers_json(answers: Sequence[Answered], begin: float) -> dict[str, Any]:
 def write_trec(path: Path, answers: Sequence[Answered]) -> None:
     """Write a run in TREC's format: query, Q0, item, rank, score, tag; whole or not at all."""
     lines = [
-        f"{asked.id} Q0 {hit.id.replace(' ', '_')} {rank} {hit.score:.6f} cl2cm\n"
+        f"{asked.id} Q0 {trec_name(hit.id)} {rank} {hit.score:.6f} cl2cm\n"
         for asked, hits, _ in answers
         for rank, hit in enumerate(hits, start=1)
     ]

@@ -114,6 +114,10 @@ def search(
     from cl2cm.query import Query, checked, parse_query
     from cl2cm.search_lines import hit_lines
 
+    if like and picture:
+        raise ConfigError(
+            "--like and --picture", expected="one of them", found="both", remedy="leave one out"
+        )
     text, unwanted = (query, ()) if literal else parse_query(query)
     among = Filter(folder, media, since, until, min_bytes, max_bytes)  # type: ignore[arg-type]
     request = Query(
@@ -141,15 +145,18 @@ def _search_file(
     from cl2cm.batch_search import answers_json, read_queries, search_all, write_trec
     from cl2cm.commands import open_searcher
     from cl2cm.progress import track
+    from cl2cm.query import check_numbers
     from cl2cm.search_lines import answer_lines
 
-    if queries is None or request.texts or request.like is not None:
+    beside = request.texts or request.like is not None or request.fold or request.weight != 0.5
+    if queries is None or beside:
         raise ConfigError(
             "--queries",
-            expected="a file of queries, and no query beside it",
+            expected="a file of queries, with -k, --offset and filters, and no query beside it",
             found="none" if queries is None else "both",
             remedy="write cl2cm search INDEX --queries FILE",
         )
+    check_numbers(request)
     asked = read_queries(queries)
     searcher = open_searcher(index, run)
     begin = time.monotonic()

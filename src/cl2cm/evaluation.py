@@ -6,6 +6,7 @@ every picture that has a caption in it. Similarities are computed in pieces, so 
 bounded; ties are broken by row, as in the exact index.
 """
 
+import re
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -196,6 +197,11 @@ def evaluate(
     return result
 
 
+def trec_name(item: str) -> str:
+    """An id as TREC's format takes it: with ``_`` for each blank, tab and line end."""
+    return re.sub(r"\s", "_", item)
+
+
 def trec_lines(
     language: str, text: Floats, vision: Floats, ids: Sequence[str], *, depth: int = 100
 ) -> list[str]:
@@ -206,7 +212,7 @@ def trec_lines(
         best = np.argsort(-scores, axis=1, kind="stable")[:, :depth]
         for i, row in enumerate(best):
             lines += [
-                f"{language}-{start + i} Q0 {ids[item].replace(' ', '_')} {rank} "
+                f"{language}-{start + i} Q0 {trec_name(ids[item])} {rank} "
                 f"{scores[i, item]:.6f} cl2cm\n"
                 for rank, item in enumerate(row, start=1)
             ]

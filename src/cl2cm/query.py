@@ -93,13 +93,22 @@ def checked(query: Query) -> Query:
             found=f"{len(query.without)}",
             remedy="leave some away",
         )
+    check_numbers(query)
+    return replace(query, text=text, without=tuple(checked_text(term) for term in query.without))
+
+
+def check_numbers(query: Query) -> None:
+    """Refuse a number of a query that is out of its range.
+
+    Raises:
+        QueryError: there is one.
+    """
     _check_range("k", query.k, 1, MAX_K)
     _check_range("offset", query.offset, 0, MAX_DEPTH - query.k)
     if not 0 <= query.weight <= 1:
         raise QueryError(
             "weight", expected="0 to 1", found=f"{query.weight}", remedy="choose one between"
         )
-    return replace(query, text=text, without=tuple(checked_text(term) for term in query.without))
 
 
 def checked_text(text: str) -> str:

@@ -1,17 +1,22 @@
 """The process that listens, and what it says when it cannot."""
 
+import io
 import json
 import socket
 import subprocess
 import sys
 import threading
+import time
 import urllib.request
 
 import pytest
+from fastapi.testclient import TestClient
+from PIL import Image
 
+import cl2cm.serve.media
 from cl2cm.errors import ConfigError, MissingExtraError
 from cl2cm.serve import create_app, run
-from cl2cm.serve.media import Thumbnails
+from cl2cm.serve.media import Thumbnails, shrink
 from cl2cm.serve.server import _Server, listen
 
 
@@ -53,6 +58,60 @@ def test_it_answers_once_it_says_so(make_searcher, monkeypatch):
     servers[0].should_exit = True
     thread.join(10)
     assert not thread.is_alive()
+
+
+def test_further_names_are_as_people_write_them(make_searcher, monkeypatch):
+    apps = []
+    monkeypatch.setattr("cl2cm.serve.server.serve", lambda app, **_: apps.append(app))
+    run(make_searcher(), names=["Search.Example.ORG:8443", " proxy "])
+    for host in ("search.example.org", "SEARCH.example.org:8443", "proxy"):
+        assert TestClient(apps[0]).get("/api/health", headers={"host": host}).status_code == 200
+    assert TestClient(apps[0]).get("/api/health", headers={"host": "other"}).status_code == 421
+
+
+def test_large_pictures_are_decoded_two_at_a_time(monkeypatch):
+    busy, most, lock = [], [], threading.Lock()
+    save = cl2cm.serve.media._save
+
+    def slow(*args, **kwargs):
+        with lock:
+            busy.append(True)
+            most.append(len(busy))
+        time.sleep(0.02)
+        with lock:
+            busy.pop()
+        return save(*args, **kwargs)
+
+    monkeypatch.setattr(cl2cm.serve.media, "_save", slow)
+    file = io.BytesIO()
+    Image.new("RGB", (40, 30)).save(file, "PNG")
+    threads = [threading.Thread(target=shrink, args=(file.getvalue(), 20, "x")) for _ in range(8)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert max(most) == 2
+
+
+@pytest.mark.parametrize("mode", ["1", "L", "LA", "P", "PA", "I;16", "RGB", "RGBA", "CMYK"])
+def test_every_kind_of_picture_becomes_small_and_upright(mode):
+    file, turn = io.BytesIO(), Image.Exif()
+    turn[0x0112] = 6
+    kind = "TIFF" if mode in ("PA", "CMYK") else "PNG"
+    source = Image.new("RGBA", (400, 200), (250, 10, 10, 255))
+    if mode == "I;16":
+        source = Image.new("I;16", (400, 200), 60_000)
+    elif mode == "PA":
+        source = source.convert("P").convert("PA")
+    else:
+        source = source.convert(mode)
+    if mode == "PA":
+        source, kind = source.convert("RGBA"), "PNG"
+    source.save(file, kind, exif=turn)
+    small, media_type = shrink(file.getvalue(), 100, "x")
+    picture = Image.open(io.BytesIO(small))
+    assert picture.size == (50, 100)
+    assert media_type == ("image/png" if picture.mode == "RGBA" else "image/jpeg")
 
 
 @pytest.mark.parametrize(

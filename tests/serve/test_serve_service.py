@@ -9,7 +9,9 @@ import numpy as np
 import pytest
 from fastapi.testclient import TestClient
 
-from cl2cm.errors import ConfigError, QueryError
+import cl2cm.serve.collection
+import cl2cm.serve.service
+from cl2cm.errors import ConfigError, QueryError, StorageError
 from cl2cm.index import Index
 from cl2cm.index_building import build_index, scan_folder
 from cl2cm.search import Searcher
@@ -151,6 +153,47 @@ def test_an_unusable_new_index_is_not_taken(make_searcher, pictures, capsys):
     assert capsys.readouterr().err == ""
     head.write_bytes(good)
     assert collection.refresh()
+
+
+def test_what_could_not_be_used_is_tried_again_and_told_once(make_searcher, monkeypatch, capsys):
+    searcher = make_searcher()
+    collection = Collection(searcher)
+    assert not collection.refresh()
+    now, whole = [0.0], Index.open
+    monkeypatch.setattr(cl2cm.serve.collection.time, "monotonic", lambda: now[0])
+
+    def fails(path):
+        raise StorageError(str(path), expected="a disk", found="none", remedy="wait")
+
+    monkeypatch.setattr(Index, "open", fails)
+    (searcher.index.path / "index.json").touch()
+    for now[0] in (1.0, 2.0, 20.0):
+        assert not collection.refresh()
+    assert capsys.readouterr().err.count("the old one still is") == 1
+    monkeypatch.setattr(Index, "open", whole)
+    now[0] = 21.0
+    assert not collection.refresh()  # it has not changed, and was tried just now
+    now[0] = 40.0
+    assert collection.refresh()
+    assert not collection.refresh()
+
+
+def test_the_watch_survives_whatever_goes_wrong(make_searcher, monkeypatch, capsys):
+    monkeypatch.setattr(cl2cm.serve.service, "_WATCH_SECONDS", 0.01)
+    looked = []
+
+    def fails(self):
+        looked.append(True)
+        raise OSError("stale")
+
+    monkeypatch.setattr(Collection, "refresh", fails)
+    with TestClient(create_app(make_searcher())) as client:
+        deadline = time.monotonic() + 10
+        while len(looked) < 3:
+            assert time.monotonic() < deadline
+            time.sleep(0.01)
+        assert client.get("/api/health").status_code == 200
+    assert "stale" in capsys.readouterr().err
 
 
 def test_an_index_of_another_model_needs_its_model(make_searcher, pictures):

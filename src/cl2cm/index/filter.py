@@ -38,7 +38,7 @@ class Filter:
             value = getattr(self, name)
             if value is not None and not 0 <= value < 2**63:
                 raise _bad(name, "0 to 2 ** 63 - 1 bytes", value)
-        if self.folder is not None and "\x00" in self.folder:
+        if self.folder is not None and not _is_text(self.folder):
             raise _bad("folder", "the name of a folder", self.folder)
 
     def __bool__(self) -> bool:
@@ -66,6 +66,15 @@ class Filter:
             terms.append(("bytes <= ?", [self.max_bytes]))
         text = " AND ".join(term for term, _ in terms) or "TRUE"
         return text, [value for _, values in terms for value in values]
+
+
+def _is_text(value: str) -> bool:
+    """Whether it can be in an id."""
+    try:
+        value.encode()
+    except UnicodeEncodeError:
+        return False
+    return "\x00" not in value
 
 
 def _day(name: str, text: str | None) -> float | None:

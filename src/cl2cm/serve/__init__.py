@@ -94,6 +94,9 @@ def run(
     from cl2cm.serve.server import serve  # noqa: PLC0415 - an extra
 
     limits = limits or Limits()
+    from cl2cm.serve.guard import host_name  # noqa: PLC0415 - an extra
+
+    names = tuple(host_name(name.strip()) for name in names)
     hosts = (*LOOPBACK, *names) if host in LOOPBACK or names else None
     app = create_app(searcher, hosts=hosts, limits=limits, **settings)
     serve(app, host=host, port=port, on_ready=on_ready, limits=limits)

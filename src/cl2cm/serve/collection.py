@@ -4,6 +4,7 @@ A rebuilt index announces itself by its head file. It is opened beside the old o
 for every request that begins; those that are under way finish on the one they began with.
 """
 
+import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -13,6 +14,8 @@ from cl2cm.index.head import HEAD
 from cl2cm.progress import say
 from cl2cm.search import Searcher
 from cl2cm.types import SearchModel
+
+_AGAIN_SECONDS = 10.0
 
 LoadModel = Callable[[Path], SearchModel]
 
@@ -30,6 +33,8 @@ class Collection:
         self.searcher = searcher
         self._load_model = load_model
         self._seen: object = None  # the index may have changed since the searcher opened it
+        self._told = ""  # why it is not used; that is told once
+        self._again = 0.0  # when to look again all the same, by the monotonic clock
 
     def refresh(self) -> bool:
         """Take a newer index if there is one; the old one stays where the new one is unusable.
@@ -38,7 +43,7 @@ class Collection:
             Whether another index is served now.
         """
         found = _state(self.searcher.index.path)
-        if found == self._seen:
+        if found == self._seen and (not self._told or time.monotonic() < self._again):
             return False
         first, self._seen = self._seen is None, found
         try:
@@ -48,10 +53,16 @@ class Collection:
                 return False
             self.searcher = Searcher(self._model_of(index), index)
         except CL2CMError as error:
-            say(f"the changed index is not used, the old one still is: {error}")
+            self._tell(str(error))
             return False
+        self._told = ""
         say(f"serving the new index: {len(index):,} items")
         return True
+
+    def _tell(self, error: str) -> None:
+        if error != self._told:
+            say(f"the changed index is not used, the old one still is: {error}")
+        self._told, self._again = error, time.monotonic() + _AGAIN_SECONDS
 
     def _model_of(self, index: Index) -> SearchModel:
         same = index.model == self.searcher.model.fingerprint

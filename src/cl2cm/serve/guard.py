@@ -162,5 +162,5 @@ class Guard:
 def host_name(header: str) -> str:
     """Give the name in a Host header, without port and brackets: ``[::1]:8000`` is ``::1``."""
     if header.startswith("["):
-        return header[1:].partition("]")[0]
+        return header[1:].partition("]")[0].lower()
     return header.partition(":")[0].lower()

@@ -17,8 +17,9 @@ from cl2cm.visual import FILMS
 
 SIZES = (320, 1280)  # longest side in pixels: in the grid, and in the view of one picture
 MAX_PIXELS = 64_000_000  # decoded; a JPEG is decoded at a reduced size, so it may have more
+UPLOAD_PIXELS = 32_000_000  # of what a stranger sends
 _CACHE_BYTES = 64 * 2**20
-_AT_ONCE = 2  # pictures being decoded, which bounds the memory
+_DECODING = threading.BoundedSemaphore(2)  # pictures at once, which bounds the memory
 
 FILM_SUFFIXES = tuple(sorted(FILMS))
 _FORMATS = ("JPEG", "PNG", "GIF", "WEBP", "BMP", "TIFF")
@@ -74,7 +75,6 @@ class Thumbnails:
         self._kept: OrderedDict[tuple[str, int, int, float], tuple[bytes, str]] = OrderedDict()
         self._bytes = 0
         self._lock = threading.Lock()
-        self._decoding = threading.BoundedSemaphore(_AT_ONCE)
 
     def get(self, path: Path, size: int, seconds: float = 0.0) -> tuple[bytes, str]:
         """Give a copy whose longer side is at most ``size`` pixels, and its MIME type.
@@ -94,8 +94,7 @@ class Thumbnails:
             if key in self._kept:
                 self._kept.move_to_end(key)
                 return self._kept[key]
-        with self._decoding:
-            made = _film_frame(path, size, seconds) if film else shrink(path, size, path.name)
+        made = _film_frame(path, size, seconds) if film else shrink(path, size, path.name)
         with self._lock:
             if key not in self._kept:
                 self._kept[key] = made
@@ -107,7 +106,12 @@ class Thumbnails:
 
 
 def shrink(
-    source: Path | bytes, size: int, name: str, *, lossless: bool = False
+    source: Path | bytes,
+    size: int,
+    name: str,
+    *,
+    lossless: bool = False,
+    max_pixels: int = MAX_PIXELS,
 ) -> tuple[bytes, str]:
     """Draw a picture anew, with no side longer than ``size`` pixels; returns it and its MIME type.
 
@@ -116,28 +120,41 @@ def shrink(
         size: pixels.
         name: what an error calls it.
         lossless: as PNG, in place of JPEG for what is opaque.
+        max_pixels: how many may be decoded.
 
     Raises:
         MediaError: no picture that can be read, or one with too many pixels.
     """
+    with _DECODING:
+        return _shrink(source, size, name, lossless, max_pixels)
+
+
+def _shrink(
+    source: Path | bytes, size: int, name: str, lossless: bool, max_pixels: int
+) -> tuple[bytes, str]:
     try:
         with Image.open(io.BytesIO(source) if isinstance(source, bytes) else source,
                         formats=_FORMATS) as picture:  # fmt: skip
             picture.draft("RGB", (size, size))  # a JPEG need not be decoded in full
-            if picture.width * picture.height > MAX_PIXELS:
-                raise _unreadable(name, f"{picture.width} x {picture.height} pixels")
-            return _save(ImageOps.exif_transpose(picture), size, lossless=lossless)
+            if picture.width * picture.height > max_pixels:
+                found = f"{picture.width} x {picture.height} pixels"
+                raise _unreadable(name, found, max_pixels)
+            return _save(picture, size, lossless=lossless)
     except MediaError:
         raise
     except Exception as error:  # decoders of broken files raise whatever comes to hand
         found = f"{error}" if isinstance(source, Path) else "other bytes, or damaged ones"
-        raise _unreadable(name, found.replace(str(source), name)) from error
+        raise _unreadable(name, found.replace(str(source), name), max_pixels) from error
 
 
 def _save(picture: Image.Image, size: int, *, lossless: bool = False) -> tuple[bytes, str]:
+    """Save a small copy; a large one is made small first, so that few are in memory."""
     clear = picture.has_transparency_data
-    small = picture.convert("RGBA" if clear else "RGB")
+    plain = picture if picture.mode in ("RGB", "RGBA", "L") else None
+    small = plain or picture.convert("RGBA" if clear else "RGB")
     small.thumbnail((size, size))
+    ImageOps.exif_transpose(small, in_place=True)
+    small = small.convert("RGBA" if clear else "RGB")
     file = io.BytesIO()
     kind = "png" if clear or lossless else "jpeg"
     small.save(file, kind, quality=85)
@@ -147,17 +164,17 @@ def _save(picture: Image.Image, size: int, *, lossless: bool = False) -> tuple[b
 def _film_frame(path: Path, size: int, seconds: float) -> tuple[bytes, str]:
     """Draw the frame that a film shows at a time."""
     try:
-        with Film(path) as film:
+        with _DECODING, Film(path) as film:
             pixels = next(film.at([seconds])).pixels
     except MediaError as error:
         raise _unreadable(path.name, error.found) from error
     return _save(Image.fromarray(pixels), size)
 
 
-def _unreadable(name: str, found: str) -> MediaError:
+def _unreadable(name: str, found: str, max_pixels: int = MAX_PIXELS) -> MediaError:
     return MediaError(
         name,
-        expected=f"a picture or film, of at most {MAX_PIXELS // 1_000_000} million pixels",
+        expected=f"a picture or film, of at most {max_pixels // 1_000_000} million pixels",
         found=found,
         remedy="restore the file, or index the folder again",
     )

@@ -11,6 +11,7 @@ import jinja2
 from markupsafe import Markup, escape
 
 from cl2cm.index import Index
+from cl2cm.query import MAX_DEPTH
 from cl2cm.search import SearchResult
 from cl2cm.serve.addresses import address, fragment, media, thumb
 from cl2cm.serve.bands import Drawing
@@ -130,7 +131,11 @@ class Page:
             card(hit, index.generation, hit.score, match, len(folded))
             for hit, match, folded in zip(result.hits, result.matches, result.folded, strict=True)
         ]
-        return self._render("results.html", view, index, cards=cards, result=result, like=like)
+        asked = result.request
+        further = result.more and asked.offset + 2 * asked.k <= MAX_DEPTH
+        return self._render(
+            "results.html", view, index, cards=cards, result=result, like=like, further=further
+        )
 
     def refused(self, view: View, index: Index, message: str) -> str:
         """Render an error about a request."""

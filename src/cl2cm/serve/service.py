@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import gc
 from collections.abc import AsyncIterator, Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
@@ -11,6 +12,7 @@ from typing import Any, ParamSpec, TypeVar
 
 from cl2cm.errors import QueryError, VectorIndexError
 from cl2cm.language_id import identify
+from cl2cm.progress import say
 from cl2cm.query import Query, checked, parse_query
 from cl2cm.search import QueryVectors, Searcher, SearchResult
 from cl2cm.serve.collection import Collection, LoadModel
@@ -80,13 +82,17 @@ class Service:
     async def _watch(self) -> None:
         while True:
             await asyncio.sleep(_WATCH_SECONDS)
-            await self.refresh()
+            try:
+                await self.refresh()
+            except Exception as error:
+                say(f"the index could not be looked at: {error!r}")
 
     async def refresh(self) -> None:
         """Take a newer index if there is one."""
         if await self.slowly(self.collection.refresh):
             self.metrics.reloads.inc()
             self.metrics.items.set(len(self.searcher.index))
+            await self.slowly(gc.collect)  # the files of indexes that nobody asks any more
 
     @property
     def searcher(self) -> Searcher:
@@ -133,9 +139,12 @@ class Service:
 
     async def upload(self, picture: bytes) -> str:
         """Keep a picture to search with; returns its name; as `vector_of`."""
-        small = await self.run(thumbnail, picture)
-        model = self.searcher.model.fingerprint
-        return self.uploads.keep(Upload(await self.vector_of(picture), model, *small))
+        model = self.searcher.model
+        with contextlib.ExitStack() as stack:
+            path: Path = await self.run(stack.enter_context, drawn_anew(picture))
+            small = await self.run(thumbnail, path)
+            vector = await self._encoder.picture(model, path)
+        return self.uploads.keep(Upload(vector, model.fingerprint, *small))
 
     def uploaded(self, name: str) -> Upload:
         """Give a picture that was kept.

@@ -31,7 +31,7 @@ def main(address: str) -> None:
             wait(page)
             page.screenshot(path=HERE / f"{name}.png")
             with Image.open(HERE / f"{name}.png") as picture:
-                few = picture.convert("RGB").quantize(128)
+                few = picture.convert("RGB").quantize(method=Image.Quantize.FASTOCTREE)
             few.save(HERE / f"{name}.png", optimize=True)
             context.close()
             print(f"{name}.png")

@@ -129,12 +129,16 @@ def _encode(
         handler = None if on_bad is None else partial(_all_bad, alike, on_bad)
         made = encode_examples(model, [same[0] for _, same in batch], handler)
         content_of = {same[0].id: content for content, same in batch}
-        sound = [(e, v) for e, v in made if _is_still(journal, e, content_of[e.id])]
-        changed += [example for example, _ in made if example not in [e for e, _ in sound]]
+        sound: list[tuple[Content, Floats]] = []
+        for example, vector in made:
+            content = content_of[example.id]
+            if _is_still(journal, example, content):
+                sound.append((content, vector))
+            else:
+                changed.append(example)
         if sound:
             vectors: Floats = np.stack([vector for _, vector in sound])
-            keys = [content_of[example.id] for example, _ in sound]
-            journal.add(keys, vectors, model=model.fingerprint)
+            journal.add([content for content, _ in sound], vectors, model=model.fingerprint)
         encoded += len(sound)
         if progress:
             progress(len(known) - len(waiting) + first + len(batch))

@@ -212,7 +212,8 @@ def _ids(out: Path) -> set[str]:
 
 def _discard(out: Path, *, folder: bool) -> None:
     for path in out.glob(f"{JOURNAL}*"):
-        path.unlink(missing_ok=True)
+        with suppress(OSError):  # the lock is open, and Windows then keeps it
+            path.unlink()
     if folder:
         with suppress(OSError):  # there is something in it
             out.rmdir()

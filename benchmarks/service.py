@@ -142,8 +142,8 @@ class Client:
         self._streams: tuple[asyncio.StreamReader, asyncio.StreamWriter] | None = None
 
     async def get(self, path: str) -> int:
-        """Ask once; gives the status."""
-        if self._streams is None:
+        """Ask once; gives the status. A connection that idled until it was closed is made anew."""
+        if self._streams is None or self._streams[0].at_eof():
             self._streams = await asyncio.open_connection(*self._where)
         reader, writer = self._streams
         writer.write(f"GET {path} HTTP/1.1\r\nHost: {self._where[0]}\r\n\r\n".encode())
@@ -224,7 +224,8 @@ async def load(where: Where, clients: int, seconds: float) -> Figures:
         nonlocal wrong
         client = await free.get()
         try:
-            wrong += await client.get(search(next(texts))) != 200
+            status = await client.get(search(next(texts)))
+            wrong += status != 200
             latencies.append((time.perf_counter() - due) * 1e3)
         except (OSError, asyncio.IncompleteReadError):
             wrong += 1

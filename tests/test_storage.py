@@ -1,6 +1,8 @@
 import errno
 import json
+import multiprocessing
 import os
+import sqlite3
 import stat
 import subprocess
 import sys
@@ -15,6 +17,7 @@ from cl2cm.storage import (
     atomic_path,
     cache_folder,
     locked,
+    open_sqlite,
     sha256_file,
     sha256_text,
     storage_errors,
@@ -241,3 +244,37 @@ def test_a_killed_writer_leaves_the_old(tmp_path):
     left = [name for name in names(tmp_path) if name != "thing"]
     assert len(left) == 1
     assert left[0].startswith(".thing.partial-")
+
+
+def open_at_once(path, gate, results):
+    gate.wait()
+    try:
+        open_sqlite(path, "CREATE TABLE IF NOT EXISTS t (x)").close()
+        results.put("")
+    except sqlite3.Error as error:
+        results.put(str(error))
+
+
+def test_a_file_of_sqlite_is_made_by_many_at_once(tmp_path):
+    """Turning a new file to its write-ahead log fails for all but one, unless they wait."""
+    context = multiprocessing.get_context("fork")
+    for number in range(25):
+        gate, results = context.Barrier(4), context.Queue()
+        path = tmp_path / f"{number}.sqlite"
+        workers = [
+            context.Process(target=open_at_once, args=(path, gate, results)) for _ in range(4)
+        ]
+        for worker in workers:
+            worker.start()
+        assert [results.get(timeout=30) for _ in workers] == [""] * 4
+        for worker in workers:
+            worker.join()
+
+
+def test_a_locked_file_of_sqlite_is_waited_for_only_so_long(tmp_path):
+    path = tmp_path / "x.sqlite"
+    other = sqlite3.connect(path, isolation_level=None)
+    other.execute("BEGIN EXCLUSIVE")
+    with pytest.raises(sqlite3.OperationalError, match="locked"):
+        open_sqlite(path, "", wait=0.1)
+    other.close()

@@ -17,7 +17,7 @@ import numpy as np
 
 from cl2cm.errors import VectorIndexError
 from cl2cm.index.head import JOURNAL
-from cl2cm.storage import sha256_file, sqlite_error, storage_errors
+from cl2cm.storage import open_sqlite, sha256_file, sqlite_error, storage_errors
 from cl2cm.types import Example, Floats
 
 __all__ = ["JOURNAL", "Content", "Journal", "is_useless"]
@@ -57,10 +57,7 @@ class Journal:
     def __init__(self, path: Path) -> None:
         self._path = path
         with self._damage(), storage_errors(path):
-            self._db = sqlite3.connect(path, timeout=30)
-            self._db.execute("PRAGMA journal_mode = WAL")
-            self._db.execute("PRAGMA synchronous = NORMAL")
-            self._db.executescript(_SCHEMA)
+            self._db = open_sqlite(path, _SCHEMA)
 
     def content(self, example: Example, *, verify: bool = False) -> Content:
         """What an example is made of; a file of known size and time is not read again.

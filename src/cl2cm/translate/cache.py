@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import NamedTuple, Self, TypeVar
 
 from cl2cm.errors import StoreError
-from cl2cm.storage import cache_folder, locked, storage_errors
+from cl2cm.storage import cache_folder, locked, open_sqlite, storage_errors
 
 T = TypeVar("T")
 _SCHEMA = """
@@ -55,14 +55,7 @@ class TranslationCache:
             self.path.parent.mkdir(parents=True, exist_ok=True)
             self.path.open("ab").close()
         with self._errors():
-            self._base = sqlite3.connect(self.path, timeout=60, isolation_level=None)
-            try:
-                self._base.execute("PRAGMA journal_mode = WAL")
-                self._base.execute("PRAGMA synchronous = NORMAL")  # whole after a kill or a crash
-                self._base.executescript(_SCHEMA)
-            except BaseException:
-                self._base.close()
-                raise
+            self._base = open_sqlite(self.path, _SCHEMA, begins=False)
 
     def __enter__(self) -> Self:
         return self

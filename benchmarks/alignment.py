@@ -13,7 +13,7 @@ from typing import Any
 
 import torch
 
-from cl2cm.alignment_gold import gold_lines, gold_report
+from cl2cm.evaluation.alignment.gold import gold_lines, gold_report
 
 
 def main() -> None:

@@ -21,8 +21,8 @@ import numpy as np
 import onnxruntime
 from PIL import Image
 
-from cl2cm.encoders.vision import encode_paths, load_vision, open_session
-from cl2cm.visual import Pixels, Source, load_frames
+from cl2cm.encode.vision import encode_paths, load_vision, open_session
+from cl2cm.media.images import Pixels, Source, load_frames
 
 TARGET = 0.85  # of the bare throughput, pictures in memory
 

@@ -22,7 +22,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from cl2cm.encoders.feature_files import FeatureFiles
+from cl2cm.encode.feature_files import FeatureFiles
 from cl2cm.types import Example
 
 

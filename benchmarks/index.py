@@ -23,8 +23,8 @@ from pathlib import Path
 import numpy as np
 
 from cl2cm.index import ExactIndex, ItemStore
-from cl2cm.index.faiss_index import FaissFinder, load_faiss
-from cl2cm.index.rescoring import RescoredIndex
+from cl2cm.index.backends.faiss import FaissFinder, load_faiss
+from cl2cm.index.backends.rescoring import RescoredIndex
 from cl2cm.types import Floats, Ints, Item
 
 DIM, LATENT, QUERIES = 512, 32, 200

@@ -8,7 +8,7 @@ the whole. Each photo's first caption is asked. A hit is right when it starts at
 where the photo comes, and it may be first or second; chance is two shots of all, at random.
 
 Then shots themselves: films of 40 photos of the validation split, with cuts, fades, a moving
-camera and noise, cut by ``cl2cm.shots`` and, where it is installed, by PySceneDetect, whose
+camera and noise, cut by ``cl2cm.media.shots`` and, where it is installed, by PySceneDetect, whose
 detectors see every frame, or two a second (where a fade looks like a cut).
 """
 
@@ -25,15 +25,15 @@ import numpy as np
 import torch
 from PIL import Image
 
-from cl2cm.checkpoint import load
-from cl2cm.commands import index_source, open_searcher
-from cl2cm.index_building import build_index
-from cl2cm.manifest import read_manifest
-from cl2cm.search import Searcher
-from cl2cm.shots import find_shots
-from cl2cm.suites import find_manifest
+from cl2cm.cli.commands import index_source, open_searcher
+from cl2cm.data.manifest import read_manifest
+from cl2cm.evaluation.bench.suites import find_manifest
+from cl2cm.index.update.build import build_index
+from cl2cm.media.shots import find_shots
+from cl2cm.media.video import Film, Pixels
+from cl2cm.model.checkpoint import load
+from cl2cm.search.searcher import Searcher
 from cl2cm.types import Example
-from cl2cm.video import Film, Pixels
 
 SECONDS = 3.0  # of each photo
 NEAR = 1.5  # seconds from a photo's beginning

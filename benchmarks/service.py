@@ -98,9 +98,9 @@ def random_index(path: Path, rows: int) -> Path:
 
 
 def serve(path: Path, batch: int, ready: Queue, *, trained: bool) -> None:
-    from cl2cm.checkpoint import load  # noqa: PLC0415
     from cl2cm.index import Index  # noqa: PLC0415
-    from cl2cm.search import Searcher  # noqa: PLC0415
+    from cl2cm.model.checkpoint import load  # noqa: PLC0415
+    from cl2cm.search.searcher import Searcher  # noqa: PLC0415
     from cl2cm.serve import Limits, run  # noqa: PLC0415
 
     index = Index.open(path)

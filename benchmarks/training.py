@@ -25,11 +25,11 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import normalize
 
-from cl2cm.config import Config, parse_config
 from cl2cm.methods import build_method
 from cl2cm.methods import cl2cm as method_module
 from cl2cm.methods.base import Method, Stage
-from cl2cm.optimization import make_optimizer
+from cl2cm.model.config import Config, parse_config
+from cl2cm.training.optimization import make_optimizer
 from cl2cm.types import Batch, Frames, Tokens
 
 WIDTH = 384

@@ -7,8 +7,8 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import world
-from cl2cm.cli import run
-from cl2cm.config import Config, to_toml
+from cl2cm.cli.app import run
+from cl2cm.model.config import Config, to_toml
 
 ERROR = re.compile(r"error: .+: expected .+, found .+; .+")
 USAGE = re.compile(r"error: .+ See: cl2cm --help")

@@ -8,9 +8,10 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
+from cl2cm.data.scan import scan_folder
 from cl2cm.errors import MediaError
-from cl2cm.index_building import build_index, scan_folder
-from cl2cm.search import Searcher
+from cl2cm.index.update.build import build_index
+from cl2cm.search.searcher import Searcher
 
 COLOURS = {
     "red": (230, 30, 30),

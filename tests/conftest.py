@@ -10,7 +10,7 @@ import torch
 
 import world
 from bench import Bench
-from cl2cm.config import parse_config
+from cl2cm.model.config import parse_config
 
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 
@@ -76,7 +76,7 @@ def settings(small):
 @pytest.fixture(scope="session")
 def trained(settings, tmp_path_factory) -> Path:
     """A run of cl2cm on the small world."""
-    from cl2cm.training import train
+    from cl2cm.training.loop import train
 
     run = tmp_path_factory.mktemp("runs") / "cl2cm"
     train(settings("cl2cm", train={"epochs": 15}, teacher={"epochs": 5}), run)

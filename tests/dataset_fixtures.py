@@ -23,10 +23,10 @@ from PIL import Image
 import test_datasets_coco as coco
 import test_datasets_flickr as flickr
 import test_datasets_video as video
-from cl2cm.datasets.protocol import Protocol, Split, differences, id_checksum
-from cl2cm.datasets.reading import DataSet, Options
+from cl2cm.data.manifest import write_manifest
+from cl2cm.data.published import Protocol, Split, differences, id_checksum
+from cl2cm.data.readers.reading import DataSet, Options
 from cl2cm.errors import CL2CMError
-from cl2cm.manifest import write_manifest
 from cl2cm.types import Example
 
 ENCODINGS = ("utf-16", "utf-8-sig", "latin-1", "gb18030", "shift-jis", "cp1256")
@@ -61,7 +61,7 @@ class Fixture:
         options = self.options
         if not options.no_images:
             options = replace(options, out=folder.parent / "out")
-        return import_module(f"cl2cm.datasets.{self.module}").read(folder, options)
+        return import_module(f"cl2cm.data.readers.{self.module}").read(folder, options)
 
 
 def _with_karpathy(make: Callable[[Path], object], folder: Path) -> None:

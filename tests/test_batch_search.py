@@ -5,7 +5,10 @@ import json
 import numpy as np
 import pytest
 
-from cl2cm.batch_search import (
+from cl2cm.cli.lines import answer_lines
+from cl2cm.errors import QueryError
+from cl2cm.index import Index
+from cl2cm.search.batch import (
     AT_ONCE,
     Answered,
     Asked,
@@ -14,11 +17,8 @@ from cl2cm.batch_search import (
     search_all,
     write_trec,
 )
-from cl2cm.errors import QueryError
-from cl2cm.index import Index
-from cl2cm.query import Query
-from cl2cm.search import Searcher
-from cl2cm.search_lines import answer_lines
+from cl2cm.search.query import Query
+from cl2cm.search.searcher import Searcher
 from cl2cm.types import Hit, Item
 from test_search import NameModel
 

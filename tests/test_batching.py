@@ -6,10 +6,11 @@ import pytest
 import torch
 from torch.testing import assert_close
 
-from cl2cm.batching import Batches, PooledStates, TokenIds
+from cl2cm.data.pairs import Texts, caption_pairs, target_languages
+from cl2cm.encode.store import Rows, write_store
+from cl2cm.encode.tokens import PooledStates, TokenIds
 from cl2cm.errors import ConfigError, LanguageError, ManifestError
-from cl2cm.features import Rows, write_store
-from cl2cm.pairs import Texts, caption_pairs, target_languages
+from cl2cm.training.batches import Batches
 from cl2cm.types import Example, Special
 
 SPECIAL = Special(pad=0, ids=frozenset({0, 1, 2}), start=1)

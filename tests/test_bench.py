@@ -10,16 +10,16 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
-import cl2cm.bench
-from cl2cm.bench import Choice, bench
-from cl2cm.bench_report import TARGETS, gaps, report, summarise
-from cl2cm.bench_run import Job, Ranks, read_ranks, run_job
-from cl2cm.bench_table import csv_text, table_lines
-from cl2cm.commands import evaluate_manifest
-from cl2cm.config import Config, parse_config
+import cl2cm.evaluation.bench.plan
+from cl2cm.cli.commands import evaluate_manifest
+from cl2cm.data.manifest import read_manifest
 from cl2cm.errors import CL2CMError, ConfigError, ManifestError, MissingExtraError
-from cl2cm.manifest import read_manifest
-from cl2cm.suites import Suite, find_manifest, load_suite, suite_names
+from cl2cm.evaluation.bench.plan import Choice, bench
+from cl2cm.evaluation.bench.report import TARGETS, gaps, report, summarise
+from cl2cm.evaluation.bench.run import Job, Ranks, read_ranks, run_job
+from cl2cm.evaluation.bench.suites import Suite, find_manifest, load_suite, suite_names
+from cl2cm.evaluation.bench.table import csv_text, table_lines
+from cl2cm.model.config import Config, parse_config
 
 METHODS = ("zero-shot", "translate-train", "cl2cm", "supervised")
 
@@ -54,7 +54,7 @@ def done(suite, small, tmp_path_factory):
     """A benchmark of two methods and one that stands alone, with its folder."""
     out = tmp_path_factory.mktemp("bench")
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(cl2cm.bench, "load_suite", lambda name: suite)
+        patch.setattr(cl2cm.evaluation.bench.plan, "load_suite", lambda name: suite)
         result = bench("small", small.manifest, out, Choice(seeds=(0, 1)), jobs=2, trec=True)
         stamps = {p: p.stat().st_mtime_ns for p in out.rglob("model.safetensors")}
         again = bench("small", small.manifest, out, Choice(seeds=(0, 1)), jobs=1)
@@ -215,7 +215,7 @@ def test_every_shipped_suite_is_sound(name, tmp_path):
     ],
 )
 def test_unknown_names_are_refused(choice, message, suite, small, tmp_path, monkeypatch):
-    monkeypatch.setattr(cl2cm.bench, "load_suite", lambda name: suite)
+    monkeypatch.setattr(cl2cm.evaluation.bench.plan, "load_suite", lambda name: suite)
     with pytest.raises(ConfigError, match=message):
         bench("small", small.manifest, tmp_path / "out", choice)
     assert not (tmp_path / "out").exists()
@@ -250,7 +250,7 @@ def test_ranks_of_another_split_or_other_captions_are_not_taken(suite, small, tm
     """A benchmark of val in the folder of one of test must rank the captions of val."""
     examples = list(read_manifest(small.manifest))
     config = suite.config("last", "translate-train", manifest=small.manifest, seed=0)
-    stores = cl2cm.bench.make_stores(config, examples)
+    stores = cl2cm.evaluation.bench.plan.make_stores(config, examples)
     found = {}
     for split in ("test", "val"):
         one = Job("last", "translate-train", 0, ("xx",), config, tmp_path / "run", *stores, split)
@@ -269,7 +269,7 @@ def test_a_regime_may_train_the_backbone(suite, small, tmp_path):
     tuned = dataclasses.replace(suite, regimes={"tuned": {"text": {"freeze": 1}}})
     examples = list(read_manifest(small.manifest))
     config = tuned.config("tuned", "translate-train", manifest=small.manifest, seed=0)
-    stores = cl2cm.bench.make_stores(config, examples)
+    stores = cl2cm.evaluation.bench.plan.make_stores(config, examples)
     one = Job("tuned", "translate-train", 0, ("xx",), config, tmp_path / "run", *stores, "test")
     found = run_job(one, [example for example in examples if example.split == "test"])
     expected = evaluate_manifest(one.folder, small.manifest, languages=["xx"])["languages"]["xx"]
@@ -278,7 +278,7 @@ def test_a_regime_may_train_the_backbone(suite, small, tmp_path):
 
 
 def test_an_unknown_split_is_refused(suite, small, tmp_path, monkeypatch):
-    monkeypatch.setattr(cl2cm.bench, "load_suite", lambda name: suite)
+    monkeypatch.setattr(cl2cm.evaluation.bench.plan, "load_suite", lambda name: suite)
     with pytest.raises(ManifestError, match="splits test, train, val"):
         bench("small", small.manifest, tmp_path / "out", Choice(split="tset"))
     assert not (tmp_path / "out").exists()
@@ -289,7 +289,7 @@ def test_a_run_that_fails_says_so_in_one_line(suite, small, tmp_path, monkeypatc
     import dataclasses
 
     broken = dataclasses.replace(suite, methods={"smoothing": {}}, single=())
-    monkeypatch.setattr(cl2cm.bench, "load_suite", lambda name: broken)
+    monkeypatch.setattr(cl2cm.evaluation.bench.plan, "load_suite", lambda name: broken)
     with pytest.raises(ConfigError, match=r"match.smoothing") as caught:
         bench("small", small.manifest, tmp_path / "out", Choice(seeds=(0,)))
     assert "\n" not in str(caught.value)
@@ -313,13 +313,13 @@ def test_a_killed_benchmark_goes_on(suite, small, tmp_path, done):
     """One run of it, killed in training, ends as the unbroken one did."""
     reference = done.out / "last" / "all" / "cl2cm" / "1"
     examples = list(read_manifest(small.manifest))
-    stores = cl2cm.bench.make_stores(
+    stores = cl2cm.evaluation.bench.plan.make_stores(
         suite.config("last", "cl2cm", manifest=small.manifest, seed=1), examples
     )
     config = suite.config("last", "cl2cm", manifest=small.manifest, seed=1)
     one = Job("last", "cl2cm", 1, ("xx", "yy"), config, tmp_path / "run", *stores, "test")
     with pytest.MonkeyPatch.context() as patch:
-        from cl2cm.training import Loop
+        from cl2cm.training.loop import Loop
 
         def stop(self, *args):
             raise KeyboardInterrupt
@@ -339,7 +339,7 @@ def test_workers_end_with_a_killed_benchmark(tmp_path):
     script.write_text(
         "import multiprocessing, os, time\n"
         "from concurrent.futures import ProcessPoolExecutor\n"
-        "from cl2cm.bench import _start_worker\n"
+        "from cl2cm.evaluation.bench.plan import _start_worker\n"
         "if __name__ == '__main__':\n"
         "    context = multiprocessing.get_context('spawn')\n"
         "    pool = ProcessPoolExecutor(1, context, _start_worker, ([], False))\n"

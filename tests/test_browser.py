@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from cl2cm.index_building import build_index
-from cl2cm.search import Searcher
+from cl2cm.index.update.build import build_index
+from cl2cm.search.searcher import Searcher
 from cl2cm.serve import create_app
 from cl2cm.types import Example
 from colours import COLOURS, ColourModel, served

@@ -7,7 +7,10 @@ import torch
 from numpy.testing import assert_array_equal
 from safetensors.torch import load_file, save_file
 
-from cl2cm.checkpoint import (
+from cl2cm.encode.vision import load_vision
+from cl2cm.errors import CheckpointError, StorageError
+from cl2cm.methods import build_method
+from cl2cm.model.checkpoint import (
     CONTRACT_TEXTS,
     TOLERANCE,
     load,
@@ -17,11 +20,9 @@ from cl2cm.checkpoint import (
     save_run,
     save_weights,
 )
-from cl2cm.config import load_config
-from cl2cm.encoders.vision import load_vision
-from cl2cm.errors import CheckpointError, StorageError
-from cl2cm.methods import build_method, build_student
-from cl2cm.model import RetrievalModel
+from cl2cm.model.config import load_config
+from cl2cm.model.networks import build_student
+from cl2cm.model.retrieval import RetrievalModel
 
 TEXTS = ["red circle", "one square that is blue", "wolleyxx ssorcxx"]
 
@@ -222,7 +223,7 @@ def test_the_vision_side_alone_makes_the_same_vectors(trained, small, monkeypatc
     def never(*_, **__):
         raise AssertionError("the text backbone was read")
 
-    monkeypatch.setattr("cl2cm.checkpoint.load_backbone", never)
+    monkeypatch.setattr("cl2cm.model.checkpoint.load_backbone", never)
     side = load_visual(trained)
     assert (side.fingerprint, side.dim) == (whole.fingerprint, whole.dim)
     assert pictures
@@ -290,7 +291,9 @@ def test_what_is_no_finished_run_is_refused(run, tmp_path):
 
 def test_the_provenance_comes_last(settings, tmp_path, monkeypatch):
     """A kill while a run is saved leaves no run."""
-    monkeypatch.setattr("cl2cm.checkpoint.contract", lambda *_: (_ for _ in ()).throw(OSError(28)))
+    monkeypatch.setattr(
+        "cl2cm.model.checkpoint.contract", lambda *_: (_ for _ in ()).throw(OSError(28))
+    )
     with pytest.raises(OSError):  # noqa: PT011
         save(settings(), tmp_path / "run")
     with pytest.raises(CheckpointError):
@@ -307,7 +310,7 @@ def test_weights_are_written_whole_or_not_at_all(settings, tmp_path, monkeypatch
         path.write_bytes(b"half")
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr("cl2cm.checkpoint.save_file", full)
+    monkeypatch.setattr("cl2cm.model.checkpoint.save_file", full)
     with pytest.raises(StorageError, match="full disk"):
         save_weights(student, tmp_path / "w.safetensors")
     assert (tmp_path / "w.safetensors").read_bytes() == before

@@ -9,8 +9,8 @@ import pytest
 import typer
 
 import cl2cm
-from cl2cm.cli import app, main, run, show
-from cl2cm.config import to_toml
+from cl2cm.cli.app import app, main, run, show
+from cl2cm.model.config import to_toml
 
 COMMANDS = [command.name or command.callback.__name__ for command in app.registered_commands]
 GROUP = typer.main.get_command(app)
@@ -40,7 +40,7 @@ def test_help_of_every_command_describes_every_option(command, capfd):
 
 def test_help_loads_nothing_heavy():
     code = (
-        "import sys; from cl2cm.cli import run; run(['--help']);"
+        "import sys; from cl2cm.cli.app import run; run(['--help']);"
         "print([m for m in ('torch','transformers','onnxruntime','fastapi') if m in sys.modules])"
     )
     result = subprocess.run(
@@ -85,14 +85,14 @@ def test_an_unexpected_failure_is_not_hidden(monkeypatch):
     def fails(*_args, **_options):
         raise RuntimeError("a bug")
 
-    monkeypatch.setattr("cl2cm.doctor.report", fails)
+    monkeypatch.setattr("cl2cm.cli.doctor.report", fails)
     with pytest.raises(RuntimeError, match="a bug"):
         run(["doctor"])
 
 
 def test_exit_codes_of_the_program():
     """An unexpected failure is 1, with its traceback; 0 and 2 are expected ends."""
-    code = "import sys, cl2cm.cli as c; c.show = lambda *a, **k: 1 / 0; c.main(['doctor'])"
+    code = "import sys, cl2cm.cli.app as c; c.show = lambda *a, **k: 1 / 0; c.main(['doctor'])"
     result = subprocess.run([sys.executable, "-c", code], capture_output=True, check=False)
     assert result.returncode == 1
     assert b"ZeroDivisionError" in result.stderr
@@ -120,7 +120,7 @@ def test_output_to_a_full_disk(monkeypatch, capfd):
     def fails(*_arguments, **_options):
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
-    monkeypatch.setattr("cl2cm.cli.show", fails)
+    monkeypatch.setattr("cl2cm.cli.app.show", fails)
     assert run(["doctor"]) == 2
     assert capfd.readouterr().err.startswith("error: output: expected room on the disk")
 
@@ -129,7 +129,7 @@ def test_a_reader_that_goes_early():
     """As of ``cl2cm doctor | head -0``: no traceback."""
     reading, writing = os.pipe()
     os.close(reading)
-    code = "import cl2cm.cli as c; c.main(['doctor'])"
+    code = "import cl2cm.cli.app as c; c.main(['doctor'])"
     result = subprocess.run(
         [sys.executable, "-c", code], stdout=writing, stderr=subprocess.PIPE, check=False
     )

@@ -7,8 +7,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from cl2cm.config import Config, load_config, nearest, parse_config, to_toml
-from cl2cm.errors import ConfigError
+from cl2cm.errors import ConfigError, nearest
+from cl2cm.model.config import Config, load_config, parse_config, to_toml
 
 # Anything that UTF-8 can hold, with the characters that quoting must get right.
 WORDS = st.text(

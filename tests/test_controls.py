@@ -6,12 +6,12 @@ import pytest
 import torch
 from torch.testing import assert_close
 
+from cl2cm.data.manifest import read_manifest
+from cl2cm.data.pairs import Texts, caption_pairs
 from cl2cm.errors import ConfigError, LanguageError
 from cl2cm.losses.contrastive import info_nce
 from cl2cm.losses.distillation import text_regression
-from cl2cm.manifest import read_manifest
-from cl2cm.pairs import Texts, caption_pairs
-from cl2cm.training_data import load_training_data
+from cl2cm.training.data import load_training_data
 from test_methods import SAME, batch, encoded, make, match  # noqa: F401 - batch is a fixture
 
 

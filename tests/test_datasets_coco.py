@@ -11,15 +11,15 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from cl2cm.datasets.coco import overlap_note
-from cl2cm.datasets.crossmodal3600 import CAPTIONS
-from cl2cm.datasets.karpathy import KarpathyItem, read_karpathy
-from cl2cm.datasets.mscoco import folds
-from cl2cm.datasets.protocol import check, differences
-from cl2cm.datasets.reading import Options
-from cl2cm.datasets.wording import wording_checksum, wording_notes
+from cl2cm.data.manifest import read_manifest, write_manifest
+from cl2cm.data.published import check, differences
+from cl2cm.data.readers.coco import overlap_note
+from cl2cm.data.readers.crossmodal3600 import CAPTIONS
+from cl2cm.data.readers.karpathy import KarpathyItem, read_karpathy
+from cl2cm.data.readers.mscoco import folds
+from cl2cm.data.readers.reading import Options
+from cl2cm.data.readers.wording import wording_checksum, wording_notes
 from cl2cm.errors import CL2CMError, ConfigError, DatasetError
-from cl2cm.manifest import read_manifest, write_manifest
 from cl2cm.types import Example
 
 STORED = Options(no_images=True)
@@ -31,7 +31,7 @@ READERS = ["mscoco", "stair", "coco_cn", "coco_cn_ext", "xtd10", "xflickrco", "c
 
 
 def read(name, source, options=STORED):
-    return import_module(f"cl2cm.datasets.{name}").read(source, options)
+    return import_module(f"cl2cm.data.readers.{name}").read(source, options)
 
 
 def write(path, *lines):
@@ -256,10 +256,10 @@ def test_mscoco_folds_are_thousands_of_test_in_order():
 
 
 def test_published_captions_add_up():
-    mscoco = import_module("cl2cm.datasets.mscoco").PROTOCOL.splits
+    mscoco = import_module("cl2cm.data.readers.mscoco").PROTOCOL.splits
     assert sum(split.captions["en"] for split in mscoco.values()) == 616_767
     assert sum(split.items for split in mscoco.values()) == 123_287
-    assert sum(import_module("cl2cm.datasets.coco_cn").CHINESE.values()) == 22_218
+    assert sum(import_module("cl2cm.data.readers.coco_cn").CHINESE.values()) == 22_218
     assert (len(CAPTIONS), sum(CAPTIONS.values())) == (36, 261_375)
 
 

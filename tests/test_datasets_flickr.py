@@ -11,13 +11,13 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from cl2cm.datasets import flickr8k_multi, flickr30k, multi30k
-from cl2cm.datasets.caption_matching import match_captions
-from cl2cm.datasets.flickr8k_ar import read_arabic
-from cl2cm.datasets.protocol import Protocol, Split, check, differences, id_checksum
-from cl2cm.datasets.reading import Options
+from cl2cm.data.manifest import read_manifest, write_manifest
+from cl2cm.data.published import Protocol, Split, check, differences, id_checksum
+from cl2cm.data.readers import flickr8k_multi, flickr30k, multi30k
+from cl2cm.data.readers.caption_matching import match_captions
+from cl2cm.data.readers.flickr8k_ar import read_arabic
+from cl2cm.data.readers.reading import Options
 from cl2cm.errors import CL2CMError, ConfigError, DatasetError
-from cl2cm.manifest import read_manifest, write_manifest
 
 STORED = Options(no_images=True)
 FIRST, SECOND = Options(task=1, no_images=True), Options(task=2, no_images=True)
@@ -46,7 +46,7 @@ READERS = {
 
 def read(name, source, options=None):
     options = READERS[name] if options is None else options
-    return import_module(f"cl2cm.datasets.{name}").read(source, options)
+    return import_module(f"cl2cm.data.readers.{name}").read(source, options)
 
 
 def write(path, lines):

@@ -9,14 +9,14 @@ from hypothesis import HealthCheck, given
 from hypothesis import settings as fuzz
 from hypothesis import strategies as st
 
-from cl2cm.datasets import msrvtt, msrvtt_1ka, msrvtt_cn, msvd, msvd_cn, vatex
-from cl2cm.datasets.caption_files import read_split
-from cl2cm.datasets.clips import Clips, read_id_list
-from cl2cm.datasets.csv_files import read_csv
-from cl2cm.datasets.protocol import differences, id_checksum
-from cl2cm.datasets.reading import Options
+from cl2cm.data.manifest import read_manifest, write_manifest
+from cl2cm.data.published import differences, id_checksum
+from cl2cm.data.readers import msrvtt, msrvtt_1ka, msrvtt_cn, msvd, msvd_cn, vatex
+from cl2cm.data.readers.caption_files import read_split
+from cl2cm.data.readers.clips import Clips, read_id_list
+from cl2cm.data.readers.csv_files import read_csv
+from cl2cm.data.readers.reading import Options
 from cl2cm.errors import DatasetError
-from cl2cm.manifest import read_manifest, write_manifest
 
 NO_FILMS = Options(no_images=True)
 

@@ -2,13 +2,13 @@ import pytest
 import torch
 from torch.testing import assert_close
 
-from cl2cm.config import parse_config
 from cl2cm.errors import ConfigError
 from cl2cm.losses.confidence import pair_confidence
 from cl2cm.losses.contrastive import info_nce, triplet_hardest
-from cl2cm.methods import build_student
 from cl2cm.methods.dcot import Dcot
 from cl2cm.methods.translate_train import TranslateTrain
+from cl2cm.model.config import parse_config
+from cl2cm.model.networks import build_student
 from cl2cm.types import Batch, Frames, Tokens
 
 TEXT, VISION, DIM, B = 6, 5, 8, 9

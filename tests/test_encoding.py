@@ -7,10 +7,8 @@ import torch
 from torch.testing import assert_close
 
 import world
-from cl2cm import encoding
-from cl2cm.encoders.text import TextBackbone
-from cl2cm.encoders.vision import encode_paths, load_vision
-from cl2cm.encoding import (
+from cl2cm.encode import encoding
+from cl2cm.encode.encoding import (
     encode_pictures,
     encode_texts,
     find_pictures,
@@ -18,6 +16,8 @@ from cl2cm.encoding import (
     picture_key,
     store_folder,
 )
+from cl2cm.encode.text import TextBackbone
+from cl2cm.encode.vision import encode_paths, load_vision
 from cl2cm.errors import ManifestError, MediaError
 from cl2cm.types import Example
 

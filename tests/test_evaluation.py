@@ -5,15 +5,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.testing import assert_allclose, assert_array_equal
 
+from cl2cm.data.queries import caption_queries
 from cl2cm.errors import LanguageError
-from cl2cm.evaluation import (
-    caption_queries,
-    evaluate,
-    metrics,
-    text_to_vision,
-    trec_lines,
-    vision_to_text,
-)
+from cl2cm.evaluation.retrieval import evaluate
+from cl2cm.metrics import metrics, text_to_vision, trec_lines, vision_to_text
 from cl2cm.types import Example
 
 

@@ -12,12 +12,13 @@ from numpy.testing import assert_array_equal
 from torch.testing import assert_close
 
 import world
-from cl2cm.cli import run as command_line
-from cl2cm.commands import encode_store, evaluate_manifest, index_source, open_searcher
-from cl2cm.encoders import feature_layouts
-from cl2cm.encoders.feature_files import FeatureFiles
-from cl2cm.encoders.vision import encode_paths, load_vision
-from cl2cm.encoding import encode_pictures, find_pictures
+from cl2cm.cli.app import run as command_line
+from cl2cm.cli.commands import encode_store, evaluate_manifest, index_source, open_searcher
+from cl2cm.encode import feature_layouts
+from cl2cm.encode.encoding import encode_pictures, find_pictures
+from cl2cm.encode.feature_files import FeatureFiles
+from cl2cm.encode.store import FeatureStore
+from cl2cm.encode.vision import encode_paths, load_vision
 from cl2cm.errors import (
     CheckpointError,
     CL2CMError,
@@ -26,7 +27,6 @@ from cl2cm.errors import (
     MissingExtraError,
     StoreError,
 )
-from cl2cm.features import FeatureStore
 from cl2cm.types import Example
 
 WIDTH = 6
@@ -369,7 +369,7 @@ def films(small, tmp_path_factory) -> Path:
 
 @pytest.fixture(scope="module")
 def trained_on_films(films, settings):
-    from cl2cm.training import train
+    from cl2cm.training.loop import train
 
     config = settings(
         "translate-train",

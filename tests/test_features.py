@@ -6,8 +6,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch.testing import assert_close
 
+from cl2cm.encode.store import FeatureStore, Rows, join, length_batches, ragged, write_store
 from cl2cm.errors import StoreError
-from cl2cm.features import FeatureStore, Rows, join, length_batches, ragged, write_store
 
 WIDTH = 3
 

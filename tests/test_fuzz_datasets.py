@@ -7,7 +7,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from cl2cm.datasets.protocol import differences
+from cl2cm.data.published import differences
 from dataset_fixtures import FIXTURES, STORED, Damage, Fixture, as_published, damage, judge
 
 CASES = 200

@@ -5,7 +5,7 @@ from hypothesis import strategies as st
 from numpy.testing import assert_allclose
 
 from cl2cm.errors import ConfigError
-from cl2cm.holm import holm, holm_levels, simultaneous_level
+from cl2cm.evaluation.holm import holm, holm_levels, simultaneous_level
 
 some = st.lists(st.integers(0, 200).map(lambda n: n / 1000), min_size=1, max_size=9)
 

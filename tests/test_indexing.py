@@ -13,13 +13,13 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
+from cl2cm.data.scan import scan_folder
 from cl2cm.errors import CL2CMError, MediaError, QueryError, VectorIndexError
 from cl2cm.index import Filter, Index
-from cl2cm.index_building import scan_folder
-from cl2cm.indexing import Care, replace_index, update_index
-from cl2cm.journal import JOURNAL
+from cl2cm.index.update.journal import JOURNAL
+from cl2cm.index.update.update import Care, replace_index, update_index
+from cl2cm.index.update.watch import watch
 from cl2cm.types import Example
-from cl2cm.watching import watch
 
 DIM = 16
 

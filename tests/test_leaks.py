@@ -10,9 +10,9 @@ import numpy as np
 import pytest
 from PIL import Image, ImageDraw, ImageFilter
 
-from cl2cm import leaks
-from cl2cm.leaks import Leak, find_leaks, leak_lines
-from cl2cm.manifest import read_manifest
+from cl2cm.data import leaks
+from cl2cm.data.leaks import Leak, find_leaks, leak_lines
+from cl2cm.data.manifest import read_manifest
 from cl2cm.types import Example
 
 

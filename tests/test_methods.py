@@ -4,13 +4,13 @@ import pytest
 import torch
 from torch.testing import assert_close
 
-from cl2cm.config import parse_config
 from cl2cm.errors import ConfigError
 from cl2cm.losses.alignment import mutual_pairs, word_alignment
 from cl2cm.losses.contrastive import info_nce, triplet_hardest
 from cl2cm.losses.distillation import relational_distillation, word_relation
 from cl2cm.losses.transport import centred, salience_marginals, transport, uniform_marginals
 from cl2cm.methods import METHODS, build_method, method_class
+from cl2cm.model.config import parse_config
 from cl2cm.types import Batch, Frames, Tokens
 
 TEXT, VISION, DIM, B = 6, 5, 8, 5

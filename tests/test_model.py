@@ -7,12 +7,12 @@ from numpy.testing import assert_allclose, assert_array_equal
 from torch.testing import assert_close
 
 import world
-from cl2cm import model as model_module
-from cl2cm.batching import TokenIds
-from cl2cm.checkpoint import load
+from cl2cm.data.manifest import read_manifest
+from cl2cm.encode.tokens import TokenIds
 from cl2cm.errors import MediaError, QueryError
-from cl2cm.manifest import read_manifest
-from cl2cm.model import frame_vectors, sentence_vectors
+from cl2cm.model import retrieval as model_module
+from cl2cm.model.checkpoint import load
+from cl2cm.model.retrieval import frame_vectors, sentence_vectors
 from cl2cm.types import Example, Frames, Tokens
 
 TEXTS = [

@@ -4,15 +4,15 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch.testing import assert_close
 
-from cl2cm.methods import build_student
-from cl2cm.networks import (
+from cl2cm.model.networks import (
     IdentityTransformer,
     TextHead,
     Whitening,
+    build_student,
     masked_mean,
     same_picture,
 )
-from cl2cm.settings import NetworkConfig
+from cl2cm.model.settings import NetworkConfig
 from cl2cm.types import Frames, Tokens
 
 TEXT, VISION, DIM = 6, 5, 8

@@ -5,13 +5,13 @@ import torch
 from torch.nn.functional import normalize, pad
 from torch.testing import assert_close
 
-from cl2cm.config import parse_config
 from cl2cm.errors import ConfigError
 from cl2cm.losses.contrastive import info_nce, triplet_hardest
 from cl2cm.losses.noise_robust import deception, discrimination, feature_distance, soft_targets
-from cl2cm.methods import build_student
 from cl2cm.methods.nrccr import Fusion, Nrccr
 from cl2cm.methods.translate_train import TranslateTrain
+from cl2cm.model.config import parse_config
+from cl2cm.model.networks import build_student
 from cl2cm.types import Batch, Encoded, Frames
 from test_methods import DIM, PICTURES, SAME, TEXT, VISION, B, tokens
 

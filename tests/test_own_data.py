@@ -9,11 +9,11 @@ from dataclasses import replace
 import pytest
 from PIL import Image
 
-from cl2cm.datasets import folder, huggingface, own_data, tar_shards, webdataset
-from cl2cm.datasets.protocol import check
-from cl2cm.datasets.reading import Options
+from cl2cm.data.manifest import read_manifest, write_manifest
+from cl2cm.data.published import check
+from cl2cm.data.readers import folder, huggingface, own_data, tar_shards, webdataset
+from cl2cm.data.readers.reading import Options
 from cl2cm.errors import DatasetError, MissingExtraError
-from cl2cm.manifest import read_manifest, write_manifest
 
 CSV = "file,caption,language\na.jpg,a dog,\nb.png,a cat,en\na.jpg,ein Hund,de\nsub/c.mp4,a car,\n"
 

@@ -5,12 +5,12 @@ import json
 import pytest
 from tests.world import draw
 
-from cl2cm.datasets import DATASETS, READERS, TASKED, prepare_dataset
-from cl2cm.datasets import prepare as module
-from cl2cm.datasets.protocol import Protocol, Split, check, id_checksum
-from cl2cm.datasets.reading import DataSet, Options
+from cl2cm.data import prepare as module
+from cl2cm.data.manifest import read_manifest
+from cl2cm.data.published import Protocol, Split, check, id_checksum
+from cl2cm.data.readers import DATASETS, READERS, TASKED, prepare_dataset
+from cl2cm.data.readers.reading import DataSet, Options
 from cl2cm.errors import CL2CMError, ConfigError, DatasetError, MediaError
-from cl2cm.manifest import read_manifest
 from cl2cm.types import Example
 
 IDS = ("a", "b", "c")

@@ -6,9 +6,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from cl2cm.errors import QueryError
-from cl2cm.folding import fold
-from cl2cm.language_id import identify
-from cl2cm.query import MAX_WITHOUT, Query, checked, parse_query
+from cl2cm.search.folding import fold
+from cl2cm.search.language import identify
+from cl2cm.search.query import MAX_WITHOUT, Query, checked, parse_query
 from cl2cm.types import Hit
 
 

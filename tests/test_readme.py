@@ -6,7 +6,7 @@ import pytest
 import typer
 
 import world
-from cl2cm.cli import app
+from cl2cm.cli.app import app
 
 README = Path(__file__).parents[1] / "README.md"
 TEXT = README.read_text(encoding="utf-8")

@@ -9,8 +9,8 @@ import pytest
 import torch
 from tests.world import LANGUAGES, write_pictures, write_text
 
-from cl2cm.cli import run
-from cl2cm.config import load_config
+from cl2cm.cli.app import run
+from cl2cm.model.config import load_config
 
 FOLDER = Path(__file__).parents[1] / "recipes"
 RECIPES = sorted(path.stem for path in FOLDER.glob("*.toml"))

@@ -6,9 +6,9 @@ import torch
 from torch import nn
 from torch.testing import assert_close
 
-from cl2cm import resume
 from cl2cm.errors import CheckpointError, StorageError
-from cl2cm.resume import Position, load_state, save_state
+from cl2cm.training import resume
+from cl2cm.training.resume import Position, load_state, save_state
 
 SCALER = torch.amp.GradScaler("cpu", enabled=False)
 

@@ -16,7 +16,7 @@ import pytest
 from fastapi.testclient import TestClient
 from hypothesis import HealthCheck, settings
 
-from cl2cm.index_building import scan_folder
+from cl2cm.data.scan import scan_folder
 from cl2cm.serve import Limits, create_app
 from colours import Page, searcher_of, served, write_colours
 

@@ -6,12 +6,13 @@ import numpy as np
 import pytest
 from fastapi.testclient import TestClient
 
-from cl2cm import cli
-from cl2cm.checkpoint import load
-from cl2cm.evaluation import caption_queries, trec_lines
+from cl2cm.cli import app as cli
+from cl2cm.data.manifest import read_manifest
+from cl2cm.data.queries import caption_queries
 from cl2cm.index import Index
-from cl2cm.manifest import read_manifest
-from cl2cm.search import Searcher
+from cl2cm.metrics import trec_lines
+from cl2cm.model.checkpoint import load
+from cl2cm.search.searcher import Searcher
 from cl2cm.serve import create_app
 from cl2cm.types import Item
 
@@ -65,7 +66,7 @@ def test_a_rerun_gives_the_same_bits(asked):
     model, ranked, folder = asked
     searcher = Searcher(model, Index.open(folder / "index"))
     texts = list(ranked)[:5]
-    from cl2cm.query import Query
+    from cl2cm.search.query import Query
 
     together = searcher.search_texts(texts, Query(k=K))
     again = searcher.search_texts(texts, Query(k=K))

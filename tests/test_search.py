@@ -8,13 +8,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from cl2cm.calibration import Background
+from cl2cm.data.scan import scan_folder
 from cl2cm.errors import ManifestError, MediaError, QueryError, VectorIndexError
-from cl2cm.index_building import build_index, scan_folder
-from cl2cm.query import Query
-from cl2cm.search import MAX_QUERY, Searcher, SearchResult
+from cl2cm.index.update.build import build_index
+from cl2cm.media.images import PICTURES
+from cl2cm.search.match import Background
+from cl2cm.search.query import Query
+from cl2cm.search.searcher import MAX_QUERY, Searcher, SearchResult
 from cl2cm.types import Example, Hit
-from cl2cm.visual import PICTURES
 
 
 def direction(text):

@@ -4,12 +4,12 @@ import numpy as np
 import pytest
 from numpy.testing import assert_allclose
 
-from cl2cm import shots
-from cl2cm.cli import run
-from cl2cm.commands import index_source, open_searcher
+from cl2cm.cli.app import run
+from cl2cm.cli.commands import index_source, open_searcher
+from cl2cm.data.scan import scan_folder
 from cl2cm.errors import MediaError
-from cl2cm.index_building import scan_folder
-from cl2cm.shots import find_shots, split_films
+from cl2cm.media import shots
+from cl2cm.media.shots import find_shots, split_films
 from cl2cm.types import Example
 from films import slides, write_film
 from world import COLOURS, SHAPES, caption, draw

@@ -8,9 +8,8 @@ from hypothesis import strategies as st
 from numpy.testing import assert_allclose
 
 from cl2cm.errors import ConfigError
-from cl2cm.evaluation import metrics, text_to_vision, vision_to_text
-from cl2cm.holm import holm, holm_levels, simultaneous_level
-from cl2cm.statistics import (
+from cl2cm.evaluation.holm import holm, holm_levels, simultaneous_level
+from cl2cm.evaluation.statistics import (
     Block,
     Hits,
     bootstrap,
@@ -23,6 +22,7 @@ from cl2cm.statistics import (
     reciprocal_ranks,
     sum_of_recalls_blocks,
 )
+from cl2cm.metrics import metrics, text_to_vision, vision_to_text
 
 
 def sample(seed=0, pictures=12, effect=0.0, noise=1.0):

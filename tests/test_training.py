@@ -11,13 +11,13 @@ import torch
 from safetensors.torch import load_file
 from torch.testing import assert_close
 
-from cl2cm.checkpoint import load, load_backbone
-from cl2cm.commands import evaluate_manifest
-from cl2cm.config import to_toml
+from cl2cm.cli.commands import evaluate_manifest
 from cl2cm.errors import CheckpointError, ConfigError, LanguageError
 from cl2cm.methods import METHODS
-from cl2cm.optimization import choose_device, learning_rate
-from cl2cm.training import Loop, train
+from cl2cm.model.checkpoint import load, load_backbone
+from cl2cm.model.config import to_toml
+from cl2cm.training.loop import Loop, train
+from cl2cm.training.optimization import choose_device, learning_rate
 
 
 def lines(run):
@@ -163,7 +163,7 @@ def test_refuses_to_write_over_a_folder(settings, tmp_path):
 
 def test_resume_with_other_settings_is_refused(settings, tmp_path, monkeypatch):
     monkeypatch.setattr(
-        "cl2cm.training._finish", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt)
+        "cl2cm.training.loop._finish", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt)
     )
     with pytest.raises(KeyboardInterrupt):
         train(settings(train={"epochs": 1}), tmp_path / "run")

@@ -9,16 +9,16 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.testing import assert_allclose, assert_array_equal
 
-from cl2cm.checkpoint import load
-from cl2cm.decoding import decode_parallel
-from cl2cm.encoders.vision import encode_paths, load_vision
-from cl2cm.encoding import encode_pictures, find_pictures, picture_key
+from cl2cm.encode.encoding import encode_pictures, find_pictures, picture_key
+from cl2cm.encode.store import FeatureStore
+from cl2cm.encode.vision import encode_paths, load_vision
 from cl2cm.errors import MediaError, MissingExtraError, StoreError
-from cl2cm.features import FeatureStore
-from cl2cm.frame_sampling import sample_times
+from cl2cm.media.decoding import decode_parallel
+from cl2cm.media.images import Preprocess, film_frames, load_frames
+from cl2cm.media.sampling import sample_times
+from cl2cm.media.video import Film
+from cl2cm.model.checkpoint import load
 from cl2cm.types import Example, Sampling
-from cl2cm.video import Film
-from cl2cm.visual import Preprocess, film_frames, load_frames
 from films import grey, number_of, only_sound, slides, write_film
 from world import draw
 
@@ -201,7 +201,7 @@ def test_places_without_a_film(folder):
 
 
 def test_a_frame_that_is_too_large(film, monkeypatch):
-    monkeypatch.setattr("cl2cm.video_file.FRAME_LIMIT", 100)
+    monkeypatch.setattr("cl2cm.media.video_file.FRAME_LIMIT", 100)
     with pytest.raises(MediaError, match="64 × 48; make it smaller"):
         Film(film)
 

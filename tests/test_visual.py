@@ -10,11 +10,12 @@ import pytest
 from numpy.testing import assert_allclose, assert_array_equal
 from PIL import Image
 
-from cl2cm import decoding, visual
-from cl2cm.decoding import decode_parallel
 from cl2cm.errors import MediaError
+from cl2cm.media import decoding
+from cl2cm.media import images as visual
+from cl2cm.media.decoding import decode_parallel
+from cl2cm.media.images import Preprocess, load_frames
 from cl2cm.types import Example
-from cl2cm.visual import Preprocess, load_frames
 
 TO_32 = Preprocess(32)
 

@@ -12,8 +12,9 @@ from scipy.optimize import linear_sum_assignment
 from torch.testing import assert_close
 
 import world
-from cl2cm import alignment_gold
-from cl2cm.alignment_gold import (
+from cl2cm.errors import CheckpointError, QueryError
+from cl2cm.evaluation.alignment import gold as alignment_gold
+from cl2cm.evaluation.alignment.gold import (
     LANGUAGES,
     GoldPair,
     centred,
@@ -25,9 +26,7 @@ from cl2cm.alignment_gold import (
     read_pairs,
     score,
 )
-from cl2cm.errors import CheckpointError, QueryError
-from cl2cm.settings import TransportConfig
-from cl2cm.word_alignment import (
+from cl2cm.evaluation.alignment.links import (
     align,
     align_texts,
     argmax_masks,
@@ -38,7 +37,8 @@ from cl2cm.word_alignment import (
     word_plan,
     word_similarity,
 )
-from cl2cm.words import Words, token_shares, token_spans, word_spans
+from cl2cm.evaluation.alignment.words import Words, token_shares, token_spans, word_spans
+from cl2cm.model.settings import TransportConfig
 
 # Words that may lack a counterpart of their own.
 FUNCTION_WORDS = {",", "，"}
@@ -99,7 +99,7 @@ def test_words_cover_what_is_no_space_once(text, pieces):
 
 
 def test_token_spans_know_prefix_and_specials(small):
-    from cl2cm.encoders.text import TextBackbone
+    from cl2cm.encode.text import TextBackbone
 
     for prefix in ("", "one: "):
         backbone = TextBackbone.load(f"hf:{small.text}", prefix=prefix, max_tokens=16)
@@ -311,7 +311,7 @@ def test_weights_of_a_reader(trained):
 
 
 def test_run_without_a_teacher_is_read_by_its_student(settings, tmp_path):
-    from cl2cm.training import train
+    from cl2cm.training.loop import train
 
     run = tmp_path / "run"
     train(settings("translate-train", train={"epochs": 1}), run)
@@ -354,8 +354,8 @@ def test_gold_report(trained, monkeypatch):
 
 @pytest.mark.weights
 def test_every_gold_word_has_a_token():
-    from cl2cm.encoders.text import TextBackbone
-    from cl2cm.words import Reader
+    from cl2cm.encode.text import TextBackbone
+    from cl2cm.evaluation.alignment.words import Reader
 
     backbone = TextBackbone.load("hf:multilingual-e5-small", layer=1, prefix="query: ")
     reader = Reader(backbone, None, TransportConfig(), "backbone")
@@ -367,7 +367,7 @@ def test_every_gold_word_has_a_token():
 
 
 def test_before_training_means_with_the_whitening_that_training_began_with(settings, tmp_path):
-    from cl2cm.training import train
+    from cl2cm.training.loop import train
 
     short = {"epochs": 1}
     train(

@@ -8,20 +8,20 @@ from typing import Any
 
 _PUBLIC = {
     "CL2CMError": "cl2cm.errors",
-    "Config": "cl2cm.config",
+    "Config": "cl2cm.model.config",
     "Example": "cl2cm.types",
-    "FeatureStore": "cl2cm.features",
+    "FeatureStore": "cl2cm.encode.store",
     "Hit": "cl2cm.types",
     "Index": "cl2cm.index",
-    "RetrievalModel": "cl2cm.model",
-    "Searcher": "cl2cm.search",
-    "build_index": "cl2cm.index_building",
-    "evaluate": "cl2cm.evaluation",
-    "load": "cl2cm.checkpoint",
-    "load_config": "cl2cm.config",
-    "read_manifest": "cl2cm.manifest",
-    "scan_folder": "cl2cm.index_building",
-    "train": "cl2cm.training",
+    "RetrievalModel": "cl2cm.model.retrieval",
+    "Searcher": "cl2cm.search.searcher",
+    "build_index": "cl2cm.index.update.build",
+    "evaluate": "cl2cm.evaluation.retrieval",
+    "load": "cl2cm.model.checkpoint",
+    "load_config": "cl2cm.model.config",
+    "read_manifest": "cl2cm.data.manifest",
+    "scan_folder": "cl2cm.data.scan",
+    "train": "cl2cm.training.loop",
 }
 
 __all__ = sorted(_PUBLIC)  # noqa: PLE0605 - pinned by a test

@@ -1,5 +1,5 @@
 """``python -m cl2cm`` is the command line."""
 
-from cl2cm.cli import main
+from cl2cm.cli.app import main
 
 main()

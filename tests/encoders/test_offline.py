@@ -17,8 +17,9 @@ from small_weights import (
     write_wheel,
 )
 
-from cl2cm.encoders import efficientnet, offline, wheels
-from cl2cm.encoders.offline import (
+from cl2cm.data import wheels
+from cl2cm.encode import efficientnet, offline
+from cl2cm.encode.offline import (
     OFFLINE_MODELS,
     OfflineModel,
     WheelPin,
@@ -28,8 +29,8 @@ from cl2cm.encoders.offline import (
     model_folder,
     verify,
 )
-from cl2cm.encoders.text import TextBackbone
-from cl2cm.encoders.vision import load_vision
+from cl2cm.encode.text import TextBackbone
+from cl2cm.encode.vision import load_vision
 from cl2cm.errors import CL2CMError, StorageError, WeightsError
 
 E5, LITE = "multilingual-e5-small", "efficientnet-lite0"

@@ -9,7 +9,7 @@ from numpy.testing import assert_allclose, assert_array_equal
 from onnx import TensorProto, helper, numpy_helper
 from PIL import Image
 
-from cl2cm.encoders.vision import encode_paths, load_vision
+from cl2cm.encode.vision import encode_paths, load_vision
 from cl2cm.errors import EncoderError, MediaError, WeightsError
 
 SIZE = 24

@@ -6,17 +6,17 @@ import os
 import numpy as np
 import pytest
 
-import cl2cm.index.backends
-import cl2cm.index.faiss_index
-import cl2cm.index.postgres
-import cl2cm.index.qdrant_index
-import cl2cm.index.rescoring
+import cl2cm.index.backends.faiss
+import cl2cm.index.backends.pgvector
+import cl2cm.index.backends.qdrant
+import cl2cm.index.backends.registry
+import cl2cm.index.backends.rescoring
 from cl2cm.errors import ConfigError, MissingExtraError, VectorIndexError
 from cl2cm.index import Choice, ExactIndex, Filter, Index
-from cl2cm.index.backends import SMALL
-from cl2cm.index.faiss_index import FaissFinder
-from cl2cm.index.place import Place
-from cl2cm.index.rescoring import RescoredIndex
+from cl2cm.index.backends.faiss import FaissFinder
+from cl2cm.index.backends.place import Place
+from cl2cm.index.backends.registry import SMALL
+from cl2cm.index.backends.rescoring import RescoredIndex
 from cl2cm.types import Item
 
 pytestmark = pytest.mark.filterwarnings("ignore:Local mode performs exact")
@@ -29,10 +29,10 @@ FOLDERS = ("", "sea", "sea/deep", "seaside")
 def qdrant_server(monkeypatch):
     """A server, but for the network: what one client makes the next one finds."""
     client = pytest.importorskip("qdrant_client").QdrantClient(":memory:")
-    local = cl2cm.index.qdrant_index.connect
+    local = cl2cm.index.backends.qdrant.connect
     monkeypatch.setattr(client, "close", lambda: None)
     monkeypatch.setattr(
-        cl2cm.index.qdrant_index, "connect", lambda url: client if url else local(url)
+        cl2cm.index.backends.qdrant, "connect", lambda url: client if url else local(url)
     )
     return client
 
@@ -81,13 +81,13 @@ def make(request, tmp_path, monkeypatch):
         values = WAYS[way] | changes
         if values.get("backend") == "faiss":
             pytest.importorskip("faiss", reason="pip install 'cl2cm[faiss]'")
-            monkeypatch.setattr(cl2cm.index.rescoring, "FEW", 40)  # so that faiss is asked
-            monkeypatch.setattr(cl2cm.index.faiss_index, "CODE_BITS", 4)  # trained at once
+            monkeypatch.setattr(cl2cm.index.backends.rescoring, "FEW", 40)  # so that faiss is asked
+            monkeypatch.setattr(cl2cm.index.backends.faiss, "CODE_BITS", 4)  # trained at once
             kind = values.pop("kind", "flat")
-            monkeypatch.setattr(cl2cm.index.faiss_index, "kind_for", lambda _: kind)
+            monkeypatch.setattr(cl2cm.index.backends.faiss, "kind_for", lambda _: kind)
         elif values.get("backend") == "qdrant":
             pytest.importorskip("qdrant_client", reason="pip install 'cl2cm[qdrant]'")
-            monkeypatch.setattr(cl2cm.index.rescoring, "FEW", 40)
+            monkeypatch.setattr(cl2cm.index.backends.rescoring, "FEW", 40)
             if values.get("url"):
                 request.getfixturevalue("qdrant_server")
         elif values.get("backend") == "pgvector":
@@ -294,7 +294,7 @@ def test_a_password_is_never_written(make, postgres, tmp_path):
     with pytest.raises(VectorIndexError) as caught:
         make("pgvector", url="postgresql://postgres:s3cret@localhost:1/postgres")
     assert "s3cret" not in str(caught.value)
-    assert cl2cm.index.backends.Backend("qdrant", url="http://me:s3cret@[::1]:6333/?k=s3cret").public == "http://[::1]:6333"  # fmt: skip
+    assert cl2cm.index.backends.registry.Backend("qdrant", url="http://me:s3cret@[::1]:6333/?k=s3cret").public == "http://[::1]:6333"  # fmt: skip
 
 
 @pytest.mark.parametrize(
@@ -361,7 +361,7 @@ def test_a_table_that_is_gone_and_a_lost_connection(make):
 
 def test_faiss_is_asked_and_what_it_misses_is_made_up_for(tmp_path, monkeypatch):
     pytest.importorskip("faiss", reason="pip install 'cl2cm[faiss]'")
-    monkeypatch.setattr(cl2cm.index.rescoring, "FEW", 40)
+    monkeypatch.setattr(cl2cm.index.backends.rescoring, "FEW", 40)
     ExactIndex.write(tmp_path / "v.npy", vectors_of(), "float16")
     stored = ExactIndex.open(tmp_path / "v.npy", N, D, "float16")
     finder = FaissFinder.write(tmp_path / "i.faiss", stored, "hnsw")

@@ -380,5 +380,5 @@ def test_torch_stays_out():
     import subprocess
     import sys
 
-    code = "import sys, cl2cm.index, cl2cm.search; print('torch' in sys.modules)"
+    code = "import sys, cl2cm.index, cl2cm.search.searcher; print('torch' in sys.modules)"
     assert subprocess.check_output([sys.executable, "-c", code], text=True).strip() == "False"

@@ -7,11 +7,12 @@ import pytest
 from fastapi.testclient import TestClient
 from PIL import Image
 
-import cl2cm.index.faiss_index
-import cl2cm.index.rescoring
+import cl2cm.index.backends.faiss
+import cl2cm.index.backends.rescoring
+from cl2cm.data.scan import scan_folder
 from cl2cm.index import Choice, Index
-from cl2cm.index_building import build_index, scan_folder
-from cl2cm.search import Searcher
+from cl2cm.index.update.build import build_index
+from cl2cm.search.searcher import Searcher
 from cl2cm.serve import create_app
 from colours import ColourModel
 
@@ -52,9 +53,9 @@ def other(request, pictures, tmp_path, monkeypatch):
     name = "faiss" if request.param == "hnsw" else request.param
     for package in {"faiss": ["faiss"], "qdrant": ["qdrant_client"]}.get(name, []):
         pytest.importorskip(package, reason=f"pip install 'cl2cm[{name}]'")
-    monkeypatch.setattr(cl2cm.index.rescoring, "FEW", 30)
+    monkeypatch.setattr(cl2cm.index.backends.rescoring, "FEW", 30)
     if request.param == "hnsw":
-        monkeypatch.setattr(cl2cm.index.faiss_index, "kind_for", lambda _: "hnsw")
+        monkeypatch.setattr(cl2cm.index.backends.faiss, "kind_for", lambda _: "hnsw")
     url = request.getfixturevalue("postgres") if name == "pgvector" else None
     return client_of(pictures, tmp_path, Choice(name, "float32", url))
 

@@ -9,7 +9,7 @@ import pytest
 from fastapi.testclient import TestClient
 from PIL import Image
 
-from cl2cm.index_building import scan_folder
+from cl2cm.data.scan import scan_folder
 from cl2cm.serve import create_app
 from cl2cm.serve.messages import FALLBACK, all_messages, choose
 from cl2cm.serve.page import clock, emphasise

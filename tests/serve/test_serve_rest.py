@@ -7,7 +7,7 @@ import pytest
 from fastapi.testclient import TestClient
 from PIL import Image
 
-from cl2cm.index_building import scan_folder
+from cl2cm.data.scan import scan_folder
 from cl2cm.serve import create_app
 from cl2cm.serve.guard import host_name
 from colours import COLOURS
@@ -129,8 +129,8 @@ def test_films_are_addressed_at_their_second(make_searcher, pictures):
         Example(f"film/{i}", "x", video=film, start=10.0 * i, end=10.0 * i + 5.5) for i in (0, 1)
     ]
     vectors = np.stack([np.eye(4, dtype=np.float32)[i] for i in (0, 1)])
-    from cl2cm.index_building import build_index
-    from cl2cm.search import Searcher
+    from cl2cm.index.update.build import build_index
+    from cl2cm.search.searcher import Searcher
     from colours import ColourModel
 
     index = build_index(

@@ -11,10 +11,11 @@ from fastapi.testclient import TestClient
 
 import cl2cm.serve.collection
 import cl2cm.serve.service
+from cl2cm.data.scan import scan_folder
 from cl2cm.errors import ConfigError, QueryError, StorageError
 from cl2cm.index import Index
-from cl2cm.index_building import build_index, scan_folder
-from cl2cm.search import Searcher
+from cl2cm.index.update.build import build_index
+from cl2cm.search.searcher import Searcher
 from cl2cm.serve import Limits, create_app, read_token
 from cl2cm.serve.collection import Collection
 from cl2cm.serve.encoder import QueryEncoder

@@ -13,12 +13,12 @@ from hypothesis import HealthCheck, given
 from hypothesis import settings as settings_of_hypothesis
 from hypothesis import strategies as st
 
-from cl2cm import commands
-from cl2cm.checkpoint import load
-from cl2cm.cli import run as cli
+from cl2cm.cli import commands
+from cl2cm.cli.app import run as cli
+from cl2cm.data.manifest import read_manifest
 from cl2cm.errors import LanguageError, MissingExtraError, WeightsError
-from cl2cm.evaluation import evaluate
-from cl2cm.manifest import read_manifest
+from cl2cm.evaluation.retrieval import evaluate
+from cl2cm.model.checkpoint import load
 from cl2cm.translate import bergamot, find_translator, find_translators
 
 real = pytest.mark.skipif(

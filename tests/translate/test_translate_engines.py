@@ -2,11 +2,7 @@
 
 import pytest
 
-from cl2cm.errors import (
-    ConfigError,
-    DatasetError,
-    LanguageError,
-)
+from cl2cm.errors import ConfigError, DatasetError, LanguageError
 from cl2cm.translate import ENGINES, open_translator
 from cl2cm.translate.languages import m2m_code, nllb_code, opus_code, parse_tag
 from cl2cm.translate.model_files import model_licence

@@ -6,19 +6,14 @@ from importlib.util import find_spec
 
 import pytest
 
-from cl2cm import translate, translation_quality
-from cl2cm.cli import run as cli
-from cl2cm.errors import (
-    ConfigError,
-    EncoderError,
-    LanguageError,
-    ManifestError,
-    WeightsError,
-)
-from cl2cm.manifest import read_manifest
-from cl2cm.pairs import Texts, caption_pairs
-from cl2cm.translation_record import record_path
-from cl2cm.translation_report import translate_manifest
+from cl2cm import translate
+from cl2cm.cli.app import run as cli
+from cl2cm.data.manifest import read_manifest
+from cl2cm.data.pairs import Texts, caption_pairs
+from cl2cm.errors import ConfigError, EncoderError, LanguageError, ManifestError, WeightsError
+from cl2cm.translate import scoring as translation_quality
+from cl2cm.translate.record import record_path
+from cl2cm.translate.report import translate_manifest
 
 scores = pytest.mark.skipif(find_spec("py3langid") is None, reason="pip install 'cl2cm[translate]'")
 ITEMS = [
@@ -226,7 +221,7 @@ def test_a_report_alone_translates_and_writes_nothing(go, engine, small, manifes
 
 @scores
 def test_cosines_are_not_computed_twice(go, small, monkeypatch):
-    from cl2cm.translation_quality import CosineModel
+    from cl2cm.translate.scoring import CosineModel
 
     first = go(report=True, encoder=f"hf:{small.text}")
     monkeypatch.setattr(CosineModel, "_encode", lambda *_: pytest.fail("encoded again"))

@@ -15,7 +15,7 @@ from cl2cm.translate.quality import (
     length_ratio,
     score,
 )
-from cl2cm.translation_quality import Sentence, asked_pairs, score_sentences, stranger_pairs
+from cl2cm.translate.scoring import Sentence, asked_pairs, score_sentences, stranger_pairs
 
 texts = st.text(st.characters(exclude_categories=["Cs"]), max_size=40)
 needs_identifier = pytest.mark.skipif(

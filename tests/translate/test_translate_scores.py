@@ -6,10 +6,10 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
+from cl2cm.data.manifest import read_manifest, write_manifest
+from cl2cm.data.pairs import Texts, caption_pairs
 from cl2cm.errors import ConfigError, ManifestError
-from cl2cm.manifest import read_manifest, write_manifest
-from cl2cm.pairs import Texts, caption_pairs
-from cl2cm.settings import DataConfig
+from cl2cm.model.settings import DataConfig
 from cl2cm.types import Example
 
 # --- the manifest's key ----------------------------------------------------------------------
@@ -161,7 +161,7 @@ def test_settings_out_of_range_are_refused(key, value):
 
 
 def test_a_run_trains_on_what_is_good(settings, small, tmp_path):
-    from cl2cm.training import train
+    from cl2cm.training.loop import train
 
     def scored(number, made):
         """Every third picture's translations are bad."""

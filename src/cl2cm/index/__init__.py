@@ -8,8 +8,8 @@ one of them, the items and the model's fingerprint into one folder that is eithe
 there. Nothing here imports torch.
 """
 
-from cl2cm.index.backends import Backend, Choice
-from cl2cm.index.exact import ExactIndex
+from cl2cm.index.backends.exact import ExactIndex
+from cl2cm.index.backends.registry import Backend, Choice
 from cl2cm.index.filter import Filter
 from cl2cm.index.folder import Index
 from cl2cm.index.items import ItemStore

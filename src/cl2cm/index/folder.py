@@ -21,7 +21,7 @@ from typing import Any
 import numpy as np
 
 from cl2cm.errors import VectorIndexError
-from cl2cm.index.backends import Backend, Choice, open_backend, sweep_places, write
+from cl2cm.index.backends.registry import Backend, Choice, open_backend, sweep_places, write
 from cl2cm.index.filter import Filter
 from cl2cm.index.head import (
     FORMAT,

@@ -1,12 +1,10 @@
 """The methods: each is networks + loss, and all share one loop, one data path, one evaluation."""
 
 import copy
-from typing import TypeVar
 
 from torch import nn
 
-from cl2cm.config import Config, nearest
-from cl2cm.errors import ConfigError
+from cl2cm.errors import ConfigError, nearest
 from cl2cm.methods.base import Method
 from cl2cm.methods.cl2cm import CL2CM
 from cl2cm.methods.dcot import Dcot
@@ -18,10 +16,8 @@ from cl2cm.methods.text_distill import TextDistill
 from cl2cm.methods.translate_test import TranslateTest
 from cl2cm.methods.translate_train import TranslateTrain
 from cl2cm.methods.zero_shot import ZeroShot
-from cl2cm.networks import CrossLingualNetwork, CrossModalNetwork, TextHead, VisionHead
-from cl2cm.settings import NetworkConfig
-
-AnyHead = TypeVar("AnyHead", TextHead, VisionHead)
+from cl2cm.model.config import Config
+from cl2cm.model.networks import CrossLingualNetwork, TextHead, _head, build_student
 
 METHODS: dict[str, type[Method]] = {
     method.name: method
@@ -54,30 +50,6 @@ def method_class(name: str) -> type[Method]:
             remedy=nearest(name, METHODS),
         )
     return METHODS[name]
-
-
-def build_student(
-    network: NetworkConfig, *, text_width: int, vision_width: int, backbone: nn.Module | None = None
-) -> CrossModalNetwork:
-    """A cross-modal network with fresh heads."""
-    text = _head(TextHead, text_width, network)
-    return CrossModalNetwork(text, build_vision_head(network, vision_width), backbone)
-
-
-def build_vision_head(network: NetworkConfig, width: int) -> VisionHead:
-    """A fresh head on frame features of width D_v."""
-    return _head(VisionHead, width, network)
-
-
-def _head(kind: type[AnyHead], width: int, network: NetworkConfig) -> AnyHead:
-    return kind(
-        width,
-        network.dim,
-        layers=network.layers,
-        heads=network.heads,
-        dropout=network.dropout,
-        whiten=kind is TextHead and network.whitening > 0,
-    )
 
 
 def build_method(

@@ -8,10 +8,10 @@ from typing import Literal
 
 from torch import Tensor, nn
 
-from cl2cm.config import Config
 from cl2cm.losses.contrastive import info_nce, triplet_hardest
-from cl2cm.networks import CrossLingualNetwork, CrossModalNetwork, same_picture
-from cl2cm.settings import MatchConfig
+from cl2cm.model.config import Config
+from cl2cm.model.networks import CrossLingualNetwork, CrossModalNetwork, same_picture
+from cl2cm.model.settings import MatchConfig
 from cl2cm.types import Batch, Encoded
 
 Stage = Literal["cross-lingual", "cross-modal", "distillation"]

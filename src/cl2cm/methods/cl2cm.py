@@ -4,7 +4,6 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from cl2cm.config import Config
 from cl2cm.errors import ConfigError
 from cl2cm.losses.contrastive import info_nce
 from cl2cm.losses.distillation import (
@@ -15,7 +14,8 @@ from cl2cm.losses.distillation import (
 )
 from cl2cm.methods.base import EncodeAll, Losses, Method, Stage
 from cl2cm.methods.word_level import Labels, word_level
-from cl2cm.networks import CrossLingualNetwork, CrossModalNetwork, same_picture
+from cl2cm.model.config import Config
+from cl2cm.model.networks import CrossLingualNetwork, CrossModalNetwork, same_picture
 from cl2cm.types import Batch, Encoded
 
 

@@ -8,12 +8,12 @@ and what our choice is said in losses/confidence.py.
 import torch
 from torch import Tensor
 
-from cl2cm.config import Config
 from cl2cm.losses.confidence import curriculum, dual_view_cost, pair_confidence, pair_weights
 from cl2cm.losses.contrastive import info_nce, triplet_hardest
 from cl2cm.losses.transport import cost_matrix
 from cl2cm.methods.base import Losses, Method, Stage, matching
-from cl2cm.networks import CrossLingualNetwork, CrossModalNetwork, same_picture
+from cl2cm.model.config import Config
+from cl2cm.model.networks import CrossLingualNetwork, CrossModalNetwork, same_picture
 from cl2cm.types import Batch
 
 

@@ -10,7 +10,6 @@ import torch
 from torch import Tensor, nn
 from torch.func import functional_call
 
-from cl2cm.config import Config
 from cl2cm.losses.noise_robust import (
     deception,
     discrimination,
@@ -19,7 +18,8 @@ from cl2cm.losses.noise_robust import (
     soft_targets,
 )
 from cl2cm.methods.base import Losses, Method, Stage, matching
-from cl2cm.networks import CrossLingualNetwork, CrossModalNetwork, same_picture
+from cl2cm.model.config import Config
+from cl2cm.model.networks import CrossLingualNetwork, CrossModalNetwork, same_picture
 from cl2cm.types import Batch, Encoded
 
 Parts = dict[str, tuple[float, Tensor]]  # name in the log → weight, loss

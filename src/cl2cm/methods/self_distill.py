@@ -5,10 +5,10 @@ import copy
 import torch
 from torch import Tensor
 
-from cl2cm.config import Config
 from cl2cm.losses.distillation import relation, relational_distillation
 from cl2cm.methods.base import Losses, Method, Stage
-from cl2cm.networks import CrossLingualNetwork, CrossModalNetwork
+from cl2cm.model.config import Config
+from cl2cm.model.networks import CrossLingualNetwork, CrossModalNetwork
 from cl2cm.types import Batch
 
 

@@ -1,9 +1,9 @@
 """A control: is it only softer labels that help? Eq. 8 with label smoothing, and nothing else."""
 
-from cl2cm.config import Config
 from cl2cm.errors import ConfigError
 from cl2cm.methods.base import Method
-from cl2cm.networks import CrossLingualNetwork, CrossModalNetwork
+from cl2cm.model.config import Config
+from cl2cm.model.networks import CrossLingualNetwork, CrossModalNetwork
 
 
 class Smoothing(Method):

@@ -9,10 +9,10 @@ import copy
 import torch
 from torch import Tensor
 
-from cl2cm.config import Config
 from cl2cm.losses.distillation import text_regression
 from cl2cm.methods.base import EncodeAll, Losses, Method, Stage, matching
-from cl2cm.networks import CrossLingualNetwork, CrossModalNetwork, same_picture
+from cl2cm.model.config import Config
+from cl2cm.model.networks import CrossLingualNetwork, CrossModalNetwork, same_picture
 from cl2cm.types import Batch
 
 

@@ -11,7 +11,7 @@ from cl2cm.losses.transport import (
     transport,
     uniform_marginals,
 )
-from cl2cm.settings import TeacherConfig, TransportConfig
+from cl2cm.model.settings import TeacherConfig, TransportConfig
 from cl2cm.types import Encoded
 
 Labels = tuple[Tensor, Tensor]  # unit vectors of source and target tokens

@@ -1,7 +1,7 @@
 """What a user has today: Eq. 8 on (V, S) alone; the multilingual encoder does the rest."""
 
 from cl2cm.methods.base import Losses, Method, Stage, matching
-from cl2cm.networks import same_picture
+from cl2cm.model.networks import same_picture
 from cl2cm.types import Batch
 
 

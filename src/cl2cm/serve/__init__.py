@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from cl2cm.errors import MissingExtraError
-from cl2cm.search import Searcher
+from cl2cm.search.searcher import Searcher
 from cl2cm.serve.access import read_token
 from cl2cm.serve.limits import Limits
 from cl2cm.types import SearchModel

@@ -12,7 +12,7 @@ from cl2cm.errors import CL2CMError
 from cl2cm.index import Index
 from cl2cm.index.head import HEAD
 from cl2cm.progress import say
-from cl2cm.search import Searcher
+from cl2cm.search.searcher import Searcher
 from cl2cm.types import SearchModel
 
 _AGAIN_SECONDS = 10.0

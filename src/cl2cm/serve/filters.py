@@ -7,7 +7,7 @@ from fastapi import Query
 from pydantic import BeforeValidator, Field
 
 from cl2cm.index import Filter
-from cl2cm.query import Query as SearchQuery
+from cl2cm.search.query import Query as SearchQuery
 
 _MOST = 2**62  # what a database holds in a whole number
 _EMPTY = BeforeValidator(lambda value: None if value == "" else value)

@@ -12,8 +12,8 @@ from pathlib import Path
 from PIL import Image, ImageOps
 
 from cl2cm.errors import MediaError
-from cl2cm.video import Film
-from cl2cm.visual import FILMS
+from cl2cm.media.images import FILMS
+from cl2cm.media.video import Film
 
 SIZES = (320, 1280)  # longest side in pixels: in the grid, and in the view of one picture
 MAX_PIXELS = 64_000_000  # decoded; a JPEG is decoded at a reduced size, so it may have more

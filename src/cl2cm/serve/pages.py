@@ -27,8 +27,8 @@ from fastapi import (
 )
 from fastapi.responses import HTMLResponse, RedirectResponse
 
-from cl2cm.query import Query as SearchQuery
-from cl2cm.query import parse_query
+from cl2cm.search.query import Query as SearchQuery
+from cl2cm.search.query import parse_query
 from cl2cm.serve.access import COOKIE, Access
 from cl2cm.serve.addresses import address
 from cl2cm.serve.bands import draw

@@ -17,20 +17,14 @@ from typing import Annotated, Any
 from fastapi import APIRouter, Depends, File, Form, Query, Request, Response, UploadFile
 from fastapi.responses import FileResponse, JSONResponse
 
-from cl2cm.query import MAX_DEPTH, MAX_K, MAX_QUERY, parse_query
-from cl2cm.query import Query as SearchQuery
-from cl2cm.search import SearchResult
+from cl2cm.search.query import MAX_DEPTH, MAX_K, MAX_QUERY, parse_query
+from cl2cm.search.query import Query as SearchQuery
+from cl2cm.search.searcher import SearchResult
 from cl2cm.serve.access import Access
 from cl2cm.serve.addresses import media, thumb
 from cl2cm.serve.filters import FilterFields, filter_of
 from cl2cm.serve.media import SIZES, media_type
-from cl2cm.serve.schemas import (
-    AlignmentAnswer,
-    ErrorAnswer,
-    HealthAnswer,
-    ItemAnswer,
-    SearchAnswer,
-)
+from cl2cm.serve.schemas import AlignmentAnswer, ErrorAnswer, HealthAnswer, ItemAnswer, SearchAnswer
 from cl2cm.serve.service import NotFoundError, Service
 from cl2cm.types import Floats
 

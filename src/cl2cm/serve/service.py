@@ -11,10 +11,10 @@ from time import perf_counter
 from typing import Any, ParamSpec, TypeVar
 
 from cl2cm.errors import QueryError, VectorIndexError
-from cl2cm.language_id import identify
 from cl2cm.progress import say
-from cl2cm.query import Query, checked, parse_query
-from cl2cm.search import QueryVectors, Searcher, SearchResult
+from cl2cm.search.language import identify
+from cl2cm.search.query import Query, checked, parse_query
+from cl2cm.search.searcher import QueryVectors, Searcher, SearchResult
 from cl2cm.serve.collection import Collection, LoadModel
 from cl2cm.serve.encoder import QueryEncoder
 from cl2cm.serve.limits import Limits
@@ -115,7 +115,7 @@ class Service:
         """Answer a query; concurrent ones are encoded together.
 
         Raises:
-            QueryError: as `cl2cm.query.checked`, or no item as ``query.like`` names.
+            QueryError: as `cl2cm.search.query.checked`, or no item as ``query.like`` names.
         """
         searcher = searcher or self.searcher
         query = checked(query)

@@ -1,0 +1,233 @@
+"""The command line: parse, call, print. Every command is thin; the work is in the library.
+
+Results go to standard output (with ``--json`` one JSON object and nothing else), progress to
+standard error. An expected error is one line; exit code 2 is bad usage or input, 1 any other
+failure. Nothing heavy is imported before a command runs.
+"""
+
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from cl2cm.cli.data import encode, prepare, translate
+from cl2cm.cli.options import Json, numbers, show, words
+from cl2cm.cli.search import index, search, serve, serve_index
+from cl2cm.errors import CL2CMError, ConfigError
+from cl2cm.progress import say
+from cl2cm.storage import storage_error
+
+app = typer.Typer(
+    help="Search pictures and films in any language, without labelled pairs in it.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Run the command line and exit."""
+    sys.exit(run(sys.argv[1:] if arguments is None else arguments))
+
+
+def run(arguments: Sequence[str]) -> int:
+    """Run the command line; returns the exit code."""
+    try:
+        result = app(list(arguments), standalone_mode=False)
+    except CL2CMError as error:
+        say(f"error: {error}")
+        return 2
+    except KeyboardInterrupt:
+        say("stopped; what was done so far is kept: run the same command again")
+        return 130
+    except typer.Abort:
+        return 130
+    except OSError as error:
+        known = storage_error(Path(error.filename or "output"), error)
+        if known is None:
+            raise
+        say(f"error: {known}")
+        return 2
+    except Exception as error:
+        message = getattr(error, "format_message", None)  # typer's errors of usage have it
+        if message is None:
+            raise
+        say(f"error: {' '.join(message().split())} See: cl2cm --help")
+        return 2
+    return result if isinstance(result, int) else 0
+
+
+def demo(
+    out: Annotated[Path, typer.Option(help="Folder for data, models and index.")] = Path(
+        "cl2cm-demo"
+    ),
+    seed: Annotated[int, typer.Option(min=0, help="Seed of training.")] = 0,
+    serve_page: Annotated[
+        bool, typer.Option("--serve/--no-serve", help="End with the search page.")
+    ] = True,
+    host: Annotated[str, typer.Option(help="Address of the page.")] = "127.0.0.1",
+    port: Annotated[int, typer.Option(min=0, max=65535, help="Port of the page.")] = 8000,
+    as_json: Json = False,
+) -> None:
+    """Go the whole way on the embedded data, then serve the search page."""
+    from cl2cm.cli.demo import QUERIES, run_demo
+
+    result = run_demo(out, seed=seed)
+    seconds = sum(result["seconds"].values())
+    show(
+        result,
+        as_json=as_json,
+        lines=[f'done in {seconds:.0f} s; search with: cl2cm search {result["index"]} "a dog"'],
+    )
+    if serve_page:
+        serve_index(Path(result["index"]), host, port, examples=QUERIES)
+
+
+def train(
+    config: Annotated[Path, typer.Argument(help="Settings, a TOML file.")],
+    out: Annotated[Path, typer.Option(help="Run folder to make.")] = Path("runs/run"),
+    settings: Annotated[
+        list[str] | None, typer.Option("--set", help="Change a setting: train.epochs=3.")
+    ] = None,
+    resume: Annotated[bool, typer.Option("--resume", help="Go on with a stopped run.")] = False,
+    as_json: Json = False,
+) -> None:
+    """Train a model: cl2cm, translate-train, or another method of docs/method.md."""
+    from cl2cm.methods import method_class
+    from cl2cm.model.config import load_config
+    from cl2cm.training.loop import train as train_run
+
+    loaded = load_config(config, settings or ())
+    method_class(loaded.method)
+    provenance = train_run(loaded, out, resume=resume)
+    best = ", ".join(f"{k} {v:.1f}" for k, v in provenance["validation_SumR"].items())
+    show({"run": str(out), **provenance}, as_json=as_json, lines=[f"{out}: SumR on val: {best}"])
+
+
+def evaluate(
+    run: Annotated[Path, typer.Argument(help="Run folder.")],
+    manifest: Annotated[Path, typer.Argument(help="Manifest with human captions.")],
+    split: Annotated[str, typer.Option(help="Split to report.")] = "test",
+    languages: Annotated[str, typer.Option(help="Languages, such as de,fr; empty: all.")] = "",
+    trec: Annotated[Path | None, typer.Option(help="Write TREC runs to this file.")] = None,
+    leak_check: Annotated[
+        bool, typer.Option("--leak-check/--no-leak-check", help="Look for pictures in two splits.")
+    ] = True,
+    as_json: Json = False,
+) -> None:
+    """Measure a run: R@1, R@5, R@10, median rank, mAP and SumR, per language."""
+    from cl2cm.cli.commands import evaluate_manifest, evaluation_lines
+
+    result = evaluate_manifest(
+        run,
+        manifest,
+        split=split,
+        languages=words(languages),
+        trec=trec,
+        leak_check=leak_check,
+    )
+    show(result, as_json=as_json, lines=evaluation_lines(result))
+
+
+def bench(
+    suite: Annotated[str, typer.Argument(help="flickr8k-multi | openmoji.")],
+    data: Annotated[
+        Path | None,
+        typer.Option(envvar="CL2CM_DATA", help="Folder with the suite's manifest and pictures."),
+    ] = None,
+    out: Annotated[
+        Path | None, typer.Option(help="Folder of runs; by default bench/SUITE.")
+    ] = None,
+    methods: Annotated[
+        str, typer.Option(help="Such as cl2cm,dcot; or ablations; empty: all methods.")
+    ] = "",
+    regimes: Annotated[
+        str, typer.Option(help="Such as aligned,weak; empty: the suite's choice.")
+    ] = "",
+    languages: Annotated[str, typer.Option(help="Target languages, such as de; empty: all.")] = "",
+    seeds: Annotated[str, typer.Option(help="Such as 0,1,2; empty: the suite's number.")] = "",
+    quick: Annotated[bool, typer.Option("--quick", help="Short runs, two seeds.")] = False,
+    single: Annotated[
+        bool, typer.Option("--single/--no-single", help="Also one model a language.")
+    ] = True,
+    split: Annotated[str, typer.Option(help="Split to report.")] = "test",
+    jobs: Annotated[int, typer.Option(min=0, help="Runs at a time; 0: one a core.")] = 0,
+    csv: Annotated[Path | None, typer.Option(help="Write the rows to this file.")] = None,
+    trec: Annotated[bool, typer.Option("--trec", help="Write a TREC run in each folder.")] = False,
+    as_json: Json = False,
+) -> None:
+    """Compare methods on a data set, over seeds, with statistics; a stopped one goes on."""
+    from cl2cm.evaluation.bench.plan import Choice
+    from cl2cm.evaluation.bench.plan import bench as run_bench
+    from cl2cm.evaluation.bench.table import table_lines
+
+    choice = Choice(
+        methods=tuple(words(methods)),
+        regimes=tuple(words(regimes)),
+        languages=tuple(words(languages)),
+        seeds=tuple(numbers("--seeds", seeds)),
+        quick=quick,
+        single=single,
+        split=split,
+    )
+    where = out or Path("bench") / (f"{suite}-quick" if quick else suite)
+    result = run_bench(suite, data, where, choice, jobs=jobs, csv=csv, trec=trec)
+    show(result, as_json=as_json, lines=table_lines(result))
+
+
+def align(
+    run: Annotated[Path, typer.Argument(help="Run folder.")],
+    source: Annotated[str, typer.Argument(help="A text.")] = "",
+    target: Annotated[str, typer.Argument(help="Its translation.")] = "",
+    html: Annotated[Path | None, typer.Option(help="Write a page with a heat map.")] = None,
+    png: Annotated[Path | None, typer.Option(help="Write a picture of the heat map.")] = None,
+    gold: Annotated[
+        bool, typer.Option("--gold", help="Measure against gold links instead of two texts.")
+    ] = False,
+    as_json: Json = False,
+) -> None:
+    """Show which words of two texts belong together, by optimal transport."""
+    from cl2cm.evaluation.alignment.gold import gold_lines, gold_report
+    from cl2cm.evaluation.alignment.view import align_command
+
+    if gold == bool(source or target) or bool(source) != bool(target):
+        raise ConfigError(
+            "texts",
+            expected="two texts, or --gold alone",
+            found=f"{bool(source) + bool(target)} texts{' and --gold' if gold else ''}",
+            remedy='write cl2cm align RUN "a dog" "ein Hund"',
+        )
+    if gold:
+        report = gold_report(run)
+        show(report, as_json=as_json, lines=gold_lines(report))
+        return
+    result, lines = align_command(run, source, target, html=html, png=png)
+    show(result, as_json=as_json, lines=lines)
+
+
+def doctor(
+    install_weights: Annotated[
+        bool, typer.Option("--install-weights", help="Fetch and convert the offline weights.")
+    ] = False,
+    as_json: Json = False,
+) -> None:
+    """Show what is installed, which weights are here, and what each extra would add."""
+    from cl2cm.cli.doctor import lines, report
+
+    if install_weights:
+        from cl2cm.encode.offline import install_weights as install
+
+        install(progress=say)
+    found = report()
+    show(found, as_json=as_json, lines=lines(found))
+
+
+for _command in (
+    *(demo, prepare, translate, encode, train, evaluate),
+    *(bench, align, index, search, serve, doctor),
+):
+    app.command()(_command)

@@ -1,0 +1,294 @@
+"""What the command line does in more than one call, for programs that want the same."""
+
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+from cl2cm.data.leaks import known_leaks
+from cl2cm.data.manifest import read_manifest
+from cl2cm.data.queries import caption_languages
+from cl2cm.data.scan import check_name, scan_folder
+from cl2cm.encode.encoding import encode_pictures, encode_texts, find_pictures
+from cl2cm.encode.feature_files import FeatureFiles
+from cl2cm.encode.text import TextBackbone
+from cl2cm.encode.vision import load_vision
+from cl2cm.errors import ConfigError, LanguageError, ManifestError, MediaError
+from cl2cm.evaluation.retrieval import Translate, evaluate
+from cl2cm.index import Index
+from cl2cm.index.head import check_path
+from cl2cm.index.update.update import Care, replace_index, update_index
+from cl2cm.media.shots import LONG, split_films
+from cl2cm.methods.translate_test import TranslateTest
+from cl2cm.model.checkpoint import load, load_visual, read_run
+from cl2cm.progress import say, track
+from cl2cm.search.searcher import Searcher
+from cl2cm.translate import find_translators
+from cl2cm.types import Example
+
+
+def read_source(source: Path, *, skip_bad: bool = False) -> list[Example]:
+    """Examples of a folder of pictures, or of a manifest.
+
+    Raises:
+        MediaError: a folder without pictures, or with a folder in it that cannot be read.
+        ManifestError: a manifest that does not fit the format, or is empty.
+    """
+    if source.is_dir():
+        return scan_folder(source)
+    examples = list(
+        read_manifest(source, skip_bad=skip_bad, on_skip=lambda error: say(f"skipped: {error}"))
+    )
+    if not examples:
+        raise ManifestError(
+            str(source), expected="at least one item", found="none", remedy="check the file"
+        )
+    return examples
+
+
+def encode_store(
+    source: Path, out: Path, encoder: str, *, side: str, skip_bad: bool = False
+) -> dict[str, Any]:
+    """Make a feature store of pictures or captions.
+
+    Args:
+        source: folder or manifest.
+        out: the store.
+        encoder: ``onnx:NAME``, ``hf:NAME``, or ``features:PATH``, whose features are copied.
+        side: ``vision`` or ``text``.
+        skip_bad: leave broken items out.
+    """
+    if side not in ("vision", "text"):
+        raise ConfigError(
+            "--side", expected="'vision' or 'text'", found=repr(side), remedy="choose one"
+        )
+    skipped: list[str] = []
+    examples = _named(read_source(source, skip_bad=skip_bad), skipped if skip_bad else None)
+    begin = time.monotonic()
+    if side == "vision":
+        store = encode_pictures(
+            examples, load_vision(encoder), out, skip_bad=skip_bad, on_skip=_collect(skipped)
+        )
+    else:
+        store = encode_texts(all_texts(examples), TextBackbone.load(encoder), out)
+    return {
+        "store": str(out),
+        "encoder": encoder,
+        "items": sum(store.has(name) for name in store.ids),
+        "width": store.width,
+        "skipped": skipped,
+        "rate": len(store) / max(time.monotonic() - begin, 1e-9),
+    }
+
+
+def _named(examples: list[Example], skipped: list[str] | None) -> list[Example]:
+    """Examples whose names are texts; the others are told to ``skipped``, or an error."""
+    named = []
+    for example in examples:
+        try:
+            check_name(example)
+        except MediaError as error:
+            if skipped is None:
+                raise
+            _collect(skipped)(example.id, error)
+        else:
+            named.append(example)
+    return named
+
+
+def all_texts(examples: Sequence[Example]) -> list[str]:
+    """Every distinct caption and translation, in order of appearance."""
+    texts: dict[str, None] = {}
+    for example in examples:
+        for captions in example.captions.values():
+            texts |= dict.fromkeys(captions)
+        for engines in example.translations.values():
+            for column in engines.values():
+                texts |= dict.fromkeys(text for text in column if text)
+    if not texts:
+        raise ManifestError(
+            "captions", expected="at least one text", found="none", remedy="check the manifest"
+        )
+    return list(texts)
+
+
+def evaluate_manifest(
+    run: Path,
+    manifest: Path,
+    *,
+    split: str = "test",
+    languages: Sequence[str] = (),
+    trec: Path | None = None,
+    leak_check: bool = True,
+) -> dict[str, Any]:
+    """The object of ``evaluate --json``, with the pictures that are in two splits as ``leaks``.
+
+    A ``translate-test`` run is asked in its source language: the captions of every other language
+    are translated into it, and without named languages those that have no engine are left out.
+
+    Raises:
+        ManifestError: the manifest does not fit the format, or has no items of the split.
+        LanguageError: a language has no captions, or no engine where one is needed.
+        CheckpointError: the run is damaged or unfinished.
+        MissingExtraError: an engine is not installed.
+    """
+    everything = list(read_manifest(manifest))
+    examples = [example for example in everything if example.split == split]
+    if not examples:
+        there = sorted({example.split for example in everything})
+        raise ManifestError(
+            str(manifest),
+            expected=f"items of the split {split!r}",
+            found=f"splits {', '.join(there) or 'none'}",
+            remedy="choose another --split",
+        )
+    asked = list(languages) or caption_languages(examples)
+    config, _ = read_run(run)
+    translate = None
+    if config.method == TranslateTest.name:
+        asked, translate = _translated(asked, config.data.source, named=bool(languages))
+    model = load(run)
+    everywhere = not isinstance(model.vision, FeatureFiles)  # one store, made in training
+    known = everything if everywhere and find_pictures(everything, model.vision) else examples
+    vectors = dict(zip((e.id for e in known), model.encode_examples(known), strict=True))
+    found = evaluate(
+        model, examples, languages=asked, vectors=vectors, trec=trec, translate=translate
+    )
+    leaks = known_leaks(everything) if leak_check else []
+    if leaks:
+        say(f"warning: {len(leaks)} pictures are in two splits, such as {leaks[0]}")
+    return {"run": str(run), "split": split, "languages": found, "leaks": leaks}
+
+
+def _translated(
+    languages: Sequence[str], source: str, *, named: bool
+) -> tuple[list[str], Translate]:
+    """Languages that can be asked in the source language, and how.
+
+    Args:
+        languages: that are wanted.
+        source: of the run.
+        named: the user named them, so that none may be left out.
+    """
+    engines = find_translators((code for code in languages if code != source), source)
+    can = [code for code in languages if code == source or code in engines]
+    left = [code for code in languages if code not in can]
+    if left and (named or not can):
+        raise LanguageError(
+            f"{TranslateTest.name} in {', '.join(left)}",
+            expected=f"languages with an engine into {source!r}",
+            found="no engine",
+            remedy=f"choose among {', '.join(can)}" if can else "evaluate another method",
+        )
+    if left:
+        say(f"left out, no translation engine into {source}: {', '.join(left)}")
+
+    def translate(language: str, texts: list[str]) -> list[str]:
+        if language == source:
+            return texts
+        say(f"translate {len(texts)} captions: {language} to {source}")
+        return engines[language].translate(texts)
+
+    return can, translate
+
+
+def evaluation_lines(result: dict[str, Any]) -> list[str]:
+    """An evaluation as a table for people."""
+    lines = [f"{'':6}{'text to vision':^32}{'vision to text':^32}"]
+    names = ("R@1", "R@5", "R@10", "MedR")
+    lines.append(f"{'':6}" + "".join(f"{name:>8}" for name in names * 2) + f"{'SumR':>9}")
+    for language, scores in result["languages"].items():
+        cells = [scores[side][n] for side in ("text_to_vision", "vision_to_text") for n in names]
+        lines.append(
+            f"{language:6}" + "".join(f"{cell:8.1f}" for cell in cells) + f"{scores['SumR']:9.1f}"
+        )
+    return lines
+
+
+def index_source(
+    run: Path,
+    source: Path,
+    out: Path,
+    *,
+    skip_bad: bool = False,
+    shots: bool | None = None,
+    care: Care | None = None,
+) -> dict[str, Any]:
+    """Index a folder or a manifest; an index that is there encodes only what is new or changed.
+
+    The features of a manifest's pictures come from the cache where they were encoded in training;
+    such an index is written anew.
+
+    Args:
+        run: finished run.
+        source: folder or manifest.
+        out: index to make or replace.
+        skip_bad: leave broken items out.
+        shots: whether a film has one vector for each shot; None: where it is longer than 10 s.
+        care: how an index that is there is brought up to date.
+    """
+    for path in (run, out):
+        check_path(path)
+    skipped: list[str] = []
+    examples = read_source(source, skip_bad=skip_bad)
+    model = load_visual(run)
+    stored = isinstance(model.vision, FeatureFiles)
+    if skip_bad and isinstance(model.vision, FeatureFiles):
+        examples = model.vision.known(examples, _collect(skipped))
+    if shots is not False and not stored:
+        bad_film = _collect_examples(skipped) if skip_bad else None
+        examples = split_films(examples, longer_than=0.0 if shots else LONG, on_bad=bad_film)
+    if stored or find_pictures(examples, model.vision):
+        vectors = model.encode_examples(examples)
+        update = replace_index(model, examples, vectors, out, run=run, care=care)
+    else:
+        bad = _collect_examples(skipped) if skip_bad else None
+        with track("index", len(examples)) as advance:
+            update = update_index(
+                model, examples, out, run=run, care=care, on_bad=bad, progress=_reached(advance)
+            )
+    return {
+        "index": str(out),
+        "items": len(update.index),
+        "encoded": update.encoded,
+        "kept": update.kept,
+        "dropped": update.dropped,
+        "skipped": skipped,
+        "model": model.fingerprint,
+    }
+
+
+def _reached(advance: Callable[[int], None]) -> Callable[[int], None]:
+    """Tell a progress bar how far it is, in place of how far it went."""
+    done = 0
+
+    def progress(count: int) -> None:
+        nonlocal done
+        advance(count - done)
+        done = count
+
+    return progress
+
+
+def open_searcher(index: Path, run: Path | None = None) -> Searcher:
+    """A searcher on an index, with the model of its run.
+
+    Raises:
+        VectorIndexError: no index, or another model's.
+        CheckpointError: its run is gone or damaged.
+    """
+    opened = Index.open(index)
+    return Searcher(load(run or opened.run), opened)
+
+
+def _collect(skipped: list[str]) -> Any:  # noqa: ANN401 - a callback
+    def on_skip(name: str, error: MediaError) -> None:
+        skipped.append(name)
+        say(f"skipped {name}: {error}")
+
+    return on_skip
+
+
+def _collect_examples(skipped: list[str]) -> Any:  # noqa: ANN401 - a callback
+    collect = _collect(skipped)
+    return lambda example, error: collect(example.id, error)

@@ -1,0 +1,1 @@
+"""Manifests, caption pairs, published data sets, one's own folders."""

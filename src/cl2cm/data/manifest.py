@@ -1,0 +1,163 @@
+"""The one on-disk format of data: JSON Lines, one visual item a line ("The task" of method.md).
+
+Everything that trains, evaluates or searches reads its triples (V, S, T) from here, so the
+reader is strict: a line is either wholly understood or an error with file, line, field and
+remedy. Reading streams; a manifest of any length takes the memory of its ids.
+"""
+
+import gzip
+import zlib
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+from typing import Any
+
+from cl2cm.data.lines import LINE_LIMIT, BadFieldError, parse, serialise
+from cl2cm.errors import ManifestError
+from cl2cm.storage import atomic_file
+from cl2cm.types import Example
+
+OnSkip = Callable[[ManifestError], None]
+
+
+def read_manifest(
+    path: Path, *, source: str = "en", skip_bad: bool = False, on_skip: OnSkip | None = None
+) -> Iterator[Example]:
+    """Read a manifest line by line.
+
+    Args:
+        path: a ``.jsonl`` or ``.jsonl.gz`` file.
+        source: language that the ``translations`` are made from; each of their lists is as
+            long as its captions.
+        skip_bad: leave out lines that do not fit; damage of the whole file is still an error.
+        on_skip: called with the error of every line left out.
+
+    Yields:
+        Examples in the order of the file, their paths absolute. The pictures need not exist.
+
+    Raises:
+        ManifestError: the file or a line does not fit the format.
+    """
+    folder = path.parent.resolve()
+    seen: dict[str, int] = {}
+    number = 0
+    for number, line in enumerate(_lines(path), start=1):
+        try:
+            example = parse(line, folder, source)
+            _check_new(example.id, number, seen)
+        except BadFieldError as bad:
+            error = bad.at(f"{path}:{number}")
+            if not skip_bad:
+                raise error from None
+            if on_skip is not None:
+                on_skip(error)
+            continue
+        yield example
+    if number == 0:
+        raise ManifestError(
+            str(path), expected="one item a line", found="no line", remedy="write it again"
+        )
+
+
+def write_manifest(path: Path, examples: Iterable[Example], *, source: str = "en") -> None:
+    """Write a manifest, whole or not at all; equal examples give equal bytes.
+
+    Args:
+        path: ``.jsonl`` or ``.jsonl.gz``.
+        examples: their paths absolute; written relative to the folder of ``path``.
+        source: language that the ``translations`` are made from.
+
+    Raises:
+        ManifestError: an example that could not be read back.
+        StorageError: the disk is full, read-only or closed to us.
+    """
+    compressed = _is_gzip(path)
+    folder = path.parent.resolve()
+    seen: dict[str, int] = {}
+    with ExitStack() as stack:
+        file = stack.enter_context(atomic_file(path))
+        write = file.write
+        if compressed:
+            packed = gzip.GzipFile(filename="", mode="wb", fileobj=file, mtime=0)
+            write = stack.enter_context(packed).write
+        for number, example in enumerate(examples, start=1):
+            try:
+                _check_new(example.id, number, seen)
+                write(serialise(example, folder, source) + b"\n")
+            except BadFieldError as bad:
+                raise bad.at(f"{path}:{number}") from None
+
+
+def summarise(examples: Iterable[Example]) -> dict[str, Any]:
+    """Count items, captions and translations, by split and language.
+
+    Returns:
+        ``{"items": n, "splits": {split: {"items": n, "captions": {language: n},
+        "translations": {language: {engine: n}}}}}``; unknown (null) translations do not count.
+    """
+    splits: dict[str, dict[str, Any]] = {}
+    for example in examples:
+        empty: dict[str, Any] = {"items": 0, "captions": {}, "translations": {}}
+        counts = splits.setdefault(example.split, empty)
+        counts["items"] += 1
+        for language, texts in example.captions.items():
+            counts["captions"][language] = counts["captions"].get(language, 0) + len(texts)
+        for language, engines in example.translations.items():
+            by_engine = counts["translations"].setdefault(language, {})
+            for engine, made in engines.items():
+                known = sum(text is not None for text in made)
+                by_engine[engine] = by_engine.get(engine, 0) + known
+    return {"items": sum(counts["items"] for counts in splits.values()), "splits": splits}
+
+
+def _check_new(identity: str, number: int, seen: dict[str, int]) -> None:
+    if (first := seen.setdefault(identity, number)) != number:
+        found = f"that of line {first} again"
+        raise BadFieldError("id", "an id of its own", found, "rename one of the two")
+
+
+def _is_gzip(path: Path) -> bool:
+    if path.name.endswith((".jsonl", ".jsonl.gz")):
+        return path.name.endswith(".gz")
+    raise ManifestError(
+        str(path),
+        expected="a name that ends in .jsonl or .jsonl.gz",
+        found=f"the name {path.name!r}",
+        remedy="rename it, or name another file",
+    )
+
+
+@contextmanager
+def _file_errors(path: Path) -> Iterator[None]:
+    try:
+        yield
+    except (EOFError, zlib.error, gzip.BadGzipFile) as error:
+        raise ManifestError(
+            str(path),
+            expected="a whole gzip file",
+            found=f"a damaged one ({error})",
+            remedy="fetch or write it again",
+        ) from error
+    except OSError as error:
+        raise ManifestError(
+            str(path),
+            expected="a readable file",
+            found=(error.strerror or str(error)).lower(),
+            remedy="check the path and its permissions",
+        ) from error
+
+
+def _lines(path: Path) -> Iterator[bytes]:
+    """Yield lines without their end; of an overlong one, only what shows that it is."""
+    compressed = _is_gzip(path)
+    with _file_errors(path):
+        opened = gzip.open(path, "rb") if compressed else path.open("rb")  # noqa: SIM115
+    with opened as file:
+        while True:
+            with _file_errors(path):
+                line = rest = file.readline(LINE_LIMIT + 1)
+                while len(rest) > LINE_LIMIT and not rest.endswith(b"\n"):
+                    rest = file.readline(LINE_LIMIT + 1)
+            if not line:
+                return
+            yield line.removesuffix(b"\n")

@@ -1,0 +1,289 @@
+"""Which texts there are, and which are paired: from a manifest to ragged tables of rows.
+
+A caption pair is a picture with one human source caption and what stands for it in the target
+languages: its translations, or for the upper bound the picture's human captions.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from cl2cm.errors import ConfigError, LanguageError, ManifestError, nearest
+from cl2cm.types import Example, Ints
+
+Choice = tuple[str, float | None]  # a text, and its score where it has one
+
+
+@dataclass(frozen=True, slots=True)
+class CaptionPairs:
+    """All caption pairs of a split, with their translations as ragged tables.
+
+    Attributes:
+        pictures: row of each pair's picture, int64 [P].
+        source: row of each pair's source caption among the texts, int64 [P].
+        groups: first group of each pair, int64 [P + 1]; a group is one language of one pair.
+        group_language: index into ``languages`` of each group, int64 [G].
+        choices: first choice of each group, int64 [G + 1].
+        target: row of each choice's translation among the texts, int64 [C].
+        back: row of each pair's back-translation among the texts, -1 where it has none, int64 [P].
+        languages: the target languages.
+        weights: chance of each choice among those of its pair, not normalised, float64 [C]; None
+            where every language, and then every choice of it, is as likely as any other.
+    """
+
+    pictures: Ints
+    source: Ints
+    groups: Ints
+    group_language: Ints
+    choices: Ints
+    target: Ints
+    back: Ints
+    languages: tuple[str, ...]
+    weights: npt.NDArray[np.float64] | None = None
+
+    def __len__(self) -> int:
+        return len(self.source)
+
+    def mates(self, pairs: Ints, rng: np.random.Generator) -> Ints:
+        """For each pair, any pair of the same picture, int64 [n]; itself among them."""
+        pictures = self.pictures[pairs]  # pairs stand in the order of their pictures
+        first = np.searchsorted(self.pictures, pictures, side="left")
+        after = np.searchsorted(self.pictures, pictures, side="right")
+        return first + (rng.random(len(pairs)) * (after - first)).astype(np.int64)
+
+    def draw(self, pairs: Ints, rng: np.random.Generator) -> tuple[Ints, Ints]:
+        """One language, then one translation for each pair: (language, text row), int64 [n]."""
+        if self.weights is None:
+            group = _pick(self.groups, pairs, rng)
+            choice = _pick(self.choices, group, rng)
+        else:
+            before, after = self.choices[self.groups[pairs]], self.choices[self.groups[pairs + 1]]
+            sums = np.concatenate([[0.0], np.cumsum(self.weights)])
+            drawn = sums[before] + rng.random(len(pairs)) * (sums[after] - sums[before])
+            choice = np.clip(np.searchsorted(sums, drawn, side="right") - 1, before, after - 1)
+            group = np.searchsorted(self.choices, choice, side="right") - 1
+        return self.group_language[group], self.target[choice]
+
+    def order(self, rng: np.random.Generator) -> Ints:
+        """Pairs of an epoch, int64 [P]: each once; with weights, as often as its own over the mean.
+
+        A pair of twice the mean weight stands twice, one of a tenth in every tenth epoch.
+        """
+        count = len(self)
+        if self.weights is None:
+            return rng.permutation(count)
+        sums = np.add.reduceat(self.weights, self.choices[self.groups[:-1]])
+        total = np.cumsum(sums / np.diff(self.groups))  # of each pair, the mean of its languages
+        drawn = (rng.random() + np.arange(count)) * (total[-1] / count)
+        return rng.permutation(np.minimum(np.searchsorted(total, drawn, side="right"), count - 1))
+
+
+def _pick(starts: Ints, rows: Ints, rng: np.random.Generator) -> Ints:
+    first, after = starts[rows], starts[rows + 1]
+    return first + (rng.random(len(rows)) * (after - first)).astype(np.int64)
+
+
+class Texts:
+    """The distinct texts of a data set, each with a row."""
+
+    def __init__(self) -> None:
+        self.rows: dict[str, int] = {}
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    def add(self, text: str) -> int:
+        """Row of a text, new or known."""
+        return self.rows.setdefault(text, len(self.rows))
+
+    def all(self) -> list[str]:
+        """All texts, in the order of their rows."""
+        return list(self.rows)
+
+
+def target_languages(
+    examples: Sequence[Example], *, source: str, chosen: Sequence[str], human: bool = False
+) -> tuple[str, ...]:
+    """The target languages to train on: the chosen ones, or all that there are.
+
+    Raises:
+        LanguageError: a chosen language is not in the data, or there is none at all.
+    """
+    there = {
+        language
+        for example in examples
+        for language in (example.captions if human else example.translations)
+    } - {source}
+    for language in chosen:
+        if language not in there:
+            raise LanguageError(
+                f"language {language!r}",
+                expected="training texts in it",
+                found=f"texts in {', '.join(sorted(there)) or 'no target language'}",
+                remedy=nearest(language, there) if there else "translate the manifest first",
+            )
+    if not there:
+        raise LanguageError(
+            "training data",
+            expected="human captions in at least one target language"
+            if human
+            else "translations in at least one language",
+            found="none",
+            remedy="translate the manifest first, or train the method 'zero-shot'",
+        )
+    return tuple(chosen) or tuple(sorted(there))
+
+
+def caption_pairs(
+    examples: Sequence[Example],
+    texts: Texts,
+    *,
+    source: str,
+    languages: Sequence[str],
+    engines: Sequence[str] = (),
+    human: bool = False,
+    min_quality: float = 0.0,
+    quality_weighting: float = 0.0,
+) -> CaptionPairs:
+    """Pair the source captions of all examples with their translations.
+
+    Captions without any translation in the languages are left out; where ``languages`` is
+    empty, every caption is its own only choice, in the source language (``zero-shot``).
+    Translations *into* the source language are back-translations, by whatever engine.
+
+    Args:
+        examples: of the training split; a picture's row is its position.
+        texts: gets the texts that are new.
+        source: language of the human captions.
+        languages: target languages.
+        engines: translation engines to use; empty uses all.
+        human: pair with the picture's human captions in place of translations (``supervised``).
+        min_quality: leave out translations of a lower score; those without a score stay.
+        quality_weighting: choose pairs, languages and translations with chances that go as their
+            score to this power; those without a score count as 1. 0: all are alike.
+
+    Raises:
+        ConfigError: an engine that no translation is of, or no scores where they are asked for.
+        ManifestError: no pair is left.
+    """
+    names = tuple(languages) or (source,)
+    if languages and not human:
+        _check_engines(examples, engines)
+        if min_quality or quality_weighting:
+            _check_scores(examples, languages)
+    pictures, sources, groups, group_language, choices, target = [], [], [0], [], [0], []
+    backs, weights = [], []
+    for row, example in enumerate(examples):
+        captions = _human(example, names)
+        for i, caption in enumerate(example.captions.get(source, ())):
+            found: list[tuple[int, list[Choice]]]
+            if not languages:
+                found = [(0, [(caption, None)])]
+            else:
+                found = (
+                    captions if human else _translations(example, i, names, engines, min_quality)
+                )
+            for language, options in found:
+                group_language.append(language)
+                target += [texts.add(option) for option, _ in options]
+                weights += [
+                    _weight(score, quality_weighting) / len(options) for _, score in options
+                ]
+                choices.append(len(target))
+            if found:
+                pictures.append(row)
+                sources.append(texts.add(caption))
+                back = _back_translation(example, source, i)
+                backs.append(texts.add(back) if back else -1)
+                groups.append(len(group_language))
+    if not sources:
+        raise ManifestError(
+            "training data",
+            expected=f"captions in {source!r} with "
+            f"{'human captions' if human else 'translations'} in {', '.join(names)}",
+            found=f"none among {len(examples)} items",
+            remedy="check data.source, data.languages and data.engines",
+        )
+    return CaptionPairs(
+        _rows(pictures),
+        _rows(sources),
+        _rows(groups),
+        _rows(group_language),
+        _rows(choices),
+        _rows(target),
+        _rows(backs),
+        languages=names,
+        weights=np.asarray(weights) if quality_weighting else None,
+    )
+
+
+def _weight(score: float | None, power: float) -> float:
+    return 1.0 if score is None else max(score, 1e-3) ** power
+
+
+def _rows(values: list[int]) -> Ints:
+    return np.asarray(values, dtype=np.int64)
+
+
+def _check_engines(examples: Sequence[Example], engines: Sequence[str]) -> None:
+    """Each engine has made translations, be it into a language that is not trained here."""
+    there = {
+        engine
+        for example in examples
+        for engines_of in example.translations.values()
+        for engine in engines_of
+    }
+    for engine in engines if there else ():
+        if engine not in there:
+            raise ConfigError(
+                "data.engines",
+                expected=f"engines among {', '.join(sorted(there))}",
+                found=repr(engine),
+                remedy=nearest(engine, there),
+            )
+
+
+def _check_scores(examples: Sequence[Example], languages: Sequence[str]) -> None:
+    if not any(example.quality.get(language) for example in examples for language in languages):
+        raise ConfigError(
+            "data.min_quality, data.quality_weighting",
+            expected="a manifest with scores of its translations",
+            found="none",
+            remedy="run: cl2cm translate MANIFEST --report --out SCORED",
+        )
+
+
+def _translations(
+    example: Example,
+    caption: int,
+    languages: Sequence[str],
+    engines: Sequence[str],
+    min_quality: float,
+) -> list[tuple[int, list[Choice]]]:
+    found = []
+    for number, language in enumerate(languages):
+        by_engine = example.translations.get(language, {})
+        scores = example.quality.get(language, {})
+        options: list[Choice] = []
+        for engine, column in by_engine.items():
+            score = scores[engine][caption] if engine in scores else None
+            good = score is None or score >= min_quality
+            if good and (not engines or engine in engines) and (text := column[caption]):
+                options.append((text, score))
+        if options:
+            found.append((number, options))
+    return found
+
+
+def _human(example: Example, languages: Sequence[str]) -> list[tuple[int, list[Choice]]]:
+    """The picture's human captions in each of the languages that it has."""
+    captions = ((number, example.captions.get(code)) for number, code in enumerate(languages))
+    return [(number, [(text, None) for text in texts]) for number, texts in captions if texts]
+
+
+def _back_translation(example: Example, source: str, caption: int) -> str | None:
+    """The first back-translation of a source caption, if there is one."""
+    columns = example.translations.get(source, {}).values()
+    return next((text for column in columns if (text := column[caption])), None)

@@ -1,0 +1,164 @@
+"""From files as published to a manifest: read, hold to the protocol, look for pictures and leaks.
+
+Nothing that is in the folder and not ours is touched. The manifest appears whole or not at all;
+``prepared.json`` beside it says what was read, and what differs from what was published. Equal
+files give equal bytes.
+"""
+
+import dataclasses
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from importlib import import_module
+from pathlib import Path
+from typing import Any, cast
+
+from cl2cm.data.leaks import find_leaks, leak_lines
+from cl2cm.data.manifest import summarise, write_manifest
+from cl2cm.data.published import Protocol, check
+from cl2cm.data.readers.reading import DataSet, Options, Reader
+from cl2cm.errors import ConfigError, DatasetError, MediaError
+from cl2cm.progress import say
+from cl2cm.storage import sha256_file, sha256_text, write_json
+from cl2cm.types import Example
+
+MANIFEST, RECORD = "manifest.jsonl", "prepared.json"
+_SHOWN = 3  # names in a message
+
+
+@dataclass(frozen=True, slots=True)
+class Leniency:
+    """What a user lets pass.
+
+    Attributes:
+        partial: numbers that are not the published ones, and pictures that are not there.
+        leaks: one's own data with a picture in two splits. Official splits are as they are: what
+            leaks in them is said, and never refused.
+        unseen: do not look for leaks.
+    """
+
+    partial: bool = False
+    leaks: bool = False
+    unseen: bool = False
+
+
+def prepare_official(
+    name: str, module: str, source: Path, out: Path, options: Options, leniency: Leniency
+) -> Path:
+    """Read a data set with its reader and write its manifest; see `prepare_dataset`."""
+    _refuse_foreign(out, name)
+    read = cast("Reader", import_module(module).read)
+    data = read(source, dataclasses.replace(options, out=out))
+    lacking = check(data.examples, data.protocol, allow_partial=leniency.partial)
+    examples, missing = _present(data, allow_partial=leniency.partial)
+    lines = [*lacking, *missing]
+    for line in (*lines, *data.notes):
+        say(f"{name}: {line}")
+    pictures, before = _pictures(examples), _record(out)
+    leaks = None
+    if not leniency.unseen:
+        leaks = before.get("leaks") if before.get("pictures_sha256") == pictures else None
+        leaks = leak_lines(find_leaks(examples)) if leaks is None else leaks
+        _judge(name, data.protocol, leaks, allow=leniency.leaks)
+    out.mkdir(parents=True, exist_ok=True)
+    manifest = out / MANIFEST
+    write_manifest(manifest, examples, source=data.source)
+    record = {
+        "dataset": name,
+        "published": data.protocol.source,
+        "source_language": data.source,
+        "options": {
+            "task": options.task,
+            "no_images": options.no_images,
+            "split": options.split,
+            "language": options.language,
+        },
+        "counts": summarise(examples),
+        "differs": lines,
+        "notes": list(data.notes),
+        "leaks": leaks,
+        "pictures_sha256": pictures,
+        "manifest_sha256": sha256_file(manifest),
+    }
+    write_json(out / RECORD, record)
+    return manifest
+
+
+def read_record(manifest: Path) -> dict[str, Any]:
+    """What `prepare_official` has left beside a manifest; empty where there is none."""
+    return _record(manifest.parent)
+
+
+def _record(folder: Path) -> dict[str, Any]:
+    try:
+        value = json.loads((folder / RECORD).read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return {}
+    return value if isinstance(value, dict) else {}
+
+
+def _refuse_foreign(out: Path, name: str) -> None:
+    found = None
+    if out.exists() and not out.is_dir():
+        found = "a file"
+    elif out.is_dir() and (other := _record(out).get("dataset", name)) != name:
+        found = f"the data set {other}"
+    elif (out / MANIFEST).exists() and not _record(out):
+        found = f"a {MANIFEST} of something else"
+    if found:
+        raise ConfigError(
+            str(out), expected="a new folder, or one of the same data set", found=found,
+            remedy="choose another folder",
+        )  # fmt: skip
+
+
+def _present(data: DataSet, *, allow_partial: bool) -> tuple[list[Example], list[str]]:
+    """The examples whose files are there, and what is said of the others."""
+    absent = [
+        example
+        for example in data.examples
+        if (path := example.image or example.video) is not None and not path.is_file()
+    ]
+    if not absent:
+        return data.examples, []
+    first = ", ".join(str(e.image or e.video) for e in absent[:_SHOWN])
+    rest = f" and {len(absent) - _SHOWN:,} more" if len(absent) > _SHOWN else ""
+    if not allow_partial or len(absent) == len(data.examples):
+        raise MediaError(
+            data.protocol.name,
+            expected=f"{len(data.examples):,} pictures or films",
+            found=f"no {first}{rest}",
+            remedy="name their folder with --images, take stored features with --no-images"
+            + ("" if len(absent) == len(data.examples) else ", or go on with --allow-partial"),
+        )
+    gone = {example.id for example in absent}
+    kept = [example for example in data.examples if example.id not in gone]
+    return kept, [f"{len(absent):,} pictures or films are not there and left out: {first}{rest}"]
+
+
+def _pictures(examples: Sequence[Example]) -> str:
+    """Names a collection of files, so that they are not looked at again: by names and sizes."""
+    lines = (
+        f"{example.id}\t{example.split}\t{path.stat().st_size}"
+        for example in examples
+        if (path := example.image or example.video) is not None
+    )
+    return sha256_text("\n".join(lines))
+
+
+def _judge(name: str, protocol: Protocol, lines: Sequence[str], *, allow: bool) -> None:
+    """Say what leaks; in one's own data, whose splits can be mended, it is an error."""
+    if not lines:
+        return
+    if not protocol.free or allow:
+        for line in lines[:_SHOWN]:
+            say(f"{name}: leak: {line}")
+        if len(lines) > _SHOWN:
+            say(f"{name}: {len(lines) - _SHOWN:,} more leaks: see {RECORD}")
+        return
+    raise DatasetError(
+        name,
+        expected="no picture in two splits",
+        found=f"{len(lines):,}: {'; '.join(lines[:_SHOWN])}",
+        remedy="put each picture into one split, or go on with --allow-leaks",
+    )

@@ -1,0 +1,47 @@
+"""Caption queries of one language: the texts, and the gallery row that each one describes."""
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import numpy as np
+
+from cl2cm.errors import LanguageError
+from cl2cm.types import Example, Ints
+
+
+class Queries(NamedTuple):
+    """Captions of one language: their texts, and the gallery row that each one describes."""
+
+    texts: list[str]
+    rows: Ints
+    gallery: list[Example]
+
+
+def caption_queries(examples: Sequence[Example], language: str) -> Queries:
+    """All human captions of a language, with the pictures that have one.
+
+    Raises:
+        LanguageError: no picture has a caption in it.
+    """
+    gallery = [example for example in examples if example.captions.get(language)]
+    if not gallery:
+        there = sorted({code for example in examples for code in example.captions})
+        raise LanguageError(
+            f"language {language!r}",
+            expected="captions in it",
+            found=f"captions in {', '.join(there) or 'no language'}",
+            remedy="choose among those, or another split",
+        )
+    texts: list[str] = []
+    rows: list[int] = []
+    for row, example in enumerate(gallery):
+        texts += example.captions[language]
+        rows += [row] * len(example.captions[language])
+    return Queries(texts, np.asarray(rows, dtype=np.int64), gallery)
+
+
+def caption_languages(examples: Sequence[Example]) -> list[str]:
+    """Languages with at least one caption, in alphabetical order."""
+    return sorted(
+        {code for example in examples for code, texts in example.captions.items() if texts}
+    )

@@ -1,0 +1,217 @@
+"""One's own pairs as a directory that Hugging Face ``datasets`` made with ``save_to_disk``.
+
+Columns: one of pictures, of the type ``Image``; captions in ``caption``, ``captions``, ``text`` or
+``sentences``, a text or a list of texts, or by language in ``caption_de`` and the like; and, where
+there are, ``language``, ``split`` and ``id``. The parts of a ``DatasetDict`` are its splits. An id
+is ``PART/ROW`` where none is given.
+
+Pictures are written as they are to ``pictures`` in the folder that is made. The extra ``datasets``
+brings the package; nothing is fetched, and no code of the directory is run.
+"""
+
+import importlib
+import io
+import re
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from PIL import Image
+
+from cl2cm.data.readers.own_data import Gathering, Row, is_language, left_out
+from cl2cm.data.readers.reading import DataSet, Options
+from cl2cm.data.readers.unpacking import Unpacking, unpacking
+from cl2cm.errors import DatasetError, MissingExtraError
+from cl2cm.progress import track
+
+_CAPTIONS = re.compile(r"(captions?|texts?|sentences?)(_(?P<language>.+))?")
+_SUFFIXES = {"JPEG": ".jpg", "PNG": ".png", "WEBP": ".webp", "GIF": ".gif"}
+_SUFFIXES |= {"BMP": ".bmp", "TIFF": ".tif", "MPO": ".jpg"}
+_BATCH = 64  # rows in memory
+
+Cells = Mapping[str, Any]  # column → value of a row
+
+
+class _Part:
+    """One table, as one split.
+
+    Args:
+        place: directory and part, for messages.
+        name: of the part; empty where it is the only one.
+        table: a ``datasets.Dataset``.
+        package: the package ``datasets``.
+    """
+
+    def __init__(self, place: str, name: str, table: Any, package: Any) -> None:  # noqa: ANN401
+        features = table.features
+        pictures = [key for key, kind in features.items() if isinstance(kind, package.Image)]
+        if len(pictures) != 1:
+            found = ", ".join(pictures) or f"none among {', '.join(features)[:80]}"
+            raise _error(place, "one column of the type Image", found)
+        self.picture = pictures[0]
+        self.captions = {
+            key: match["language"] or ""
+            for key in features
+            if (match := _CAPTIONS.fullmatch(key))
+            and (match["language"] is None or is_language(match["language"]))
+        }
+        if not self.captions:
+            raise _error(place, "a column caption or text", ", ".join(features)[:80])
+        said = {"language", "id"} | (set() if name else {"split"})
+        self.unread = [k for k in features if k not in {self.picture, *self.captions, *said}]
+        self.place, self.name = place, name
+        self.table = table.cast_column(self.picture, package.Image(decode=False))
+
+    def rows(self) -> Iterator[tuple[int, Cells]]:
+        """Rows with their numbers, from 0."""
+        for start in range(0, len(self.table), _BATCH):
+            batch = self.table[start : start + _BATCH]
+            columns = list(batch)
+            for number, cells in enumerate(zip(*batch.values(), strict=True), start=start):
+                yield number, dict(zip(columns, cells, strict=True))
+
+
+def read(source: Path, options: Options) -> DataSet:
+    """Read a directory made by ``save_to_disk``.
+
+    Raises:
+        DatasetError: it is none, is damaged, or a row does not fit.
+        MissingExtraError: the package ``datasets`` is not installed.
+        StorageError: the disk is full, read-only or closed to us.
+    """
+    if not any((source / name).is_file() for name in ("dataset_dict.json", "state.json")):
+        found = "no state.json in it" if source.is_dir() else "no such folder"
+        raise _error(str(source), "a directory made by save_to_disk", found)
+    parts = _load(source)
+    gathering = Gathering("huggingface", options)
+    unread = dict.fromkeys(key for part in parts for key in part.unread)
+    bare: list[str] = []
+    seen: dict[str, str] = {}
+    total = sum(len(part.table) for part in parts)
+    with unpacking(source, options) as files, track("reading rows", total) as advance:
+        for part in parts:
+            for number, cells in _whole(part):
+                place = f"{part.place}: row {number}"
+                name = _id(place, cells, f"{part.name or 'row'}/{number}")
+                if (first := seen.setdefault(name, place)) != place:
+                    raise _error(place, "an id of its own", f"{name[:60]!r} again, as at {first}")
+                if not _add(gathering, part, place, name, cells, files):
+                    bare.append(name)
+                advance(1)
+    notes = left_out("columns that are not read", unread)
+    notes += left_out("rows without a caption or without a picture, left out", bare)
+    return gathering.dataset(notes)
+
+
+def _add(
+    gathering: Gathering,
+    part: _Part,
+    place: str,
+    name: str,
+    cells: Cells,
+    files: Unpacking | None,
+) -> bool:
+    """Take up a row; False where it has no picture or no caption."""
+    data = _bytes(f"{place}: {part.picture}", cells[part.picture])
+    texts = {
+        key: captions
+        for key in part.captions
+        if (captions := _captions(f"{place}: {key}", cells[key]))
+    }
+    if data is None or not texts:
+        return False
+    media = None
+    if files is not None:
+        media = files.write(name, _suffix(f"{place}: {part.picture}", data), [data])
+    split = part.name or _said(place, cells, "split")
+    for key, captions in texts.items():
+        language = part.captions[key] or _said(place, cells, "language")
+        gathering.add(Row(f"{place}: {key}", name, media, captions, language, split))
+    return True
+
+
+# --- tables ----------------------------------------------------------------------------------
+
+
+def _load(source: Path) -> list[_Part]:
+    package = _package()
+    try:
+        loaded = package.load_from_disk(str(source.resolve()))
+        tables = loaded if isinstance(loaded, dict) else {"": loaded}
+        for table in tables.values():
+            table.data.validate(full=True)
+    except Exception as error:  # a damaged file makes the package raise anything
+        raise _damaged(str(source), error) from None
+    return [
+        _Part(str(source / name), name, table, package) for name, table in sorted(tables.items())
+    ]
+
+
+def _whole(part: _Part) -> Iterator[tuple[int, Cells]]:
+    rows = part.rows()
+    while True:
+        try:
+            row = next(rows, None)
+        except Exception as error:  # as above
+            raise _damaged(part.place, error) from None
+        if row is None:
+            return
+        yield row
+
+
+def _package() -> Any:  # noqa: ANN401 - a module of an extra
+    try:
+        return importlib.import_module("datasets")
+    except ImportError as error:
+        raise MissingExtraError("datasets", "datasets") from error
+
+
+# --- cells -----------------------------------------------------------------------------------
+
+
+def _bytes(place: str, cell: object) -> bytes | None:
+    if cell is None:
+        return None
+    data = cell.get("bytes") if isinstance(cell, dict) else None
+    if isinstance(data, bytes) and data:
+        return data
+    raise _error(place, "the bytes of a picture", "a path or nothing: save it to disk again")
+
+
+def _suffix(place: str, data: bytes) -> str:
+    try:
+        with Image.open(io.BytesIO(data)) as image:
+            return _SUFFIXES.get(image.format or "", ".png")
+    except Exception as error:  # damaged bytes make a decoder raise anything
+        raise _error(place, "a picture", f"bytes of another kind ({error})"[:120]) from None
+
+
+def _captions(place: str, cell: object) -> tuple[str, ...]:
+    texts: list[Any] = cell if isinstance(cell, list) else [cell]
+    if any(text is not None and type(text) is not str for text in texts):
+        raise _error(place, "a text or a list of texts", type(texts[0]).__name__)
+    return tuple(text.strip() for text in texts if text is not None and text.strip())
+
+
+def _said(place: str, cells: Cells, key: str) -> str:
+    value = cells.get(key)
+    if value is None:
+        return ""
+    if isinstance(value, str):
+        return value.strip()
+    raise _error(f"{place}: {key}", "a text", type(value).__name__)
+
+
+def _id(place: str, cells: Cells, instead: str) -> str:
+    value = cells.get("id")
+    if type(value) is int:
+        return str(value)
+    return _said(place, cells, "id") or instead
+
+
+def _damaged(place: str, error: Exception) -> DatasetError:
+    return _error(place, "a directory made by save_to_disk", f"a damaged one ({error})"[:200])
+
+
+def _error(place: str, expected: str, found: str) -> DatasetError:
+    return DatasetError(place, expected=expected, found=found, remedy="correct it")

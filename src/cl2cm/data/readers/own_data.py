@@ -1,0 +1,200 @@
+"""One's own data: what the readers of folders, shards and tables gather, held to no numbers.
+
+Captions of one item may be spread over many lines, which must agree on what they are of. Where no
+split is said, a hash of the id says it, 80 : 10 : 10, so that an item stays in its split when
+others come; ``validation`` and ``dev`` are ``val``.
+"""
+
+import functools
+import hashlib
+from collections import Counter
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path, PurePosixPath
+from typing import NamedTuple
+
+from cl2cm.data.lines import BadFieldError, serialise
+from cl2cm.data.published import Protocol
+from cl2cm.data.readers.reading import DataSet, Options
+from cl2cm.errors import DatasetError
+from cl2cm.media.images import FILMS, PICTURES
+from cl2cm.types import Example
+
+MEDIA = PICTURES | FILMS
+# What splits are often called.
+SPLITS = {
+    **dict.fromkeys(("train", "training"), "train"),
+    **dict.fromkeys(("val", "valid", "validation", "dev"), "val"),
+    **dict.fromkeys(("test", "testing"), "test"),
+}
+_ORDER = ("train", "val", "test")
+_SHOWN = 3  # names in a note
+
+
+class Row(NamedTuple):
+    """What one place says of one item.
+
+    place: file and line, for messages; media: picture or film, None where features are stored;
+    language, split: empty where none is said.
+    """
+
+    place: str
+    id: str
+    media: Path | None
+    captions: tuple[str, ...]
+    language: str = ""
+    split: str = ""
+
+
+@dataclass(slots=True)
+class _Item:
+    place: str
+    media: Path | None
+    split: str
+    captions: dict[str, list[str]] = field(default_factory=dict[str, list[str]])
+
+
+class Gathering:
+    """Rows so far, by item.
+
+    Args:
+        name: of the reader.
+        options: ``language`` is that of captions that name none.
+    """
+
+    def __init__(self, name: str, options: Options) -> None:
+        self._name = name
+        self._language = options.language
+        self._items: dict[str, _Item] = {}
+        self._twice = 0
+
+    def add(self, row: Row) -> None:
+        """Take up a row.
+
+        Raises:
+            DatasetError: its language is none, or an earlier row says otherwise of its item.
+        """
+        language = row.language or self._language
+        if (fault := _language_fault(language)) is not None:
+            raise DatasetError(
+                row.place, expected=fault.expected, found=fault.found, remedy=fault.remedy
+            )
+        split = SPLITS.get(row.split.lower(), row.split)
+        item = self._items.setdefault(row.id, _Item(row.place, row.media, split))
+        if item.media != row.media:
+            found = f"{row.id[:60]!r} again, of another file than at {item.place}"
+            raise _refused(row.place, "an id of one file", found)
+        if split and item.split and split != item.split:
+            found = f"{split[:40]!r}, and {item.split[:40]!r} at {item.place}"
+            raise _refused(row.place, "one split of an item", found)
+        item.split = item.split or split
+        known = item.captions.setdefault(language, [])
+        for caption in row.captions:
+            if caption in known:
+                self._twice += 1
+            else:
+                known.append(caption)
+
+    def dataset(self, notes: Sequence[str] = ()) -> DataSet:
+        """All that was gathered, by split.
+
+        Raises:
+            DatasetError: an item could not be written into a manifest.
+        """
+        counts = Counter(code for item in self._items.values() for code in item.captions)
+        source = self._language
+        if source not in counts and counts:
+            source = counts.most_common(1)[0][0]
+        examples = [self._example(name, item, source) for name, item in self._items.items()]
+        examples.sort(key=lambda e: _ORDER.index(e.split) if e.split in _ORDER else len(_ORDER))
+        protocol = Protocol(self._name, {}, source="one's own files", free=True)
+        return DataSet(examples, protocol, (*notes, *self._notes()), source)
+
+    def _example(self, name: str, item: _Item, source: str) -> Example:
+        split = item.split or split_of(name)
+        captions = {code: tuple(texts) for code, texts in item.captions.items()}
+        media = item.media
+        example = Example(
+            name,
+            split,
+            image=None if media is None or is_film(media.name) else media,
+            video=media if media is not None and is_film(media.name) else None,
+            features=name if media is None else None,
+            captions=captions,
+        )
+        try:
+            serialise(example, Path("/"), source)
+        except BadFieldError as bad:
+            place = f"{item.place}: {bad.field}" if bad.field else item.place
+            raise DatasetError(
+                place, expected=bad.expected, found=bad.found, remedy=bad.remedy
+            ) from None
+        return example
+
+    def _notes(self) -> Iterator[str]:
+        free = [split_of(name) for name, item in self._items.items() if not item.split]
+        if free:
+            counts = ", ".join(f"{free.count(split):,} {split}" for split in _ORDER)
+            yield f"{len(free):,} items of no split are in one by a hash of their ids: {counts}"
+        others = dict.fromkeys(item.split for item in self._items.values() if item.split)
+        yield from left_out(
+            "splits of other names", [name for name in others if name not in _ORDER]
+        )
+        if self._twice:
+            yield f"{self._twice:,} captions are there twice for their items and taken once"
+
+
+def split_of(identity: str) -> str:
+    """``train``, ``val`` or ``test``, 80 : 10 : 10, by a hash of an id."""
+    tenth = int(hashlib.sha256(identity.encode(errors="surrogatepass")).hexdigest()[:12], 16) % 10
+    return "test" if tenth == 9 else "val" if tenth == 8 else "train"
+
+
+def is_media(name: str) -> bool:
+    """Whether a file is called as pictures or films are."""
+    return PurePosixPath(name).suffix.lower() in MEDIA
+
+
+def is_film(name: str) -> bool:
+    """Whether a file is called as films are."""
+    return PurePosixPath(name).suffix.lower() in FILMS
+
+
+def is_language(code: str) -> bool:
+    """Whether a text is the code of a language, as manifests have it."""
+    return _language_fault(code) is None
+
+
+def left_out(what: str, names: Iterable[str]) -> list[str]:
+    """A note on what is not read: how many, and their first names; none where there are none."""
+    found = list(names)
+    if not found:
+        return []
+    rest = f" and {len(found) - _SHOWN:,} more" if len(found) > _SHOWN else ""
+    return [f"{what} ({len(found):,}): {', '.join(name[:80] for name in found[:_SHOWN])}{rest}"]
+
+
+@contextmanager
+def own_files() -> Iterator[None]:
+    """Let errors of files not say that they be fetched again: they are the user's own."""
+    try:
+        yield
+    except DatasetError as error:
+        if error.remedy != "fetch the file again":
+            raise
+        raise _refused(error.subject, error.expected, error.found) from None
+
+
+def _refused(place: str, expected: str, found: str) -> DatasetError:
+    return DatasetError(place, expected=expected, found=found, remedy="correct it")
+
+
+@functools.lru_cache(maxsize=4096)
+def _language_fault(code: str) -> BadFieldError | None:
+    example = Example("x", "x", features="x", captions={code: ("x",)})
+    try:
+        serialise(example, Path("/"), code)
+    except BadFieldError as fault:
+        return fault
+    return None

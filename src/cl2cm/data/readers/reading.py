@@ -1,0 +1,134 @@
+"""What a reader of an official data set is given, and what it gives back.
+
+A reader turns files as published into examples; it opens no picture. The numbers that a data set
+must have are its protocol (``protocol.py``); whether they are met, whether the pictures are there
+and whether a picture leaks is asked once, for every reader, in ``prepare.py``.
+"""
+
+import gzip
+import zlib
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from cl2cm.data.published import Protocol
+from cl2cm.errors import ConfigError, DatasetError
+from cl2cm.types import Example
+
+
+@dataclass(frozen=True, slots=True)
+class Options:
+    """What a user says of a data set's files.
+
+    Attributes:
+        task: where a data set has more than one (Multi30K: 1 or 2); None: the user did not say.
+        images: folder of its pictures or films, where it is not in ``source``.
+        no_images: its items stand for stored features of their ids, not for files.
+        split: the split of items whose files name none.
+        language: of captions whose files name none.
+        out: the folder that is made, for readers that unpack pictures.
+    """
+
+    task: int | None = None
+    images: Path | None = None
+    no_images: bool = False
+    split: str = "test"
+    language: str = "en"
+    out: Path | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class DataSet:
+    """A data set as read.
+
+    Attributes:
+        examples: in the order of the publisher's lists, by split; media paths absolute.
+        protocol: the numbers that it must have.
+        notes: what a user should know, a line each (a known overlap, a correction).
+        source: language that was described first; translations are made from it.
+    """
+
+    examples: list[Example]
+    protocol: Protocol
+    notes: tuple[str, ...] = ()
+    source: str = "en"
+
+
+Reader = Callable[[Path, Options], DataSet]
+
+
+def chosen_task(options: Options, tasks: Mapping[int, str], default: int | None = None) -> int:
+    """The task that a user has chosen among those of a data set, which never mix.
+
+    Args:
+        options: with ``task``.
+        tasks: task -> what it is, for the message.
+        default: where the user did not say; None: the user has to.
+
+    Raises:
+        ConfigError: no task, or one that there is not.
+    """
+    task = default if options.task is None else options.task
+    if task is not None and task in tasks:
+        return task
+    raise ConfigError(
+        "task",
+        expected=" or ".join(f"{number} ({what})" for number, what in tasks.items()),
+        found="none" if task is None else str(task),
+        remedy="choose with --task; they never mix",
+    )
+
+
+def required(folder: Path, *names: str) -> Path:
+    """The first of some files that is in a folder.
+
+    Raises:
+        DatasetError: none of them is there.
+    """
+    for name in names:
+        if (folder / name).exists():
+            return folder / name
+    raise DatasetError(
+        str(folder),
+        expected=" or ".join(names),
+        found="no such file" if folder.is_dir() else "no such folder",
+        remedy="give the folder as its publisher ships it",
+    )
+
+
+def read_lines(path: Path) -> list[str]:
+    """Lines of a UTF-8 text (gzip by its name), without their ends; a last empty one is no line.
+
+    Raises:
+        DatasetError: the file cannot be read, or a line is not UTF-8.
+    """
+    return [text for _, text in numbered_lines(path)]
+
+
+def numbered_lines(path: Path) -> Iterator[tuple[int, str]]:
+    """Lines of a UTF-8 text with their numbers, from 1; see `read_lines`."""
+    for number, line in enumerate(_bytes(path).removesuffix(b"\n").split(b"\n"), start=1):
+        try:
+            yield number, line.removesuffix(b"\r").decode()
+        except UnicodeDecodeError as error:
+            raise bad_line(path, number, "UTF-8", f"bytes that are not ({error.reason})") from None
+
+
+def bad_line(
+    path: Path, number: int, expected: str, found: str, remedy: str = "fetch the file again"
+) -> DatasetError:
+    """The error of one line of one file."""
+    return DatasetError(f"{path}:{number}", expected=expected, found=found, remedy=remedy)
+
+
+def _bytes(path: Path) -> bytes:
+    try:
+        data = path.read_bytes()
+        return gzip.decompress(data) if path.suffix == ".gz" else data
+    except (EOFError, zlib.error, gzip.BadGzipFile) as error:
+        found = f"a damaged gzip file ({error})"
+    except OSError as error:
+        found = (error.strerror or str(error)).lower()
+    raise DatasetError(
+        str(path), expected="a readable file", found=found, remedy="fetch the file again"
+    )

@@ -1,0 +1,65 @@
+"""Pictures and films that lie in a container become files of our own, under names of our own."""
+
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from cl2cm.data.readers.reading import Options
+from cl2cm.storage import atomic_folder, cache_folder, sha256_text, storage_errors
+
+FOLDER = "pictures"
+
+
+class Unpacking:
+    """Writes files into a folder that is not in its place yet.
+
+    Args:
+        partial: where they are written.
+        final: where they will be.
+    """
+
+    def __init__(self, partial: Path, final: Path) -> None:
+        self._partial, self._final = partial, final
+
+    def write(self, identity: str, suffix: str, pieces: Iterable[bytes]) -> Path:
+        """Write a file; its name is made from the id of its item, and is not the id.
+
+        Returns:
+            Where it will be.
+
+        Raises:
+            StorageError: the disk is full, read-only or closed to us.
+        """
+        name = Path(sha256_text(identity)[:20]).with_suffix(suffix)
+        place = Path(name.name[:2], name)
+        with storage_errors(self._final):
+            (self._partial / place).parent.mkdir(exist_ok=True)
+            with (self._partial / place).open("wb") as file:
+                for piece in pieces:
+                    file.write(piece)
+        return self._final / place
+
+    def drop(self, path: Path) -> None:
+        """Take back a file, by what `write` has returned."""
+        (self._partial / path.relative_to(self._final)).unlink()
+
+
+@contextmanager
+def unpacking(source: Path, options: Options) -> Iterator[Unpacking | None]:
+    """A place for the files of a container, which is there as a whole or not at all.
+
+    Args:
+        source: the container.
+        options: ``out`` is where its folder is made, else the cache; with ``no_images`` nothing is
+            written, and None given.
+
+    Raises:
+        StorageError: the disk is full, read-only or closed to us.
+    """
+    if options.no_images:
+        yield None
+        return
+    cached = cache_folder() / "unpacked" / sha256_text(str(source.resolve()))[:16]
+    final = (options.out or cached).resolve() / FOLDER
+    with atomic_folder(final) as partial:
+        yield Unpacking(partial, final)

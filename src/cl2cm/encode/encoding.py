@@ -1,0 +1,233 @@
+"""Backbones over a manifest: what they say goes into feature stores, and nothing is said twice."""
+
+import logging
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import torch
+
+from cl2cm.encode.feature_files import FeatureFiles
+from cl2cm.encode.protocol import VisionEncoder
+from cl2cm.encode.store import (
+    SHARD_ITEMS,
+    FeatureStore,
+    Rows,
+    StoredFeatures,
+    join,
+    length_batches,
+    ragged,
+    write_store,
+)
+from cl2cm.encode.text import TextBackbone
+from cl2cm.encode.tokens import pad_tokens
+from cl2cm.encode.vision import encode_paths
+from cl2cm.errors import ManifestError, MediaError
+from cl2cm.media.images import media_of
+from cl2cm.progress import track
+from cl2cm.storage import cache_folder, sha256_text
+from cl2cm.types import Example, Tokens
+
+log = logging.getLogger(__name__)
+
+TOKENS_AT_ONCE = 4096  # padded tokens in one pass of the text backbone
+FILMS_IN_SHARD = 128  # they have many frames, and what is stopped goes on with the next shard
+
+
+def store_folder(root: Path | None, side: str, fingerprint: str, ids: Sequence[str]) -> Path:
+    """Place of a store that is made on demand: by encoder and by content."""
+    base = root or cache_folder() / "features"
+    return base / f"{side}-{fingerprint[:12]}-{sha256_text(chr(10).join(ids))[:12]}"
+
+
+def text_states(backbone: TextBackbone, tokens: Tokens) -> Tokens:
+    """Frozen states float32 [B, T, D_b] in place of ids."""
+    with torch.no_grad():
+        return tokens._replace(values=backbone(tokens.values, tokens.mask))
+
+
+def encode_texts(
+    texts: Sequence[str], backbone: TextBackbone, folder: Path | None = None
+) -> FeatureStore:
+    """Store of the token states of all texts; a text is its own id.
+
+    Args:
+        texts: distinct texts.
+        backbone: frozen.
+        folder: where; None chooses a place in the cache.
+    """
+    where = folder or store_folder(None, "text", backbone.fingerprint, texts)
+
+    def encode(positions: Sequence[int]) -> Rows:
+        return encode_ids(backbone, backbone.tokenize([texts[i] for i in positions]))
+
+    with track("encode texts", len(texts)) as advance:
+        return write_store(
+            where,
+            texts,
+            encode,
+            encoder=backbone.name,
+            fingerprint=backbone.fingerprint,
+            width=backbone.width,
+            preprocessing=f"prefix {backbone.prefix!r}, at most {backbone.max_tokens} tokens",
+            on_done=advance,
+        )
+
+
+def encode_ids(backbone: TextBackbone, ids: Sequence[Sequence[int]]) -> Rows:
+    """Rows of the states of tokenised texts, in the order given."""
+    order: list[int] = []
+    parts: list[Rows] = []
+    for batch in length_batches([len(text) for text in ids], TOKENS_AT_ONCE):
+        tokens = pad_tokens([ids[i] for i in batch], backbone.special)
+        states = text_states(backbone, tokens)
+        parts.append(ragged(states.values, tokens.mask, tokens.content))
+        order += batch
+    return _reorder(join(parts), order)
+
+
+def _reorder(rows: Rows, order: Sequence[int]) -> Rows:
+    """Rows whose i-th item is number ``order[i]``, sorted by number."""
+    values = rows.values.split(rows.lengths.tolist())
+    content = rows.content.split(rows.lengths.tolist())
+    back = torch.argsort(torch.tensor(order))
+    places = back.tolist()
+    return Rows(
+        torch.cat([values[i] for i in places]),
+        rows.lengths[back],
+        torch.cat([content[i] for i in places]),
+    )
+
+
+def picture_key(example: Example) -> str:
+    """Identity of an item's content: its id, its file's size and time of change, and its part."""
+    try:
+        status = media_path(example).stat()
+    except OSError:
+        return f"{example.id}\t-"
+    part = "" if example.video is None else f"\t{example.start}\t{example.end}"
+    return f"{example.id}\t{status.st_size}\t{status.st_mtime_ns}{part}"
+
+
+def visual_fingerprint(encoder: VisionEncoder, examples: Sequence[Example]) -> str:
+    """Name of what an encoder says of some items: of films it depends on the frames it is given."""
+    if all(example.video is None for example in examples):
+        return encoder.fingerprint
+    return sha256_text(f"{encoder.fingerprint} {encoder.sampling}")
+
+
+def find_pictures(
+    examples: Sequence[Example], encoder: VisionEncoder, root: Path | None = None
+) -> StoredFeatures | None:
+    """The store that ``encode_pictures`` made of exactly these examples, none left out, if any."""
+    if isinstance(encoder, FeatureFiles):
+        return encoder.choose(examples) if all(map(encoder.has, examples)) else None
+    keys = [picture_key(example) for example in examples]
+    fingerprint = visual_fingerprint(encoder, examples)
+    folder = store_folder(root, "vision", fingerprint, keys)
+    if not (folder / "store.json").exists():
+        return None
+    store = FeatureStore.open(folder, fingerprint=fingerprint)
+    return store if all(store.has(example.id) for example in examples) else None
+
+
+def media_path(example: Example) -> Path:
+    """The file of an example.
+
+    Raises:
+        ManifestError: it has features in place of a file.
+    """
+    path = example.image or example.video
+    if path is None:
+        raise ManifestError(
+            f"item {example.id!r}",
+            expected="a picture or a film",
+            found="features",
+            remedy="name their store as the encoder: features:DIR",
+        )
+    return path
+
+
+def encode_pictures(
+    examples: Sequence[Example],
+    encoder: VisionEncoder,
+    folder: Path | None = None,
+    *,
+    skip_bad: bool = False,
+    on_skip: Callable[[str, MediaError], None] | None = None,
+    root: Path | None = None,
+) -> StoredFeatures:
+    """Store of the features of all pictures and films, by id; one row of vectors a frame.
+
+    Precomputed ones are taken where they lie.
+
+    Args:
+        examples: with pictures or films, or parts of films.
+        encoder: the vision backbone.
+        folder: where; None chooses a place by content under ``root``, or in the cache.
+        skip_bad: leave broken pictures out; they are told to ``on_skip``.
+        on_skip: told id and error of each broken picture.
+        root: folder of stores.
+
+    Raises:
+        MediaError: a picture or film cannot be read, and ``skip_bad`` is False; or none can.
+        MissingExtraError: there is a film, and the extra ``video`` is not installed.
+    """
+    if isinstance(encoder, FeatureFiles):
+        chosen = encoder.choose(examples, skip_bad=skip_bad, on_skip=on_skip)
+        return chosen if folder is None else chosen.write(folder)
+    keys = [picture_key(example) for example in examples]
+    fingerprint = visual_fingerprint(encoder, examples)
+    where = folder or store_folder(root, "vision", fingerprint, keys)
+    films = any(example.video is not None for example in examples)
+    ids = [example.id for example in examples]
+
+    def encode(positions: Sequence[int]) -> Rows:
+        chosen = [examples[i] for i in positions]
+        for example in chosen:
+            media_path(example)  # there must be one
+        features, kept, failures = encode_paths(
+            encoder, [media_of(example) for example in chosen], skip_bad=skip_bad
+        )
+        for place, error in failures:
+            if on_skip:
+                on_skip(chosen[place].id, error)
+        if len(failures) == len(examples):
+            raise MediaError(
+                f"{len(examples)} pictures",
+                expected="at least one that can be read",
+                found="none",
+                remedy="check their paths",
+            )
+        return Rows(
+            torch.from_numpy(features).half(),
+            torch.bincount(torch.tensor(kept, dtype=torch.int64), minlength=len(chosen)),
+            torch.ones(len(features), dtype=torch.bool),
+        )
+
+    with track("encode pictures", len(ids)) as advance:
+        store = write_store(
+            where,
+            ids,
+            encode,
+            encoder=encoder.name,
+            fingerprint=fingerprint,
+            width=encoder.width,
+            preprocessing=f"{encoder.preprocessing}{f' {encoder.sampling}' if films else ''}",
+            on_done=advance,
+            shard_items=FILMS_IN_SHARD if films else SHARD_ITEMS,
+        )
+    if not skip_bad:
+        _refuse_skipped(store, examples)
+    return store
+
+
+def _refuse_skipped(store: FeatureStore, examples: Sequence[Example]) -> None:
+    """A store that was made with ``skip_bad`` has no features of broken pictures."""
+    for example in examples:
+        if not store.has(example.id):
+            raise MediaError(
+                str(media_path(example)),
+                expected="a picture that can be read",
+                found="one that was left out when it was encoded",
+                remedy="replace it, or leave broken items out again",
+            )

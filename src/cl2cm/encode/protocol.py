@@ -1,0 +1,112 @@
+"""The protocol of vision backbones, and what all of them share."""
+
+import json
+from dataclasses import asdict
+from typing import Protocol
+
+import numpy as np
+
+from cl2cm.errors import EncoderError
+from cl2cm.media.images import EVENLY, Pixels, Preprocess
+from cl2cm.types import Floats, Sampling
+
+_RESAMPLES = ("bicubic", "bilinear", "lanczos")
+
+
+class VisionEncoder(Protocol):
+    """A frozen backbone: the same frame gives the same features, whatever else is in its batch."""
+
+    @property
+    def name(self) -> str:
+        """The spec it was loaded by."""
+        ...
+
+    @property
+    def width(self) -> int:
+        """D_v, the width of its features."""
+        ...
+
+    @property
+    def preprocess(self) -> Preprocess:
+        """How a picture becomes its square."""
+        ...
+
+    @property
+    def sampling(self) -> Sampling:
+        """Which frames of a film it is given."""
+        ...
+
+    @property
+    def size(self) -> int:
+        """Side of its frames, pixels."""
+        ...
+
+    @property
+    def preprocessing(self) -> str:
+        """The preprocessing as JSON, for the record."""
+        ...
+
+    @property
+    def fingerprint(self) -> str:
+        """Hexadecimal hash of weights and preprocessing."""
+        ...
+
+    def encode(self, pixels: Pixels) -> Floats:
+        """Features float32 [N, D_v] of frames uint8 [N, size, size, 3]."""
+        ...
+
+
+class Described:
+    """What every backbone says of itself."""
+
+    def __init__(
+        self,
+        name: str,
+        preprocess: Preprocess,
+        fingerprint: str,
+        width: int,
+        sampling: Sampling = EVENLY,
+    ) -> None:
+        self.name = name
+        self.preprocess = preprocess
+        self.sampling = sampling
+        self.fingerprint = fingerprint
+        self.width = width
+
+    @property
+    def size(self) -> int:
+        """Side of its frames, pixels."""
+        return self.preprocess.size
+
+    @property
+    def preprocessing(self) -> str:
+        """The preprocessing as JSON, for the record."""
+        return json.dumps(asdict(self.preprocess), sort_keys=True)
+
+    def check(self, pixels: Pixels) -> None:
+        """Refuse frames of another shape.
+
+        Raises:
+            EncoderError: they were not made by ``preprocess``.
+        """
+        if pixels.dtype != np.uint8 or pixels.shape[1:] != (self.size, self.size, 3):
+            raise EncoderError(
+                self.name,
+                expected=f"frames uint8 [N, {self.size}, {self.size}, 3]",
+                found=f"{pixels.dtype} {list(pixels.shape)}",
+                remedy="load them with the encoder's own preprocess",
+            )
+
+
+def checked(preprocess: Preprocess) -> Preprocess:
+    """Give it back when a picture can be made so.
+
+    Raises:
+        ValueError: it has impossible sides or an unknown filter.
+    """
+    sides = (preprocess.size, preprocess.shorter_side)
+    if any(type(side) is not int for side in sides) or not 1 <= sides[0] <= sides[1] <= 4096:
+        raise ValueError(f"sides {sides}")
+    if preprocess.resample not in _RESAMPLES:
+        raise ValueError(f"resample {preprocess.resample!r}")
+    return preprocess

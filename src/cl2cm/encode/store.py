@@ -1,0 +1,390 @@
+"""The feature store: what a frozen backbone said, kept on disk so that heads train fast.
+
+One format serves both sides: an item is a ragged row of vectors, the F frames of a picture or a
+film, or the T token states of a text. A store is a folder:
+
+    store.json           encoder, its fingerprint, width, dtype, and each shard's size and hash
+    00000.safetensors    values fp16 [sum of lengths, width], lengths int64 [n], content bool
+    00000.ids.json       the n ids
+
+Shards are written atomically, ``store.json`` last, so a store that opens is whole; a run that was
+stopped goes on with the shards that are missing.
+"""
+
+import contextlib
+import json
+import logging
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple, Protocol
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+from torch import Tensor, nn
+
+from cl2cm.errors import StorageError, StoreError
+from cl2cm.storage import atomic_path, sha256_file, sha256_text, storage_errors, write_json
+
+log = logging.getLogger(__name__)
+
+FORMAT = 1
+SHARD_ITEMS = 4096
+
+
+class Rows(NamedTuple):
+    """Ragged rows, laid end to end.
+
+    values: float16 [sum of lengths, width]; lengths: int64 [n]; content: bool [sum of lengths],
+    False on special tokens (all True for frames).
+    """
+
+    values: Tensor
+    lengths: Tensor
+    content: Tensor
+
+
+class Gathered(NamedTuple):
+    """Rows as a padded batch: float32 [B, T, width], and two masks bool [B, T]."""
+
+    values: Tensor
+    mask: Tensor
+    content: Tensor
+
+
+Encode = Callable[[Sequence[int]], Rows]
+
+
+class StoredFeatures(Protocol):
+    """Features of items by row, wherever they are kept; see `FeatureStore`."""
+
+    @property
+    def ids(self) -> Sequence[str]:
+        """The items, by row."""
+        ...
+
+    @property
+    def width(self) -> int:
+        """Last dimension of the values."""
+        ...
+
+    @property
+    def folder(self) -> Path:
+        """Where they are kept."""
+        ...
+
+    def __len__(self) -> int: ...
+
+    def has(self, name: str) -> bool:
+        """Whether an item is there with at least one vector."""
+        ...
+
+    def row(self, name: str) -> int:
+        """Row of an id."""
+        ...
+
+    def gather(self, rows: Tensor) -> Gathered:
+        """Padded batch of the rows int64 [B]; padding is zero and masked."""
+        ...
+
+
+class FeatureStore:
+    """A store opened for reading; shards are memory-mapped, so opening costs no memory.
+
+    Attributes:
+        ids: the items, in the order in which they were written.
+        width: the last dimension of the values.
+    """
+
+    def __init__(
+        self, folder: Path, meta: dict[str, Any], ids: list[str], shards: list[Rows]
+    ) -> None:
+        self.folder = folder
+        self.meta = meta
+        self.ids = ids
+        self.width = int(meta["width"])
+        self._shards = shards
+        self._rows: dict[str, int] = {name: row for row, name in enumerate(ids)}
+        counts = [len(shard.lengths) for shard in shards]
+        self._shard_of = torch.repeat_interleave(torch.arange(len(shards)), torch.tensor(counts))
+        self._lengths = torch.cat([shard.lengths for shard in shards])
+        self._starts = torch.cat([shard.lengths.cumsum(0) - shard.lengths for shard in shards])
+
+    @classmethod
+    def open(cls, folder: Path, *, fingerprint: str | None = None) -> "FeatureStore":
+        """Open a complete store.
+
+        Args:
+            folder: the store.
+            fingerprint: of the encoder whose features are expected; None accepts any.
+
+        Raises:
+            StoreError: it is not there, unfinished, damaged, or another encoder's.
+        """
+        meta = _read_meta(folder)
+        if fingerprint is not None and meta["fingerprint"] != fingerprint:
+            raise StoreError(
+                str(folder),
+                expected=f"features of encoder {fingerprint[:12]}",
+                found=f"features of {meta['encoder']} ({meta['fingerprint'][:12]})",
+                remedy="encode again into another folder",
+            )
+        ids: list[str] = []
+        shards: list[Rows] = []
+        for number, shard in enumerate(meta["shards"]):
+            names, rows = _read_shard(folder, number, meta["width"])
+            if len(names) != shard["items"]:
+                raise _damaged(folder, f"{len(names)} items in shard {number}", shard["items"])
+            ids += names
+            shards.append(rows)
+        return cls(folder, meta, ids, shards)
+
+    def __len__(self) -> int:
+        return len(self.ids)
+
+    def has(self, name: str) -> bool:
+        """Whether an item is there with at least one vector (a skipped picture has none)."""
+        return name in self._rows and int(self._lengths[self._rows[name]]) > 0
+
+    def row(self, name: str) -> int:
+        """Row of an id.
+
+        Raises:
+            StoreError: the store does not have it.
+        """
+        try:
+            return self._rows[name]
+        except KeyError:
+            raise StoreError(
+                str(self.folder),
+                expected=f"features of {name!r}",
+                found=f"{len(self)} other items",
+                remedy="encode the same manifest again",
+            ) from None
+
+    def gather(self, rows: Tensor) -> Gathered:
+        """Padded batch of the rows int64 [B]; padding is zero and masked."""
+        lengths = self._lengths[rows]
+        columns = torch.arange(int(lengths.max()))
+        mask = columns < lengths[:, None]
+        values = torch.zeros(*mask.shape, self.width)
+        content = torch.zeros_like(mask)
+        owner = self._shard_of[rows]
+        for number in sorted(set(owner.tolist())):
+            mine = (owner == number)[:, None] & mask
+            places = (self._starts[rows][:, None] + columns)[mine]
+            values[mine] = self._shards[number].values[places].float()
+            content[mine] = self._shards[number].content[places]
+        return Gathered(values, mask, content)
+
+    def means(self) -> Tensor:
+        """Mean of each item's normalised vectors, float32 [n, width]; kept beside the shards.
+
+        Every vector is brought to mean 0 and variance 1 first, as a layer norm does.
+        """
+        path = self.folder / "means.safetensors"
+        with contextlib.suppress(OSError, SafetensorError, KeyError):
+            means: Tensor = load_file(path)["means"]
+            if means.shape == (len(self), self.width):
+                return means
+        means = torch.cat([_means(shard) for shard in self._shards])
+        with contextlib.suppress(StorageError), atomic_path(path) as partial:
+            save_file({"means": means}, partial)
+        return means
+
+    def verify(self) -> None:
+        """Compare every shard with the hash written at encoding.
+
+        Raises:
+            StoreError: a shard was changed.
+        """
+        for number, shard in enumerate(self.meta["shards"]):
+            found = sha256_file(self.folder / f"{number:05}.safetensors")
+            if found != shard["sha256"]:
+                raise _damaged(self.folder, f"hash {found[:12]} of shard {number}", shard["sha256"])
+
+
+def _means(rows: Rows) -> Tensor:
+    width = rows.values.shape[1]
+    owner = torch.repeat_interleave(torch.arange(len(rows.lengths)), rows.lengths)
+    normal = nn.functional.layer_norm(rows.values.float(), (width,))
+    total = torch.zeros(len(rows.lengths), width).index_add_(0, owner, normal)
+    return total / rows.lengths.clamp(min=1)[:, None]
+
+
+def write_store(
+    folder: Path,
+    ids: Sequence[str],
+    encode: Encode,
+    *,
+    encoder: str,
+    fingerprint: str,
+    width: int,
+    preprocessing: str = "",
+    on_done: Callable[[int], None] | None = None,
+    shard_items: int = SHARD_ITEMS,
+) -> FeatureStore:
+    """Encode what is missing and return the store, opened.
+
+    Args:
+        folder: where the store is, or shall be.
+        ids: the items, unique.
+        encode: gives the Rows of a list of positions in ``ids``, in that order.
+        encoder: the encoder's name, for people.
+        fingerprint: the encoder's fingerprint, for the check at opening.
+        width: the last dimension of the values.
+        preprocessing: what was done to the input, for people.
+        on_done: called with the number of items that each step finished.
+        shard_items: items in a shard.
+
+    Raises:
+        StoreError: the folder holds something else.
+        StorageError: the disk is full or closed.
+    """
+    settings = {
+        "format": FORMAT,
+        "encoder": encoder,
+        "fingerprint": fingerprint,
+        "width": width,
+        "dtype": "float16",
+        "preprocessing": preprocessing,
+        "ids": sha256_text("\n".join(ids)),
+        "shard_items": shard_items,
+    }
+    if (folder / "store.json").exists():
+        store = FeatureStore.open(folder, fingerprint=fingerprint)
+        if store.meta["ids"] != settings["ids"]:
+            raise StoreError(
+                str(folder),
+                expected="a store of the same items",
+                found="a store of others",
+                remedy="choose another --out, or delete the folder",
+            )
+        if on_done:
+            on_done(len(ids))
+        return store
+    _check_plan(folder, settings)
+    shards = []
+    for number, start in enumerate(range(0, len(ids), shard_items)):
+        positions = range(start, min(start + shard_items, len(ids)))
+        path = folder / f"{number:05}.safetensors"
+        if not (path.exists() and path.with_suffix(".ids.json").exists()):
+            rows = encode(positions)
+            if number == 0:  # a store begins with its first shard
+                write_json(folder / "plan.json", settings)
+            _write_shard(path, [ids[i] for i in positions], rows)
+        shards.append({"items": len(positions), "sha256": sha256_file(path)})
+        if on_done:
+            on_done(len(positions))
+    write_json(folder / "store.json", {**settings, "items": len(ids), "shards": shards})
+    return FeatureStore.open(folder, fingerprint=fingerprint)
+
+
+def ragged(values: Tensor, mask: Tensor, content: Tensor | None = None) -> Rows:
+    """Rows of a padded batch float [B, T, width] with masks bool [B, T]."""
+    kept = mask if content is None else content
+    return Rows(values[mask].half().cpu(), mask.sum(1).cpu(), kept[mask].cpu())
+
+
+def join(parts: Sequence[Rows]) -> Rows:
+    """Rows of all parts, one after the other."""
+    return Rows(*(torch.cat(column) for column in zip(*parts, strict=True)))
+
+
+def length_batches(lengths: Sequence[int], tokens: int) -> Iterator[list[int]]:
+    """Positions in batches of similar length, each of at most ``tokens`` padded tokens."""
+    batch: list[int] = []
+    for position in sorted(range(len(lengths)), key=lengths.__getitem__):
+        if batch and (len(batch) + 1) * max(lengths[position], 1) > tokens:
+            yield batch
+            batch = []
+        batch.append(position)
+    if batch:
+        yield batch
+
+
+def _check_plan(folder: Path, settings: dict[str, Any]) -> None:
+    """Allow a new store, or an unfinished one of the same settings; nothing else."""
+    plan = folder / "plan.json"
+    if plan.exists():
+        with contextlib.suppress(ValueError, RecursionError):  # a damaged plan is another one
+            if json.loads(plan.read_text(encoding="utf-8")) == settings:
+                return
+        raise StoreError(
+            str(folder),
+            expected="an unfinished store of the same encoder and items",
+            found="one of others",
+            remedy="choose another --out, or delete the folder",
+        )
+    with storage_errors(folder):
+        if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+            raise StoreError(
+                str(folder),
+                expected="a new or empty folder",
+                found="something else there",
+                remedy="choose another --out",
+            )
+
+
+def _write_shard(path: Path, ids: list[str], rows: Rows) -> None:
+    with atomic_path(path.with_suffix(".ids.json")) as partial:
+        partial.write_text(json.dumps(ids, ensure_ascii=False), encoding="utf-8")
+    with atomic_path(path) as partial:
+        save_file({name: t.contiguous() for name, t in rows._asdict().items()}, partial)
+
+
+def _read_meta(folder: Path) -> dict[str, Any]:
+    path = folder / "store.json"
+    try:
+        meta = json.loads(path.read_text(encoding="utf-8"))
+    except (FileNotFoundError, NotADirectoryError):
+        started = (folder / "plan.json").exists()
+        raise StoreError(
+            str(folder),
+            expected="a feature store",
+            found="an unfinished one" if started else "no store.json",
+            remedy="run the same cl2cm encode again" if started else "make it with cl2cm encode",
+        ) from None
+    except (ValueError, RecursionError):
+        raise _damaged(folder, "a damaged store.json", "JSON") from None
+    keys = ("format", "encoder", "fingerprint", "width", "ids", "shards")
+    if not isinstance(meta, dict) or any(key not in meta for key in keys):
+        raise _damaged(folder, "a store.json with missing keys", ", ".join(keys))
+    if meta["format"] != FORMAT:
+        raise _damaged(folder, f"format {meta['format']}", f"format {FORMAT}")
+    shards = meta["shards"]
+    counted = isinstance(shards, list) and all(
+        isinstance(s, dict) and isinstance(s.get("items"), int) for s in shards
+    )
+    if not counted or not isinstance(meta["width"], int) or not shards:
+        raise _damaged(folder, "a store.json of another form", "width and shards")
+    return meta
+
+
+def _read_shard(folder: Path, number: int, width: int) -> tuple[list[str], Rows]:
+    path = folder / f"{number:05}.safetensors"
+    try:
+        ids = json.loads(path.with_suffix(".ids.json").read_text(encoding="utf-8"))
+        if not isinstance(ids, list):
+            raise ValueError("ids that are no list")
+        tensors = load_file(path)
+        rows = Rows(tensors["values"], tensors["lengths"], tensors["content"])
+    except (OSError, ValueError, KeyError, RecursionError, SafetensorError) as error:
+        raise _damaged(folder, f"a shard {path.name} that cannot be read ({error})", "it") from None
+    if (
+        rows.values.shape != (int(rows.lengths.sum()), width)
+        or len(rows.lengths) != len(ids)
+        or len(rows.content) != len(rows.values)
+    ):
+        found = f"{len(ids)} ids and values {list(rows.values.shape)} in shard {number}"
+        raise _damaged(folder, found, "shapes that fit")
+    return ids, rows
+
+
+def _damaged(folder: Path, found: str, expected: object) -> StoreError:
+    return StoreError(
+        str(folder),
+        expected=str(expected),
+        found=found,
+        remedy="delete the folder and run cl2cm encode again",
+    )

@@ -1,0 +1,193 @@
+"""Where a text backbone comes from: its folder, its files' hashes, its tokenizer and its model.
+
+Transformers does the loading, from safetensors alone and without running a model's own code; what
+it has to say of bad files becomes one line. ("Two networks" of the method page.)
+"""
+
+import inspect
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import torch
+from torch import nn
+
+from cl2cm.encode.offline import INSTALL, OFFLINE_MODELS, model_folder, read_record
+from cl2cm.errors import EncoderError, WeightsError
+from cl2cm.storage import sha256_file, sha256_text
+
+_TOKENIZER_FILES = {
+    *("tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "added_tokens.json"),
+    *("vocab.txt", "vocab.json", "merges.txt", "sentencepiece.bpe.model", "spiece.model"),
+}
+_LAYERS = ("layer", "layers", "h", "blocks")  # what models call the list of their layers
+
+
+class Hashes(NamedTuple):
+    """Hexadecimal SHA-256 of a folder: of weights and configuration, and of the tokenizer."""
+
+    weights: str
+    tokenizer: str
+
+
+def find_folder(spec: str, cache: Path | None = None) -> Path:
+    """The folder that a spec names; see ``TextBackbone.load``.
+
+    Raises:
+        EncoderError: there is none.
+        WeightsError: it names an offline model that is absent or damaged.
+    """
+    kind, _, name = spec.partition(":")
+    if kind != "hf" or not name:
+        raise EncoderError(
+            "text encoder",
+            expected="hf:DIR, hf:NAME or hf:OWNER/NAME",
+            found=repr(spec),
+            remedy="name a model so",
+        )
+    folder = Path(name).expanduser()
+    if folder.is_dir():
+        return folder
+    if name in OFFLINE_MODELS:
+        return _offline_folder(spec, model_folder(name, cache))
+    if name.count("/") == 1 and name[0] not in "./~" and not name.endswith("/"):
+        return _from_hub(spec, name)
+    raise EncoderError(
+        spec,
+        expected=f"a folder, OWNER/NAME on the hub, or one of {', '.join(OFFLINE_MODELS)}",
+        found="no such folder",
+        remedy=f"correct the name, or {INSTALL}",
+    )
+
+
+def _offline_folder(spec: str, folder: Path) -> Path:
+    if read_record(folder) is None:
+        found = "a damaged one" if folder.exists() else "none"
+        raise WeightsError(spec, expected=f"the model in {folder}", found=found, remedy=INSTALL)
+    return folder
+
+
+def _from_hub(spec: str, name: str) -> Path:
+    """Fetch a model's own files, or find them where they were fetched before."""
+    from huggingface_hub import snapshot_download  # noqa: PLC0415 — heavy
+
+    wanted = ["*.json", "*.safetensors", *_TOKENIZER_FILES]
+    try:
+        return Path(snapshot_download(name, allow_patterns=wanted, ignore_patterns=["*/*"]))
+    except (OSError, ValueError, RuntimeError) as error:
+        raise EncoderError(
+            spec,
+            expected="a folder, or a model on the hub",
+            found=f"none ({_first_line(error)})",
+            remedy=f"connect, name a folder, or {INSTALL} and use hf:multilingual-e5-small",
+        ) from error
+
+
+def hash_folder(folder: Path) -> Hashes:
+    """Hash a model's files, or take the hashes of its ``model.json``."""
+    record = read_record(folder)
+    known: Mapping[str, str] = (
+        {file: about["sha256"] for file, about in record["files"].items()}
+        if record is not None
+        else {path.name: sha256_file(path) for path in folder.iterdir() if _is_needed(path)}
+    )
+    lines: dict[bool, list[str]] = {True: [], False: []}
+    for file in sorted(known):
+        if _is_needed(folder / file):
+            lines[file in _TOKENIZER_FILES].append(f"{file} {known[file]}")
+    return Hashes(sha256_text("\n".join(lines[False])), sha256_text("\n".join(lines[True])))
+
+
+def _is_needed(path: Path) -> bool:
+    names = path.name in _TOKENIZER_FILES or path.name == "config.json"
+    return (names or path.suffix == ".safetensors") and path.is_file()
+
+
+def load_tokenizer(name: str, folder: Path) -> Any:  # noqa: ANN401 — Transformers has no types
+    """A tokenizer that pads and cuts on the right.
+
+    Raises:
+        WeightsError: its files are absent or damaged.
+    """
+    from transformers import AutoTokenizer  # noqa: PLC0415 — heavy
+
+    with _loading(name, folder, "tokenizer"):
+        tokenizer = AutoTokenizer.from_pretrained(str(folder), local_files_only=True)
+    tokenizer.padding_side = tokenizer.truncation_side = "right"
+    return tokenizer
+
+
+def load_model(name: str, folder: Path) -> Any:  # noqa: ANN401
+    """An encoder in float32, whose every weight comes from its files.
+
+    Raises:
+        WeightsError: its files are absent, damaged, or of no text encoder.
+    """
+    from transformers import MODEL_MAPPING, AutoConfig  # noqa: PLC0415 — heavy
+
+    with _loading(name, folder, "text encoder"):
+        config = AutoConfig.from_pretrained(str(folder), local_files_only=True)
+        if config.is_encoder_decoder:
+            raise ValueError("an encoder with a decoder")
+        kind = MODEL_MAPPING[type(config)]
+        takes_pooler = "add_pooling_layer" in inspect.signature(kind.__init__).parameters
+        model, info = kind.from_pretrained(
+            str(folder),
+            local_files_only=True,
+            use_safetensors=True,
+            dtype=torch.float32,
+            output_loading_info=True,
+            **({"add_pooling_layer": False} if takes_pooler else {}),
+        )
+        # Transformers fills what is missing with random numbers.
+        if missing := sorted(info["missing_keys"]):
+            raise ValueError(f"{len(missing)} weights are missing, such as {missing[0]}")
+    return model
+
+
+def find_layers(name: str, model: nn.Module) -> nn.ModuleList:
+    """The list of an encoder's layers.
+
+    Raises:
+        EncoderError: it has none.
+    """
+    count = getattr(model.config, "num_hidden_layers", None)
+    for path, part in model.named_modules():
+        named = path.rpartition(".")[2] in _LAYERS
+        if named and isinstance(part, nn.ModuleList) and len(part) == count:
+            return part
+    raise EncoderError(
+        name,
+        expected="a text encoder with a list of layers",
+        found=type(model).__name__,
+        remedy="choose a model like BERT or XLM-R",
+    )
+
+
+@contextmanager
+def _loading(name: str, folder: Path, what: str) -> Iterator[None]:
+    """Quietly, and with one line for whatever Transformers has to say."""
+    from transformers.utils import logging  # noqa: PLC0415 — heavy
+
+    bar, level = logging.is_progress_bar_enabled(), logging.get_verbosity()
+    logging.disable_progress_bar()
+    logging.set_verbosity_error()
+    try:
+        yield
+    except Exception as error:  # its readers raise whatever they raise
+        raise WeightsError(
+            name,
+            expected=f"a {what} in {folder}",
+            found=f"a damaged or unknown one ({_first_line(error)})",
+            remedy="restore the folder, or name another",
+        ) from error
+    finally:
+        logging.set_verbosity(level)
+        if bar:
+            logging.enable_progress_bar()
+
+
+def _first_line(error: Exception) -> str:
+    lines = str(error).strip().splitlines() or [type(error).__name__]
+    return lines[0][:120]

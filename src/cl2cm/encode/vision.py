@@ -1,0 +1,238 @@
+"""Vision backbones, frozen: frames uint8 to features [N, D_v] ("Two networks" of method.md).
+
+Backbones plug in behind one protocol and are named by a spec: ``onnx:DIR`` (or a model's name in
+the cache), ``hf:ID`` for a CLIP-like model or any other that pools, ``features:PATH`` for features
+that were computed elsewhere. The fingerprint names the
+weights and the preprocessing together: features of two fingerprints never meet.
+"""
+
+import hashlib
+import json
+from collections.abc import Callable, Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, NamedTuple
+
+import numpy as np
+
+from cl2cm.errors import EncoderError, MediaError, WeightsError
+from cl2cm.media.decoding import decode_parallel
+from cl2cm.media.images import EVENLY, Pixels, Preprocess, Source
+from cl2cm.storage import cache_folder, sha256_file
+from cl2cm.types import Floats, Sampling
+
+if TYPE_CHECKING:
+    import onnxruntime
+from cl2cm.encode.protocol import Described, VisionEncoder, checked
+
+_PREPROCESS_KEYS = {"size", "resize", "resample"}
+
+
+class EncodedPictures(NamedTuple):
+    """features: float32 [n, D_v]; kept: source of each row, ascending; failures: source and error.
+
+    A picture has one row, a film one for each of its frames.
+    """
+
+    features: Floats
+    kept: list[int]
+    failures: list[tuple[int, MediaError]]
+
+
+def load_vision(
+    spec: str,
+    *,
+    sampling: Sampling = EVENLY,
+    cache: Path | None = None,
+    threads: int | None = None,
+) -> VisionEncoder:
+    """Load a backbone by its spec.
+
+    Args:
+        spec: ``onnx:DIR``, ``onnx:NAME`` of a model in the cache, ``hf:ID`` or ``features:PATH``.
+        sampling: which frames of a film it is given.
+        cache: folder with ``models/``; by default the user's.
+        threads: processor threads; by default as many as there are processors.
+
+    Raises:
+        EncoderError: no such kind, or the model does not fit.
+        WeightsError: the model's files are absent or damaged.
+    """
+    kind, _, name = spec.partition(":")
+    if kind == "onnx" and name:
+        folder = _model_folder(name, cache or cache_folder())
+        return OnnxVision(spec, folder, threads=threads, sampling=sampling)
+    if kind == "hf" and name:
+        from cl2cm.encode.vision_hf import HuggingFaceVision  # noqa: PLC0415 — loads torch
+
+        return HuggingFaceVision(spec, name, sampling)
+    if kind == "features" and name:
+        from cl2cm.encode.feature_files import FeatureFiles  # noqa: PLC0415 — loads torch
+
+        return FeatureFiles(spec, Path(name).expanduser())
+    raise EncoderError(
+        "vision encoder",
+        expected="onnx:DIR, hf:ID or features:PATH",
+        found=f"{spec!r}",
+        remedy="choose one of them",
+    )
+
+
+def encode_paths(
+    encoder: VisionEncoder,
+    paths: Sequence[Source],
+    *,
+    skip_bad: bool = False,
+    workers: int | None = None,
+    batch_size: int = 8,
+    progress: Callable[[int], None] | None = None,
+) -> EncodedPictures:
+    """Encode pictures and films; the next ones are decoded while the last ones are encoded.
+
+    Args:
+        encoder: the backbone.
+        paths: pictures and films, as ``visual.load_frames`` takes them.
+        skip_bad: list the sources that cannot be read in place of stopping at the first.
+        workers: decoding threads; by default one for each processor.
+        batch_size: frames at once; the features do not depend on it.
+        progress: called with the number of sources just begun, or found to be bad.
+
+    Returns:
+        Features, the position among ``paths`` of each, and what failed.
+
+    Raises:
+        MediaError: a source cannot be read, and ``skip_bad`` is not set.
+        MissingExtraError: there is a film, and the extra ``video`` is not installed.
+    """
+    features, kept, failures = [np.empty((0, encoder.width), np.float32)], [], []
+    batches = decode_parallel(
+        paths,
+        encoder.preprocess,
+        sampling=encoder.sampling,
+        batch_size=batch_size,
+        workers=workers,
+        skip_bad=skip_bad,
+    )
+    last = -1
+    for batch in batches:
+        if batch.rows:
+            features.append(encoder.encode(batch.pixels))
+        kept += batch.rows
+        failures += batch.failures
+        new = {row for row in (*batch.rows, *(row for row, _ in batch.failures)) if row > last}
+        last = max(last, *new) if new else last
+        if progress is not None:
+            progress(len(new))
+    return _without_failed(np.concatenate(features), kept, failures)
+
+
+def _without_failed(
+    features: Floats, kept: list[int], failures: list[tuple[int, MediaError]]
+) -> EncodedPictures:
+    """Without the frames of films that broke off after them."""
+    bad = {row for row, _ in failures}.intersection(kept)
+    if bad:
+        features = features[[row not in bad for row in kept]]
+        kept = [row for row in kept if row not in bad]
+    return EncodedPictures(features, kept, failures)
+
+
+class OnnxVision(Described):
+    """A folder with ``model.onnx`` (pixels → features) and ``preprocess.json``.
+
+    Args:
+        name: what it is called in messages and records.
+        folder: with the two files.
+        threads: processor threads; by default as many as there are processors.
+        sampling: which frames of a film it is given.
+
+    Raises:
+        WeightsError: a file is absent or damaged.
+        EncoderError: the graph has other inputs or outputs.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        folder: Path,
+        *,
+        threads: int | None = None,
+        sampling: Sampling = EVENLY,
+    ) -> None:
+        for file in ("model.onnx", "preprocess.json"):
+            if not (folder / file).is_file():
+                raise _absent(folder / file)
+        preprocess = _read_preprocess(folder / "preprocess.json")
+        self.session = open_session(folder / "model.onnx", threads=threads)
+        hashes = sha256_file(folder / "model.onnx"), repr(sorted(asdict(preprocess).items()))
+        fingerprint = hashlib.sha256("\n".join(hashes).encode()).hexdigest()
+        width = _graph_width(self.session, name)
+        super().__init__(name, preprocess, fingerprint, width, sampling)
+
+    def encode(self, pixels: Pixels) -> Floats:
+        """Features float32 [N, D_v] of frames uint8 [N, size, size, 3]."""
+        self.check(pixels)
+        features: Floats = self.session.run(["features"], {"pixels": pixels})[0]
+        return features
+
+
+def open_session(model: Path, *, threads: int | None = None) -> "onnxruntime.InferenceSession":
+    """Open an ONNX graph on the processor.
+
+    Raises:
+        WeightsError: the file is damaged.
+    """
+    import onnxruntime  # noqa: PLC0415 — heavy
+
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = threads or 0
+    options.log_severity_level = 3
+    # Threads that spin while they wait would take the processors from those that decode.
+    options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+    try:
+        return onnxruntime.InferenceSession(str(model), options, providers=["CPUExecutionProvider"])
+    except Exception as error:  # onnxruntime's own exceptions share no base
+        first = str(error).splitlines()[0][:120]
+        raise WeightsError(
+            str(model), expected="an ONNX graph", found=f"a damaged one ({first})", remedy=_AGAIN
+        ) from error
+
+
+_AGAIN = "convert or fetch the model again"
+
+
+def _model_folder(name: str, cache: Path) -> Path:
+    folder = Path(name).expanduser()
+    return folder if folder.is_dir() else cache / "models" / name
+
+
+def _absent(path: Path) -> WeightsError:
+    remedy = "run: cl2cm doctor --install-weights, or name another folder"
+    return WeightsError(str(path), expected="a model's file", found="none", remedy=remedy)
+
+
+def _read_preprocess(path: Path) -> Preprocess:
+    try:
+        value = json.loads(path.read_bytes())
+        if not isinstance(value, dict) or not set(value) <= _PREPROCESS_KEYS:
+            raise ValueError(f"keys other than {', '.join(sorted(_PREPROCESS_KEYS))}")
+        return checked(Preprocess(**value))
+    except (OSError, ValueError, TypeError) as error:
+        raise WeightsError(
+            str(path), expected="a preprocessing", found=f"a damaged one ({error})", remedy=_AGAIN
+        ) from error
+
+
+def _graph_width(session: "onnxruntime.InferenceSession", name: str) -> int:
+    inputs = [(i.name, i.type, len(i.shape)) for i in session.get_inputs()]
+    outputs = [(o.name, o.type, len(o.shape)) for o in session.get_outputs()]
+    wanted = [("pixels", "tensor(uint8)", 4)], [("features", "tensor(float)", 2)]
+    width = session.get_outputs()[0].shape[-1]
+    if (inputs, outputs) != wanted or not isinstance(width, int):
+        raise EncoderError(
+            name,
+            expected="pixels uint8 [N, H, W, 3] in, features float32 [N, D_v] out",
+            found=f"{inputs} in, {outputs} out",
+            remedy="export the model so",
+        )
+    return width

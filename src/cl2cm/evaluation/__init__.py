@@ -1,0 +1,1 @@
+"""Retrieval metrics per language, statistics, benchmarks and word alignment."""

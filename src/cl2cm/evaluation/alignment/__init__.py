@@ -1,0 +1,1 @@
+"""Word alignment by the transport plan, and its error rate."""

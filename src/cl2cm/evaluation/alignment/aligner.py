@@ -1,0 +1,34 @@
+"""The word alignment of one run for many pairs of texts, loaded when the first is asked for."""
+
+import threading
+from pathlib import Path
+from typing import Any
+
+from cl2cm.evaluation.alignment.links import align_texts, load_reader
+from cl2cm.evaluation.alignment.view import to_json
+from cl2cm.evaluation.alignment.words import Reader
+
+
+class Aligner:
+    """Aligns texts by a run's network; safe to share between threads.
+
+    Args:
+        run: a finished run.
+    """
+
+    def __init__(self, run: Path) -> None:
+        self._run = run
+        self._reader: Reader | None = None
+        self._lock = threading.Lock()
+
+    def __call__(self, source: str, target: str) -> dict[str, Any]:
+        """Give the object of ``cl2cm align --json``, without the run's name.
+
+        Raises:
+            CheckpointError: no finished run, or a damaged one.
+            QueryError: a text without words, or one that is too long.
+        """
+        with self._lock:
+            if self._reader is None:
+                self._reader = load_reader(self._run)
+            return to_json(align_texts(self._reader, source, target))

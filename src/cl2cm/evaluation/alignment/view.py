@@ -1,0 +1,300 @@
+"""An alignment to look at: a table on the terminal, an HTML file, a heat map as SVG or PNG.
+
+All show the strength of each pair of words (``link_strength``): source words are rows, target
+words are columns, both in the order of their text; links are marked.
+"""
+
+import io
+import shutil
+import unicodedata
+from collections.abc import Iterable
+from html import escape
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from PIL import Image
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from cl2cm.errors import MediaError, MissingExtraError
+from cl2cm.evaluation.alignment.links import Alignment, align
+from cl2cm.storage import atomic_file
+
+CELL = 30  # side of a square of the heat map, in pixels
+FONT = 15  # size of its letters
+_NO_CHARACTER = "\U0010fffd"  # of private use: no font has it
+
+_PAGE = """<!DOCTYPE html>
+<html lang="en">
+<head>
+<meta charset="utf-8">
+<meta http-equiv="Content-Security-Policy" content="default-src 'none'; style-src 'unsafe-inline'">
+<meta name="viewport" content="width=device-width, initial-scale=1">
+<title>Word alignment</title>
+<style>
+body {{ font: 16px/1.4 system-ui, sans-serif; margin: 2rem; color: #1a1a1a; background: #fff; }}
+table {{ border-collapse: collapse; }}
+thead th {{ writing-mode: vertical-rl; text-align: start; padding: .4rem .2rem; }}
+tbody th {{ text-align: end; padding: .2rem .6rem; }}
+th {{ font-weight: normal; white-space: nowrap; }}
+td {{ width: 2.2rem; height: 2.2rem; text-align: center; font-size: .75rem;
+  border: 1px solid #ddd; }}
+td.link {{ outline: 3px solid #c2410c; outline-offset: -3px; font-weight: bold; }}
+</style>
+</head>
+<body>
+<p dir="auto">{source}</p>
+<p dir="auto">{target}</p>
+<table>
+<caption>Strength of each pair of words in percent, by the {side}; links are framed.</caption>
+<thead><tr><td></td>{head}</tr></thead>
+<tbody>
+{rows}
+</tbody>
+</table>
+</body>
+</html>
+"""
+
+
+def align_command(
+    run: Path, source: str, target: str, *, html: Path | None = None, png: Path | None = None
+) -> tuple[dict[str, Any], list[str]]:
+    """Align two texts and show them.
+
+    Args:
+        run: a finished run.
+        source: a text.
+        target: its translation.
+        html: write a page here.
+        png: write a heat map here.
+
+    Returns:
+        The object of ``align --json``, and lines for people.
+
+    Raises:
+        CheckpointError: no finished run, or a damaged one.
+        QueryError: a text without words, or one that is too long.
+        MissingExtraError: a heat map is wanted, and resvg is not installed.
+        MediaError: a heat map is wanted, and no font here has the letters.
+        StorageError: a file cannot be written.
+    """
+    if png is not None:
+        _resvg()  # before the work
+    found = align(run, source, target)
+    if html is not None:
+        write_html(found, html)
+    if png is not None:
+        write_png(found, png)
+    files = {name: str(path) for name, path in (("html", html), ("png", png)) if path is not None}
+    return {"run": str(run), **to_json(found), **files}, to_lines(found)
+
+
+def to_json(found: Alignment) -> dict[str, Any]:
+    """Words, links by number and by word, and strengths."""
+    return {
+        "side": found.side,
+        "source": list(found.source),
+        "target": list(found.target),
+        "links": [
+            {
+                "source": i,
+                "target": j,
+                "words": [found.source[i], found.target[j]],
+                "strength": round(float(found.strength[i, j]), 4),
+            }
+            for i, j in found.links
+        ],
+        "strength": [[round(value, 4) for value in row] for row in found.strength.tolist()],
+    }
+
+
+def to_lines(found: Alignment, width: int | None = None) -> list[str]:
+    """A table in percent with links marked ``*``; target words are numbered where it is too wide.
+
+    Args:
+        found: the alignment.
+        width: columns of the terminal; None asks it.
+    """
+    width = width or shutil.get_terminal_size((100, 24)).columns
+    lines = _render(_table(found, found.target), 10_000)
+    notes = []
+    if max(Text(line).cell_len for line in lines) > width:
+        numbers = [str(j + 1) for j in range(len(found.target))]
+        lines = _render(_table(found, numbers), 10_000)
+        names = zip(numbers, found.target, strict=True)
+        notes = _render(Text("  ".join(f"{number} {word}" for number, word in names)), width)
+    if found.side == "student":
+        notes.append("the run has no cross-lingual network: read by the student's text side")
+    return [*lines, *notes]
+
+
+def _table(found: Alignment, heads: Iterable[str]) -> Table:
+    table = Table(box=None, pad_edge=False)
+    table.add_column("", no_wrap=True)
+    for head in heads:
+        table.add_column(Text(head), justify="right", no_wrap=True)
+    links = set(found.links)
+    for i, word in enumerate(found.source):
+        cells = []
+        for j, value in enumerate(found.strength[i].tolist()):
+            mark = "*" if (i, j) in links else " "
+            cells.append(f"{100 * value:.0f}{mark}" if value >= 0.05 or mark == "*" else "· ")
+        table.add_row(Text(word), *cells)
+    return table
+
+
+def _render(content: Table | Text, width: int) -> list[str]:
+    file = io.StringIO()
+    Console(file=file, width=width, color_system=None).print(content)
+    return [line.rstrip() for line in file.getvalue().splitlines()]
+
+
+def to_html(found: Alignment) -> str:
+    """A page that stands alone: no script, no request, every word escaped."""
+    links = set(found.links)
+    rows = []
+    for i, word in enumerate(found.source):
+        cells = "".join(
+            _cell(value, linked=(i, j) in links, words=(word, found.target[j]))
+            for j, value in enumerate(found.strength[i].tolist())
+        )
+        rows.append(f'<tr><th scope="row" dir="auto">{escape(word)}</th>{cells}</tr>')
+    return _PAGE.format(
+        source=escape(" ".join(found.source)),
+        target=escape(" ".join(found.target)),
+        side=escape(found.side),
+        head="".join(f'<th scope="col" dir="auto">{escape(word)}</th>' for word in found.target),
+        rows="\n".join(rows),
+    )
+
+
+def _cell(value: float, *, linked: bool, words: tuple[str, str]) -> str:
+    title = escape(f"{words[0]} – {words[1]}: {100 * value:.0f} %")
+    name = ' class="link"' if linked else ""
+    text = f"{100 * value:.0f}" if value >= 0.05 else ""
+    return f'<td{name} style="background: {_colour(value)}" title="{title}">{text}</td>'
+
+
+def _colour(value: float) -> str:
+    """White to blue; black letters stay readable on all of it."""
+    red, green, blue = (round(255 - value * (255 - full)) for full in (96, 165, 250))
+    return f"#{red:02x}{green:02x}{blue:02x}"
+
+
+def to_svg(found: Alignment) -> str:
+    """The heat map as SVG, with the words at its left side and on top."""
+    left, top = (12 + _extent(words) for words in (found.source, found.target))
+    width = left + CELL * len(found.target) + 12
+    height = top + CELL * len(found.source) + 12
+    parts = [
+        f'<svg xmlns="http://www.w3.org/2000/svg" width="{width}" height="{height}" '
+        f'font-family="sans-serif" font-size="{FONT}">',
+        f'<rect width="{width}" height="{height}" fill="#ffffff"/>',
+    ]
+    for i, word in enumerate(found.source):
+        y = top + CELL * i
+        parts.append(_label(word, left - 8, y + CELL // 2 + FONT // 3, anchor="end"))
+        for j, value in enumerate(found.strength[i].tolist()):
+            linked = (i, j) in found.links
+            frame = 'stroke="#c2410c" stroke-width="3"' if linked else 'stroke="#dddddd"'
+            inset = 2 if linked else 1
+            side = CELL - 2 * inset
+            parts.append(
+                f'<rect x="{left + CELL * j + inset}" y="{y + inset}" width="{side}" '
+                f'height="{side}" fill="{_colour(value)}" {frame}/>'
+            )
+    for j, word in enumerate(found.target):
+        parts += _column_label(word, left + CELL * j + CELL // 2, top - 8)
+    return "\n".join([*parts, "</svg>"])
+
+
+def _column_label(word: str, x: int, y: int) -> list[str]:
+    """A word that ends at a height and stands in the middle of a column.
+
+    Chinese and Japanese are read downwards, other writing is turned.
+    """
+    letters = _drawable(word)
+    if letters and all(unicodedata.east_asian_width(letter) in "WF" for letter in letters):
+        places = [y - round(FONT * 1.05 * k) for k in reversed(range(len(letters)))]
+        stacked = zip(letters, places, strict=True)
+        return [_label(letter, x, place, anchor="middle") for letter, place in stacked]
+    x += FONT // 3
+    return [f'<g transform="rotate(-90 {x} {y})">{_label(word, x, y)}</g>']
+
+
+def _label(word: str, x: int, y: int, *, anchor: str = "start") -> str:
+    return f'<text x="{x}" y="{y}" text-anchor="{anchor}">{escape(_drawable(word))}</text>'
+
+
+def _extent(words: Iterable[str]) -> int:
+    """Pixels that the longest word takes, at most."""
+    wide = {"W": 1.05, "F": 1.05}
+    letters = (sum(wide.get(unicodedata.east_asian_width(c), 0.68) for c in word) for word in words)
+    return round(FONT * max(letters))
+
+
+def _drawable(word: str) -> str:
+    """Without what XML cannot hold."""
+    return "".join(c for c in word if unicodedata.category(c) not in ("Cc", "Cs", "Cn"))
+
+
+def write_html(found: Alignment, path: Path) -> None:
+    """Write the page of ``to_html``.
+
+    Raises:
+        StorageError: it cannot be written.
+    """
+    with atomic_file(path) as file:
+        file.write(to_html(found).encode("utf-8", "replace"))
+
+
+def write_png(found: Alignment, path: Path) -> None:
+    """Draw the heat map with the fonts of this machine.
+
+    Raises:
+        MissingExtraError: resvg is not installed.
+        MediaError: no font here has one of the letters.
+        StorageError: it cannot be written.
+    """
+    _require_letters("".join([*found.source, *found.target]))
+    picture = bytes(_resvg().svg_to_bytes(svg_string=to_svg(found), zoom=2))
+    with atomic_file(path) as file:
+        file.write(picture)
+
+
+def _resvg() -> Any:  # noqa: ANN401 - it has no types
+    try:
+        import resvg_py  # noqa: PLC0415 - of an extra
+    except ImportError:
+        raise MissingExtraError("resvg_py", "demo") from None
+    return resvg_py
+
+
+def _require_letters(text: str) -> None:
+    """Letters that no font has are drawn as nothing, or as the box for what is missing."""
+    box = _drawn(_NO_CHARACTER)
+    for letter in sorted(set(_drawable(text))):
+        if unicodedata.category(letter)[0] not in "LN":
+            continue
+        drawn = _drawn(letter)
+        if drawn.min() == 255 or np.array_equal(drawn, box):
+            name = unicodedata.name(letter, f"U+{ord(letter):04X}")
+            raise MediaError(
+                "heat map",
+                expected=f"a font with {letter!r} ({name})",
+                found="none on this machine",
+                remedy="install one, such as the package fonts-noto-cjk or fonts-noto-core, "
+                "or write HTML, which another machine can show",
+            )
+
+
+def _drawn(letter: str) -> np.ndarray[Any, np.dtype[np.uint8]]:
+    svg = (
+        '<svg xmlns="http://www.w3.org/2000/svg" width="24" height="32"><text x="4" y="24" '
+        f'font-family="sans-serif" font-size="16">{escape(letter)}</text></svg>'
+    )
+    picture = _resvg().svg_to_bytes(svg_string=svg, background="#ffffff")
+    return np.asarray(Image.open(io.BytesIO(bytes(picture))).convert("L"), dtype=np.uint8)

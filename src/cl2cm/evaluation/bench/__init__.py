@@ -1,0 +1,1 @@
+"""Benchmarks: methods, languages and seeds of a suite."""

@@ -1,0 +1,246 @@
+"""Benchmarks: methods x regimes x seeds on one data set, compared with statistics.
+
+Features are made once and shared. Runs go on in parallel, one core each; a benchmark that was
+stopped goes on where it was, and finished runs with the same settings are not repeated. Every
+choice of a suite was made on the validation split; here the test split is reported.
+"""
+
+import contextlib
+import dataclasses
+import multiprocessing
+import os
+import threading
+from collections.abc import Sequence
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from cl2cm.data.manifest import read_manifest
+from cl2cm.data.readers import EMBEDDED, prepare_dataset
+from cl2cm.encode.encoding import encode_pictures, encode_texts, store_folder
+from cl2cm.encode.vision import load_vision
+from cl2cm.errors import ConfigError, ManifestError, nearest
+from cl2cm.evaluation.bench.report import report
+from cl2cm.evaluation.bench.run import Job, Ranks, run_job
+from cl2cm.evaluation.bench.suites import ABLATED, Suite, find_manifest, load_suite
+from cl2cm.evaluation.bench.table import csv_text
+from cl2cm.methods.translate_test import TranslateTest
+from cl2cm.model.checkpoint import load_backbone
+from cl2cm.model.config import Config
+from cl2cm.progress import track
+from cl2cm.storage import atomic_file, write_json
+from cl2cm.translate import find_translators
+from cl2cm.types import Example
+
+
+@dataclass(frozen=True, slots=True)
+class Choice:
+    """What of a suite shall run; empty means the suite's own choice."""
+
+    methods: tuple[str, ...] = ()
+    regimes: tuple[str, ...] = ()
+    languages: tuple[str, ...] = ()
+    seeds: tuple[int, ...] = ()
+    quick: bool = False
+    single: bool = True  # the second table: one model per language
+    split: str = "test"
+
+
+def bench(
+    name: str,
+    data: Path | None,
+    out: Path,
+    choice: Choice,
+    *,
+    jobs: int = 0,
+    csv: Path | None = None,
+    trec: bool = False,
+) -> dict[str, Any]:
+    """Run a suite and compare its methods.
+
+    Args:
+        name: of the suite.
+        data: its folder.
+        out: folder for runs and results; a benchmark in it goes on.
+        choice: what to run.
+        jobs: runs at a time; 0: one for each core.
+        csv: write the rows to this file, too.
+        trec: write ``SPLIT.trec`` in each run's folder.
+
+    Returns:
+        The object of ``bench --json``.
+
+    Raises:
+        CL2CMError: no data, an unknown name, or a run that failed.
+    """
+    suite = load_suite(name)
+    chosen = _check(suite, choice)
+    source = str(suite.base.get("data", {}).get("source", "en"))
+    if TranslateTest.name in chosen.methods:
+        find_translators(chosen.languages, source)  # a missing extra shows before any training
+    if data is None and name == EMBEDDED:
+        data = prepare_dataset(name, None, out / "data")
+    manifest = find_manifest(name, data)
+    examples = list(read_manifest(manifest))
+    _require_split(examples, chosen.split, manifest)
+    planned = plan(suite, chosen, manifest, examples, out)
+    asked = [example for example in examples if example.split == chosen.split]
+    results = _run_all(planned, asked, at_once=jobs or os.cpu_count() or 1, trec=trec)
+    result = report(name, results, source=source)
+    write_json(out / "results.json", result)
+    if csv is not None:
+        with atomic_file(csv) as file:
+            file.write(csv_text(result["rows"]).encode())
+    return result
+
+
+def _check(suite: Suite, choice: Choice) -> Choice:
+    """The choice with what it leaves open, every name known to the suite."""
+    runnable = (*suite.methods, *suite.ablations)
+    methods = choice.methods
+    if methods == ("ablations",):
+        methods = (ABLATED, *suite.ablations)
+    for what, names, known in (
+        ("--methods", methods, runnable),
+        ("--regimes", choice.regimes, suite.regimes),
+        ("--languages", choice.languages, suite.languages),
+    ):
+        for name in names:
+            if name not in known:
+                raise ConfigError(
+                    what,
+                    expected=f"some of {', '.join(known)}",
+                    found=repr(name),
+                    remedy=nearest(name, known),
+                )
+    return dataclasses.replace(
+        choice,
+        methods=methods or tuple(suite.methods),
+        regimes=choice.regimes or suite.default_regimes,
+        languages=choice.languages or suite.languages,
+        seeds=choice.seeds or tuple(range(2 if choice.quick else suite.seeds)),
+        single=choice.single and not choice.quick,
+    )
+
+
+def _require_split(examples: Sequence[Example], split: str, manifest: Path) -> None:
+    there = sorted({example.split for example in examples})
+    if split not in there:
+        raise ManifestError(
+            str(manifest),
+            expected=f"items of the split {split!r}",
+            found=f"splits {', '.join(there) or 'none'}",
+            remedy="choose another --split",
+        )
+
+
+def plan(
+    suite: Suite, choice: Choice, manifest: Path, examples: Sequence[Example], out: Path
+) -> list[Job]:
+    """All runs of a benchmark; the features of every regime are made on the way."""
+    jobs = []
+    for regime in choice.regimes:
+        whole = [(choice.languages, method) for method in choice.methods]
+        alone = [
+            ((language,), method)
+            for method in suite.single
+            if choice.single and method in choice.methods and len(choice.languages) > 1
+            for language in choice.languages
+        ]
+        stores: tuple[Path, Path] | None = None
+        for seed in choice.seeds:
+            for languages, method in [*whole, *alone]:
+                config = suite.config(
+                    regime,
+                    method,
+                    manifest=manifest,
+                    seed=seed,
+                    languages=languages,
+                    quick=choice.quick,
+                )
+                stores = stores or make_stores(config, examples)
+                table = "all" if languages == choice.languages else "+".join(languages)
+                folder = out / regime / table / method / str(seed)
+                jobs.append(
+                    Job(regime, method, seed, languages, config, folder, *stores, choice.split)
+                )
+    return jobs
+
+
+def make_stores(config: Config, examples: Sequence[Example]) -> tuple[Path, Path]:
+    """Features of all texts and pictures, under the backbones of a configuration."""
+    root = Path(config.data.features) if config.data.features else None
+    encoder = load_vision(config.vision.encoder, sampling=config.vision.films)
+    vision = encode_pictures(examples, encoder, root=root)
+    frozen = load_backbone(config)
+    texts = suite_texts(examples)
+    folder = store_folder(root, "text", frozen.fingerprint, texts)
+    text = encode_texts(texts, frozen, folder)
+    if not config.network.layers:
+        text.means()
+    return text.folder, vision.folder
+
+
+def suite_texts(examples: Sequence[Example]) -> list[str]:
+    """Every distinct caption, and the translations of the training split."""
+    texts: dict[str, None] = {}
+    for example in examples:
+        for captions in example.captions.values():
+            texts |= dict.fromkeys(captions)
+        if example.split == "train":
+            for engines in example.translations.values():
+                for column in engines.values():
+                    texts |= dict.fromkeys(text for text in column if text)
+    return list(texts)
+
+
+def _run_all(
+    jobs: Sequence[Job], examples: Sequence[Example], *, at_once: int, trec: bool
+) -> list[tuple[Job, dict[str, Ranks]]]:
+    """Every run's ranks, in the order of the plan."""
+    results: dict[int, dict[str, Ranks]] = {}
+    context = multiprocessing.get_context("spawn")
+    with (
+        track("runs", len(jobs)) as advance,
+        ProcessPoolExecutor(
+            min(at_once, len(jobs)), context, _start_worker, (list(examples), trec)
+        ) as pool,
+    ):
+        futures = {pool.submit(_work, job): number for number, job in enumerate(jobs)}
+        try:
+            for future in as_completed(futures):
+                results[futures[future]] = future.result()
+                advance(1)
+        except BaseException:
+            pool.shutdown(wait=False, cancel_futures=True)
+            raise
+    return [(job, results[number]) for number, job in enumerate(jobs)]
+
+
+_examples: list[Example] = []
+_trec: list[bool] = []
+
+
+def _start_worker(examples: list[Example], trec: bool) -> None:
+    threading.Thread(target=_end_with_parent, daemon=True).start()
+    torch.set_num_threads(1)
+    _examples[:] = examples
+    _trec[:] = [trec]
+
+
+def _end_with_parent() -> None:
+    """End a worker whose benchmark was killed; its run is to be resumed."""
+    parent = multiprocessing.parent_process()
+    if parent is not None:
+        parent.join()
+        os._exit(1)
+
+
+def _work(job: Job) -> dict[str, Ranks]:
+    job.folder.parent.mkdir(parents=True, exist_ok=True)
+    log = job.folder.with_name(f"{job.folder.name}.log")
+    with log.open("a", encoding="utf-8") as file, contextlib.redirect_stderr(file):
+        return run_job(job, _examples, trec=_trec[0])

@@ -1,0 +1,259 @@
+"""What a benchmark says: rows, means over seeds, and comparisons.
+
+Comparisons are of ``cl2cm`` with every other method, language by language: a paired bootstrap over
+pictures of values averaged over seeds, corrected by Holm over the target languages.
+"""
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from cl2cm.evaluation.bench.run import Job, Ranks
+from cl2cm.evaluation.statistics import (
+    Block,
+    Comparison,
+    Hits,
+    bootstrap,
+    gap_closed,
+    holm_intervals,
+    mean_rank_variance,
+    paired_bootstrap,
+    recall_hits,
+    reciprocal_ranks,
+    sum_of_recalls_blocks,
+)
+from cl2cm.metrics import CUTOFFS, Direction, summary
+
+Runs = Sequence[Mapping[str, Ranks]]  # ranks per language, of each seed
+Results = Sequence[tuple[Job, Mapping[str, Ranks]]]
+Key = tuple[str, str, str]  # regime, table ("all" or one language), method
+OURS, LOWER, UPPER = "cl2cm", "zero-shot", "supervised"
+TARGETS = "targets"  # the mean over the target languages stands in a row of its own
+
+
+def report(name: str, results: Results, *, source: str) -> dict[str, Any]:
+    """The object of ``bench --json``: rows, summary, tests, MRV and share of the gap closed.
+
+    Args:
+        name: of the suite.
+        results: of every run.
+        source: the source language, which is reported but not compared.
+    """
+    rows = [
+        row for job, ranks in results for row in _rows(job, ranks, multi=_is_multi(job, results))
+    ]
+    table = summarise(rows, source)
+    return {
+        "suite": name,
+        "rows": rows,
+        "summary": table,
+        "tests": tests(results, source),
+        "gap": gaps(table),
+        "mrv": rank_variances(results, source),
+    }
+
+
+def _is_multi(job: Job, results: Results) -> bool:
+    return len(job.trained_on) == max(len(other.trained_on) for other, _ in results)
+
+
+def _rows(job: Job, ranks: Mapping[str, Ranks], *, multi: bool) -> list[dict[str, Any]]:
+    rows = []
+    for language, found in ranks.items():
+        sides = {
+            "text_to_vision": summary(Direction(found.captions, 1 / found.captions)),
+            "vision_to_text": summary(Direction(found.pictures, 1 / found.pictures)),
+        }
+        recalls = {
+            f"{short} R@{k}": side[f"R@{k}"]
+            for short, side in zip(("t2v", "v2t"), sides.values(), strict=True)
+            for k in CUTOFFS
+        }
+        rows.append(
+            {
+                "regime": job.regime,
+                "table": "all" if multi else job.trained_on[0],
+                "method": job.method,
+                "seed": job.seed,
+                "language": language,
+                "SumR": sum(recalls.values()),
+                **recalls,
+                "t2v MedR": sides["text_to_vision"]["MedR"],
+                "t2v MRR": 100 * float(np.mean(1 / found.captions)),
+                "queries": len(found.captions),
+                "gallery": len(found.pictures),
+            }
+        )
+    return rows
+
+
+def summarise(rows: Iterable[Mapping[str, Any]], source: str) -> list[dict[str, Any]]:
+    """Mean and standard deviation of SumR over seeds, per language and over the targets."""
+    values: dict[tuple[str, str, str, str], dict[int, float]] = {}
+    over_targets: dict[tuple[str, str, str, str], dict[int, list[float]]] = {}
+    for row in rows:
+        key = (row["regime"], row["table"], row["method"], row["language"])
+        values.setdefault(key, {})[row["seed"]] = row["SumR"]
+        if row["language"] != source and row["table"] == "all":
+            all_targets = over_targets.setdefault((*key[:3], TARGETS), {})
+            all_targets.setdefault(row["seed"], []).append(row["SumR"])
+    most = max((len(v) for by_seed in over_targets.values() for v in by_seed.values()), default=0)
+    for key, by_seed in over_targets.items():
+        if all(len(each) == most for each in by_seed.values()):  # not where an engine is missing
+            values[key] = {seed: float(np.mean(each)) for seed, each in by_seed.items()}
+    return [
+        {
+            "regime": regime,
+            "table": table,
+            "method": method,
+            "language": language,
+            "mean": float(np.mean(list(by_seed.values()))),
+            "std": float(np.std(list(by_seed.values()), ddof=1)) if len(by_seed) > 1 else 0.0,
+            "seeds": len(by_seed),
+        }
+        for (regime, table, method, language), by_seed in values.items()
+    ]
+
+
+def tests(results: Results, source: str) -> list[dict[str, Any]]:
+    """``cl2cm`` against every other method of the same regime and table."""
+    grouped = _by_method(results)
+    found = []
+    for (regime, table, method), runs in grouped.items():
+        ours = grouped.get((regime, table, OURS))
+        if ours is None or method == OURS:
+            continue
+        languages = [code for code in runs[0] if code in ours[0]]
+        targets = [code for code in languages if code != source]
+        blocks = [_blocks(ours, runs, code) for code in targets]
+        corrected = dict(zip(targets, holm_intervals(blocks), strict=True)) if targets else {}
+        for code in languages:
+            plain = bootstrap(_blocks(ours, runs, code))
+            mrr = _reciprocal(ours, runs, code)
+            row = {
+                "regime": regime,
+                "table": table,
+                "a": OURS,
+                "b": method,
+                "language": code,
+                "difference": plain.difference,
+                "ci95": [plain.low, plain.high],
+                "p": plain.p,
+                "MRR": {"difference": mrr.difference, "ci95": [mrr.low, mrr.high], "p": mrr.p},
+            }
+            if code in corrected:
+                one = corrected[code]
+                row |= {"ci95_corrected": [one.low, one.high], "p_holm": one.p}
+            found.append(row)
+        if len(targets) > 1:
+            mean = bootstrap(_mean_blocks(ours, runs, targets))
+            found.append(
+                {
+                    "regime": regime,
+                    "table": table,
+                    "a": OURS,
+                    "b": method,
+                    "language": TARGETS,
+                    "difference": mean.difference,
+                    "ci95": [mean.low, mean.high],
+                    "p": mean.p,
+                }
+            )
+    return found
+
+
+def _mean_blocks(a: Runs, b: Runs, codes: Sequence[str]) -> list[Block]:
+    """Mean SumR over languages, on the pictures that have captions in all of them."""
+    common = sorted(set.intersection(*(set(a[0][code].ids.tolist()) for code in codes)))
+    place = {name: number for number, name in enumerate(common)}
+    blocks = []
+    for code in codes:
+        one = a[0][code]
+        pictures = np.array([place.get(name, -1) for name in one.ids.tolist()])
+        captions = pictures[one.rows]
+        for block, labels in zip(_blocks(a, b, code), (captions, pictures), strict=True):
+            kept = labels >= 0
+            first, second = (np.asarray(values)[kept] for values in block[:2])
+            blocks.append(Block(first, second, labels[kept], block.scale / len(codes)))
+    return blocks
+
+
+def _by_method(results: Results) -> dict[Key, list[Mapping[str, Ranks]]]:
+    """Ranks of all seeds of a method."""
+    grouped: dict[Key, list[Mapping[str, Ranks]]] = {}
+    for job, ranks in results:
+        table = "all" if _is_multi(job, results) else job.trained_on[0]
+        grouped.setdefault((job.regime, table, job.method), []).append(ranks)
+    return grouped
+
+
+def _blocks(a: Runs, b: Runs, code: str) -> list[Block]:
+    """SumR of A less SumR of B in a language."""
+    return sum_of_recalls_blocks(_hits(a, code), _hits(b, code), a[0][code].rows)
+
+
+def _hits(runs: Runs, code: str) -> Hits:
+    return Hits(
+        recall_hits(np.stack([run[code].captions for run in runs])),
+        recall_hits(np.stack([run[code].pictures for run in runs])),
+    )
+
+
+def _reciprocal(a: Runs, b: Runs, code: str) -> Comparison:
+    one, two = (reciprocal_ranks(np.stack([run[code].captions for run in runs])) for runs in (a, b))
+    return paired_bootstrap(one, two, a[0][code].rows, scale=100.0)
+
+
+def gaps(table: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
+    """Share of the gap from zero-shot to supervised that each method closes, per language."""
+    means = {
+        (row["regime"], row["method"], row["language"]): row["mean"]
+        for row in table
+        if row["table"] == "all"
+    }
+    found = []
+    for (regime, method, language), mean in means.items():
+        low, high = (means.get((regime, name, language)) for name in (LOWER, UPPER))
+        if method not in (LOWER, UPPER) and low is not None and high is not None:
+            share = gap_closed(mean, low, high)
+            if np.isfinite(share):
+                found.append(
+                    {"regime": regime, "method": method, "language": language, "closed": share}
+                )
+    return found
+
+
+def rank_variances(results: Results, source: str) -> list[dict[str, Any]]:
+    """MRV over the target languages, of each picture's mean caption rank; mean over seeds.
+
+    People captioned each language anew, so there is no caption common to all: a picture's mean
+    rank over its captions stands for it (we choose). Only pictures captioned in all count.
+    """
+    found = []
+    for (regime, table, method), runs in _by_method(results).items():
+        if table != "all":
+            continue
+        each = [_rank_variance(run, source) for run in runs]
+        values = [value for value in each if value is not None]
+        if values:
+            found.append({"regime": regime, "method": method, "MRV": float(np.mean(values))})
+    return found
+
+
+def _rank_variance(run: Mapping[str, Ranks], source: str) -> float | None:
+    means = [
+        dict(zip(one.ids.tolist(), _mean_ranks(one), strict=True))
+        for code, one in run.items()
+        if code != source
+    ]
+    common = set.intersection(*(set(by_id) for by_id in means)) if len(means) > 1 else set()
+    if not common:
+        return None
+    return mean_rank_variance([[by_id[name] for name in sorted(common)] for by_id in means])
+
+
+def _mean_ranks(one: Ranks) -> list[float]:
+    """Mean rank of each picture over its captions."""
+    means: list[float] = (np.bincount(one.rows, one.captions) / np.bincount(one.rows)).tolist()
+    return means

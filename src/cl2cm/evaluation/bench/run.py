@@ -1,0 +1,206 @@
+"""One run of a benchmark: train a method on shared features, and rank the test captions.
+
+What a run leaves for the statistics is ``ranks-SPLIT.npz``: per language the rank of each caption's
+picture, and the best rank of each picture's captions. They are taken again only for the same
+weights, captions and translation engines.
+"""
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, NamedTuple
+from zipfile import BadZipFile
+
+import numpy as np
+import numpy.typing as npt
+import torch
+
+from cl2cm.data.queries import Queries, caption_queries
+from cl2cm.encode.store import FeatureStore
+from cl2cm.encode.tokens import PooledStates, StoredStates
+from cl2cm.errors import StoreError
+from cl2cm.methods.translate_test import TranslateTest
+from cl2cm.metrics import text_to_vision, trec_lines, vision_to_text
+from cl2cm.model.checkpoint import load, load_weights, read_provenance
+from cl2cm.model.config import Config
+from cl2cm.model.networks import build_student
+from cl2cm.model.retrieval import frame_vectors, sentence_vectors
+from cl2cm.storage import atomic_file, atomic_path, sha256_text
+from cl2cm.training.data import Stores
+from cl2cm.training.loop import train_again
+from cl2cm.translate import Translator, find_translators
+from cl2cm.types import Example, Floats, Frames, Ints
+
+
+@dataclass(frozen=True, slots=True)
+class Job:
+    """One run of a benchmark.
+
+    Attributes:
+        regime, method, seed: as in the suite.
+        trained_on: the target languages of its training; one for a single-language model.
+        config: all settings.
+        folder: of the run.
+        text_store, vision_store: folders of the features.
+        split: whose captions are ranked.
+    """
+
+    regime: str
+    method: str
+    seed: int
+    trained_on: tuple[str, ...]
+    config: Config
+    folder: Path
+    text_store: Path
+    vision_store: Path
+    split: str
+
+    @property
+    def ranks(self) -> Path:
+        """File of the ranks."""
+        return self.folder / f"ranks-{self.split}.npz"
+
+    @property
+    def trec(self) -> Path:
+        """File of the TREC runs."""
+        return self.folder / f"{self.split}.trec"
+
+
+class Ranks(NamedTuple):
+    """Ranks of one language, from 1.
+
+    captions: of each caption's picture, int64 [Q]; pictures: best of each picture's captions,
+    int64 [N]; rows: picture of each caption, int64 [Q]; ids: of the pictures, text [N].
+    """
+
+    captions: Ints
+    pictures: Ints
+    rows: Ints
+    ids: npt.NDArray[np.str_]
+
+
+def run_job(job: Job, examples: Sequence[Example], *, trec: bool = False) -> dict[str, Ranks]:
+    """Train what is not trained yet, then rank the captions of the examples in every language.
+
+    Args:
+        job: the run.
+        examples: of the split to report.
+        trec: write ``SPLIT.trec``, too.
+    """
+    stores = Stores(*(_open(folder) for folder in (job.text_store, job.vision_store)))
+    train_again(job.config, job.folder, stores=stores)
+    source, targets = job.config.data.source, job.trained_on
+    engines = find_translators(targets, source) if job.method == TranslateTest.name else {}
+    key = _key(job, examples, engines)
+    known = read_ranks(job, key)
+    if known is not None and (not trec or job.trec.exists()):
+        return known
+    languages = [source, *(engines if job.method == TranslateTest.name else targets)]
+    asked = {language: caption_queries(examples, language) for language in languages}
+    vectors = encode_queries(job.config, job.folder, asked, stores, engines)
+    ranks = {}
+    lines: list[str] = []
+    for language, (text, vision) in vectors.items():
+        rows = asked[language].rows
+        ids = [example.id for example in asked[language].gallery]
+        ranks[language] = Ranks(
+            text_to_vision(text, vision, rows).best,
+            vision_to_text(text, vision, rows).best,
+            rows,
+            np.array(ids),
+        )
+        if trec:
+            lines += trec_lines(language, text, vision, ids)
+    if trec:
+        with atomic_file(job.trec) as file:
+            file.write("".join(lines).encode())
+    _write_ranks(job, ranks, key)
+    return ranks
+
+
+def encode_queries(
+    config: Config,
+    run: Path,
+    asked: Mapping[str, Queries],
+    stores: Stores,
+    engines: Mapping[str, Translator],
+) -> dict[str, tuple[Floats, Floats]]:
+    """Unit vectors of captions [Q, D] and pictures [N, D] per language, from stored features.
+
+    Captions of a language with an engine are translated first; no store has those texts.
+    """
+    if config.text.freeze != "all" or engines:
+        model = load(run)
+        student = model.student
+    else:
+        model = None
+        student = build_student(
+            config.network, text_width=stores.text.width, vision_width=stores.vision.width
+        )
+        load_weights(student, run / "model.safetensors")
+        student.eval()
+    result = {}
+    for language, (texts, _, gallery) in asked.items():
+        frames = stores.vision.gather(torch.tensor([stores.vision.row(e.id) for e in gallery]))
+        vision = frame_vectors(student.vision, Frames(frames.values, frames.mask)).numpy()
+        if model is not None and language in engines:
+            text = model.encode_text(engines[language].translate(texts))
+        elif model is not None and config.text.freeze != "all":
+            text = model.encode_text(texts)
+        else:
+            rows = torch.tensor([stores.text.row(t) for t in texts])
+            source = (
+                StoredStates(stores.text, rows)
+                if config.network.layers
+                else PooledStates(stores.text.means(), rows)
+            )
+            text = sentence_vectors(student, source, torch.arange(len(rows))).numpy()
+        result[language] = (text, vision)
+    return result
+
+
+def read_ranks(job: Job, key: str) -> dict[str, Ranks] | None:
+    """The ranks of a run, if there are any with this key."""
+    try:
+        with np.load(job.ranks, allow_pickle=False) as file:
+            if str(file["key"]) != key:
+                return None
+            languages = [str(language) for language in file["languages"]]
+            return {
+                language: Ranks(*(file[f"{language}/{part}"] for part in Ranks._fields))
+                for language in languages
+            }
+    except (OSError, ValueError, KeyError, BadZipFile):  # none, or damaged: made again
+        return None
+
+
+def _write_ranks(job: Job, ranks: Mapping[str, Ranks], key: str) -> None:
+    arrays: dict[str, Any] = {
+        f"{language}/{part}": value
+        for language, columns in ranks.items()
+        for part, value in columns._asdict().items()
+    }
+    arrays |= {"languages": np.array(list(ranks)), "key": np.array(key)}
+    with atomic_path(job.ranks) as partial, partial.open("wb") as file:
+        np.savez(file, **arrays)
+
+
+def _key(job: Job, examples: Sequence[Example], engines: Mapping[str, Translator]) -> str:
+    """What ranks belong to: settings, weights, captions, and the engines that translate them."""
+    made = read_provenance(job.folder)
+    captions = [[example.id, sorted(example.captions.items())] for example in examples]
+    names = {code: engine.name for code, engine in engines.items()}
+    return sha256_text(json.dumps([made["config"], made.get("model"), captions, names]))
+
+
+_opened: dict[Path, FeatureStore] = {}
+
+
+def _open(folder: Path) -> FeatureStore:
+    """A store, opened once in a process."""
+    if not (folder / "store.json").exists():
+        raise StoreError(
+            str(folder), expected="a store", found="none", remedy="run the benchmark again"
+        )
+    return _opened.setdefault(folder, FeatureStore.open(folder))

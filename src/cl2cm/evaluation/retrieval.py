@@ -1,0 +1,82 @@
+"""The metrics of the method page: R@1, R@5, R@10, median rank, mAP, both directions, SumR.
+
+Each caption is its own query (text -> vision); a picture asks for its captions, and the best rank
+among them counts for recall and median rank, all of them for mAP. The gallery of a language is
+every picture that has a caption in it. Similarities are computed in pieces, so memory stays
+bounded; ties are broken by row, as in the exact index.
+"""
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from cl2cm.data.queries import caption_languages, caption_queries
+from cl2cm.errors import LanguageError
+from cl2cm.media.images import media_of
+from cl2cm.metrics import metrics, trec_lines
+from cl2cm.storage import atomic_file
+from cl2cm.types import Example, Floats, SearchModel
+
+Translate = Callable[[str, list[str]], list[str]]  # language, texts → texts in the source language
+
+
+def evaluate(
+    model: SearchModel,
+    examples: Sequence[Example],
+    *,
+    languages: Sequence[str] = (),
+    vectors: dict[str, Floats] | None = None,
+    trec: Path | None = None,
+    translate: Translate | None = None,
+) -> dict[str, Any]:
+    """Metrics per language of a model on one split.
+
+    Args:
+        model: the model under test.
+        examples: of the split.
+        languages: caption languages; empty: all.
+        vectors: id -> unit vector [D] of pictures that are encoded already.
+        trec: write the text -> vision runs to this file, for trec_eval.
+        translate: applied to the captions of each language before they are encoded.
+
+    Returns:
+        language -> metrics, see ``metrics``.
+
+    Raises:
+        LanguageError: a language has no captions.
+    """
+    chosen = list(languages) or caption_languages(examples)
+    if not chosen:
+        raise LanguageError(
+            "evaluation",
+            expected="captions in at least one language",
+            found=f"none among {len(examples)} items",
+            remedy="choose another split, or another manifest",
+        )
+    asked = {language: caption_queries(examples, language) for language in chosen}
+    known = dict(vectors or {})
+    missing = [
+        example
+        for example in {e.id: e for q in asked.values() for e in q.gallery}.values()
+        if example.id not in known
+    ]
+    if missing:
+        media = [
+            media_of(example) if example.image or example.video else Path(example.id)
+            for example in missing
+        ]
+        known |= dict(zip((e.id for e in missing), model.encode_visual(media), strict=True))
+    result = {}
+    lines: list[str] = []
+    for language, (texts, rows, gallery) in asked.items():
+        vision = np.stack([known[example.id] for example in gallery])
+        text = model.encode_text(translate(language, texts) if translate else texts)
+        result[language] = metrics(text, vision, rows)
+        if trec is not None:
+            lines += trec_lines(language, text, vision, [example.id for example in gallery])
+    if trec is not None:
+        with atomic_file(trec) as file:
+            file.write("".join(lines).encode())
+    return result

@@ -1,0 +1,291 @@
+"""Exact search in a memory-mapped matrix, with numpy alone.
+
+A score is defined without reference to how it is computed: the dot product of the stored values
+and the query, summed in float64 and rounded once to float32. So a hit's score is the same bits
+whether it was found alone or in a batch, in one chunk or in many, on one core or on sixteen, and
+equal pictures tie exactly and come in the order of their rows.
+
+BLAS in float32 finds the candidates, every row within its rounding error of the best ``k``, and
+only those few are scored in float64, from the stored values (codes.py): so it is with int8 too,
+whose scores are exact for what is stored, about 0.002 from those of float16. A matrix is widened
+to float32 chunk by chunk, the cores sharing the chunks of a single query among them; from the
+second search on a copy is kept where there is room for it, which halves the time.
+"""
+
+import contextlib
+import os
+import threading
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import cast
+
+import numpy as np
+
+from cl2cm.errors import VectorIndexError
+from cl2cm.index.backends.best import Best, exact_scores
+from cl2cm.index.backends.codes import (
+    DTYPES,
+    DType,
+    Matrix,
+    check_dtype,
+    check_vectors,
+    decoded,
+    map_matrix,
+    widen,
+    width,
+    write_matrix,
+)
+from cl2cm.storage import atomic_file
+from cl2cm.types import Floats, Ints
+
+__all__ = ["CHUNK_ROWS", "DType", "ExactIndex"]
+
+CHUNK_ROWS = 4096  # rows widened and multiplied at once
+_QUERY_BLOCK = 256  # queries multiplied at once
+_OFFERED = 2**16  # scores looked at once, after the widening of many chunks
+_SCORES = 2**22  # scores held at once, where nothing else limits them
+
+
+class ExactIndex:
+    """A matrix of unit vectors, searched by comparing each query with every row.
+
+    Args:
+        matrix: float16 or float32 [N, D], or int8 as codes.py has it, in memory or
+            memory-mapped; rows of unit length.
+        name: what an error calls it.
+        chunk_rows: rows widened and multiplied at once.
+        resident_bytes: up to this size a float32 copy is kept; 0 keeps none. None: an eighth of
+            the memory that this process may have.
+    """
+
+    def __init__(
+        self,
+        matrix: Matrix,
+        *,
+        name: str = "index",
+        chunk_rows: int = CHUNK_ROWS,
+        resident_bytes: int | None = None,
+    ) -> None:
+        if matrix.ndim != 2 or not matrix.size or matrix.dtype.name not in DTYPES:
+            raise VectorIndexError(
+                name,
+                expected=f"a matrix [N, D] of {' or '.join(DTYPES)}, N and D at least 1",
+                found=f"{list(matrix.shape)} of {matrix.dtype.name}",
+                remedy="build the index again",
+            )
+        self._matrix = matrix
+        self._name = name
+        self._chunk_rows = chunk_rows
+        room = memory() // 8 if resident_bytes is None else resident_bytes
+        self._keep = len(matrix) * width(matrix) * 4 <= room
+        self._blocks = 0  # of queries, that were searched for
+        self._widening = threading.Lock()
+        self._resident: Floats | None = None
+        if matrix.dtype == np.float32:
+            self._resident = cast("Floats", matrix)
+
+    @classmethod
+    def write(cls, path: Path, vectors: Floats, dtype: DType) -> None:
+        """Write unit vectors float32 [N, D] as an ``.npy`` file, whole or not at all.
+
+        Raises:
+            VectorIndexError: no vectors, or one that is not finite or not of unit length.
+            StorageError: the disk is full, read-only or closed to us.
+        """
+        check_dtype(dtype)
+        check_vectors(vectors, path.parent.name)
+        with atomic_file(path) as file:
+            write_matrix(file, vectors, dtype)
+
+    @classmethod
+    def open(
+        cls, path: Path, count: int, dim: int, dtype: str, *, resident_bytes: int | None = None
+    ) -> "ExactIndex":
+        """Memory-map the file that `write` made of ``count`` vectors of width ``dim``.
+
+        Raises:
+            VectorIndexError: the file is damaged, or holds something else.
+        """
+        matrix = map_matrix(path, count, dim, dtype)
+        return cls(matrix, name=str(path), resident_bytes=resident_bytes)
+
+    @property
+    def dim(self) -> int:
+        """Width D of the vectors."""
+        return width(self._matrix)
+
+    @property
+    def dtype(self) -> str:
+        """How the vectors are stored: ``float16``, ``float32`` or ``int8``."""
+        return self._matrix.dtype.name
+
+    def __len__(self) -> int:
+        """Number N of vectors."""
+        return len(self._matrix)
+
+    def vectors(self, rows: Ints) -> Floats:
+        """Give the stored vectors of some rows, float32 [K, D]."""
+        return decoded(self._matrix[rows])
+
+    def search(self, queries: Floats, k: int, *, among: Ints | None = None) -> tuple[Floats, Ints]:
+        """Give the best ``k`` rows for each query: scores float32 and rows int64, both [Q, K].
+
+        See `VectorIndex.search`. Memory beyond the matrix is bounded: a chunk in float32 and
+        its scores for at most 256 queries.
+        """
+        queries = self.checked(queries, k)
+        k = min(k, len(self) if among is None else len(among))
+        scores = np.empty((len(queries), k), np.float32)
+        rows = np.empty((len(queries), k), np.int64)
+        for start in range(0, len(queries), _QUERY_BLOCK):
+            block = queries[start : start + _QUERY_BLOCK]
+            self._blocks += 1
+            best = [Best(query, k, self._matrix, among) for query in block]
+            if k == 0:
+                break
+            for first, approximate in self._approximate(block, among):
+                for one, row in zip(best, approximate, strict=True):
+                    one.offer(row, first)
+            for at, one in enumerate(best, start):
+                scores[at], rows[at] = one.scores, one.rows
+        return scores, rows
+
+    def scores(self, query: Floats, rows: Ints) -> Floats:
+        """Give the scores float32 [K] of some rows for a query float32 [D]; as `search` does."""
+        return exact_scores(self._matrix, rows, query.astype(np.float64))
+
+    def close(self) -> None:
+        """Do nothing: the file is closed when it is read no more."""
+
+    def checked(self, queries: Floats, k: int) -> Floats:
+        """Give queries as float32, contiguous.
+
+        Raises:
+            VectorIndexError: queries of another width, or not finite; k below 1.
+        """
+        queries = np.ascontiguousarray(queries, np.float32)
+        if queries.ndim != 2 or queries.shape[1] != self.dim:
+            raise VectorIndexError(
+                "query vectors",
+                expected=f"the shape [Q, {self.dim}] of this index",
+                found=f"{list(queries.shape)}",
+                remedy="encode the queries with the model of the index",
+            )
+        if not np.isfinite(queries).all():
+            raise VectorIndexError(
+                "query vectors",
+                expected="finite numbers",
+                found="a NaN or an infinity",
+                remedy="check the model that encoded them",
+            )
+        if k < 1:
+            raise VectorIndexError(
+                "k", expected="at least 1", found=str(k), remedy="ask for one hit or more"
+            )
+        return queries
+
+    def _approximate(self, block: Floats, among: Ints | None) -> Iterator[tuple[int, Floats]]:
+        """Yield the first row of a chunk, and scores float32 [Q, C] of queries with its rows."""
+        if among is not None:
+            chunks = self._chunks_among(among)
+        elif len(block) == 1 and self._kept() is None:
+            yield from self._shared(block)
+            return
+        else:
+            chunks = self._chunks(len(block))
+        for first, chunk, scale in chunks:
+            yield first, _products(block * scale, chunk)
+
+    def _shared(self, query: Floats) -> Iterator[tuple[int, Floats]]:
+        """As `_approximate`, of one query [1, D], with a share of the chunks for each core."""
+        chunks = -(-len(self) // self._chunk_rows)
+        shares = max(1, min(_cores(), chunks // 2))
+        bounds = [chunks * share // shares * self._chunk_rows for share in range(shares + 1)]
+
+        def score(share: int) -> Floats:
+            chunks = self._widened(self._chunk_rows, *bounds[share : share + 2])
+            return np.hstack([_products(query * scale, chunk) for _, chunk, scale in chunks])
+
+        with ThreadPoolExecutor(shares) as pool:  # numpy lets go of the interpreter's lock
+            for start, scores in zip(bounds, pool.map(score, range(shares)), strict=False):
+                for first in range(0, scores.shape[1], _OFFERED):
+                    yield start + first, scores[:, first : first + _OFFERED]
+
+    def _chunks(self, queries: int) -> Iterator[tuple[int, Floats, np.float32]]:
+        """Yield the first row of a chunk, its float32 values, and what to scale queries by."""
+        matrix = self._kept()
+        if matrix is not None:
+            rows = max(self._chunk_rows, _SCORES // queries)  # nothing to widen: only scores
+            for first in range(0, len(matrix), rows):
+                yield first, matrix[first : first + rows], np.float32(1.0)
+            return
+        yield from self._widened(4 * self._chunk_rows, 0, len(self))  # few waits for BLAS's threads
+
+    def _widened(self, rows: int, start: int, end: int) -> Iterator[tuple[int, Floats, np.float32]]:
+        """As `_chunks`, from a row to another; a chunk holds until the next is asked for."""
+        buffer = np.empty((min(rows, len(self)), self.dim), np.float32)
+        for first in range(start, min(end, len(self)), rows):
+            part = self._matrix[first : first + rows]
+            values = buffer[: len(part)]
+            yield first, values, widen(part, values)
+
+    def _chunks_among(self, among: Ints) -> Iterator[tuple[int, Floats, np.float32]]:
+        """As `_chunks`, of some rows: the first of a chunk counts among them."""
+        matrix = self._matrix if self._resident is None else self._resident
+        for first in range(0, len(among), self._chunk_rows):
+            part = matrix[among[first : first + self._chunk_rows]]
+            yield first, decoded(part), np.float32(1.0)
+
+    def _kept(self) -> Floats | None:
+        """Give the matrix in float32 if it is so, or worth keeping so and not just being made."""
+        wanted = self._resident is None and self._keep and self._blocks > 1
+        if wanted and self._widening.acquire(blocking=False):
+            try:
+                if self._resident is None:
+                    self._resident = self._widen_all()
+            finally:
+                self._widening.release()
+        return self._resident
+
+    def _widen_all(self) -> Floats:
+        whole = np.empty((len(self), self.dim), np.float32)
+        for first in range(0, len(whole), self._chunk_rows):
+            part = whole[first : first + self._chunk_rows]
+            scale = widen(self._matrix[first : first + self._chunk_rows], part)
+            np.multiply(part, scale, out=part)
+        return whole
+
+
+def memory() -> int:
+    """Bytes of memory that this process may have; 2 GiB where it cannot be known."""
+    found = []
+    with contextlib.suppress(AttributeError, ValueError, OSError):  # not on every system
+        found.append(os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE"))
+    for limit in ("memory.max", "memory/memory.limit_in_bytes"):  # of a container
+        with contextlib.suppress(ValueError, OSError):
+            found.append(int(Path("/sys/fs/cgroup", limit).read_text()))
+    return min(found, default=2 * 2**30)
+
+
+def _cores() -> int:
+    """How many cores this process may use."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
+
+
+def _products(queries: Floats, chunk: Floats) -> Floats:
+    """Multiply [Q, D] with [C, D] to [Q, C].
+
+    For a single query and a small chunk BLAS would still wake its threads, and where another
+    process has the cores each wait for them costs a time slice: 8 ms for 0.1 ms of work. So that
+    product is taken row by row.
+    """
+    if len(queries) > 1:
+        products: Floats = queries @ chunk.T
+    elif len(chunk) > CHUNK_ROWS:
+        products = (chunk @ queries[0])[None]
+    else:
+        products = np.vecdot(chunk, queries[0])[None]
+    return products

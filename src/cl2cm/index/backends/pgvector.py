@@ -1,0 +1,335 @@
+"""Vectors and items in PostgreSQL with pgvector: one table for each generation of an index.
+
+Vectors are ``halfvec`` or ``vector`` under an HNSW index of inner products; hits are scored from
+the stored values, in the order of the exact search. Filters are part of the statement. The password
+comes from ``PGPASSWORD`` or ``~/.pgpass``.
+"""
+
+import json
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any, TypeVar
+
+import numpy as np
+
+from cl2cm.errors import ConfigError, MissingExtraError, VectorIndexError
+from cl2cm.index.backends.best import exact_scores
+from cl2cm.index.backends.codes import DType, check_unit, check_vectors
+from cl2cm.index.backends.exact import ExactIndex
+from cl2cm.index.backends.place import Place
+from cl2cm.index.backends.rescoring import FEW
+from cl2cm.index.filter import Filter
+from cl2cm.index.items import check_items, folder_of, no_such_id, no_such_row
+from cl2cm.types import Floats, Ints, Item
+
+Result = TypeVar("Result")
+
+LINKS = 16
+EF_CONSTRUCTION = 100
+EF_SEARCH = 128  # rows kept in view; more for more hits, at most 1,000
+_MOST = 1000
+_TYPES = {"float16": "halfvec", "float32": "vector"}
+_COLUMNS = 'row, id, path, start, "end", captions, media, bytes, modified'
+_SCHEMA = """
+CREATE TABLE {table} (
+    row bigint PRIMARY KEY,
+    id text COLLATE "C" NOT NULL UNIQUE,
+    path text NOT NULL,
+    start double precision,
+    "end" double precision,
+    captions text NOT NULL,
+    media text NOT NULL,
+    bytes bigint,
+    modified double precision,
+    folder text COLLATE "C" NOT NULL,
+    vector {type}({dim}) NOT NULL
+)
+"""
+_WIRE = ("int8", "text", "text", "float8", "float8", "text", "text", "int8", "float8", "text")
+
+
+def public_url(url: str) -> str:
+    """Give an address of PostgreSQL without its password.
+
+    Raises:
+        ConfigError: it is no address.
+        MissingExtraError: the driver is not installed.
+    """
+    psycopg = _psycopg()
+    try:
+        parts = psycopg.conninfo.conninfo_to_dict(url)
+    except psycopg.Error:  # its text may hold the password
+        raise ConfigError(
+            "--url",
+            expected="postgresql://USER@HOST/DATABASE",
+            found="no such address",
+            remedy="correct it",
+        ) from None
+    secret = ("password", "sslpassword", "passfile", "oauth_client_secret")
+    kept = {key: value for key, value in parts.items() if key not in secret}
+    return str(psycopg.conninfo.make_conninfo("", **kept))
+
+
+def check_server(place: Place, url: str) -> None:
+    """Refuse a server that does not answer, or has no pgvector.
+
+    Args:
+        place: what an error calls it.
+        url: its address, with its password if it needs one.
+
+    Raises:
+        VectorIndexError: it is one.
+        MissingExtraError: the driver is not installed.
+    """
+    with _answers(place), _connect(url, _TYPES["float16"], extension=True):
+        pass
+
+
+class PostgresIndex:
+    """A table of vectors and items: a `VectorIndex` and an `Items`; safe between threads.
+
+    Args:
+        place: the table.
+        dim: width D of its vectors.
+        dtype: how they are stored.
+
+    Raises:
+        VectorIndexError: no answer, or no such table.
+        MissingExtraError: the driver is not installed.
+    """
+
+    def __init__(self, place: Place, dim: int, dtype: str) -> None:
+        self._place, self._dim, self._type = place, dim, _TYPES[dtype]
+        self._like = ExactIndex(np.zeros((1, dim), np.float32), resident_bytes=0)
+        self._lock = threading.Lock()
+        self._connection: Any = None
+        last = self._ask(f"SELECT max(row) FROM {place.name}")[0][0]  # noqa: S608
+        self._count = 0 if last is None else int(last) + 1
+
+    @staticmethod
+    def write(place: Place, url: str, vectors: Floats, items: Sequence[Item], dtype: DType) -> None:
+        """Make the table, whole or not at all.
+
+        Args:
+            place: the table.
+            url: the server's address, with its password if it needs one.
+            vectors: unit vectors float32 [N, D].
+            items: item i for vector i.
+            dtype: ``float16`` or ``float32``.
+
+        Raises:
+            VectorIndexError: two items with one id; the server does not answer, or refuses.
+        """
+        check_vectors(vectors, place.name)
+        check_unit(vectors)
+        check_items(items)
+        kind = _TYPES[dtype]
+        with _answers(place), _connect(url, kind, extension=True) as connection:
+            cursor = connection.cursor()
+            cursor.execute(_SCHEMA.format(table=place.name, type=kind, dim=vectors.shape[1]))
+            with cursor.copy(f"COPY {place.name} FROM STDIN WITH (FORMAT BINARY)") as copy:
+                copy.set_types([*_WIRE, kind])
+                for row, (item, vector) in enumerate(zip(items, vectors, strict=True)):
+                    copy.write_row(_record(row, item, vector, kind))
+            for column in ("folder", "modified", "bytes"):
+                cursor.execute(f"CREATE INDEX ON {place.name} ({column})")
+            cursor.execute(
+                f"CREATE INDEX ON {place.name} USING hnsw (vector {kind}_ip_ops) "
+                f"WITH (m = {LINKS}, ef_construction = {EF_CONSTRUCTION})"
+            )
+            connection.commit()
+            connection.autocommit = True
+            cursor.execute(f"ANALYZE {place.name}")
+
+    @staticmethod
+    def drop(place: Place) -> None:
+        """Remove the table, if it is there.
+
+        Raises:
+            VectorIndexError: the server does not answer, or refuses.
+        """
+        with _answers(place), _connect(place.url) as connection:
+            connection.execute(f"DROP TABLE IF EXISTS {place.name}")
+
+    @property
+    def dim(self) -> int:
+        """Width D of the vectors."""
+        return self._dim
+
+    def __len__(self) -> int:
+        """Number N of vectors."""
+        return self._count
+
+    def vectors(self, rows: Ints) -> Floats:
+        """Give the stored vectors of some rows, float32 [K, D]."""
+        query = f"SELECT row, vector FROM {self._place.name} WHERE row = ANY(%s)"  # noqa: S608
+        found = {row: _values(vector) for row, vector in self._ask(query, [rows.tolist()])}
+        return np.stack([found[int(row)] for row in rows])
+
+    def search(self, queries: Floats, k: int, *, among: Ints | None = None) -> tuple[Floats, Ints]:
+        """Give the best ``k`` rows for each query; see `VectorIndex.search`."""
+        queries = self._like.checked(queries, k)
+        count = len(self) if among is None else len(among)
+        k = min(k, count)
+        scores = np.empty((len(queries), k), np.float32)
+        rows = np.empty((len(queries), k), np.int64)
+        for at, query in enumerate(queries if k else []):
+            found, values = self._nearest(query, k, among, count)
+            near = exact_scores(values, np.arange(len(found)), query.astype(np.float64))
+            order = np.lexsort((found, -near))[:k]
+            scores[at], rows[at] = near[order], found[order]
+        return scores, rows
+
+    def at(self, rows: Sequence[int]) -> list[Item]:
+        """Give the items of some rows; see `ItemStore.at`."""
+        for row in rows:
+            if not 0 <= row < len(self):
+                raise no_such_row(self._place.name, row, len(self))
+        query = f"SELECT {_COLUMNS} FROM {self._place.name} WHERE row = ANY(%s)"  # noqa: S608
+        found = {row: _item(about) for row, *about in self._ask(query, [[int(r) for r in rows]])}
+        return [found[int(row)] for row in rows]
+
+    def row_of(self, item_id: str) -> int:
+        """Give the row of an id; see `ItemStore.row_of`."""
+        try:
+            item_id.encode()
+            query = f"SELECT row FROM {self._place.name} WHERE id = %s"  # noqa: S608
+            found = [] if "\x00" in item_id else self._ask(query, [item_id])
+        except UnicodeEncodeError:
+            found = []
+        if not found:
+            raise no_such_id(item_id)
+        return int(found[0][0])
+
+    def matching(self, filter_: Filter) -> Ints:
+        """Rows int64 of the items that a filter lets through, rising."""
+        where, values = filter_.where()
+        query = f"SELECT row FROM {self._place.name} WHERE {where} ORDER BY row"  # noqa: S608
+        found = self._ask(query.replace("?", "%s"), values)
+        return np.fromiter((row for (row,) in found), np.int64)
+
+    def folders(self) -> list[str]:
+        """Every folder that items are in, by their ids, in the order of names."""
+        query = f"SELECT DISTINCT folder FROM {self._place.name} ORDER BY folder"  # noqa: S608
+        return [folder for (folder,) in self._ask(query) if folder]
+
+    def close(self) -> None:
+        """Close the connection; a later question opens it again."""
+        with self._lock:
+            if self._connection is not None:
+                self._connection.close()
+                self._connection = None
+
+    def _nearest(
+        self, query: Floats, k: int, among: Ints | None, count: int
+    ) -> tuple[Ints, Floats]:
+        """Give candidates, at least ``k`` of them, and their stored values."""
+        depth = min(k + 8, count)
+        source, values = self._place.name, []
+        exact = depth > _MOST or (among is not None and count <= FEW)
+        if among is not None:
+            source, values = f"{source} WHERE row = ANY(%s)", [among.tolist()]
+        order = f"ORDER BY vector <#> %s::{self._type}"
+        if exact:  # a computed column is of no index
+            text = f"SELECT row, vector FROM (SELECT row, vector FROM {source} OFFSET 0) AS t "  # noqa: S608
+            order += ", row"
+        else:
+            text = f"SELECT row, vector FROM {source} "  # noqa: S608
+        asked = [*values, _wire(query, self._type), depth]
+        ef = min(max(EF_SEARCH, 2 * depth), _MOST)
+        found = self._ask(f"{text}{order} LIMIT %s", asked, ef=ef)
+        if len(found) < depth and not exact:  # the graph's walk ended early
+            text = f"SELECT row, vector FROM (SELECT row, vector FROM {source} OFFSET 0) AS t "  # noqa: S608
+            found = self._ask(f"{text}{order}, row LIMIT %s", asked)
+        rows = np.array([row for row, _ in found], np.int64)
+        return rows, np.stack([_values(vector) for _, vector in found])
+
+    def _ask(self, query: str, values: Sequence[Any] = (), *, ef: int | None = None) -> list[Any]:
+        """Answer of a statement; a connection that was lost is made once more."""
+
+        def ask() -> list[Any]:
+            if self._connection is None or self._connection.closed:
+                self._connection = _connect(self._place.url, self._type)
+                self._connection.autocommit = True
+            if ef is not None:
+                self._connection.execute(f"SET hnsw.ef_search = {ef}")
+            cursor = self._connection.cursor(binary=True)
+            answer: list[Any] = cursor.execute(query, values).fetchall()
+            return answer
+
+        with self._lock, _answers(self._place):
+            return _again(ask)
+
+
+def _again(ask: Callable[[], Result]) -> Result:
+    try:
+        return ask()
+    except _psycopg().OperationalError:
+        return ask()
+
+
+def _psycopg() -> Any:  # noqa: ANN401 - a module
+    try:
+        import pgvector.psycopg  # noqa: PLC0415, F401 - an extra
+        import psycopg  # noqa: PLC0415
+        import psycopg.conninfo  # noqa: PLC0415
+    except ImportError as error:
+        raise MissingExtraError("psycopg and pgvector", "pgvector") from error
+    return psycopg
+
+
+def _connect(url: str, kind: str = "", *, extension: bool = False) -> Any:  # noqa: ANN401
+    """Give a connection; with ``kind`` one that knows vectors and how to walk the graph."""
+    from pgvector.psycopg import register_vector  # noqa: PLC0415 - an extra
+
+    connection = _psycopg().connect(url, connect_timeout=10)
+    if extension:
+        connection.execute("CREATE EXTENSION IF NOT EXISTS vector")
+        connection.commit()
+    if kind:
+        register_vector(connection)
+        connection.execute("SET hnsw.iterative_scan = strict_order")
+        connection.commit()
+    return connection
+
+
+def _record(row: int, item: Item, vector: Floats, kind: str) -> tuple[Any, ...]:
+    captions = json.dumps({k: list(v) for k, v in item.captions.items()}, ensure_ascii=False)
+    return (
+        *(row, item.id, item.path, item.start, item.end, captions),
+        *(item.media, item.bytes, item.modified, folder_of(item), _wire(vector, kind)),
+    )
+
+
+def _item(about: Sequence[Any]) -> Item:
+    id_, path, start, end, captions, *rest = about
+    known = {language: tuple(texts) for language, texts in json.loads(captions).items()}
+    return Item(id_, path, start, end, known, *rest)
+
+
+def _wire(vector: Floats, kind: str) -> Any:  # noqa: ANN401 - of pgvector
+    from pgvector import HalfVector, Vector  # noqa: PLC0415 - an extra
+
+    return HalfVector(vector) if kind == "halfvec" else Vector(vector)
+
+
+def _values(vector: Any) -> Floats:  # noqa: ANN401 - of pgvector
+    array = vector if isinstance(vector, np.ndarray) else vector.to_numpy()
+    values: Floats = array.astype(np.float32)
+    return values
+
+
+@contextmanager
+def _answers(place: Place) -> Iterator[None]:
+    """Turn what goes wrong between here and the server into one line."""
+    psycopg = _psycopg()
+    try:
+        yield
+    except (psycopg.Error, OSError) as error:
+        raise VectorIndexError(
+            f"table {place.name} at {place.url}",
+            expected="a PostgreSQL server with pgvector 0.8 or later that holds it",
+            found=(str(error).strip() or type(error).__name__).splitlines()[0],
+            remedy="start the server, set PGPASSWORD, or build the index again",
+        ) from error

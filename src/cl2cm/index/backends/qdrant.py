@@ -1,0 +1,175 @@
+"""Candidates from Qdrant, on a server by URL, or in this process without one.
+
+The vectors stay in the folder too: hits are scored from them. In this process the collection is
+filled from them when the index is opened and every row is compared, which is for trying out; a
+server keeps a collection for each generation of the index and searches a graph.
+"""
+
+import os
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import numpy as np
+
+from cl2cm.errors import CL2CMError, MissingExtraError, VectorIndexError
+from cl2cm.index.backends.exact import ExactIndex
+from cl2cm.index.backends.place import Place
+from cl2cm.types import Floats, Ints
+
+EF_SEARCH = 128  # rows kept in view; more for more hits
+_BLOCK = 1024  # rows sent at once
+_SECONDS = 60
+
+
+def connect(url: str) -> Any:  # noqa: ANN401 - a client
+    """Give a client of a server, or of a collection of its own in this process.
+
+    Raises:
+        MissingExtraError: the client is not installed.
+    """
+    try:
+        from qdrant_client import QdrantClient  # noqa: PLC0415 - an extra
+    except ImportError as error:
+        raise MissingExtraError("qdrant_client", "qdrant") from error
+    with warnings.catch_warnings():  # a key over http: whoever sets both has decided so
+        warnings.simplefilter("ignore")
+        if not url:
+            return QdrantClient(":memory:")
+        key = os.environ.get("QDRANT_API_KEY") or None
+        return QdrantClient(url=url, api_key=key, timeout=_SECONDS, check_compatibility=False)
+
+
+def check_server(place: Place, url: str) -> None:
+    """Refuse a server that does not answer.
+
+    Raises:
+        VectorIndexError: it is one.
+        MissingExtraError: the client is not installed.
+    """
+    client = connect(url)
+    with _answers(place):
+        client.collection_exists(place.name)
+    client.close()
+
+
+class QdrantFinder:
+    """A collection that finds candidates; see `Finder`.
+
+    Args:
+        place: the collection.
+        stored: the vectors it is of.
+
+    Raises:
+        VectorIndexError: no answer, or no such collection, or one of other vectors.
+        MissingExtraError: the client is not installed.
+    """
+
+    def __init__(self, place: Place, stored: ExactIndex) -> None:
+        self._place = place
+        self._local = not place.url
+        self._client = connect(place.url)
+        with _answers(place):
+            if self._local:
+                _fill(self._client, place.name, stored)
+            count = self._client.count(place.name, exact=True).count
+        if count != len(stored):
+            raise VectorIndexError(
+                f"collection {place.name} at {place.url}",
+                expected=f"{len(stored)} vectors",
+                found=f"{count}",
+                remedy="build the index again",
+            )
+
+    @staticmethod
+    def write(place: Place, stored: ExactIndex, url: str) -> None:
+        """Make the collection on its server; in this process there is nothing to keep.
+
+        Args:
+            place: the collection.
+            stored: the vectors.
+            url: the server's.
+
+        Raises:
+            VectorIndexError: the server does not answer, or refuses.
+        """
+        client = connect(url)
+        if url:
+            with _answers(place):
+                _fill(client, place.name, stored)
+        client.close()
+
+    @staticmethod
+    def drop(place: Place) -> None:
+        """Remove the collection, if it is there.
+
+        Raises:
+            VectorIndexError: the server does not answer, or refuses.
+        """
+        if place.url:
+            client = connect(place.url)
+            with _answers(place):
+                client.delete_collection(place.name)
+            client.close()
+
+    @property
+    def exact(self) -> bool:
+        """Whether every row is compared."""
+        return self._local
+
+    def find(self, queries: Floats, depth: int, among: Ints | None) -> Ints:
+        """Give candidates; see `Finder.find`."""
+        from qdrant_client import models  # noqa: PLC0415 - an extra
+
+        only = None
+        if among is not None:
+            only = models.Filter(must=[models.HasIdCondition(has_id=among.tolist())])
+        settings = None
+        if not self._local:
+            settings = models.SearchParams(hnsw_ef=max(EF_SEARCH, 2 * depth))
+        asked = [
+            models.QueryRequest(query=query.tolist(), filter=only, params=settings, limit=depth)
+            for query in queries
+        ]
+        with _answers(self._place):
+            answers = self._client.query_batch_points(self._place.name, asked)
+        rows = np.full((len(queries), depth), -1, np.int64)
+        for row, answer in zip(rows, answers, strict=True):
+            row[: len(answer.points)] = [point.id for point in answer.points]
+        return rows
+
+    def close(self) -> None:
+        """Close the connection."""
+        self._client.close()
+
+
+def _fill(client: Any, name: str, stored: ExactIndex) -> None:  # noqa: ANN401 - a client
+    from qdrant_client import models  # noqa: PLC0415 - an extra
+
+    shape = models.VectorParams(size=stored.dim, distance=models.Distance.DOT)
+    client.create_collection(name, vectors_config=shape)
+    for first in range(0, len(stored), _BLOCK):
+        rows = np.arange(first, min(first + _BLOCK, len(stored)))
+        with warnings.catch_warnings():  # many vectors in this process: they were asked for
+            warnings.simplefilter("ignore")
+            batch = models.Batch(ids=[*rows.tolist()], vectors=stored.vectors(rows).tolist())
+            client.upsert(name, batch, wait=True)
+
+
+@contextmanager
+def _answers(place: Place) -> Iterator[None]:
+    """Turn what goes wrong between here and a server into one line."""
+    from qdrant_client.http.exceptions import ApiException  # noqa: PLC0415 - an extra
+
+    try:
+        yield
+    except CL2CMError:
+        raise
+    except (ApiException, ValueError, OSError) as error:
+        raise VectorIndexError(
+            f"collection {place.name} at {place.url or 'this process'}",
+            expected="a Qdrant server that holds it",
+            found=str(error).strip()[:200] or type(error).__name__,
+            remedy="start the server, set QDRANT_API_KEY, or build the index again",
+        ) from error

@@ -1,0 +1,219 @@
+"""The backends of an index, by name: what each writes, and how it is opened.
+
+exact       vectors, items                  every row compared; no further package
+faiss       vectors, items, graph           flat, HNSW or IVF-PQ by size
+qdrant      vectors, items, a collection    on a server by URL, or in this process
+pgvector    a table                         PostgreSQL by URL
+"""
+
+import contextlib
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal, cast, get_args
+
+from cl2cm.errors import CL2CMError, ConfigError
+from cl2cm.index.backends.codes import DTYPES, DType
+from cl2cm.index.backends.exact import ExactIndex
+from cl2cm.index.backends.place import Place, place_name, without_password
+from cl2cm.index.backends.rescoring import RescoredIndex
+from cl2cm.index.items import ItemStore
+from cl2cm.index.protocol import Items, VectorIndex
+from cl2cm.types import Floats, Item
+
+BackendName = Literal["exact", "faiss", "qdrant", "pgvector"]
+BACKENDS: tuple[str, ...] = get_args(BackendName)
+
+SMALL = 2**24  # values, 64 MiB in float32: too few for rounding to save anything
+_ORPHAN_SECONDS = 24 * 3600  # after this nobody is still filling a place that nothing names
+
+
+@dataclass(frozen=True, slots=True)
+class Backend:
+    """What an index is searched with; kept in its head.
+
+    Attributes:
+        name: one of four.
+        dtype: how vectors are stored.
+        url: of a server, for ``qdrant`` and ``pgvector``; with its password, which is not kept.
+    """
+
+    name: BackendName = "exact"
+    dtype: DType = "float16"
+    url: str = ""
+
+    def __post_init__(self) -> None:
+        dtypes = DTYPES if self.name != "pgvector" else ("float16", "float32")
+        if self.name not in BACKENDS:
+            raise _bad("--backend", " | ".join(BACKENDS), self.name)
+        if self.dtype not in dtypes:
+            raise _bad(f"dtype of {self.name}", " or ".join(dtypes), self.dtype)
+        if self.url and self.name not in ("qdrant", "pgvector"):
+            raise _bad("--url", f"none for {self.name}", "an address")
+        if self.name == "pgvector" and not self.url:
+            raise _bad("--url", "postgresql://USER@HOST/DATABASE", "none")
+
+    @property
+    def public(self) -> str:
+        """The address without its password."""
+        if self.name == "pgvector":
+            from cl2cm.index.backends.pgvector import public_url  # noqa: PLC0415 - an extra
+
+            return public_url(self.url)
+        return without_password(self.url) if self.url else ""
+
+
+@dataclass(frozen=True, slots=True)
+class Choice:
+    """What is asked for of a `Backend`; None is as in the index that is there, or the default."""
+
+    backend: str | None = None
+    dtype: str | None = None
+    url: str | None = None
+
+    def resolve(self, head: Mapping[str, Any], values: int = 0) -> Backend:
+        """Give the backend.
+
+        Args:
+            head: of the index that is there, or empty.
+            values: N times D; few are stored as they are, in float32, many in float16.
+
+        Raises:
+            ConfigError: a choice that cannot be.
+        """
+        name = self.backend or head.get("backend", "exact")
+        before = head if name == head.get("backend") else {}
+        default = "float32" if values <= SMALL else "float16"
+        dtype = self.dtype or before.get("dtype", default)
+        url = before.get("url", "") if self.url is None else self.url
+        return Backend(cast("BackendName", name), cast("DType", dtype), url)  # it checks them
+
+
+def check_backend(backend: Backend) -> None:
+    """Refuse now what could not be written after hours of encoding.
+
+    Raises:
+        ConfigError: an address that cannot be.
+        MissingExtraError: the backend's package is not installed.
+        VectorIndexError: a server that does not answer.
+    """
+    if backend.name == "faiss":
+        from cl2cm.index.backends.faiss import load_faiss  # noqa: PLC0415 - an extra
+
+        load_faiss()
+    elif backend.name != "exact":
+        if backend.name == "pgvector":
+            from cl2cm.index.backends.pgvector import check_server  # noqa: PLC0415 - an extra
+        else:
+            from cl2cm.index.backends.qdrant import check_server  # noqa: PLC0415 - an extra
+        check_server(Place(backend.name, backend.public, place_name("check")), backend.url)
+
+
+def write(
+    backend: Backend, files: Mapping[str, Path], vectors: Floats, items: Sequence[Item]
+) -> None:
+    """Write vectors and items to the files of a generation, and to a server if there is one.
+
+    Raises:
+        VectorIndexError: no vectors, or not of unit length; an id twice; a server that refuses.
+        MissingExtraError: the backend's package is not installed.
+    """
+    place = None
+    if "place" in files:
+        token = files["place"].stem.partition("-")[2]
+        place = Place(backend.name, backend.public, place_name(token))
+        place.write(files["place"])
+    try:
+        if backend.name == "pgvector":
+            from cl2cm.index.backends.pgvector import PostgresIndex  # noqa: PLC0415 - an extra
+
+            assert place is not None  # noqa: S101 - its files say so
+            PostgresIndex.write(place, backend.url, vectors, items, backend.dtype)
+            return
+        ExactIndex.write(files["vectors"], vectors, backend.dtype)
+        ItemStore.write(files["items"], items)
+        count, dim = vectors.shape
+        stored = ExactIndex.open(files["vectors"], count, dim, backend.dtype)
+        if backend.name == "faiss":
+            from cl2cm.index.backends.faiss import FaissFinder  # noqa: PLC0415 - an extra
+
+            FaissFinder.write(files["graph"], stored)
+        elif place is not None:
+            from cl2cm.index.backends.qdrant import QdrantFinder  # noqa: PLC0415 - an extra
+
+            QdrantFinder.write(place, stored, backend.url)
+    except BaseException:
+        if place is not None:
+            with contextlib.suppress(CL2CMError):
+                drop(place)
+        raise
+
+
+def open_backend(files: Mapping[str, Path], head: Mapping[str, Any]) -> tuple[VectorIndex, Items]:
+    """Open the vectors and items of a generation.
+
+    Raises:
+        VectorIndexError: a file is damaged, or a server does not answer.
+        MissingExtraError: the backend's package is not installed.
+    """
+    shape = (int(head["count"]), int(head["dim"]))
+    if head["backend"] == "pgvector":
+        from cl2cm.index.backends.pgvector import PostgresIndex  # noqa: PLC0415 - an extra
+
+        table = PostgresIndex(Place.read(files["place"]), shape[1], head["dtype"])
+        return table, table
+    room = None if head["backend"] == "exact" else 0  # the others seldom search them all
+    stored = ExactIndex.open(files["vectors"], *shape, head["dtype"], resident_bytes=room)
+    vectors: VectorIndex = stored
+    if head["backend"] == "faiss":
+        from cl2cm.index.backends.faiss import FaissFinder  # noqa: PLC0415 - an extra
+
+        finder = FaissFinder.open(files["graph"], head["files"]["graph"]["sha256"], *shape)
+        vectors = RescoredIndex(stored, finder)
+    elif head["backend"] == "qdrant":
+        from cl2cm.index.backends.qdrant import QdrantFinder  # noqa: PLC0415 - an extra
+
+        vectors = RescoredIndex(stored, QdrantFinder(Place.read(files["place"]), stored))
+    try:
+        return vectors, ItemStore(files["items"])
+    except BaseException:
+        vectors.close()
+        raise
+
+
+def drop(place: Place) -> None:
+    """Remove what is at a place of a server, if it is there.
+
+    Raises:
+        VectorIndexError: the server does not answer, or refuses.
+    """
+    if place.backend == "pgvector":
+        from cl2cm.index.backends.pgvector import PostgresIndex  # noqa: PLC0415 - an extra
+
+        PostgresIndex.drop(place)
+    else:
+        from cl2cm.index.backends.qdrant import QdrantFinder  # noqa: PLC0415 - an extra
+
+        QdrantFinder.drop(place)
+
+
+def sweep_places(folder: Path, keep: frozenset[str], gone: frozenset[str]) -> None:
+    """Remove the places ``gone``, and what killed runs left a day ago; a later run tries again.
+
+    Args:
+        folder: of the index.
+        keep: names of the files of places that are in use.
+        gone: names of those that are not any more.
+    """
+    old = time.time() - _ORPHAN_SECONDS
+    for path in folder.glob("place-*.json"):
+        if path.name in keep or not (path.name in gone or path.stat().st_mtime < old):
+            continue
+        with contextlib.suppress(CL2CMError, OSError):
+            drop(Place.read(path))
+            path.unlink()
+
+
+def _bad(subject: str, expected: str, found: str) -> ConfigError:
+    return ConfigError(subject, expected=expected, found=found, remedy="choose another")

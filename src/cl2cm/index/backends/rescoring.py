@@ -1,0 +1,98 @@
+"""A fast search that only finds candidates; what it finds is scored from the stored values.
+
+So a hit has the same score, to the bit, whatever backend found it, and hits are in the order of
+the exact search. What an approximate backend may do is miss a row.
+"""
+
+from typing import Protocol
+
+import numpy as np
+
+from cl2cm.index.backends.best import rounding
+from cl2cm.index.backends.exact import ExactIndex
+from cl2cm.types import Floats, Ints
+
+FEW = 20_000  # rows that are as well compared one by one
+_SPARE = 8  # candidates beyond those that are wanted
+
+
+class Finder(Protocol):
+    """What finds candidates."""
+
+    @property
+    def exact(self) -> bool:
+        """Whether candidates are the best rows but for rounding in float32."""
+        ...
+
+    def find(self, queries: Floats, depth: int, among: Ints | None) -> Ints:
+        """Give rows int64 [Q, C] among those allowed, C at least ``depth``; -1 stands for none."""
+        ...
+
+    def close(self) -> None:
+        """Let go of what it holds."""
+        ...
+
+
+class RescoredIndex:
+    """Stored vectors, and a finder of candidates among them; see `VectorIndex`."""
+
+    def __init__(self, stored: ExactIndex, finder: Finder) -> None:
+        self._stored = stored
+        self._finder = finder
+
+    @property
+    def dim(self) -> int:
+        """Width D of the vectors."""
+        return self._stored.dim
+
+    def __len__(self) -> int:
+        """Number N of vectors."""
+        return len(self._stored)
+
+    def vectors(self, rows: Ints) -> Floats:
+        """Give the stored vectors of some rows, float32 [K, D]."""
+        return self._stored.vectors(rows)
+
+    def close(self) -> None:
+        """Close what is open."""
+        self._finder.close()
+
+    def search(self, queries: Floats, k: int, *, among: Ints | None = None) -> tuple[Floats, Ints]:
+        """Give the best ``k`` rows for each query; see `VectorIndex.search`.
+
+        Compared one by one are the rows of a filter that leaves few, all rows where a great part
+        of them is wanted, and all rows for a query for which too few candidates were found.
+        """
+        queries = self._stored.checked(queries, k)
+        count = len(self) if among is None else len(among)
+        k = min(k, count)
+        many = k > max(count // 20, min(count, FEW) // 4)
+        if many or (among is not None and count <= max(FEW, len(self) // 20)):
+            return self._stored.search(queries, max(k, 1), among=among)
+        scores = np.empty((len(queries), k), np.float32)
+        rows = np.empty((len(queries), k), np.int64)
+        depth, waiting = min(k + _SPARE, count), np.arange(len(queries))
+        while len(waiting) and depth < count:
+            left = []
+            found = self._finder.find(queries[waiting], depth, among)
+            for at, candidates in zip(waiting, found, strict=True):
+                best = self._best(queries[at], candidates[candidates >= 0], k)
+                if best is None:
+                    left.append(at)
+                else:
+                    scores[at], rows[at] = best
+            waiting = np.array(left, np.int64)
+            depth = 4 * depth if self._finder.exact else count
+        if len(waiting):
+            scores[waiting], rows[waiting] = self._stored.search(queries[waiting], k, among=among)
+        return scores, rows
+
+    def _best(self, query: Floats, rows: Ints, k: int) -> tuple[Floats, Ints] | None:
+        """The best of some candidates; None where they are too few, or another might tie."""
+        if len(rows) < k:
+            return None
+        scores = self._stored.scores(query, rows)
+        order = np.lexsort((rows, -scores))
+        if self._finder.exact and scores[order[k - 1]] - scores[order[-1]] <= 2 * rounding(query):
+            return None
+        return scores[order[:k]], rows[order[:k]]

@@ -1,0 +1,130 @@
+"""From a folder or a manifest to an index: find the files, encode them, write vectors and items."""
+
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import asdict, replace
+from pathlib import Path
+
+import numpy as np
+
+from cl2cm.data.scan import check_name
+from cl2cm.errors import ManifestError, MediaError
+from cl2cm.index import Choice, Index
+from cl2cm.index.head import refuse_other_folder
+from cl2cm.media.images import media_of
+from cl2cm.types import Example, Floats, Item, VisualModel
+
+BadHandler = Callable[[Example, MediaError], None]
+
+
+def build_index(
+    model: VisualModel,
+    examples: Iterable[Example],
+    out: Path,
+    *,
+    run: Path,
+    vectors: Floats | None = None,
+    batch_size: int = 256,
+    choice: Choice | None = None,
+    on_bad: BadHandler | None = None,
+    progress: Callable[[int], None] | None = None,
+) -> Index:
+    """Encode pictures and films and write their index.
+
+    Args:
+        model: encodes them.
+        examples: from `scan_folder` or a manifest.
+        out: the index folder; an index that is there is replaced once the new one is whole.
+        run: the run or export that ``model`` was loaded from.
+        vectors: unit vectors, float32 [N, D], if they are known already; nothing is encoded.
+        batch_size: pictures given to the model at once.
+        choice: what the index is searched with, where that shall change.
+        on_bad: called for each picture that cannot be read, which is then left out; without
+            it the first one is an error.
+        progress: called after each batch with the number of examples done.
+
+    Raises:
+        MediaError: a picture that cannot be read, without ``on_bad``.
+        ManifestError: an id twice.
+        VectorIndexError: nothing to index, or a folder of something else at ``out``.
+    """
+    examples = list(examples)
+    check_examples(examples)
+    refuse_other_folder(out.resolve())  # before the hours of work, not after them
+    if vectors is None:
+        kept: list[tuple[Example, Floats]] = []
+        for start in range(0, len(examples), batch_size):
+            batch = examples[start : start + batch_size]
+            kept += encode_examples(model, batch, on_bad)
+            if progress:
+                progress(start + len(batch))
+        examples = [example for example, _ in kept]
+        vectors = np.array([vector for _, vector in kept], np.float32).reshape(-1, model.dim)
+    items = [_item(example) for example in examples]
+    asked = asdict(choice or Choice())
+    return Index.create(out, vectors, items, model=model.fingerprint, run=run, **asked)
+
+
+def encode_examples(
+    model: VisualModel, batch: Sequence[Example], on_bad: BadHandler | None
+) -> list[tuple[Example, Floats]]:
+    """Encode a batch; if it holds a bad picture and bad ones are left out, one by one.
+
+    Raises:
+        MediaError: a picture that cannot be read, without ``on_bad``.
+    """
+    try:
+        vectors = model.encode_visual([_media(example) for example in batch])
+        return list(zip(batch, vectors, strict=True))
+    except MediaError as error:
+        if on_bad is None:
+            raise
+        if len(batch) == 1:
+            on_bad(batch[0], error)
+            return []
+    return [pair for example in batch for pair in encode_examples(model, [example], on_bad)]
+
+
+def _media(example: Example) -> Path | Example:
+    if example.image is None and example.video is None:
+        raise MediaError(
+            f"item {example.id!r}",
+            expected="a picture or film",
+            found="features only",
+            remedy="encode it first and give its vectors",
+        )
+    check_name(example)
+    return media_of(example)
+
+
+def _item(example: Example) -> Item:
+    path = example.image or example.video
+    item = Item(
+        example.id,
+        str(path.absolute()) if path else "",
+        example.start,
+        example.end,
+        example.captions,
+        "film" if example.video is not None else "picture",
+    )
+    if path is None or not path.is_file():
+        return item
+    file = path.stat()
+    return replace(item, bytes=file.st_size, modified=file.st_mtime)
+
+
+def check_examples(examples: Sequence[Example]) -> None:
+    """Refuse two examples of one id.
+
+    Raises:
+        ManifestError: there are.
+    """
+    seen: set[str] = set()
+    for example in examples:
+        if example.id in seen:
+            raise ManifestError(
+                f"item {example.id!r}",
+                expected="an id of its own for each item",
+                found="the same id twice",
+                remedy="give each item its own id",
+            )
+        seen.add(example.id)

@@ -1,0 +1,174 @@
+"""What of an index's files is new, and its vectors into the journal, a batch at a time."""
+
+from collections.abc import Callable, Sequence
+from functools import partial
+
+import numpy as np
+
+from cl2cm.data.scan import check_name
+from cl2cm.errors import MediaError
+from cl2cm.index.update.build import BadHandler, encode_examples
+from cl2cm.index.update.journal import Content, Journal
+from cl2cm.types import Example, Floats, VisualModel
+
+Progress = Callable[[int], None]
+Known = list[tuple[Example, Content]]
+
+PASSES = 3  # over files that change while they are read
+
+
+def encode_new(
+    journal: Journal,
+    model: VisualModel,
+    examples: Sequence[Example],
+    *,
+    verify: bool = False,
+    batch_size: int = 64,
+    on_bad: BadHandler | None = None,
+    progress: Progress | None = None,
+) -> tuple[Known, int]:
+    """Encode each content that has no vector, once.
+
+    A vector is kept only if the file is still what it was when its content was read; a file that
+    changed meanwhile is read and encoded again.
+
+    Args:
+        journal: where vectors are kept.
+        model: encodes what is new.
+        examples: with their files.
+        verify: read every file, not only those of another size or time.
+        batch_size: items encoded between two savings.
+        on_bad: called for each file that cannot be read, which is then left out.
+        progress: called after each batch with the number of items done.
+
+    Returns:
+        The examples that could be read, each with its content, and the number of new vectors.
+
+    Raises:
+        MediaError: a file that cannot be read or does not stay as it is, without ``on_bad``.
+    """
+    bad: set[str] = set()
+
+    def report(example: Example, error: MediaError) -> None:
+        if on_bad is None:
+            raise error
+        bad.add(example.id)
+        on_bad(example, error)
+
+    handler = None if on_bad is None else report
+    known: Known = []
+    changed: list[Example] = []
+    count = 0
+    for number in range(PASSES):
+        left = [example for example in examples if example.id not in bad]
+        known = _contents(journal, left, handler, verify=verify and number == 0)
+        encoded, changed = _encode(journal, model, known, batch_size, handler, progress)
+        count += encoded
+        if not changed:
+            break
+    else:
+        for example in changed:
+            report(example, _restless(example))
+    return [pair for pair in known if pair[0].id not in bad], count
+
+
+def _contents(
+    journal: Journal, examples: Sequence[Example], on_bad: BadHandler | None, *, verify: bool
+) -> Known:
+    found = []
+    for number, example in enumerate(examples, start=1):
+        try:
+            found.append((example, _content(journal, example, verify=verify)))
+        except MediaError as bad:
+            if on_bad is None:
+                raise
+            on_bad(example, bad)
+        if number % 1000 == 0:
+            journal.commit()
+    journal.commit()
+    return found
+
+
+def _content(journal: Journal, example: Example, *, verify: bool) -> Content:
+    check_name(example)
+    path = example.image or example.video
+    try:
+        if path is not None and path.is_file():
+            return journal.content(example, verify=verify)
+        found = "features only" if path is None else "no such file"
+    except OSError as error:
+        found = (error.strerror or str(error)).lower()
+    raise MediaError(
+        str(path or f"item {example.id!r}"),
+        expected="a picture or film",
+        found=found,
+        remedy="correct the path, or skip what is broken",
+    )
+
+
+def _encode(
+    journal: Journal,
+    model: VisualModel,
+    known: Known,
+    batch_size: int,
+    on_bad: BadHandler | None,
+    progress: Progress | None,
+) -> tuple[int, list[Example]]:
+    """Encode what has no vector; returns how many were, and the files that changed meanwhile."""
+    contents = (content for _, content in known)
+    there = journal.vectors(contents, model=model.fingerprint, dim=model.dim)
+    copies: dict[Content, list[Example]] = {}
+    for example, content in known:
+        if content not in there:
+            copies.setdefault(content, []).append(example)
+    waiting, encoded, changed = list(copies.items()), 0, list[Example]()
+    if progress:
+        progress(len(known) - len(waiting))
+    for first in range(0, len(waiting), batch_size):
+        batch = waiting[first : first + batch_size]
+        alike = {same[0].id: same for _, same in batch}
+        handler = None if on_bad is None else partial(_all_bad, alike, on_bad)
+        made = encode_examples(model, [same[0] for _, same in batch], handler)
+        content_of = {same[0].id: content for content, same in batch}
+        sound: list[tuple[Content, Floats]] = []
+        for example, vector in made:
+            content = content_of[example.id]
+            if _is_still(journal, example, content):
+                sound.append((content, vector))
+            else:
+                changed.append(example)
+        if sound:
+            vectors: Floats = np.stack([vector for _, vector in sound])
+            journal.add([content for content, _ in sound], vectors, model=model.fingerprint)
+        encoded += len(sound)
+        if progress:
+            progress(len(known) - len(waiting) + first + len(batch))
+    return encoded, changed
+
+
+def _all_bad(
+    alike: dict[str, list[Example]], on_bad: BadHandler, example: Example, error: MediaError
+) -> None:
+    """Say of each file of a content that it cannot be read."""
+    for one in alike[example.id]:
+        path = one.image or one.video
+        about = MediaError(
+            str(path), expected=error.expected, found=error.found, remedy=error.remedy
+        )
+        on_bad(one, error if one is example else about)
+
+
+def _is_still(journal: Journal, example: Example, content: Content) -> bool:
+    try:
+        return journal.content(example) == content
+    except OSError:  # gone
+        return False
+
+
+def _restless(example: Example) -> MediaError:
+    return MediaError(
+        str(example.image or example.video),
+        expected="a file that stays as it is while it is encoded",
+        found="one that changed each time",
+        remedy="wait until it is written, and run again",
+    )

@@ -1,0 +1,219 @@
+"""An index that is made again: only what is new or changed is encoded, what is gone is dropped.
+
+The vectors of what was encoded are kept by content (journal.py), a batch at a time, and the index
+is written from them in one step. So a run that is killed at any moment goes on where it was, a
+renamed file is not encoded again, and the index is at every moment the old one or the new one.
+"""
+
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+
+from cl2cm.errors import MissingExtraError, VectorIndexError
+from cl2cm.index import Choice, Index
+from cl2cm.index.backends.registry import check_backend
+from cl2cm.index.head import read_head, refuse_other_folder
+from cl2cm.index.update.build import BadHandler, build_index, check_examples
+from cl2cm.index.update.encode import Known, Progress, encode_new
+from cl2cm.index.update.journal import JOURNAL, Journal, is_useless
+from cl2cm.progress import say
+from cl2cm.storage import locked
+from cl2cm.types import Example, Floats, VisualModel
+
+MANY = 100_000  # vectors, whose index is not written at once
+
+
+@dataclass(frozen=True, slots=True)
+class Update:
+    """An index, and what it took to make it: items encoded, kept as they were, and dropped."""
+
+    index: Index
+    encoded: int
+    kept: int
+    dropped: int
+
+
+@dataclass(frozen=True, slots=True)
+class Care:
+    """How an index is made again.
+
+    Attributes:
+        verify: read every file, in place of those whose size or time has changed.
+        rebuild: replace an index of another model, in place of refusing to.
+        batch_size: items encoded between two savings.
+        choice: what the index is searched with, where that shall change.
+    """
+
+    verify: bool = False
+    rebuild: bool = False
+    batch_size: int = 64
+    choice: Choice = field(default_factory=Choice)
+
+
+def update_index(
+    model: VisualModel,
+    examples: Iterable[Example],
+    out: Path,
+    *,
+    run: Path,
+    care: Care | None = None,
+    on_bad: BadHandler | None = None,
+    progress: Progress | None = None,
+) -> Update:
+    """Make an index, or bring the one that is there up to date.
+
+    Args:
+        model: encodes what is new.
+        examples: all that the index shall hold, with their files.
+        out: the index folder.
+        run: the run or export that ``model`` was loaded from.
+        care: see `Care`.
+        on_bad: called for each file that cannot be read, which is then left out.
+        progress: called after each batch with the number of items done.
+
+    Raises:
+        MediaError: a file that cannot be read, without ``on_bad``.
+        VectorIndexError: an index of another model, without ``care.rebuild``; nothing to index, a
+            folder of something else, or a damaged one.
+    """
+    care = care or Care()
+    examples = list(examples)
+    check_examples(examples)
+    out = out.resolve()
+    with _turn(out, model, care) as before:
+        journal = Journal(out / JOURNAL)
+        try:
+            known, encoded = encode_new(
+                journal,
+                model,
+                examples,
+                verify=care.verify,
+                batch_size=care.batch_size,
+                on_bad=on_bad,
+                progress=progress,
+            )
+            made, kept = _write(journal, model, known, out, run, care)
+        finally:
+            journal.close()
+    return Update(made, encoded, len(kept) - encoded, len(before - kept))
+
+
+def replace_index(
+    model: VisualModel,
+    examples: Sequence[Example],
+    vectors: Floats,
+    out: Path,
+    *,
+    run: Path,
+    care: Care | None = None,
+) -> Update:
+    """Make an index of vectors that are known, in place of the one that may be there.
+
+    Args:
+        model: made the vectors.
+        examples: all that the index shall hold.
+        vectors: theirs, float32 [N, D].
+        out: the index folder.
+        run: the run or export that ``model`` was loaded from.
+        care: see `Care`.
+
+    Raises:
+        VectorIndexError: as `update_index`.
+    """
+    care = care or Care()
+    out = out.resolve()
+    with _turn(out, model, care) as before:
+        made = build_index(model, examples, out, run=run, vectors=vectors, choice=care.choice)
+    return Update(made, len(made), 0, len(before - {example.id for example in examples}))
+
+
+@contextmanager
+def _turn(out: Path, model: VisualModel, care: Care) -> Iterator[set[str]]:
+    """Wait until nobody else updates an index; gives the ids in it. What is made in vain goes."""
+    _check(out, model, care)  # before the wait, and what was there then may be another after it
+    new_folder = not out.exists()
+    waiting = f"{out}: another process updates it, waiting"
+    with locked(out / f"{JOURNAL}.lock", lambda: say(waiting)):
+        try:
+            _check(out, model, care)
+            yield _ids(out)
+        finally:
+            if is_useless(out / JOURNAL):
+                _discard(out, folder=new_folder)
+
+
+def _write(
+    journal: Journal,
+    model: VisualModel,
+    known: Known,
+    out: Path,
+    run: Path,
+    care: Care,
+) -> tuple[Index, set[str]]:
+    """Write the index of all that has a vector, and forget the rest; returns the ids, too."""
+    contents = (content for _, content in known)
+    vectors = journal.vectors(contents, model=model.fingerprint, dim=model.dim)
+    kept = [(example, content) for example, content in known if content in vectors]
+    if not kept:
+        raise VectorIndexError(
+            str(out),
+            expected="at least one picture or film that can be read",
+            found="none",
+            remedy="see what was skipped",
+        )
+    examples = [example for example, _ in kept]
+    matrix: Floats = np.array([vectors[content] for _, content in kept], np.float32)
+    matrix = matrix.reshape(-1, model.dim)
+    if len(matrix) >= MANY:
+        say(f"{out}: writing an index of {len(matrix):,} vectors; a graph takes minutes")
+    made = build_index(model, examples, out, run=run, vectors=matrix, choice=care.choice)
+    paths = (str(example.image or example.video) for example in examples)
+    journal.forget(paths, {content for _, content in kept}, model=model.fingerprint)
+    return made, {example.id for example in examples}
+
+
+def _check(out: Path, model: VisualModel, care: Care) -> None:
+    """Refuse what must not be replaced, and what could not be written after hours of encoding.
+
+    Raises:
+        ConfigError: a choice that cannot be.
+        MissingExtraError: the backend's package is not installed.
+        VectorIndexError: a folder of something else; an index of another model, that is not to be
+            replaced; a server that does not answer.
+    """
+    refuse_other_folder(out)
+    try:
+        head = read_head(out)
+    except VectorIndexError:  # none, or a damaged one: it is made anew
+        head = {}
+    if head and head["model"] != model.fingerprint and not care.rebuild:
+        raise VectorIndexError(
+            str(out),
+            expected=f"an index of the model {model.fingerprint}",
+            found=f"one of {head['model']}",
+            remedy="choose another folder, or replace it with --rebuild",
+        )
+    check_backend(care.choice.resolve(head))
+
+
+def _ids(out: Path) -> set[str]:
+    """Ids of the index that is there."""
+    try:
+        index = Index.open(out)
+    except (VectorIndexError, MissingExtraError):
+        return set()
+    ids = {item.id for item in index.items(range(len(index)))}
+    index.close()
+    return ids
+
+
+def _discard(out: Path, *, folder: bool) -> None:
+    for path in out.glob(f"{JOURNAL}*"):
+        with suppress(OSError):  # the lock is open, and Windows then keeps it
+            path.unlink()
+    if folder:
+        with suppress(OSError):  # there is something in it
+            out.rmdir()

@@ -1,0 +1,114 @@
+"""Retrieval metrics of the method page: R@1, R@5, R@10, median rank, mAP, SumR; TREC runs.
+
+Each caption is its own query (text -> vision); an image queries its captions, and the best rank
+among them counts for recall and median rank, all of them for mAP. Similarities are computed in
+chunks, so that memory stays bounded; ties are broken by row, as in the exact index.
+"""
+
+import re
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from cl2cm.types import Floats, Ints
+
+CUTOFFS = (1, 5, 10)
+CHUNK = 1024  # queries whose similarities are held at once
+
+
+class Direction(NamedTuple):
+    """Ranks in one direction.
+
+    best: int64 [Q], best rank of each query's relevant items, from 1.
+    precision: float64 [Q], average precision of each query.
+    """
+
+    best: Ints
+    precision: np.ndarray
+
+
+def text_to_vision(text: Floats, vision: Floats, rows: Ints, *, chunk: int = CHUNK) -> Direction:
+    """Rank of each caption's picture.
+
+    Args:
+        text: unit vectors [Q, D].
+        vision: unit vectors [N, D].
+        rows: int64 [Q], the picture of each caption.
+        chunk: captions whose similarities are held at once.
+    """
+    best = np.empty(len(text), dtype=np.int64)
+    for start in range(0, len(text), chunk):
+        part = slice(start, start + chunk)
+        best[part] = _rank(text[part] @ vision.T, rows[part])
+    return Direction(best, 1.0 / best)
+
+
+def vision_to_text(text: Floats, vision: Floats, rows: Ints, *, chunk: int = CHUNK) -> Direction:
+    """Ranks of each picture's captions; arguments as in ``text_to_vision``."""
+    best = np.empty(len(vision), dtype=np.int64)
+    precision = np.empty(len(vision))
+    order = np.argsort(rows, kind="stable")
+    bounds = np.searchsorted(rows[order], np.arange(len(vision) + 1))
+    for start in range(0, len(vision), chunk):
+        scores = vision[start : start + chunk] @ text.T
+        for i, row in enumerate(range(start, min(start + chunk, len(vision)))):
+            captions = order[bounds[row] : bounds[row + 1]]
+            repeated = np.broadcast_to(scores[i], (len(captions), scores.shape[1]))
+            ranks = np.sort(_rank(repeated, captions))
+            best[row] = ranks[0]
+            precision[row] = np.mean(np.arange(1, len(ranks) + 1) / ranks)
+    return Direction(best, precision)
+
+
+def _rank(scores: Floats, columns: Ints) -> Ints:
+    """Rank, from 1, of one column in each row; of equal scores the lower column comes first."""
+    own = scores[np.arange(len(scores)), columns][:, None]
+    before = np.arange(scores.shape[1]) < columns[:, None]
+    ranks: Ints = 1 + np.count_nonzero((scores > own) | ((scores == own) & before), axis=1)
+    return ranks
+
+
+def summary(direction: Direction) -> dict[str, float]:
+    """Recalls in percent, median rank, and mAP in percent."""
+    recalls = {f"R@{k}": 100.0 * float(np.mean(direction.best <= k)) for k in CUTOFFS}
+    return recalls | {
+        "MedR": float(np.median(direction.best)),
+        "mAP": 100.0 * float(np.mean(direction.precision)),
+    }
+
+
+def metrics(text: Floats, vision: Floats, rows: Ints, *, chunk: int = CHUNK) -> dict[str, Any]:
+    """All metrics of one language, as ``evaluate --json`` gives them."""
+    to_vision = summary(text_to_vision(text, vision, rows, chunk=chunk))
+    to_text = summary(vision_to_text(text, vision, rows, chunk=chunk))
+    total = sum(side[f"R@{k}"] for side in (to_vision, to_text) for k in CUTOFFS)
+    return {
+        "text_to_vision": to_vision,
+        "vision_to_text": to_text,
+        "SumR": total,
+        "queries": len(text),
+        "gallery": len(vision),
+    }
+
+
+def trec_name(item: str) -> str:
+    """An id as TREC's format takes it: with ``_`` for each blank, tab and line end."""
+    return re.sub(r"\s", "_", item)
+
+
+def trec_lines(
+    language: str, text: Floats, vision: Floats, ids: Sequence[str], *, depth: int = 100
+) -> list[str]:
+    """A run in TREC's format: query, Q0, item, rank, score, tag; the query is LANGUAGE-NUMBER."""
+    lines = []
+    for start in range(0, len(text), CHUNK):
+        scores = text[start : start + CHUNK] @ vision.T
+        best = np.argsort(-scores, axis=1, kind="stable")[:, :depth]
+        for i, row in enumerate(best):
+            lines += [
+                f"{language}-{start + i} Q0 {trec_name(ids[item])} {rank} "
+                f"{scores[i, item]:.6f} cl2cm\n"
+                for rank, item in enumerate(row, start=1)
+            ]
+    return lines

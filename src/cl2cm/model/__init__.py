@@ -1,0 +1,1 @@
+"""Settings, networks, the retrieval model and its run folder."""

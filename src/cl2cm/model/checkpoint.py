@@ -1,0 +1,281 @@
+"""A run on the disk: weights, configuration, the tokenizer's contract, and where it came from.
+
+``contract.json`` says how the text side was fed (tokenizer hash, prefix, lower-casing, tokens,
+pooling) with a few texts, their expected ids and vectors. It is checked at every load, so that a
+tokenizer that changed under a model is an error, not a slow loss of quality. A run folder:
+
+    config.toml        the settings
+    model.safetensors  the student's weights
+    teacher.safetensors  the cross-lingual network's weights, where the method has one
+    contract.json      how texts and pictures are fed
+    metrics.jsonl      what the loop logged
+    provenance.json    versions, data, time, validation results; written last
+"""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+from torch import Tensor, nn
+
+from cl2cm.encode.protocol import VisionEncoder
+from cl2cm.encode.text import TextBackbone
+from cl2cm.encode.vision import load_vision
+from cl2cm.errors import CheckpointError, ConfigError
+from cl2cm.model.config import Config, load_config, to_toml
+from cl2cm.model.networks import build_student, build_vision_head
+from cl2cm.model.retrieval import RetrievalModel, VisualSide
+from cl2cm.storage import atomic_file, atomic_path, sha256_file, sha256_text, write_json
+
+CONTRACT_TEXTS = (
+    "a dog in the snow",
+    "Ein Hund im Schnee.",
+    "雪地里的狗",
+    "كلب في الثلج",
+    "İstanbul",
+)
+TOLERANCE = 1e-3  # of a contract vector's components; kernels differ between machines
+
+
+def load_backbone(config: Config) -> TextBackbone:
+    """The text backbone that a configuration names."""
+    text = config.text
+    return TextBackbone.load(
+        text.encoder,
+        layer=None if text.layer == -1 else text.layer,
+        freeze=text.freeze,
+        prefix=text.prefix,
+        max_tokens=text.max_tokens,
+        lower_case=text.lower_case,
+    )
+
+
+def save_weights(network: nn.Module, path: Path) -> None:
+    """Write a network's weights, whole or not at all."""
+    state = {
+        name: tensor.detach().cpu().contiguous() for name, tensor in network.state_dict().items()
+    }
+    with atomic_path(path) as partial:
+        save_file(state, partial)
+
+
+def save_run(
+    run: Path,
+    config: Config,
+    model: RetrievalModel,
+    *,
+    teacher: nn.Module | None,
+    provenance: dict[str, Any],
+) -> None:
+    """Finish a run folder; ``provenance.json`` last, which makes it a run."""
+    with atomic_file(run / "config.toml") as file:
+        file.write(to_toml(config).encode())
+    if teacher is not None:
+        save_weights(teacher, run / "teacher.safetensors")
+    save_weights(model.student, run / "model.safetensors")
+    write_json(run / "contract.json", contract(config, model))
+    write_json(run / "provenance.json", provenance)
+
+
+def contract(config: Config, model: RetrievalModel) -> dict[str, Any]:
+    """How the model is fed, with examples of what comes out."""
+    ids = model.backbone.tokenize(CONTRACT_TEXTS)
+    vectors = model.encode_text(CONTRACT_TEXTS)
+    return {
+        "format": 1,
+        "dim": config.network.dim,
+        "tokenizer": model.backbone.tokenizer_hash,
+        "backbone": model.backbone.fingerprint,
+        "prefix": config.text.prefix,
+        "lower_case": config.text.lower_case,
+        "max_tokens": config.text.max_tokens,
+        "layer": config.text.layer,
+        "pooling": "masked mean",
+        "vision": {
+            "encoder": config.vision.encoder,
+            "fingerprint": model.vision.fingerprint,
+            "width": model.vision.width,
+            "preprocessing": model.vision.preprocessing,
+        },
+        "examples": [
+            {"text": text, "ids": row, "vector": [round(float(x), 6) for x in vector]}
+            for text, row, vector in zip(CONTRACT_TEXTS, ids, vectors, strict=True)
+        ],
+    }
+
+
+def fingerprint(weights_hash: str, backbone: str, vision: str) -> str:
+    """Name of the space of vectors that weights and the fingerprints of two backbones make."""
+    return sha256_text(f"{weights_hash} {backbone} {vision}")
+
+
+def load(run: Path | str) -> RetrievalModel:
+    """Load a finished run for search or evaluation.
+
+    Raises:
+        CheckpointError: it is no run, unfinished, damaged, or its contract does not hold here.
+    """
+    run = Path(run)
+    config, agreed = read_run(run)
+    backbone = load_backbone(config)
+    vision = load_vision(config.vision.encoder, sampling=config.vision.films)
+    _check_vision(run, agreed, vision)
+    _check_texts(run, agreed, backbone)
+    student = build_student(
+        config.network,
+        text_width=backbone.width,
+        vision_width=vision.width,
+        backbone=None if config.text.freeze == "all" else backbone,
+    )
+    load_weights(student, run / "model.safetensors")
+    name = _fingerprint(run, backbone.fingerprint, vision)
+    model = RetrievalModel(student, backbone, vision, fingerprint=name, dim=config.network.dim)
+    _check_outputs(run, agreed, model)
+    _check_fingerprint(run, name)
+    return model
+
+
+def load_visual(run: Path | str) -> VisualSide:
+    """Load the vision side of a finished run, for indexing; the text backbone is left unread.
+
+    Raises:
+        CheckpointError: as `load`, but for what is known of texts alone.
+    """
+    run = Path(run)
+    config, agreed = read_run(run)
+    vision = load_vision(config.vision.encoder, sampling=config.vision.films)
+    _check_vision(run, agreed, vision)
+    head = build_vision_head(config.network, vision.width)
+    load_weights(head, run / "model.safetensors", prefix="vision.")
+    name = _fingerprint(run, agreed["backbone"], vision)
+    _check_fingerprint(run, name)
+    return VisualSide(head, vision, fingerprint=name, dim=config.network.dim)
+
+
+def _fingerprint(run: Path, backbone: str, vision: VisionEncoder) -> str:
+    return fingerprint(sha256_file(run / "model.safetensors"), backbone, vision.fingerprint)
+
+
+def _check_fingerprint(run: Path, found: str) -> None:
+    if read_provenance(run).get("model", found) != found:
+        weights = run / "model.safetensors"
+        # in the vision head, say, which the contract's texts do not ask
+        raise _damaged(weights, "others", expected="the weights of training")
+
+
+def read_run(run: Path) -> tuple[Config, dict[str, Any]]:
+    """Configuration and contract of a finished run."""
+    if not (run / "provenance.json").exists():
+        unfinished = (run / "state").exists()
+        raise CheckpointError(
+            str(run),
+            expected="a finished run",
+            found="one that is still to be finished" if unfinished else "no provenance.json",
+            remedy="run cl2cm train with --resume" if unfinished else "make it with cl2cm train",
+        )
+    try:
+        config = load_config(run / "config.toml")
+        agreed = json.loads((run / "contract.json").read_text(encoding="utf-8"))
+        _check_contract(agreed)
+    except (OSError, ValueError, KeyError, TypeError, RecursionError, ConfigError) as error:
+        raise _damaged(run, f"unreadable settings ({error})") from None
+    return config, agreed
+
+
+def read_provenance(run: Path) -> dict[str, Any]:
+    """What a finished run says of its making.
+
+    Raises:
+        CheckpointError: it is damaged.
+    """
+    try:
+        provenance = json.loads((run / "provenance.json").read_text(encoding="utf-8"))
+        if not {"config", "validation_SumR"} <= provenance.keys():
+            raise ValueError("missing keys")
+    except (OSError, ValueError, AttributeError) as error:
+        raise _damaged(run, f"an unreadable provenance.json ({error})") from None
+    return dict(provenance)
+
+
+def load_weights(network: nn.Module, path: Path, *, prefix: str = "") -> None:
+    """Read a network's weights; names, after their ``prefix``, and shapes must be the same.
+
+    Raises:
+        CheckpointError: the file is damaged or another network's.
+    """
+    try:
+        state: dict[str, Tensor] = load_file(path)
+        state = {
+            name.removeprefix(prefix): tensor
+            for name, tensor in state.items()
+            if name.startswith(prefix)
+        }
+        network.load_state_dict(state)
+    except (OSError, SafetensorError, RuntimeError) as error:
+        reason = str(error).splitlines()[0]
+        raise _damaged(path, f"weights that do not fit ({reason})") from None
+
+
+def _check_contract(agreed: Any) -> None:  # noqa: ANN401 - whatever the file holds
+    """Its form; what it says is compared when the encoders are loaded."""
+    texts = [agreed["backbone"], agreed["tokenizer"], agreed["vision"]["fingerprint"]]
+    texts += [example["text"] for example in agreed["examples"]]
+    if not agreed["examples"] or not all(isinstance(text, str) for text in texts):
+        raise ValueError("a contract of another form")
+    for example in agreed["examples"]:
+        if not all(isinstance(number, int) for number in example["ids"]):
+            raise ValueError("ids that are no numbers")
+        if not all(isinstance(number, float | int) for number in example["vector"]):
+            raise ValueError("a vector that is none")
+    if len({len(example["vector"]) for example in agreed["examples"]}) > 1:
+        raise ValueError("vectors of two widths")
+
+
+def _check_vision(run: Path, agreed: dict[str, Any], vision: VisionEncoder) -> None:
+    _check_same(run, "vision backbone", agreed["vision"]["fingerprint"], vision.fingerprint)
+
+
+def _check_same(run: Path, name: str, expected: str, found: str) -> None:
+    if expected != found:
+        raise CheckpointError(
+            f"{run}: {name}",
+            expected=f"the one that it was trained with ({expected[:12]})",
+            found=f"another ({found[:12]})",
+            remedy="install that version, or train again",
+        )
+
+
+def _check_texts(run: Path, agreed: dict[str, Any], backbone: TextBackbone) -> None:
+    _check_same(run, "tokenizer", agreed["tokenizer"], backbone.tokenizer_hash)
+    _check_same(run, "text backbone", agreed["backbone"], backbone.fingerprint)
+    for example in agreed["examples"]:
+        ids = backbone.tokenize([example["text"]])[0]
+        if ids != example["ids"]:
+            raise CheckpointError(
+                f"{run}: tokens of {example['text']!r}",
+                expected=str(example["ids"]),
+                found=str(ids),
+                remedy="install the tokenizers version of provenance.json, or train again",
+            )
+
+
+def _check_outputs(run: Path, agreed: dict[str, Any], model: RetrievalModel) -> None:
+    vectors = model.encode_text([example["text"] for example in agreed["examples"]])
+    expected = np.asarray([example["vector"] for example in agreed["examples"]], dtype=np.float32)
+    worst = float(np.abs(vectors - expected).max()) if vectors.shape == expected.shape else np.inf
+    if not worst <= TOLERANCE:
+        raise CheckpointError(
+            f"{run}: vectors of the contract's texts",
+            expected=f"those of training, to {TOLERANCE}",
+            found=f"a difference of {worst:.2g}",
+            remedy="restore the run's files, or train again",
+        )
+
+
+def _damaged(path: Path, found: str, *, expected: str = "a whole run") -> CheckpointError:
+    return CheckpointError(
+        str(path), expected=expected, found=found, remedy="restore it, or train again"
+    )

@@ -1,0 +1,179 @@
+"""A trained model, whole: backbones and student heads, from texts and files to unit vectors."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.nn.utils.rnn import pad_sequence
+
+from cl2cm.encode.encoding import TOKENS_AT_ONCE, encode_pictures, text_states
+from cl2cm.encode.protocol import VisionEncoder
+from cl2cm.encode.store import StoredFeatures, length_batches
+from cl2cm.encode.text import TextBackbone
+from cl2cm.encode.tokens import TextSource, pad_tokens
+from cl2cm.encode.vision import encode_paths
+from cl2cm.errors import QueryError
+from cl2cm.model.networks import CrossLingualNetwork, CrossModalNetwork, VisionHead
+from cl2cm.types import Example, Floats, Frames, Tokens
+
+TEXTS_AT_ONCE = 1024
+PICTURES_AT_ONCE = 256  # films have many frames
+FRAMES_AT_ONCE = 4096  # padded
+
+
+@torch.no_grad()
+def sentence_vectors(network: CrossLingualNetwork, texts: TextSource, rows: Tensor) -> Tensor:
+    """Unit vectors [N, D] of the texts of rows int64 [N], in evaluation mode."""
+    training = network.training
+    network.eval()
+    device = next(network.parameters()).device
+    parts = [
+        network.encode_text(to_device(texts.gather(part), device)).sentence.float().cpu()
+        for part in rows.split(TEXTS_AT_ONCE)
+    ]
+    network.train(training)
+    return torch.cat(parts)
+
+
+@torch.no_grad()
+def frame_vectors(head: VisionHead, frames: Frames) -> Tensor:
+    """Unit vectors [N, D] of frame features, in evaluation mode."""
+    training = head.training
+    head.eval()
+    device = next(head.parameters()).device
+    vectors: Tensor = head(*(tensor.to(device) for tensor in frames)).float().cpu()
+    head.train(training)
+    return vectors
+
+
+def picture_vectors(head: VisionHead, store: StoredFeatures, rows: Tensor) -> Tensor:
+    """Unit vectors [N, D] of the stored features of rows int64 [N], in evaluation mode."""
+    parts = []
+    for part in rows.split(PICTURES_AT_ONCE):
+        frames = store.gather(part)
+        parts.append(frame_vectors(head, Frames(frames.values, frames.mask)))
+    return torch.cat(parts)
+
+
+def to_device(tokens: Tokens, device: torch.device) -> Tokens:
+    """Tokens on a device."""
+    values, mask, content = (tensor.to(device) for tensor in tokens[:3])
+    return tokens._replace(values=values, mask=mask, content=content)
+
+
+class VisualSide:
+    """The vision side of a trained model, which is all that indexing needs.
+
+    Attributes:
+        vision: the vision backbone.
+    """
+
+    def __init__(
+        self, head: VisionHead, vision: VisionEncoder, *, fingerprint: str, dim: int
+    ) -> None:
+        self.vision = vision
+        self._head = head.eval()
+        self._fingerprint = fingerprint
+        self._dim = dim
+
+    @property
+    def fingerprint(self) -> str:
+        """Hexadecimal SHA-256 that names the space of vectors."""
+        return self._fingerprint
+
+    @property
+    def dim(self) -> int:
+        """D."""
+        return self._dim
+
+    def encode_visual(self, paths: Sequence[Path | Example]) -> Floats:
+        """Unit vectors float32 [N, D] of N pictures and films.
+
+        Args:
+            paths: files; or examples, whose ``start`` and ``end`` choose a part of a film.
+
+        Raises:
+            MediaError: one of them cannot be read.
+            MissingExtraError: there is a film, and the extra ``video`` is not installed.
+        """
+        vectors = np.empty((len(paths), self.dim), dtype=np.float32)
+        features, kept, _ = encode_paths(self.vision, list(paths))
+        lengths = np.bincount(np.array(kept, np.int64), minlength=len(paths)).tolist()
+        frames = torch.from_numpy(features).split(lengths)
+        for batch in length_batches(lengths, FRAMES_AT_ONCE):
+            values = pad_sequence([frames[i] for i in batch], batch_first=True)
+            mask = torch.arange(values.shape[1]) < torch.tensor([[lengths[i]] for i in batch])
+            vectors[batch] = self.encode_features(values, mask)
+        return vectors
+
+    def encode_examples(self, examples: Sequence[Example]) -> Floats:
+        """Unit vectors float32 [N, D] of N examples; backbone features are kept in the cache.
+
+        Raises:
+            MediaError: a picture or film cannot be read.
+        """
+        if not examples:
+            return np.empty((0, self.dim), dtype=np.float32)
+        store = encode_pictures(examples, self.vision)
+        rows = torch.tensor([store.row(example.id) for example in examples])
+        vectors: Floats = picture_vectors(self._head, store, rows).numpy()
+        return vectors
+
+    def encode_features(self, values: Tensor, mask: Tensor | None = None) -> Floats:
+        """Unit vectors float32 [N, D] of frame features [N, F, D_v]."""
+        if mask is None:
+            mask = torch.ones(values.shape[:2], dtype=torch.bool)
+        vectors: Floats = frame_vectors(self._head, Frames(values, mask)).numpy()
+        return vectors
+
+
+class RetrievalModel(VisualSide):
+    """Student and backbones; the SearchModel that search and evaluation ask.
+
+    Attributes:
+        student: the cross-modal network, in evaluation mode.
+        backbone: the text backbone; the student runs it itself where it was trained.
+        vision: the vision backbone.
+        fingerprint: of weights, tokenizer and preprocessing: one space of vectors.
+    """
+
+    def __init__(
+        self,
+        student: CrossModalNetwork,
+        backbone: TextBackbone,
+        vision: VisionEncoder,
+        *,
+        fingerprint: str,
+        dim: int,
+    ) -> None:
+        super().__init__(student.vision, vision, fingerprint=fingerprint, dim=dim)
+        self.student = student.eval()
+        self.backbone = backbone
+
+    def encode_text(self, texts: Sequence[str]) -> Floats:
+        """Unit vectors float32 [N, D] of N texts, in any language.
+
+        Raises:
+            QueryError: a text is empty.
+        """
+        for text in texts:
+            if not text.strip():
+                raise QueryError(
+                    "query", expected="some words", found="an empty text", remedy="type a word"
+                )
+        ids = self.backbone.tokenize(texts)
+        vectors = np.empty((len(ids), self.dim), dtype=np.float32)
+        for batch in length_batches([len(text) for text in ids], TOKENS_AT_ONCE):
+            vectors[batch] = self._sentences([ids[i] for i in batch]).numpy()
+        return vectors
+
+    @torch.no_grad()
+    def _sentences(self, ids: Sequence[Sequence[int]]) -> Tensor:
+        return self.student.encode_text(self.tokens(ids)).sentence.float()
+
+    def tokens(self, ids: Sequence[Sequence[int]]) -> Tokens:
+        """What the student's text side expects of tokenised texts: ids, or frozen states."""
+        tokens = pad_tokens(ids, self.backbone.special)
+        return tokens if self.student.backbone is not None else text_states(self.backbone, tokens)

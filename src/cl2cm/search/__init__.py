@@ -1,0 +1,1 @@
+"""Queries, the searcher, and what a hit's score means."""

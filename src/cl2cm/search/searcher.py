@@ -1,0 +1,275 @@
+"""Search: a query in any language, a picture, or both, to the pictures that fit it best.
+
+A query is encoded once and compared with every item of the index (the similarity of "Two
+networks" in method.md). A query of several parts is still one vector: each part is divided by the
+deviation of its own scores and weighted, so that hits are ranked by the weighted sum of how far
+each part's score stands out, and every backend can answer it. Unwanted terms count against a hit.
+"""
+
+import threading
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from cl2cm.errors import QueryError, VectorIndexError
+from cl2cm.index import Index
+from cl2cm.search.folding import fold, single
+from cl2cm.search.language import identify
+from cl2cm.search.match import Background
+from cl2cm.search.query import (
+    MAX_DEPTH,
+    MAX_K,
+    MAX_QUERY,
+    WITHOUT_WEIGHT,
+    Query,
+    checked,
+    checked_text,
+)
+from cl2cm.types import Floats, Hit, SearchModel
+
+__all__ = ["MAX_K", "MAX_QUERY", "Query", "QueryVectors", "SearchResult", "Searcher"]
+
+checked_query = checked_text
+
+
+class QueryVectors(NamedTuple):
+    """A query, encoded.
+
+    texts: float32 [T, D], a unit vector for each of ``Query.texts``; picture: float32 [D], the
+    unit vector of the file that ``Query.like`` names, if it names one.
+    """
+
+    texts: Floats
+    picture: Floats | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class SearchResult:
+    """The answer to a query.
+
+    Attributes:
+        request: as it was searched.
+        hits: best first.
+        matches: what each hit's score is worth, 0 to 1; see calibration.py.
+        folded: near-duplicates of each hit that it stands for, where they were to be folded.
+        language: of the query's text, where it is clear.
+        more: whether there are further hits.
+        encode_ms: milliseconds to encode the query.
+        search_ms: milliseconds to find the hits.
+    """
+
+    request: Query
+    hits: tuple[Hit, ...]
+    matches: tuple[float, ...]
+    folded: tuple[tuple[Hit, ...], ...]
+    language: str | None
+    more: bool
+    encode_ms: float
+    search_ms: float
+
+    @property
+    def query(self) -> str:
+        """The query as a person would type it."""
+        return str(self.request)
+
+    def to_json(self) -> dict[str, Any]:
+        """Give the object that ``cl2cm search --json`` and the service answer with."""
+        rows = zip(self.hits, self.matches, self.folded, strict=True)
+        return {
+            "query": self.query,
+            "language": self.language,
+            "hits": [_hit_json(hit, match, folded) for hit, match, folded in rows],
+            "offset": self.request.offset,
+            "more": self.more,
+            "ms": {"encode": round(self.encode_ms, 3), "search": round(self.search_ms, 3)},
+        }
+
+
+def _hit_json(hit: Hit, match: float, folded: Sequence[Hit]) -> dict[str, Any]:
+    value: dict[str, Any] = {key: getattr(hit, key) for key in ("id", "score", "path")}
+    value |= {"start": hit.start, "end": hit.end, "match": round(match, 4)}
+    return value | ({"folded": [other.id for other in folded]} if folded else {})
+
+
+class Searcher:
+    """A model and an index of its vectors; safe to share between threads.
+
+    Args:
+        model: encodes the queries, one at a time.
+        index: made with the same model.
+
+    Raises:
+        VectorIndexError: the index is of another model.
+    """
+
+    def __init__(self, model: SearchModel, index: Index) -> None:
+        if (model.fingerprint, model.dim) != (index.model, index.dim):
+            raise VectorIndexError(
+                str(index.path),
+                expected=f"an index of the model {model.fingerprint} (width {model.dim})",
+                found=f"one of {index.model} (width {index.dim})",
+                remedy="search with the run that the index was made with, or index again",
+            )
+        self.model = model
+        self.index = index
+        self._background = Background.of(index)
+        self._encoding = threading.Lock()
+
+    def search(self, query: str | Query, k: int = 10) -> list[Hit]:
+        """Give the best hits for a query in any language, best first.
+
+        Args:
+            query: a text of 1 to 2,000 characters, searched as it stands, or a `Query`.
+            k: hits wanted for a text, 1 to 1,000; fewer come from a smaller index.
+
+        Raises:
+            QueryError: an empty or too long query, or a number out of its range.
+            MediaError: the query's picture cannot be read.
+        """
+        return list(self.search_timed(query, k).hits)
+
+    def search_timed(self, query: str | Query, k: int = 10) -> SearchResult:
+        """Search, and say how well the hits match and how long each part took; as `search`."""
+        request = checked(Query(query, k=k) if isinstance(query, str) else query)
+        begin = time.perf_counter()
+        vectors = self.encode(request)
+        return self.find(request, vectors, encode_ms=(time.perf_counter() - begin) * 1e3)
+
+    def similar(self, to: str | Path, k: int = 10) -> list[Hit]:
+        """Give the ``k`` hits most like an item or a picture, best first.
+
+        Args:
+            to: the id of an item (a ``str``), which is then left out of the hits, or the path
+                of a picture or film (a ``Path``).
+            k: hits wanted, 1 to 1,000.
+
+        Raises:
+            QueryError: no such item, or ``k`` out of range.
+            MediaError: the picture cannot be read.
+        """
+        return self.search(Query(like=to, k=k))
+
+    def encode(self, query: Query) -> QueryVectors:
+        """Encode what has to be encoded of a query.
+
+        Raises:
+            MediaError: its picture cannot be read.
+        """
+        picture = None
+        with self._encoding:
+            if isinstance(query.like, Path):
+                picture = self.model.encode_visual([query.like])[0]
+            texts = self.model.encode_text(query.texts) if query.texts else self._no_texts()
+        return QueryVectors(texts, picture)
+
+    def search_texts(
+        self, texts: Sequence[str], query: Query
+    ) -> list[tuple[list[Hit], list[float]]]:
+        """Give hits and matches for many texts, each searched as it stands.
+
+        Args:
+            texts: as `cl2cm.search.query.checked` gave them.
+            query: its ``k``, ``offset`` and ``filter`` hold for all; the rest is not looked at.
+        """
+        with self._encoding:
+            vectors = self.model.encode_text(texts)
+        found = self._search(vectors, query.offset + query.k, query)
+        pages = [hits[query.offset :] for hits in found]
+        return [
+            (page, self._background.matches(vector, [hit.score for hit in page]))
+            for page, vector in zip(pages, vectors, strict=True)
+        ]
+
+    def _no_texts(self) -> Floats:
+        return np.empty((0, self.index.dim), np.float32)
+
+    def find(self, query: Query, vectors: QueryVectors, *, encode_ms: float = 0.0) -> SearchResult:
+        """Search for a query that is encoded already.
+
+        Args:
+            query: as `cl2cm.search.query.checked` gave it.
+            vectors: its vectors.
+            encode_ms: how long that took, for the result.
+
+        Raises:
+            QueryError: no such item as ``query.like`` names, or nothing is left of the query.
+        """
+        begin = time.perf_counter()
+        vector = self._combine(query, vectors)
+        groups, more = self._ranked(query, vector)
+        hits = [group[0] for group in groups]
+        matches = self._background.matches(vector, [hit.score for hit in hits])
+        return SearchResult(
+            query,
+            tuple(hits),
+            tuple(matches),
+            tuple(tuple(group[1:]) for group in groups),
+            identify(query.text) if query.text else None,
+            more,
+            encode_ms,
+            (time.perf_counter() - begin) * 1e3,
+        )
+
+    def _combine(self, query: Query, vectors: QueryVectors) -> Floats:
+        """Give the unit vector float32 [D] of all parts of a query."""
+        wanted = vectors.texts[: len(query.texts) - len(query.without)]
+        alone = query.like is None or not query.text
+        parts: list[tuple[Floats, float]]
+        parts = [(vector, 1.0 if alone else 1 - query.weight) for vector in wanted]
+        if query.like is not None:
+            parts.append((self._likeness(query.like, vectors), 1.0 if alone else query.weight))
+        parts += [(vector, -WITHOUT_WEIGHT) for vector in vectors.texts[len(wanted) :]]
+        if len(parts) == 1:
+            return parts[0][0]
+        total = np.zeros(self.index.dim, np.float32)
+        for part, weight in parts:
+            total += np.float32(weight / self._background.spread(part)) * part
+        length = np.float32(np.linalg.norm(total))
+        if length < 1e-6:
+            raise QueryError(
+                "query",
+                expected="something to look for",
+                found="parts that leave nothing of each other",
+                remedy="leave out less",
+            )
+        unit: Floats = total / length
+        return unit
+
+    def _likeness(self, like: str | Path | Floats, vectors: QueryVectors) -> Floats:
+        if isinstance(like, np.ndarray):
+            return like
+        if isinstance(like, Path):
+            assert vectors.picture is not None, "a query with a file is encoded with it"  # noqa: S101
+            return vectors.picture
+        try:
+            vector: Floats = self.index.vector(self.index.row_of(like))
+        except VectorIndexError as error:
+            raise QueryError(
+                error.subject, expected=error.expected, found=error.found, remedy=error.remedy
+            ) from error
+        return vector
+
+    def _ranked(self, query: Query, vector: Floats) -> tuple[list[list[Hit]], bool]:
+        """Give the hits of a page, each with those folded into it, and whether more follow."""
+        last = query.offset + query.k
+        itself = query.like if isinstance(query.like, str) else None
+        depth = last + 1 + (itself is not None)
+        while True:
+            (hits,) = self._search(vector[None], depth, query)
+            kept = [hit for hit in hits if hit.id != itself]
+            groups = fold(kept, self._vectors(kept)) if query.fold else single(kept)
+            if len(groups) > last or len(hits) < depth or depth >= 2 * MAX_DEPTH:
+                return groups[query.offset : last], len(groups) > last
+            depth *= 2
+
+    def _search(self, vectors: Floats, k: int, query: Query) -> list[list[Hit]]:
+        return self.index.search(vectors, k, model=self.model.fingerprint, filter=query.filter)
+
+    def _vectors(self, hits: Sequence[Hit]) -> Floats:
+        if not hits:
+            return self._no_texts()
+        return self.index.vectors([self.index.row_of(hit.id) for hit in hits])

@@ -1,0 +1,104 @@
+"""From caption pairs to batches: tokens or means of texts, features of pictures, and their order.
+
+One epoch shows every caption pair once, each with one target language drawn among those it has,
+then one of that language's translations. Order and draws depend on the seed and the epoch alone,
+so a position (epoch, step) is all that a resumed run needs to go on exactly.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from cl2cm.data.pairs import CaptionPairs
+from cl2cm.encode.store import StoredFeatures
+from cl2cm.encode.tokens import PooledStates, TextSource
+from cl2cm.types import Batch, Frames, Ints
+
+
+@dataclass(frozen=True, slots=True)
+class Batches:
+    """All epochs of batches of a data set.
+
+    Attributes:
+        pairs: what is paired.
+        text: tokens of the texts.
+        means: the same texts as means, where the heads need no more.
+        vision: the pictures' features.
+        vision_rows: row in the store of each picture, int64.
+        batch_size: B; the last, smaller batch of an epoch is left out unless it is the only one.
+        seed: of order and draws.
+    """
+
+    pairs: CaptionPairs
+    text: TextSource
+    means: PooledStates | None
+    vision: StoredFeatures
+    vision_rows: Tensor
+    batch_size: int
+    seed: int
+
+    @property
+    def steps(self) -> int:
+        """Steps in an epoch."""
+        return max(1, len(self.pairs) // self.batch_size)
+
+    @property
+    def sentences(self) -> TextSource:
+        """The cheapest source that gives sentence vectors."""
+        return self.means or self.text
+
+    def epoch(
+        self, epoch: int, *, start: int = 0, words: int | None = None, others: bool = False
+    ) -> Iterator[Batch]:
+        """Batches of one epoch.
+
+        Args:
+            epoch: its number.
+            start: first step.
+            words: rows of a batch whose tokens are looked at; the texts are means where this
+                leaves rows out and there are means. None: all.
+            others: add a translation of another caption of each picture.
+        """
+        rows = self.batch_size if words is None else min(words, self.batch_size)
+        rng = np.random.default_rng([self.seed, epoch])
+        order = self.pairs.order(rng)
+        language, target = self.pairs.draw(order, rng)
+        other = self.pairs.draw(self.pairs.mates(order, rng), rng)[1] if others else None
+        for step in range(start, self.steps):
+            part = slice(step * self.batch_size, (step + 1) * self.batch_size)
+            batch = self._batch(order[part], language[part], target[part], rows)
+            if other is not None:
+                rows_of_others = torch.from_numpy(other[part])
+                batch = batch._replace(other=self._text(rows).gather(rows_of_others))
+            yield batch
+
+    def _text(self, words: int) -> TextSource:
+        return self.text if words >= self.batch_size else self.sentences
+
+    def _batch(self, pairs: Ints, language: Ints, target: Ints, words: int) -> Batch:
+        text = self._text(words)
+        pictures = torch.from_numpy(self.pairs.pictures[pairs])
+        sources = torch.from_numpy(self.pairs.source[pairs])
+        targets = torch.from_numpy(target)
+        frames = self.vision.gather(self.vision_rows[pictures])
+        back, has_back = None, torch.from_numpy(self.pairs.back[pairs] >= 0)
+        if bool(has_back.any()):
+            rows = torch.from_numpy(self.pairs.back[pairs])
+            back = text.gather(torch.where(has_back, rows, sources))
+        return Batch(
+            vision=Frames(frames.values, frames.mask),
+            source=text.gather(sources),
+            target=text.gather(targets),
+            languages=tuple(self.pairs.languages[i] for i in language),
+            pictures=pictures,
+            source_texts=sources,
+            target_texts=targets,
+            words=(self.text.gather(sources[:words]), self.text.gather(targets[:words]))
+            if words and text is self.means
+            else None,
+            back=back,
+            has_back=None if back is None else has_back,
+        )

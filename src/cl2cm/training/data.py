@@ -1,0 +1,279 @@
+"""What the loop is fed: a manifest, through frozen backbones, as batches and a validation set."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from cl2cm.data.manifest import read_manifest
+from cl2cm.data.pairs import Texts, caption_pairs, target_languages
+from cl2cm.data.queries import caption_languages, caption_queries
+from cl2cm.encode.encoding import encode_pictures, encode_texts, store_folder, text_states
+from cl2cm.encode.protocol import VisionEncoder
+from cl2cm.encode.store import FeatureStore, StoredFeatures
+from cl2cm.encode.text import TextBackbone
+from cl2cm.encode.tokens import PooledStates, StoredStates, TextSource, TokenIds
+from cl2cm.encode.vision import load_vision
+from cl2cm.errors import ConfigError, ManifestError, MediaError
+from cl2cm.methods import method_class
+from cl2cm.methods.base import Method, Stage
+from cl2cm.metrics import metrics
+from cl2cm.model.checkpoint import load_backbone
+from cl2cm.model.config import Config
+from cl2cm.model.networks import CrossLingualNetwork, CrossModalNetwork, Whitening, masked_mean
+from cl2cm.model.retrieval import picture_vectors, sentence_vectors
+from cl2cm.progress import say
+from cl2cm.storage import sha256_file
+from cl2cm.training.batches import Batches
+from cl2cm.types import Example, Ints
+
+WHITENING_TEXTS = 4096  # whose states are computed for it, where they are not stored
+
+
+@dataclass(frozen=True, slots=True)
+class ValidationLanguage:
+    """Validation captions of one language, by rows of the stores.
+
+    texts: row of each caption, int64 [Q]; answers: its picture in the gallery, int64 [Q];
+    pictures: row of each picture of the gallery, int64 [N]; source: row of its first source
+    caption, int64 [N].
+    """
+
+    texts: Tensor
+    answers: Ints
+    pictures: Tensor
+    source: Tensor
+
+
+class Stores(NamedTuple):
+    """Feature stores that hold at least what a run needs, to be shared between runs."""
+
+    text: FeatureStore
+    vision: StoredFeatures
+
+
+@dataclass(frozen=True, slots=True)
+class TrainingData:
+    """Batches, validation set and backbones of a run.
+
+    Attributes:
+        batches: of the training split.
+        validation: language -> captions; empty where there is no validation split.
+        source: the source language.
+        texts: number of distinct texts.
+        backbone: the text backbone.
+        encoder: the vision backbone.
+        provenance: what the data were.
+    """
+
+    batches: Batches
+    validation: dict[str, ValidationLanguage]
+    source: str
+    texts: int
+    backbone: TextBackbone
+    encoder: VisionEncoder
+    provenance: dict[str, Any]
+
+    def all_sentences(self, network: CrossLingualNetwork) -> Tensor:
+        """Unit vectors [texts, D] of all texts."""
+        return sentence_vectors(network, self.batches.sentences, torch.arange(self.texts))
+
+    @torch.no_grad()
+    def fit_whitening(self, method: Method, *, ridge: float) -> None:
+        """Fit every Whitening of a method to the mean states of the training texts.
+
+        A backbone that is trained is asked for at most ``WHITENING_TEXTS`` of them.
+        """
+        layers = [module for module in method.modules() if isinstance(module, Whitening)]
+        if not layers:
+            return
+        pairs = self.batches.pairs
+        rows = torch.from_numpy(np.unique(np.concatenate([pairs.source, pairs.target])))
+        if self.batches.means is not None:
+            means = self.batches.means.gather(rows).values.squeeze(1)
+        else:
+            picked = rows[:: max(1, len(rows) // WHITENING_TEXTS)]
+            means = torch.cat([self._mean_states(part) for part in picked.split(64)])
+        for layer in layers:
+            layer.fit(means, ridge=ridge)
+
+    def _mean_states(self, rows: Tensor) -> Tensor:
+        tokens = self.batches.text.gather(rows)
+        if not tokens.values.is_floating_point():
+            tokens = text_states(self.backbone, tokens)
+        normal = nn.functional.layer_norm(tokens.values, tokens.values.shape[-1:])
+        return masked_mean(normal, tokens.mask)
+
+    def sum_of_recalls(
+        self, stage: Stage, student: CrossModalNetwork, teacher: CrossLingualNetwork | None
+    ) -> dict[str, float]:
+        """Validation SumR per language: of pictures, or of source captions for the teacher."""
+        result, texts = {}, self.batches.sentences
+        for language, asked in self.validation.items():
+            if stage == "cross-lingual":
+                if language == self.source or teacher is None:
+                    continue
+                text = sentence_vectors(teacher, texts, asked.texts)
+                gallery = sentence_vectors(teacher, texts, asked.source)
+            else:
+                text = sentence_vectors(student, texts, asked.texts)
+                gallery = picture_vectors(student.vision, self.batches.vision, asked.pictures)
+            result[language] = float(metrics(text.numpy(), gallery.numpy(), asked.answers)["SumR"])
+        return result
+
+
+def load_training_data(config: Config, stores: Stores | None = None) -> TrainingData:
+    """Read the manifest and encode what the stores do not have yet.
+
+    Args:
+        config: all settings.
+        stores: features of at least all that is needed, by the configured encoders; None makes
+            stores of exactly that, in the cache.
+
+    Raises:
+        CL2CMError: whatever is wrong with settings, manifest, encoders or pictures.
+    """
+    backbone = load_backbone(config)
+    encoder = load_vision(config.vision.encoder, sampling=config.vision.films)
+    examples = _read(config)
+    vision = stores.vision if stores else _encode_all_pictures(config, examples, encoder)
+    train, val = (
+        [e for e in examples if e.split == split and vision.has(e.id)] for split in ("train", "val")
+    )
+    texts = Texts()
+    source = config.data.source
+    languages = _languages(config, train)
+    pairs = caption_pairs(
+        train,
+        texts,
+        source=source,
+        languages=languages,
+        engines=config.data.engines,
+        human=method_class(config.method).targets == "captions",
+        min_quality=config.data.min_quality,
+        quality_weighting=config.data.quality_weighting,
+    )
+    validation = _validation(val, texts, vision, [source, *languages], source)
+    text, means = _text_sources(config, texts.all(), backbone, stores.text if stores else None)
+    batches = Batches(
+        pairs=pairs,
+        text=text,
+        means=means,
+        vision=vision,
+        vision_rows=torch.tensor([vision.row(example.id) for example in train]),
+        batch_size=config.train.batch_size,
+        seed=config.train.seed,
+    )
+    return TrainingData(
+        batches=batches,
+        validation=validation,
+        source=source,
+        texts=len(texts),
+        backbone=backbone,
+        encoder=encoder,
+        provenance={
+            "manifest_sha256": sha256_file(Path(config.data.manifest)),
+            "train_pictures": len(train),
+            "val_pictures": len(val),
+            "caption_pairs": len(pairs),
+            "texts": len(texts),
+            "languages": list(languages),
+            "encoders": {"text": backbone.fingerprint, "vision": encoder.fingerprint},
+        },
+    )
+
+
+def _encode_all_pictures(
+    config: Config, examples: Sequence[Example], encoder: VisionEncoder
+) -> StoredFeatures:
+    root = Path(config.data.features) if config.data.features else None
+    return encode_pictures(
+        examples, encoder, skip_bad=config.data.skip_bad, on_skip=_tell_skipped, root=root
+    )
+
+
+def _read(config: Config) -> list[Example]:
+    """All examples: test pictures too, so that evaluation and index find them encoded."""
+    if not config.data.manifest:
+        raise ConfigError(
+            "data.manifest", expected="a path", found="none", remedy="set it in the file"
+        )
+    path = Path(config.data.manifest)
+    examples = list(
+        read_manifest(
+            path,
+            source=config.data.source,
+            skip_bad=config.data.skip_bad,
+            on_skip=lambda error: say(f"skipped: {error}"),
+        )
+    )
+    if not any(example.split == "train" for example in examples):
+        raise ManifestError(
+            str(path),
+            expected="items of the split 'train'",
+            found="none",
+            remedy='give the training items "split": "train"',
+        )
+    return examples
+
+
+def _languages(config: Config, train: Sequence[Example]) -> tuple[str, ...]:
+    """Target languages; none where the method trains on source captions alone."""
+    targets = method_class(config.method).targets
+    if targets == "none":
+        return ()
+    return target_languages(
+        train,
+        source=config.data.source,
+        chosen=config.data.languages,
+        human=targets == "captions",
+    )
+
+
+def _tell_skipped(name: str, error: MediaError) -> None:
+    say(f"skipped {name}: {error}")
+
+
+def _text_sources(
+    config: Config, texts: Sequence[str], backbone: TextBackbone, store: FeatureStore | None
+) -> tuple[TextSource, PooledStates | None]:
+    """Tokens of all texts; and their means, where frozen states go to heads without layers."""
+    if config.text.freeze != "all":
+        return TokenIds(backbone.tokenize(texts), backbone.special), None
+    if store is None:
+        root = Path(config.data.features) if config.data.features else None
+        folder = store_folder(root, "text", backbone.fingerprint, texts)
+        store = encode_texts(texts, backbone, folder)
+    rows = torch.tensor([store.row(text) for text in texts])
+    means = None if config.network.layers else PooledStates(store.means(), rows)
+    return StoredStates(store, rows), means
+
+
+def _validation(
+    examples: Sequence[Example],
+    texts: Texts,
+    vision: StoredFeatures,
+    languages: Sequence[str],
+    source: str,
+) -> dict[str, ValidationLanguage]:
+    there = caption_languages(examples)
+    result = {}
+    for language in languages:
+        if language not in there:
+            continue
+        asked = caption_queries(
+            [example for example in examples if example.captions.get(source)], language
+        )
+        result[language] = ValidationLanguage(
+            texts=torch.tensor([texts.add(text) for text in asked.texts]),
+            answers=np.asarray(asked.rows),
+            pictures=torch.tensor([vision.row(example.id) for example in asked.gallery]),
+            source=torch.tensor(
+                [texts.add(example.captions[source][0]) for example in asked.gallery]
+            ),
+        )
+    return result

@@ -1,0 +1,340 @@
+"""One loop for every method, with exact resume.
+
+AdamW, linear warm-up and a cosine, gradient clipping, mixed precision on CUDA, the best epoch by
+validation SumR (never by test). A run that is killed at any moment and resumed ends, on a CPU, in
+the same bits as an unbroken one: weights, optimiser, random state and the sampler's position are
+saved together, and the learning rate is a function of the step alone.
+"""
+
+import json
+import platform
+import shutil
+import time
+from collections.abc import Callable
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from cl2cm.errors import CheckpointError
+from cl2cm.methods import build_method
+from cl2cm.methods.base import Method, Stage
+from cl2cm.model.checkpoint import fingerprint, load, read_provenance, save_run, save_weights
+from cl2cm.model.config import Config
+from cl2cm.model.retrieval import RetrievalModel, to_device
+from cl2cm.progress import say, track
+from cl2cm.storage import sha256_file, sha256_text, storage_errors
+from cl2cm.training.data import Stores, TrainingData, load_training_data
+from cl2cm.training.log import Log
+from cl2cm.training.optimization import (
+    choose_device,
+    learning_rate,
+    make_optimizer,
+    matmul_precision,
+)
+from cl2cm.training.resume import Position, State, load_state, save_state
+from cl2cm.types import Batch, Frames
+
+LOG_STEPS = 10
+
+
+def train(
+    config: Config, run: Path, *, resume: bool = False, stores: Stores | None = None
+) -> dict[str, Any]:
+    """Train a model into a run folder.
+
+    Args:
+        config: all settings.
+        run: a new folder, or with ``resume`` one that was started with the same settings.
+        resume: go on where the run was stopped; a finished run is left as it is.
+        stores: features that are there already, see ``load_training_data``.
+
+    Returns:
+        The run's provenance: versions, data, seconds and validation results.
+
+    Raises:
+        CL2CMError: whatever is wrong with settings, data or folder.
+    """
+    finished = _open_run(run, resume=resume)
+    if finished is not None:
+        return finished
+    if config.train.threads:
+        torch.set_num_threads(config.train.threads)
+    device = choose_device(config.train.device)
+    data = load_training_data(config, stores)
+    torch.manual_seed(config.train.seed)
+    method = build_method(
+        config,
+        text_width=data.backbone.width,
+        vision_width=data.encoder.width,
+        backbone=None if config.text.freeze == "all" else data.backbone,
+    )
+    data.fit_whitening(method, ridge=config.network.whitening)
+    method.to(device)
+    with storage_errors(run):  # not before all that can be wrong was looked at
+        run.mkdir(parents=True, exist_ok=True)
+    loop = Loop(config, run, data, method, device)
+    started = time.monotonic()
+    with matmul_precision(config.train.matmul):
+        history = loop.run_all(resume=resume)
+    return _finish(config, run, data, method, history, time.monotonic() - started)
+
+
+def train_again(config: Config, run: Path, *, stores: Stores | None = None) -> None:
+    """Train, go on with a stopped training, or leave a finished one; of other settings, anew."""
+    started = (run / "config.toml").exists() or (run / "metrics.jsonl").exists()
+    try:
+        provenance = train(config, run, resume=started, stores=stores)
+        if provenance["config"] == config.hash:
+            return
+    except CheckpointError:
+        if not started:
+            raise
+    say(f"{run} is of other settings: training anew")
+    shutil.rmtree(run)
+    train(config, run, stores=stores)
+
+
+class Loop:
+    """The stages, epochs and steps of one run."""
+
+    def __init__(
+        self, config: Config, run: Path, data: TrainingData, method: Method, device: torch.device
+    ) -> None:
+        self.config = config.train
+        self.data = data
+        self.method = method
+        self.device = device
+        self.stages = method.stages(config)
+        self.states = run / "state"
+        self.log = Log(run)
+        self.key = sha256_text(config.hash + json.dumps(data.provenance, sort_keys=True))
+        self.amp = config.train.amp and device.type == "cuda"
+        self.position = Position()
+        self.best: dict[str, Tensor] = {}
+
+    def run_all(self, *, resume: bool) -> list[float]:
+        """Train every stage; returns the best validation SumR of each."""
+        state = load_state(self.states, config_hash=self.key) if resume else None
+        if state is not None:
+            self.position = state.position
+            self.method.load_state_dict(state.part("method"))
+            self.best = state.part("best")
+        self.log.start(self.position.log_bytes)
+        while self.position.stage < len(self.stages):
+            self._stage(state)
+            state = None
+        self.log.close()
+        return self.position.history
+
+    def _stage(self, state: State | None) -> None:
+        name, epochs = self.stages[self.position.stage]
+        trained = self.method.trained(name)
+        optimizer = make_optimizer(trained, self.config)
+        scaler = torch.amp.GradScaler(self.device.type, enabled=self.amp)
+        self.method.begin(name, self.data.all_sentences)
+        if state is not None:
+            state.restore_optimizer(optimizer)
+            scaler.load_state_dict(state.scaler)
+            state.restore_random()
+        with track(f"{self.method.name}, {name}", epochs * self.data.batches.steps) as advance:
+            advance(self.position.total)
+            while self.position.epoch < epochs and not self._patience_is_over():
+                self._epoch(name, epochs, optimizer, scaler, advance)
+        for network in trained:
+            _load_part(network, self.best, self._prefix(network))
+        self.method.end(name)
+        self.position = Position(
+            stage=self.position.stage + 1,
+            history=[*self.position.history, self.position.best],
+        )
+        self.best = {}
+        self._save(None, scaler)
+
+    def _epoch(
+        self,
+        name: Stage,
+        epochs: int,
+        optimizer: torch.optim.Optimizer,
+        scaler: torch.amp.GradScaler,
+        advance: Callable[[int], None],
+    ) -> None:
+        position, every = self.position, self.config.checkpoint_steps
+        steps = self.data.batches.steps
+        self.method.train()
+        trained = self.method.trained(name)
+        for network in self.method.children():
+            if network not in trained:
+                network.eval()
+        batches = self.data.batches.epoch(
+            position.epoch,
+            start=position.step,
+            words=self.method.words(name),
+            others=self.method.others(name),
+        )
+        for batch in batches:
+            self.method.progress = position.total / (epochs * steps)
+            rate = learning_rate(position.total, epochs * steps, self.config.warmup)
+            losses = self._step(name, batch, optimizer, scaler, rate)
+            position.step += 1
+            position.total += 1
+            if position.total % LOG_STEPS == 1:
+                self.log.write(name, position, {"rate": rate, **losses})
+            if every and position.total % every == 0 and position.step < steps:
+                self._save(optimizer, scaler)
+            advance(1)
+        self._validate(name)
+        position.epoch, position.step = position.epoch + 1, 0
+        self._save(optimizer, scaler)
+
+    def _step(
+        self,
+        name: Stage,
+        batch: Batch,
+        optimizer: torch.optim.Optimizer,
+        scaler: torch.amp.GradScaler,
+        rate: float,
+    ) -> dict[str, float]:
+        for group in optimizer.param_groups:
+            group["lr"] = group["peak"] * rate
+        with torch.autocast(self.device.type, enabled=self.amp):
+            losses = self.method.loss(_to(batch, self.device), name)
+        optimizer.zero_grad(set_to_none=True)
+        scaler.scale(losses["loss"]).backward()
+        scaler.unscale_(optimizer)
+        parameters = [p for group in optimizer.param_groups for p in group["params"]]
+        norm = nn.utils.clip_grad_norm_(parameters, self.config.clip)
+        scaler.step(optimizer)
+        scaler.update()
+        self.method.after_step()
+        return {key: float(value.detach()) for key, value in losses.items()} | {
+            "gradient": float(norm)
+        }
+
+    def _validate(self, name: Stage) -> None:
+        position = self.position
+        by_language = self.data.sum_of_recalls(name, self.method.student, self.method.teacher)
+        mean = sum(by_language.values()) / len(by_language) if by_language else 0.0
+        self.log.write(name, position, {f"SumR/{k}": v for k, v in by_language.items()})
+        self.log.write(name, position, {"SumR": mean})
+        say(f"{self.method.name}, {name}: epoch {position.epoch + 1}, validation SumR {mean:.1f}")
+        if mean > position.best or not by_language:
+            position.best, position.best_epoch = mean, position.epoch
+            self.best = {
+                f"{self._prefix(network)}{key}": value.detach().clone()
+                for network in self.method.trained(name)
+                for key, value in network.state_dict().items()
+            }
+
+    def _patience_is_over(self) -> bool:
+        waited = self.position.epoch - 1 - self.position.best_epoch
+        return (
+            bool(self.config.patience)
+            and self.position.epoch > 0
+            and (waited >= self.config.patience)
+        )
+
+    def _prefix(self, network: nn.Module) -> str:
+        return next(f"{name}." for name, n in self.method.named_children() if n is network)
+
+    def _save(self, optimizer: torch.optim.Optimizer | None, scaler: torch.amp.GradScaler) -> None:
+        """Save the state; between two stages there is no optimiser."""
+        self.position.log_bytes = self.log.flush()
+        save_state(
+            self.states,
+            config_hash=self.key,
+            position=self.position,
+            method=self.method,
+            best=self.best,
+            optimizer=optimizer,
+            scaler=scaler,
+        )
+
+
+def _to(batch: Batch, device: torch.device) -> Batch:
+    if device.type == "cpu":
+        return batch
+    return batch._replace(
+        vision=Frames(*(t.to(device) for t in batch.vision)),
+        source=to_device(batch.source, device),
+        target=to_device(batch.target, device),
+        other=None if batch.other is None else to_device(batch.other, device),
+        words=None
+        if batch.words is None
+        else (to_device(batch.words[0], device), to_device(batch.words[1], device)),
+        back=None if batch.back is None else to_device(batch.back, device),
+        has_back=None if batch.has_back is None else batch.has_back.to(device),
+        pictures=batch.pictures.to(device),
+        source_texts=batch.source_texts.to(device),
+        target_texts=batch.target_texts.to(device),
+    )
+
+
+def _load_part(network: nn.Module, best: dict[str, Tensor], prefix: str) -> None:
+    network.load_state_dict(
+        {key.removeprefix(prefix): v for key, v in best.items() if key.startswith(prefix)}
+    )
+
+
+def _open_run(run: Path, *, resume: bool) -> dict[str, Any] | None:
+    """Provenance of a finished run when resuming; refuses to write over anything."""
+    done = run / "provenance.json"
+    if resume and done.exists():
+        say(f"{run} is finished already")
+        return read_provenance(run)
+    if resume and not (run / "metrics.jsonl").exists():
+        raise CheckpointError(
+            str(run), expected="a started run", found="none", remedy="leave --resume away"
+        )
+    if not resume and run.exists() and (not run.is_dir() or any(run.iterdir())):
+        raise CheckpointError(
+            str(run),
+            expected="a new or empty folder for the run",
+            found="something in it",
+            remedy="add --resume to go on with it, or choose another --out",
+        )
+    return None
+
+
+def _finish(
+    config: Config,
+    run: Path,
+    data: TrainingData,
+    method: Method,
+    history: list[float],
+    seconds: float,
+) -> dict[str, Any]:
+    method.cpu().eval()
+    save_weights(method.student, run / "model.safetensors")
+    model = RetrievalModel(
+        method.student,
+        data.backbone,
+        data.encoder,
+        fingerprint=fingerprint(
+            sha256_file(run / "model.safetensors"),
+            data.backbone.fingerprint,
+            data.encoder.fingerprint,
+        ),
+        dim=config.network.dim,
+    )
+    names = [name for name, _ in method.stages(config)]
+    provenance = {
+        "method": config.method,
+        "config": config.hash,
+        "model": model.fingerprint,
+        "data": data.provenance,
+        "validation_SumR": dict(zip(names, history, strict=True)),
+        "seconds": round(seconds, 1),
+        "finished": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
+        "versions": {
+            name: version(name)
+            for name in ("cl2cm", "torch", "transformers", "tokenizers", "onnxruntime", "numpy")
+        }
+        | {"python": platform.python_version()},
+    }
+    save_run(run, config, model, teacher=method.teacher, provenance=provenance)
+    shutil.rmtree(run / "state", ignore_errors=True)
+    load(run)
+    return provenance

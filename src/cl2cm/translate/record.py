@@ -1,0 +1,69 @@
+"""The record beside a manifest, ``NAME.translations.json``: where its translations come from.
+
+``columns`` has, by language and column, the engine with version and licence, the number of
+distinct texts and how many of them it left empty; ``quality`` says how scores were made.
+"""
+
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from cl2cm.data.manifest import write_manifest
+from cl2cm.errors import ManifestError
+from cl2cm.storage import write_json
+from cl2cm.types import Example
+
+FORMAT = 1
+
+
+def record_path(manifest: Path) -> Path:
+    """Where the record of a manifest's translations is."""
+    stem = manifest.name.removesuffix(".gz").removesuffix(".jsonl")
+    return manifest.with_name(f"{stem}.translations.json")
+
+
+def read_record(manifest: Path) -> dict[str, Any]:
+    """The record beside a manifest; an empty one where there is none.
+
+    Raises:
+        ManifestError: it is damaged.
+    """
+    path = record_path(manifest)
+    if not path.is_file():
+        return {"format": FORMAT, "columns": {}}
+    try:
+        value = json.loads(path.read_text(encoding="utf-8"))
+        if value["format"] == FORMAT and isinstance(value["columns"], dict):
+            return dict(value)
+        found = "another format"
+    except (ValueError, KeyError, TypeError):
+        found = "a damaged file"
+    raise ManifestError(
+        str(path),
+        expected=f"a record of translations, format {FORMAT}",
+        found=found,
+        remedy="remove it",
+    )
+
+
+def write_out(
+    out: Path,
+    examples: Sequence[Example],
+    record: Mapping[str, Any],
+    accounts: Iterable[Mapping[str, Any]],
+    *,
+    source: str,
+    quality: Mapping[str, Any] | None,
+) -> None:
+    """Write the manifest and its record, each whole or not at all."""
+    told = {language: dict(by) for language, by in record["columns"].items()}
+    kept = ("engine", "version", "licence", "texts", "empty")
+    for account in accounts:
+        by_name = told.setdefault(account["language"], {})
+        by_name[account["column"]] = {key: account[key] for key in kept}
+    made = {**record, "format": FORMAT, "source": source, "columns": told}
+    if quality is not None:
+        made["quality"] = quality
+    write_manifest(out, examples, source=source)
+    write_json(record_path(out), made)

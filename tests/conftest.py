@@ -8,9 +8,9 @@ from types import SimpleNamespace
 import pytest
 import torch
 
-import world
-from bench import Bench
 from cl2cm.model.config import parse_config
+from fixtures import world
+from fixtures.bench import Bench
 
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 

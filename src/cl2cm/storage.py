@@ -244,7 +244,17 @@ def _opened(path: Path) -> IO[bytes]:
     while True:
         with storage_errors(path), contextlib.suppress(FileNotFoundError):  # its folder just went
             path.parent.mkdir(parents=True, exist_ok=True)
-            return path.open("ab")
+            flags = os.O_RDWR | os.O_CREAT | os.O_APPEND
+            for name in ("O_NOFOLLOW", "O_NONBLOCK", "O_CLOEXEC"):  # not on every system
+                flags |= getattr(os, name, 0)
+            try:
+                return os.fdopen(os.open(path, flags, 0o644), "ab")
+            except OSError as error:
+                if error.errno not in (errno.ELOOP, errno.EMLINK, errno.ENXIO):
+                    raise
+                raise StorageError(
+                    str(path), expected="a file", found="a link or a pipe", remedy="remove it"
+                ) from error
 
 
 def _is_at(file: IO[bytes], path: Path) -> bool:
@@ -369,3 +379,14 @@ def cache_folder() -> Path:
         return Path(chosen).expanduser()
     base = os.environ.get("XDG_CACHE_HOME")
     return (Path(base) if base else Path.home() / ".cache") / "cl2cm"
+
+
+def config_folder() -> Path:
+    """Folder for what belongs to the user and cannot be computed again.
+
+    ``$CL2CM_CONFIG``, else ``$XDG_CONFIG_HOME/cl2cm``, else ``~/.config/cl2cm``.
+    """
+    if chosen := os.environ.get("CL2CM_CONFIG"):
+        return Path(chosen).expanduser()
+    base = os.environ.get("XDG_CONFIG_HOME")
+    return (Path(base) if base else Path.home() / ".config") / "cl2cm"

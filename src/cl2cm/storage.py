@@ -19,6 +19,7 @@ import tempfile
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from io import BufferedReader
 from pathlib import Path
 from typing import IO, Any
 
@@ -284,7 +285,7 @@ def _lock(descriptor: int, *, wait: bool) -> bool:
     return True
 
 
-def open_confined(path: Path, roots: Iterable[Path]) -> IO[bytes]:
+def open_confined(path: Path, roots: Iterable[Path]) -> BufferedReader:
     """Open a regular file below one of some folders for reading; never wait, never follow a link.
 
     A root itself may be, or lie behind, a symbolic link: the user named it. Below it each folder
@@ -309,7 +310,7 @@ def open_confined(path: Path, roots: Iterable[Path]) -> IO[bytes]:
     raise FileNotFoundError(errno.ENOENT, text, str(path))
 
 
-def _open_below(root: Path, parts: Sequence[str]) -> IO[bytes]:
+def _open_below(root: Path, parts: Sequence[str]) -> BufferedReader:
     if not parts or ".." in parts:
         raise IsADirectoryError(errno.EISDIR, "not a file below the folder", str(root))
     if sys.platform == "win32":  # it has neither openat nor pipes among its files
@@ -329,7 +330,7 @@ def _open_below(root: Path, parts: Sequence[str]) -> IO[bytes]:
         os.close(folder)
 
 
-def _open_checked(root: Path, parts: Sequence[str]) -> IO[bytes]:
+def _open_checked(root: Path, parts: Sequence[str]) -> BufferedReader:
     """As `_open_below`, where a folder cannot be opened in another: look again after opening."""
     path = root.joinpath(*parts)
     file = _regular(os.open(path, os.O_RDONLY | getattr(os, "O_BINARY", 0)))
@@ -339,7 +340,7 @@ def _open_checked(root: Path, parts: Sequence[str]) -> IO[bytes]:
     return file
 
 
-def _regular(descriptor: int) -> IO[bytes]:
+def _regular(descriptor: int) -> BufferedReader:
     """Wrap a descriptor of a regular file; close that of anything else."""
     try:
         if not stat.S_ISREG(os.fstat(descriptor).st_mode):

@@ -187,6 +187,11 @@ def check_vectors(vectors: Floats, name: str) -> None:
         )
 
 
+def is_unit(vector: Floats) -> bool:
+    """Whether a vector float32 [D] is finite and of unit length."""
+    return bool(abs(float(np.linalg.norm(vector)) - 1) <= _UNIT_TOLERANCE)
+
+
 def check_unit(vectors: Floats, first: int = 0) -> None:
     """Refuse vectors, the first of which has the number ``first``.
 

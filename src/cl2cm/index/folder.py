@@ -15,8 +15,9 @@ generation but one is dropped when the next is made.
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from io import BufferedReader
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
 import numpy as np
 
@@ -317,7 +318,7 @@ class Index:
             )
         return media_path(self.path, self._head, item.path, self.roots)
 
-    def open_media(self, item: Item) -> IO[bytes]:
+    def open_media(self, item: Item) -> BufferedReader:
         """Open an item's image or video for reading: a regular file below one of `roots`.
 
         Raises:

@@ -7,8 +7,9 @@ seal), or names now (allowed.py), or the index folder itself.
 
 import os
 from collections.abc import Iterable, Mapping, Sequence
+from io import BufferedReader
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
 from cl2cm.errors import MediaError, VectorIndexError
 from cl2cm.index.allowed import Allowed
@@ -45,7 +46,7 @@ def media_path(folder: Path, head: Mapping[str, Any], path: str, roots: Sequence
     return here
 
 
-def open_media(item: Item, path: Path, roots: Sequence[Path]) -> IO[bytes]:
+def open_media(item: Item, path: Path, roots: Sequence[Path]) -> BufferedReader:
     """Open an item's file, a regular file below a root that no link leads to.
 
     Raises:

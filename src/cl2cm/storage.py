@@ -249,13 +249,19 @@ def _opened(path: Path) -> IO[bytes]:
             for name in ("O_NOFOLLOW", "O_NONBLOCK", "O_CLOEXEC"):  # not on every system
                 flags |= getattr(os, name, 0)
             try:
-                return os.fdopen(os.open(path, flags, 0o644), "ab")
+                descriptor = os.open(path, flags, 0o644)
             except OSError as error:
                 if error.errno not in (errno.ELOOP, errno.EMLINK, errno.ENXIO):
                     raise
-                raise StorageError(
-                    str(path), expected="a file", found="a link or a pipe", remedy="remove it"
-                ) from error
+                raise _no_lock(path) from error
+            if stat.S_ISREG(os.fstat(descriptor).st_mode):
+                return os.fdopen(descriptor, "ab")
+            os.close(descriptor)
+            raise _no_lock(path)
+
+
+def _no_lock(path: Path) -> StorageError:
+    return StorageError(str(path), expected="a file", found="a link or a pipe", remedy="remove it")
 
 
 def _is_at(file: IO[bytes], path: Path) -> bool:

@@ -229,6 +229,8 @@ def _parse_captions(text: str) -> dict[str, tuple[str, ...]]:
         for texts in captions.values()
     ):
         raise ValueError("captions of another form")
+    for language, texts in captions.items():
+        "".join([language, *texts]).encode()  # half a surrogate pair could not be shown
     return {language: tuple(texts) for language, texts in captions.items()}
 
 

@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 
 from cl2cm.batch_search import Answered
+from cl2cm.progress import plain
 from cl2cm.search import SearchResult
 
 
@@ -26,5 +27,5 @@ def answer_lines(answers: Sequence[Answered]) -> list[str]:
 
 
 def _name(name: str) -> str:
-    """A name without tabs, which separate columns."""
-    return name.replace("\t", "\\t")
+    """A name with nothing in it that steers a terminal or looks like a further column."""
+    return plain(name).replace("\t", "\\t")

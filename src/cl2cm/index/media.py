@@ -106,7 +106,7 @@ def run_of(folder: Path, head: Mapping[str, Any]) -> Path:
                 return place
     raise VectorIndexError(
         str(folder),
-        expected="its run beside it, since you did not make the index",
+        expected="its run beside it, since you did not make the index, or with an earlier version",
         found=repr(paths["absolute"]),
         remedy="if you trust that run, pass it with --run",
     )

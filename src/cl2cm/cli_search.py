@@ -68,7 +68,7 @@ def index(
     from cl2cm.watching import watch as follow
 
     def once() -> None:
-        choice = Choice(backend, dtype, url, allow_cleartext or None)
+        choice = Choice(backend, dtype, url, allow_cleartext)
         care = Care(verify=verify, rebuild=rebuild, choice=choice)
         lenient = skip_bad or watch  # what is still being written must not keep the rest waiting
         result = index_source(

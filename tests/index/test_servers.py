@@ -5,7 +5,7 @@ import os
 import shutil
 
 import pytest
-from strangers import Silent, forge_server, head_of, listening, make_index, write_head
+from strangers import Silent, forge_server, head_of, listening, make_index, unit, write_head
 
 from cl2cm.errors import CL2CMError, ConfigError, VectorIndexError
 from cl2cm.index import Allowed, Index
@@ -50,8 +50,6 @@ class Model:
     fingerprint, dim = "m", 8
 
     def encode_visual(self, paths):
-        from strangers import unit
-
         return unit(len(paths))
 
 
@@ -294,3 +292,48 @@ def test_a_redirect_does_not_take_the_key_along(tmp_path, monkeypatch):
                 make_index(path, backend="qdrant", url=f"http://127.0.0.1:{first.port}")
             assert b"s3cret" in first.heard
         assert target.called == 0
+
+
+@pytest.mark.parametrize("allowed", ["option", "environment"])
+def test_a_table_of_an_earlier_version_is_searched_once_the_user_names_its_server(
+    tmp_path, postgres, monkeypatch, allowed
+):
+    """Its place has no seal: it is never dropped, and asked for only with the user's word."""
+    path = make_index(tmp_path / "index", backend="pgvector", url=postgres)
+    place = path / head_of(path)["files"]["place"]["name"]
+    value = json.loads(place.read_text())
+    del value["seal"], value["folder"], value["cleartext"]
+    place.write_text(json.dumps(value))
+    files = head_of(path)["files"]
+    files["place"]["bytes"] = place.stat().st_size
+    write_head(path, files=files, seal=..., roots=..., cleartext=...)
+    with pytest.raises(VectorIndexError, match="you allow"):
+        Index.open(path)
+    if allowed == "environment":
+        monkeypatch.setenv("CL2CM_SERVERS", postgres)
+    opened = Index.open(path, Allowed(url=postgres) if allowed == "option" else None)
+    assert len(opened.search(unit(1), 5, model="m")[0]) == 5
+    for _ in range(2):
+        make_index(path, url=postgres)
+    assert place.exists()
+    table = value["name"]
+    found = opened._items._ask("SELECT tablename FROM pg_tables WHERE tablename = %s", [table])
+    assert found == [(table,)]
+    opened.close()
+
+
+def test_our_own_table_is_searched_without_naming_its_server_again(tmp_path, postgres):
+    path = make_index(tmp_path / "index", backend="pgvector", url=postgres)
+    assert len(Index.open(path).search(unit(1), 5, model="m")[0]) == 5
+
+
+@pytest.mark.parametrize("named", [True, False])
+def test_what_the_environment_says_of_cleartext_holds_for_index_too(monkeypatch, named):
+    from cl2cm.index import Choice
+
+    choice = Choice("qdrant", url="http://q.example" if named else None)
+    head = {"backend": "qdrant", "dtype": "float32", "url": "http://q.example"}
+    monkeypatch.setenv("CL2CM_SERVERS", "http://q.example")
+    assert not choice.resolve(head).server.cleartext
+    monkeypatch.setenv("CL2CM_ALLOW_CLEARTEXT", "1")
+    assert choice.resolve(head).server == Server("http://q.example", cleartext=True)

@@ -78,7 +78,7 @@ class Choice:
     backend: str | None = None
     dtype: str | None = None
     url: str | None = None
-    cleartext: bool | None = None
+    cleartext: bool = False
 
     def resolve(self, head: Mapping[str, Any], values: int = 0) -> Backend:
         """Give the backend.
@@ -95,15 +95,14 @@ class Choice:
         before = head if name == head.get("backend") else {}
         default = "float32" if values <= SMALL else "float16"
         dtype = self.dtype or before.get("dtype", default)
-        url, cleartext = before.get("url", "") if self.url is None else self.url, self.cleartext
-        if url and self.url is None:
-            stored = Place(
-                name, url, place_name("0"), "", before.get("cleartext", False), is_ours(head)
-            )
-            url, kept = stored.server(Allowed.of())
-            cleartext = kept if cleartext is None else cleartext
+        allowed = Allowed.of(cleartext=bool(self.cleartext))
+        server = Server(before.get("url", "") if self.url is None else self.url, allowed.cleartext)
+        if server.url and self.url is None:
+            kept = before.get("cleartext", False)
+            place = Place(name, server.url, place_name("0"), "", kept, is_ours(head))
+            server = place.server(allowed)
         kind, form = cast("BackendName", name), cast("DType", dtype)  # it checks them
-        return Backend(kind, form, url, bool(cleartext))
+        return Backend(kind, form, *server)
 
 
 def check_backend(backend: Backend) -> None:
@@ -199,7 +198,10 @@ def open_backend(
         return table, table
     backend = head["backend"]
     if backend == "faiss" and not is_ours(head):
-        say(f"{files['graph']}: not read, since you did not make it; every row is compared")
+        say(
+            f"{files['graph']}: not read, since you did not make it, or with an earlier version; "
+            "every row is compared"
+        )
         backend = "exact"
     room = None if backend == "exact" else 0  # the others seldom search them all
     stored = ExactIndex.open(files["vectors"], *shape, head["dtype"], resident_bytes=room)

@@ -86,7 +86,7 @@ class Index:
         dtype: str | None = None,
         backend: str | None = None,
         url: str | None = None,
-        cleartext: bool | None = None,
+        cleartext: bool = False,
         roots: Sequence[Path] | None = None,
     ) -> "Index":
         """Write an index, whole or not at all, in place of the one that may be there.
@@ -144,7 +144,7 @@ class Index:
         else:
             with atomic_folder(path) as partial:
                 _write(partial, head, choice, vectors, items)
-        return cls.open(path, Allowed.of(url, cleartext=bool(cleartext)))
+        return cls.open(path, Allowed.of(url, cleartext=cleartext))
 
     @classmethod
     def open(cls, path: Path, allowed: Allowed | None = None) -> "Index":

@@ -17,7 +17,7 @@ from urllib.parse import quote
 import numpy as np
 
 from cl2cm.errors import StorageError, VectorIndexError
-from cl2cm.index.database import check_file, check_schema, confine, limited
+from cl2cm.index.database import FIELD_LIMIT, check_file, check_schema, confine, limited
 from cl2cm.index.filter import Filter
 from cl2cm.storage import atomic_path, sqlite_error
 from cl2cm.types import Ints, Item
@@ -287,7 +287,7 @@ def check_items(items: Sequence[Item]) -> None:
                 remedy="give each item its own id",
             )
         try:
-            f"{item.id}{item.path}{_captions(item)}".encode()
+            size = len(f"{item.id}{item.path}{_captions(item)}".encode())
         except UnicodeEncodeError as error:
             raise VectorIndexError(
                 f"item {row}",
@@ -295,6 +295,13 @@ def check_items(items: Sequence[Item]) -> None:
                 found=ascii(error.object[error.start : error.end]),
                 remedy="rename the file, or correct its captions",
             ) from error
+        if size > FIELD_LIMIT // 2:
+            raise VectorIndexError(
+                f"item {item.id[:80]!r}",
+                expected=f"captions of at most {FIELD_LIMIT // 2**21} MB",
+                found=f"{size} bytes",
+                remedy="shorten them",
+            )
 
 
 @contextmanager

@@ -5,7 +5,6 @@ import os
 import shutil
 
 import pytest
-from strangers import Silent, forge_server, head_of, listening, make_index, unit, write_head
 
 from cl2cm.errors import CL2CMError, ConfigError, VectorIndexError
 from cl2cm.index import Allowed, Index
@@ -18,6 +17,15 @@ from cl2cm.index.address import (
 )
 from cl2cm.index.backends.place import Place
 from cl2cm.index.update.update import Care, update_index
+from fixtures.strangers import (
+    Silent,
+    forge_server,
+    head_of,
+    listening,
+    make_index,
+    unit,
+    write_head,
+)
 
 SECRETS = {
     "PGPASSWORD": "s3cret",

@@ -8,13 +8,13 @@ import time
 
 import numpy as np
 import pytest
-from strangers import forge, head_of, make_index, the_file, unit, write_head
 
 import cl2cm.index.database
 from cl2cm.errors import CL2CMError, MediaError, VectorIndexError
 from cl2cm.index import Allowed, Index
 from cl2cm.index.backends.codes import write_matrix
 from cl2cm.types import Item
+from fixtures.strangers import forge, head_of, make_index, the_file, unit, write_head
 
 
 @pytest.fixture

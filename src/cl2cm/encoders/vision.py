@@ -16,8 +16,11 @@ from typing import TYPE_CHECKING, NamedTuple, Protocol
 import numpy as np
 
 from cl2cm.decoding import decode_parallel
+from cl2cm.encoders.offline import OFFLINE_MODELS, model_folder, pinned_folder
+from cl2cm.encoders.onnx_files import check_graph
 from cl2cm.errors import EncoderError, MediaError, WeightsError
-from cl2cm.storage import cache_folder, sha256_file
+from cl2cm.storage import sha256_file
+from cl2cm.trust import is_bare
 from cl2cm.types import Floats, Sampling
 from cl2cm.visual import EVENLY, Pixels, Preprocess, Source
 
@@ -92,7 +95,8 @@ def load_vision(
     """Load a backbone by its spec.
 
     Args:
-        spec: ``onnx:DIR``, ``onnx:NAME`` of a model in the cache, ``hf:ID`` or ``features:PATH``.
+        spec: ``onnx:NAME`` of a model in the cache, ``onnx:DIR`` with a slash in it, ``hf:ID`` or
+            ``features:PATH``.
         sampling: which frames of a film it is given.
         cache: folder with ``models/``; by default the user's.
         threads: processor threads; by default as many as there are processors.
@@ -103,7 +107,7 @@ def load_vision(
     """
     kind, _, name = spec.partition(":")
     if kind == "onnx" and name:
-        folder = _model_folder(name, cache or cache_folder())
+        folder = _model_folder(name, cache)
         return OnnxVision(spec, folder, threads=threads, sampling=sampling)
     if kind == "hf" and name:
         from cl2cm.encoders.vision_hf import HuggingFaceVision  # noqa: PLC0415 — loads torch
@@ -248,8 +252,10 @@ class OnnxVision(Described):
             if not (folder / file).is_file():
                 raise _absent(folder / file)
         preprocess = _read_preprocess(folder / "preprocess.json")
+        external = check_graph(folder / "model.onnx")
         self.session = open_session(folder / "model.onnx", threads=threads)
-        hashes = sha256_file(folder / "model.onnx"), repr(sorted(asdict(preprocess).items()))
+        files = [folder / "model.onnx", *external]
+        hashes = *map(sha256_file, files), repr(sorted(asdict(preprocess).items()))
         fingerprint = hashlib.sha256("\n".join(hashes).encode()).hexdigest()
         width = _graph_width(self.session, name)
         super().__init__(name, preprocess, fingerprint, width, sampling)
@@ -286,9 +292,11 @@ def open_session(model: Path, *, threads: int | None = None) -> "onnxruntime.Inf
 _AGAIN = "convert or fetch the model again"
 
 
-def _model_folder(name: str, cache: Path) -> Path:
-    folder = Path(name).expanduser()
-    return folder if folder.is_dir() else cache / "models" / name
+def _model_folder(name: str, cache: Path | None) -> Path:
+    """A bare name is a model's in the cache, never a folder of the working directory."""
+    if name in OFFLINE_MODELS:
+        return pinned_folder(name, cache)
+    return model_folder(name, cache) if is_bare(name) else Path(name).expanduser()
 
 
 def _absent(path: Path) -> WeightsError:

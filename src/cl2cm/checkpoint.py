@@ -216,7 +216,7 @@ def _check_size(run: Path, config: Config) -> None:
     weights, network = run / "model.safetensors", config.network
     least = 2 * network.layers * 4 * network.dim**2  # bytes of the attention in half precision
     if weights.exists() and weights.stat().st_size < least:
-        raise _damaged(weights, f"{weights.stat().st_size:,} bytes", expected="the whole network")
+        raise _damaged(weights, f"weights that do not fit ({weights.stat().st_size:,} bytes)")
 
 
 def read_provenance(run: Path) -> dict[str, Any]:

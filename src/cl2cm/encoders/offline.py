@@ -149,7 +149,7 @@ def pinned_folder(name: str, cache: Path | None = None) -> Path:
     """
     folder = model_folder(name, cache)
     if not is_installed(name, cache):
-        found = "a damaged one, or of another version" if folder.exists() else "none"
+        found = "a damaged one" if folder.exists() else "none"
         raise WeightsError(
             name, expected=f"the pinned model in {folder}", found=found, remedy=INSTALL
         )

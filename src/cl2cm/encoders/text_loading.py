@@ -59,7 +59,7 @@ def find_folder(spec: str, cache: Path | None = None) -> Path:
     raise EncoderError(
         spec,
         expected=f"a folder such as ./NAME, OWNER/NAME, or one of {', '.join(OFFLINE_MODELS)}",
-        found="no such model" if is_bare(name) else "no such folder",
+        found="no such folder",
         remedy=f"correct the name, or {INSTALL}",
     )
 

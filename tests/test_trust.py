@@ -54,7 +54,19 @@ def test_paths_are_not_bare(name):
 
 def test_hub_ids():
     assert is_hub_id("google-bert/bert-base")
-    for name in ("bert", "/a/b", "./a", "../a", "~/a", "a/b/c", "a/", "/a", "a/..", "../..", ".a/b"):
+    for name in (
+        "bert",
+        "/a/b",
+        "./a",
+        "../a",
+        "~/a",
+        "a/b/c",
+        "a/",
+        "/a",
+        "a/..",
+        "../..",
+        ".a/b",
+    ):
         assert not is_hub_id(name), name
 
 
@@ -90,7 +102,12 @@ def test_a_run_may_name_what_is_inside(kind, tmp_path):
     (tmp_path / "run" / "encoders" / "e").mkdir(parents=True)
     run = tmp_path / "run"
     inside = f"{kind}:{run / 'encoders' / 'e'}"
-    for name in ("encoders/e", "./encoders/e", "encoders/../encoders/e", str(run / "encoders" / "e")):
+    for name in (
+        "encoders/e",
+        "./encoders/e",
+        "encoders/../encoders/e",
+        str(run / "encoders" / "e"),
+    ):
         assert confine(f"{kind}:{name}", run) == inside
 
 
@@ -325,7 +342,9 @@ def test_the_option_holds_for_one_command(hub, small, tmp_path, capfd):
     assert not hub_allowed()
 
 
-@pytest.mark.parametrize(("value", "found"), [("1", True), ("yes", True), ("0", False), ("", False)])
+@pytest.mark.parametrize(
+    ("value", "found"), [("1", True), ("yes", True), ("0", False), ("", False)]
+)
 def test_the_variable(value, found, monkeypatch):
     monkeypatch.setenv("CL2CM_ALLOW_HUB", value)
     assert hub_allowed() == found

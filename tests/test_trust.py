@@ -80,11 +80,13 @@ def test_hub_ids():
         "hf:../other", "onnx:../other", "features:../other", "hf:./..", "features:..",
         "hf:../run/../other", "onnx:.", "features:absent", "hf:./absent", "onnx:a/b", "hf:a/b/c",
         "hf://etc", "features:/proc/self/environ", "hf:/dev/zero",
+        "hf:~no-such-user/x", "hf:./a\0b", "hf:/a\0b", "hf:./loop", "hf:/" + "a" * 5000,
     ],
 )  # fmt: skip
 def test_a_run_names_nothing_outside(spec, tmp_path, monkeypatch):
     run = tmp_path / "run"
     run.mkdir()
+    (run / "loop").symlink_to(run / "loop")
     (tmp_path / "other").mkdir()
     (tmp_path / "absent").mkdir()  # of the working directory
     (tmp_path / "a" / "b" / "c").mkdir(parents=True)

@@ -100,26 +100,36 @@ def confine(spec: str, run: Path) -> str:
     if not name or (is_bare(name) and kind != "features"):
         return spec
     relative = not name.startswith("~") and not Path(name).is_absolute()
-    for root in (run, *model_roots()) if relative else ():
-        path = (root / name).resolve()
-        if path.exists() and path.is_relative_to(root.resolve()):
-            return f"{kind}{colon}{_whole(path, run)}"
+    try:
+        path = _inside(name, run) if relative else _vouched(Path(name).expanduser().resolve(), run)
+    except (OSError, ValueError, RuntimeError):  # a loop of links, an unknown user, a NUL
+        path = None
+    if path is not None:
+        return f"{kind}{colon}{_whole(path, run)}"
     if kind == "hf" and is_hub_id(name):
         return spec
-    path = Path(name).expanduser()
-    if not relative and _vouched(path.resolve(), run):
-        return f"{kind}{colon}{_whole(path.resolve(), run)}"
     raise CheckpointError(
         f"{run / 'config.toml'}: encoder {spec!r}",
         expected="pinned weights, a model inside the run, or a folder that you have named",
         found="another path",
-        remedy=f"if you trust it, add --model-root {path.parent if relative else path}",
+        remedy=f"if you trust it, add --model-root {'FOLDER' if relative else name}",
     )
 
 
-def _vouched(path: Path, run: Path) -> bool:
+def _inside(name: str, run: Path) -> Path | None:
+    """A relative name in the run or in one of the user's roots."""
+    for root in (run, *model_roots()):
+        path = (root / name).resolve()
+        if path.exists() and path.is_relative_to(root.resolve()):
+            return path
+    return None
+
+
+def _vouched(path: Path, run: Path) -> Path | None:
+    """An absolute path, where it is in a root or a recipe of the user has named it."""
     roots = [run, cache_folder() / "models", *model_roots()]
-    return any(path.is_relative_to(root.resolve()) for root in roots) or is_remembered(path)
+    inside = any(path.is_relative_to(root.resolve()) for root in roots)
+    return path if inside or is_remembered(path) else None
 
 
 def is_remembered(path: Path) -> bool:

@@ -23,6 +23,7 @@ def _own_cache(tmp_path_factory):
     """Tests keep out of the user's cache."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("CL2CM_CACHE", str(tmp_path_factory.mktemp("cache")))
+        patch.setenv("CL2CM_STATE", str(tmp_path_factory.mktemp("state")))
         yield
 
 

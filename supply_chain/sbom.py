@@ -12,9 +12,9 @@ from importlib import metadata
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
-from cl2cm.datasets import openmoji
-from cl2cm.encoders.offline import OFFLINE_MODELS
-from cl2cm.encoders.wheels import WheelPin
+from cl2cm.data.readers import openmoji
+from cl2cm.data.wheels import WheelPin
+from cl2cm.encode.offline import OFFLINE_MODELS
 
 NAME = "cl2cm"
 

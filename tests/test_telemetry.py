@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from cl2cm.telemetry import SWITCHES, switch_off
-from world import write_pictures, write_text, write_vision
+from fixtures.world import write_pictures, write_text, write_vision
 
 GUARD = Path(__file__).parent / "network_guard"
 SOURCE = Path(__file__).parents[1] / "src" / "cl2cm"

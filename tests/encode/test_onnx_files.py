@@ -6,7 +6,7 @@ from onnx import TensorProto, helper, numpy_helper
 from cl2cm.encode.onnx_files import check_graph
 from cl2cm.encode.vision import load_vision
 from cl2cm.errors import WeightsError
-from world import write_vision
+from fixtures.world import write_vision
 
 
 @pytest.fixture

@@ -13,8 +13,8 @@ from cl2cm.encode.pretrained import check_folder, check_weights
 from cl2cm.encode.text import TextBackbone
 from cl2cm.encode.vision import load_vision
 from cl2cm.errors import CL2CMError, WeightsError
+from fixtures.world import write_text
 from test_recipes import write_clip
-from world import write_text
 
 CODE = """
 import pathlib

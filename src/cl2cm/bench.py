@@ -23,11 +23,11 @@ from cl2cm.bench_run import Job, Ranks, run_job
 from cl2cm.bench_table import csv_text
 from cl2cm.checkpoint import load_backbone
 from cl2cm.config import Config, nearest
-from cl2cm.datasets import EMBEDDED, prepare_dataset
+from cl2cm.datasets import fetches, prepare_dataset
 from cl2cm.encoders.vision import load_vision
 from cl2cm.encoding import encode_pictures, encode_texts, store_folder
-from cl2cm.errors import ConfigError, ManifestError
-from cl2cm.manifest import read_manifest
+from cl2cm.errors import ConfigError
+from cl2cm.manifest import read_manifest, split_of_manifest
 from cl2cm.methods.translate_test import TranslateTest
 from cl2cm.progress import track
 from cl2cm.storage import atomic_file, write_json
@@ -81,13 +81,12 @@ def bench(
     source = str(suite.base.get("data", {}).get("source", "en"))
     if TranslateTest.name in chosen.methods:
         find_translators(chosen.languages, source)  # a missing extra shows before any training
-    if data is None and name == EMBEDDED:
-        data = prepare_dataset(name, None, out / "data")
+    if data is None and fetches(name):
+        data = prepare_dataset(name, None, out / "data", leak_check=False)
     manifest = find_manifest(name, data)
     examples = list(read_manifest(manifest))
-    _require_split(examples, chosen.split, manifest)
+    asked = split_of_manifest(examples, chosen.split, manifest)
     planned = plan(suite, chosen, manifest, examples, out)
-    asked = [example for example in examples if example.split == chosen.split]
     results = _run_all(planned, asked, at_once=jobs or os.cpu_count() or 1, trec=trec)
     result = report(name, results, source=source)
     write_json(out / "results.json", result)
@@ -124,17 +123,6 @@ def _check(suite: Suite, choice: Choice) -> Choice:
         seeds=choice.seeds or tuple(range(2 if choice.quick else suite.seeds)),
         single=choice.single and not choice.quick,
     )
-
-
-def _require_split(examples: Sequence[Example], split: str, manifest: Path) -> None:
-    there = sorted({example.split for example in examples})
-    if split not in there:
-        raise ManifestError(
-            str(manifest),
-            expected=f"items of the split {split!r}",
-            found=f"splits {', '.join(there) or 'none'}",
-            remedy="choose another --split",
-        )
 
 
 def plan(

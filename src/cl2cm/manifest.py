@@ -7,7 +7,7 @@ remedy. Reading streams; a manifest of any length takes the memory of its ids.
 
 import gzip
 import zlib
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
@@ -108,6 +108,24 @@ def summarise(examples: Iterable[Example]) -> dict[str, Any]:
                 known = sum(text is not None for text in made)
                 by_engine[engine] = by_engine.get(engine, 0) + known
     return {"items": sum(counts["items"] for counts in splits.values()), "splits": splits}
+
+
+def split_of_manifest(examples: Sequence[Example], split: str, path: Path) -> list[Example]:
+    """Return the items of a split.
+
+    Raises:
+        ManifestError: there is none.
+    """
+    chosen = [example for example in examples if example.split == split]
+    if not chosen:
+        there = sorted({example.split for example in examples})
+        raise ManifestError(
+            str(path),
+            expected=f"items of the split {split!r}",
+            found=f"splits {', '.join(there) or 'none'}",
+            remedy="choose another --split",
+        )
+    return chosen
 
 
 def _check_new(identity: str, number: int, seen: dict[str, int]) -> None:

@@ -15,6 +15,7 @@ from cl2cm.encoding import TOKENS_AT_ONCE, encode_pictures, text_states
 from cl2cm.errors import QueryError
 from cl2cm.features import StoredFeatures, length_batches
 from cl2cm.networks import CrossLingualNetwork, CrossModalNetwork, VisionHead
+from cl2cm.text import is_blank
 from cl2cm.types import Example, Floats, Frames, Tokens
 
 TEXTS_AT_ONCE = 1024
@@ -158,7 +159,7 @@ class RetrievalModel(VisualSide):
             QueryError: a text is empty.
         """
         for text in texts:
-            if not text.strip():
+            if is_blank(text):
                 raise QueryError(
                     "query", expected="some words", found="an empty text", remedy="type a word"
                 )

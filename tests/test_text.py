@@ -33,7 +33,9 @@ def test_what_spells_a_word_stays(text):
     assert not is_blank(text)
 
 
-@pytest.mark.parametrize("text", ["", " \t\n", "\u200c", "\u200d \ufe0f", "\u3164", "\u2800", "\u3000"])
+@pytest.mark.parametrize(
+    "text", ["", " \t\n", "\u200c", "\u200d \ufe0f", "\u3164", "\u2800", "\u3000"]
+)
 def test_what_nobody_sees_is_blank(text):
     assert is_blank(text)
 

@@ -12,12 +12,39 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
-from cl2cm.errors import ManifestError
+from cl2cm.errors import CL2CMError, ManifestError
 from cl2cm.manifest_lines import LINE_LIMIT, BadFieldError, parse, serialise
+from cl2cm.progress import say
 from cl2cm.storage import atomic_file
 from cl2cm.types import Example
 
 OnSkip = Callable[[ManifestError], None]
+
+
+class Skipped:
+    """What a command leaves out with ``--skip-bad``: everything is named once, when it is met.
+
+    Attributes:
+        names: ids of items, and places of lines (``FILE:LINE``).
+    """
+
+    def __init__(self) -> None:
+        self.names: list[str] = []
+
+    def line(self, error: ManifestError) -> None:
+        """Note a line of a manifest that does not fit."""
+        self.names.append(error.subject)
+        say(f"skipped: {error}")
+
+    def item(self, name: str, error: CL2CMError) -> None:
+        """Note an item whose file or features cannot be read."""
+        if name not in self.names:
+            self.names.append(name)
+            say(f"skipped {name}: {error}")
+
+    def example(self, example: Example, error: CL2CMError) -> None:
+        """Note an example; see `item`."""
+        self.item(example.id, error)
 
 
 def read_manifest(

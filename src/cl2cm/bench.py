@@ -136,7 +136,6 @@ def plan(
     skipped: Skipped | None = None,
 ) -> list[Job]:
     """All runs of a benchmark; the features of every regime are made on the way."""
-    skipped = skipped or Skipped()
     jobs = []
     for regime in choice.regimes:
         whole = [(choice.languages, method) for method in choice.methods]
@@ -169,12 +168,18 @@ def plan(
     return jobs
 
 
-def make_stores(config: Config, examples: Sequence[Example], skipped: Skipped) -> tuple[Path, Path]:
+def make_stores(
+    config: Config, examples: Sequence[Example], skipped: Skipped | None = None
+) -> tuple[Path, Path]:
     """Features of all texts and pictures, under the backbones of a configuration."""
     root = Path(config.data.features) if config.data.features else None
     encoder = load_vision(config.vision.encoder, sampling=config.vision.films)
     vision = encode_pictures(
-        examples, encoder, root=root, skip_bad=config.data.skip_bad, on_skip=skipped.item
+        examples,
+        encoder,
+        root=root,
+        skip_bad=config.data.skip_bad,
+        on_skip=(skipped or Skipped()).item,
     )
     frozen = load_backbone(config)
     texts = suite_texts(examples)

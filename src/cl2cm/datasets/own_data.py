@@ -246,7 +246,10 @@ def own_files() -> Iterator[None]:
     except DatasetError as error:
         if error.remedy != "fetch the file again":
             raise
-        raise _refused(error.subject, error.expected, error.found) from None
+        remedy = "save it as UTF-8" if "UTF-8" in error.expected else "correct it"
+        raise DatasetError(
+            error.subject, expected=error.expected, found=error.found, remedy=remedy
+        ) from None
 
 
 def _refused(place: str, expected: str, found: str) -> DatasetError:

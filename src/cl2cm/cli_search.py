@@ -180,11 +180,30 @@ def serve(
         list[str] | None,
         typer.Option(help="A further host name of the service, such as a proxy's; repeatable."),
     ] = None,
+    proxy: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="Address or network of a proxy before the service; from it alone the clients' "
+            "addresses (X-Forwarded-For) are taken, to which limits apply; repeatable.",
+        ),
+    ] = None,
+    root_path: Annotated[
+        str, typer.Option(help="Path below which a proxy shows the service, such as /photos.")
+    ] = "",
 ) -> None:
     """Serve the search page and its API, on this machine alone unless told otherwise."""
     from cl2cm.serve import read_token
 
-    serve_index(index, host, port, title=title, token=read_token(token_file), names=name or ())
+    serve_index(
+        index,
+        host,
+        port,
+        title=title,
+        token=read_token(token_file),
+        names=name or (),
+        proxies=proxy or (),
+        root_path=root_path,
+    )
 
 
 def serve_index(
@@ -196,6 +215,8 @@ def serve_index(
     title: str = "cl2cm",
     token: str | None = None,
     names: Sequence[str] = (),
+    proxies: Sequence[str] = (),
+    root_path: str = "",
 ) -> None:
     """Serve an index until it is stopped."""
     from cl2cm.aligner import Aligner
@@ -214,6 +235,8 @@ def serve_index(
         host=host,
         port=port,
         names=names,
+        proxies=proxies,
+        root_path=root_path,
         title=title,
         examples=examples,
         token=token,

@@ -7,6 +7,7 @@ not served, whatever the index calls it.
 import io
 import threading
 from collections import OrderedDict
+from collections.abc import Callable, Hashable
 from pathlib import Path
 
 from PIL import Image, ImageOps
@@ -46,25 +47,20 @@ _SIGNATURES = (
 )
 
 
-def media_type(path: Path) -> str:
-    """Give the MIME type of a picture or film by its first bytes.
+def media_type(start: bytes, name: str = "the file") -> str:
+    """Return the MIME type of an image or video by its first 16 bytes.
 
     Raises:
-        MediaError: the file is gone, cannot be read, or is neither.
+        MediaError: it is neither.
     """
-    try:
-        with path.open("rb") as file:
-            start = file.read(16)
-    except OSError as error:
-        raise _unreadable(path.name, (error.strerror or str(error)).lower()) from error
     for offset, signature, kind in _SIGNATURES:
         if start.startswith(signature, offset):
             return kind
-    raise _unreadable(path.name, "a file of another kind")
+    raise _unreadable(name, "a file of another kind")
 
 
 class Thumbnails:
-    """Small copies of pictures, the last used of them kept in memory; safe between threads.
+    """Small copies of images, the last used of them kept in memory; safe between threads.
 
     Args:
         cache_bytes: how much of them is kept.
@@ -72,29 +68,22 @@ class Thumbnails:
 
     def __init__(self, cache_bytes: int = _CACHE_BYTES) -> None:
         self._limit = cache_bytes
-        self._kept: OrderedDict[tuple[str, int, int, float], tuple[bytes, str]] = OrderedDict()
+        self._kept: OrderedDict[Hashable, tuple[bytes, str]] = OrderedDict()
         self._bytes = 0
         self._lock = threading.Lock()
 
-    def get(self, path: Path, size: int, seconds: float = 0.0) -> tuple[bytes, str]:
-        """Give a copy whose longer side is at most ``size`` pixels, and its MIME type.
+    def get(self, key: Hashable, make: Callable[[], tuple[bytes, str]]) -> tuple[bytes, str]:
+        """Return the copy of a key, and its MIME type; make it where it is not kept.
 
         Args:
-            path: a picture or a film.
-            size: pixels.
-            seconds: where in a film.
-
-        Raises:
-            MediaError: no picture or film that can be read, or one with too many pixels.
-            MissingExtraError: a film, and what reads films is not installed.
+            key: of the very file, with its size and time in a video.
+            make: gives the copy.
         """
-        film = media_type(path).startswith("video/")
-        key = (str(path), path.stat().st_mtime_ns, size, seconds)
         with self._lock:
             if key in self._kept:
                 self._kept.move_to_end(key)
                 return self._kept[key]
-        made = _film_frame(path, size, seconds) if film else shrink(path, size, path.name)
+        made = make()
         with self._lock:
             if key not in self._kept:
                 self._kept[key] = made
@@ -161,13 +150,13 @@ def _save(picture: Image.Image, size: int, *, lossless: bool = False) -> tuple[b
     return file.getvalue(), f"image/{kind}"
 
 
-def _film_frame(path: Path, size: int, seconds: float) -> tuple[bytes, str]:
+def shrink_frame(path: Path, size: int, seconds: float, name: str) -> tuple[bytes, str]:
     """Draw the frame that a film shows at a time."""
     try:
         with _DECODING, Film(path) as film:
             pixels = next(film.at([seconds])).pixels
     except MediaError as error:
-        raise _unreadable(path.name, error.found) from error
+        raise _unreadable(name, error.found) from error
     return _save(Image.fromarray(pixels), size)
 
 

@@ -47,6 +47,7 @@ def make_app(
         redoc_url=None,
         openapi_url="/api/openapi.json",
         lifespan=lifespan,
+        telemetry={"tracing": False, "metrics": False, "logs": False, "auto_configure": False},
         redirect_slashes=False,  # the redirect would lead to wherever Host says
         servers=[{"url": door.root}] if door.root else None,
     )

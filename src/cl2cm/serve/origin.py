@@ -64,10 +64,9 @@ def _is_own_origin(source: str, host: str, hosts: Collection[str] | None) -> boo
     if parts.scheme not in ("http", "https"):
         return False
     name, port = host_name(host), host.rpartition("]")[2].partition(":")[2]
-    # without a port in Host it is that of the origin's scheme, which a proxy may have changed
-    return (given[0] == name and (not port or str(given[1]) == port)) or (
-        given[0] in (hosts or ()) and not _is_loopback(given[0])
-    )
+    # without a port in Host it is that of a scheme, which a proxy may have changed
+    here = given[0] == name and (str(given[1]) == port if port else given[1] in (80, 443))
+    return here or (given[0] in (hosts or ()) and not _is_loopback(given[0]))
 
 
 def read_proxies(given: Sequence[str]) -> list[Network]:

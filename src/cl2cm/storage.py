@@ -19,6 +19,7 @@ import tempfile
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from io import BufferedReader
 from pathlib import Path
 from typing import IO, Any
 
@@ -244,7 +245,23 @@ def _opened(path: Path) -> IO[bytes]:
     while True:
         with storage_errors(path), contextlib.suppress(FileNotFoundError):  # its folder just went
             path.parent.mkdir(parents=True, exist_ok=True)
-            return path.open("ab")
+            flags = os.O_RDWR | os.O_CREAT | os.O_APPEND
+            for name in ("O_NOFOLLOW", "O_NONBLOCK", "O_CLOEXEC"):  # not on every system
+                flags |= getattr(os, name, 0)
+            try:
+                descriptor = os.open(path, flags, 0o644)
+            except OSError as error:
+                if error.errno not in (errno.ELOOP, errno.EMLINK, errno.ENXIO):
+                    raise
+                raise _no_lock(path) from error
+            if stat.S_ISREG(os.fstat(descriptor).st_mode):
+                return os.fdopen(descriptor, "ab")
+            os.close(descriptor)
+            raise _no_lock(path)
+
+
+def _no_lock(path: Path) -> StorageError:
+    return StorageError(str(path), expected="a file", found="a link or a pipe", remedy="remove it")
 
 
 def _is_at(file: IO[bytes], path: Path) -> bool:
@@ -274,7 +291,7 @@ def _lock(descriptor: int, *, wait: bool) -> bool:
     return True
 
 
-def open_confined(path: Path, roots: Iterable[Path]) -> IO[bytes]:
+def open_confined(path: Path, roots: Iterable[Path]) -> BufferedReader:
     """Open a regular file below one of some folders for reading; never wait, never follow a link.
 
     A root itself may be, or lie behind, a symbolic link: the user named it. Below it each folder
@@ -299,7 +316,7 @@ def open_confined(path: Path, roots: Iterable[Path]) -> IO[bytes]:
     raise FileNotFoundError(errno.ENOENT, text, str(path))
 
 
-def _open_below(root: Path, parts: Sequence[str]) -> IO[bytes]:
+def _open_below(root: Path, parts: Sequence[str]) -> BufferedReader:
     if not parts or ".." in parts:
         raise IsADirectoryError(errno.EISDIR, "not a file below the folder", str(root))
     if sys.platform == "win32":  # it has neither openat nor pipes among its files
@@ -319,7 +336,7 @@ def _open_below(root: Path, parts: Sequence[str]) -> IO[bytes]:
         os.close(folder)
 
 
-def _open_checked(root: Path, parts: Sequence[str]) -> IO[bytes]:
+def _open_checked(root: Path, parts: Sequence[str]) -> BufferedReader:
     """As `_open_below`, where a folder cannot be opened in another: look again after opening."""
     path = root.joinpath(*parts)
     file = _regular(os.open(path, os.O_RDONLY | getattr(os, "O_BINARY", 0)))
@@ -329,7 +346,7 @@ def _open_checked(root: Path, parts: Sequence[str]) -> IO[bytes]:
     return file
 
 
-def _regular(descriptor: int) -> IO[bytes]:
+def _regular(descriptor: int) -> BufferedReader:
     """Wrap a descriptor of a regular file; close that of anything else."""
     try:
         if not stat.S_ISREG(os.fstat(descriptor).st_mode):
@@ -369,3 +386,14 @@ def cache_folder() -> Path:
         return Path(chosen).expanduser()
     base = os.environ.get("XDG_CACHE_HOME")
     return (Path(base) if base else Path.home() / ".cache") / "cl2cm"
+
+
+def config_folder() -> Path:
+    """Folder for what belongs to the user and cannot be computed again.
+
+    ``$CL2CM_CONFIG``, else ``$XDG_CONFIG_HOME/cl2cm``, else ``~/.config/cl2cm``.
+    """
+    if chosen := os.environ.get("CL2CM_CONFIG"):
+        return Path(chosen).expanduser()
+    base = os.environ.get("XDG_CONFIG_HOME")
+    return (Path(base) if base else Path.home() / ".config") / "cl2cm"

@@ -18,6 +18,7 @@ _FORMATS = "mov,mp4,m4a,3gp,3g2,mj2,matroska,webm,avi,mpegts,mpeg,mpegvideo,flv,
 _OPTIONS = {"format_whitelist": _FORMATS, "protocol_whitelist": "file", "max_streams": "100"}
 _ESTIMATED = frozenset({"mpeg", "mpegts", "mpegvideo"})  # these do not say how long they are
 _SPARSEST = 50  # bytes a second, which no film goes below; damaged time stamps do
+_LONGEST = 100 * 3600  # seconds, which no video lasts; damaged or hostile time stamps do
 _SHORTER = 1.0  # seconds that a film may be shorter than it says; or a hundredth of it
 
 
@@ -106,7 +107,7 @@ class VideoFile:
             self.refuse(f"one that is cut short, at {reached:.1f} of {said:.1f} s")
         if not length.end:
             self.refuse("one without a single frame")
-        if length.end * _SPARSEST > self._path.stat().st_size:
+        if length.end > min(_LONGEST, self._path.stat().st_size / _SPARSEST):
             self.refuse(f"one that cannot last {length.end:.0f} s, by the size of its file")
         return length
 

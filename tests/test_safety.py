@@ -212,7 +212,7 @@ def test_a_decompression_bomb_is_refused(client, pictures, side):
     (pictures / "blue.png").write_bytes(bomb(side))
     answer = client.get("/thumb?id=blue.png")
     assert answer.status_code == 404
-    assert "64 million pixels" in answer.json()["error"]
+    assert "million pixels" in answer.json()["error"]
     for address in ("/api/v1/search", "/picture"):
         sent = client.post(address, files={"picture": ("x.png", bomb(side))})
         assert sent.status_code == 400

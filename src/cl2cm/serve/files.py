@@ -18,11 +18,10 @@ from starlette.datastructures import Headers
 from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
-from cl2cm.errors import MediaError
+from cl2cm.errors import CL2CMError, MediaError
 from cl2cm.index import Index
 from cl2cm.serve.headers import ASK_AGAIN
 from cl2cm.serve.media import media_type, shrink, shrink_frame
-from cl2cm.storage import open_confined
 from cl2cm.types import Item
 
 _PIECE = 256 * 2**10
@@ -59,10 +58,9 @@ def open_media(index: Index, item: Item) -> MediaFile:
     Raises:
         MediaError: there is none that may be shown.
     """
-    path = index.media_path(item)
     try:
-        file = open_confined(path, _roots(index, path))
-    except OSError:
+        file = index.open_media(item)
+    except (CL2CMError, OSError):
         raise not_shown() from None
     try:
         kind = media_type(file.read(16))
@@ -95,11 +93,6 @@ def not_shown() -> MediaError:
         found="none that can be shown",
         remedy="restore the file, or index the folder again",
     )
-
-
-def _roots(index: Index, path: Path) -> list[Path]:
-    declared = getattr(index, "roots", None)
-    return [Path(root) for root in declared] if declared else [path.parent]
 
 
 class MediaResponse(Response):

@@ -19,7 +19,7 @@ from cl2cm.serve.collection import Collection, LoadModel
 from cl2cm.serve.encoder import QueryEncoder
 from cl2cm.serve.files import MediaFile, open_media, small_copy
 from cl2cm.serve.limits import Limits
-from cl2cm.serve.media import Thumbnails
+from cl2cm.serve.media import Thumbnails, decoders
 from cl2cm.serve.metrics import Metrics
 from cl2cm.serve.uploads import Upload, Uploads, drawn_anew, thumbnail
 from cl2cm.types import Floats, Hit, Item
@@ -81,10 +81,11 @@ class Service:
             watching.cancel()
             await asyncio.gather(watching, warming, return_exceptions=True)
             self._encoder.stop()
-            for pool in (
-                self._pool, self._slow, self._drawing, self._reading, self._receiving
-            ):  # fmt: skip
+            pools = self._pool, self._slow, self._drawing, self._reading, self._receiving
+            for pool in pools:
                 pool.shutdown(wait=False, cancel_futures=True)
+            for purpose in ("thumbnails", "uploads"):
+                decoders(purpose).close()
 
     async def _watch(self) -> None:
         while True:

@@ -53,14 +53,16 @@ class Connections:
     def admit(self, connection: "PatientProtocol") -> None:
         """Take a connection; close another where there are too many."""
         others = list(self._open)
-        self._open.add(connection)
+        most, share = self._limits.connections, self._limits.connections * 3 // 4
         peer = connection.peer
-        if len(others) >= self._limits.connections:
-            self._make_room(connection, others)
+        if len(others) >= most:
+            self._close_some(others, len(others) - most + 1)
         elif not is_proxy(peer, self._proxies):
             own = [other for other in others if other.peer == peer and not other.known]
-            if len(own) >= self._limits.connections - self._limits.connections // 4:
-                self._make_room(connection, own)
+            self._close_some(own, len(own) - share + 1)
+        self._open.add(connection)
+        if len(self._open) > 2 * most:  # all of them are being answered
+            self._close(connection)
         if self._sweeping is None:
             self._sweeping = connection.loop.call_later(
                 _SWEEP_SECONDS, self._sweep, connection.loop
@@ -70,27 +72,25 @@ class Connections:
         """Forget a connection that was closed."""
         self._open.discard(connection)
 
-    def _make_room(
-        self, connection: "PatientProtocol", others: Collection["PatientProtocol"]
-    ) -> None:
-        waiting = [other for other in others if other.waiting_since is not None]
-        of_client = Counter(other.peer for other in waiting)
-        longest = min(
-            waiting,
-            key=lambda other: (
-                other.known, -of_client[other.peer], other.served, other.waiting_since
-            ),
-            default=connection,
-        )  # fmt: skip
-        self._open.discard(longest)
-        longest.transport.abort()
+    def _close_some(self, connections: Collection["PatientProtocol"], number: int) -> None:
+        """Close those that keep the service waiting longest; none that is being answered."""
+        waiting = [one for one in connections if one.waiting_since is not None]
+        of_client = Counter(one.peer for one in waiting)
+        waiting.sort(
+            key=lambda one: (one.known, -of_client[one.peer], one.served, one.waiting_since)
+        )
+        for one in waiting[: max(number, 0)]:
+            self._close(one)
+
+    def _close(self, connection: "PatientProtocol") -> None:
+        self._open.discard(connection)
+        connection.transport.abort()
 
     def _sweep(self, loop: asyncio.AbstractEventLoop) -> None:
         now = time.monotonic()
         for connection in list(self._open):
             if connection.is_overdue(now, self._limits):
-                self._open.discard(connection)
-                connection.transport.abort()
+                self._close(connection)
         again = loop.call_later(_SWEEP_SECONDS, self._sweep, loop) if self._open else None
         self._sweeping = again
 

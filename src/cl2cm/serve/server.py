@@ -28,7 +28,7 @@ def serve(
     proxies: Sequence[Network] = (),
 ) -> None:
     """Serve an app until interrupted; see `cl2cm.serve.run`."""
-    _allow_files(2 * limits.connections + _BACKLOG + _FILES)
+    _allow_files(4 * limits.connections + _BACKLOG + _FILES)
     with listen(host, port) as listener:
         name = f"[{host}]" if ":" in host else host
         address = f"http://{name}:{listener.getsockname()[1]}/"

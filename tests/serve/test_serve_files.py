@@ -46,7 +46,9 @@ def test_a_range_is_sent_where_the_client_has_the_same_file(client, pictures, me
         ({"if-modified-since": "nonsense"}, 206),
     ]  # fmt: skip
     for headers, status in cases:
-        answer = client.request(method, "/media?id=red.png", headers={"range": "bytes=3-7", **headers})
+        answer = client.request(
+            method, "/media?id=red.png", headers={"range": "bytes=3-7", **headers}
+        )
         assert answer.status_code == status, headers
         expected = {206: content[3:8], 200: content, 304: b""}[status]
         assert answer.content == (expected if method == "GET" else b"")
@@ -76,7 +78,7 @@ def test_no_answer_tells_what_exists_elsewhere(client, pictures, tmp_path):
         lambda: red.symlink_to(tmp_path / "nothing"),
         lambda: red.symlink_to("/etc/shadow"),
         lambda: os.mkfifo(red),
-        lambda: red.mkdir(),
+        red.mkdir,
         lambda: red.write_text("root:x:0:0"),
         lambda: red.write_bytes(b""),
     ):

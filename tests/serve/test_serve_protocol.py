@@ -124,12 +124,17 @@ BROKEN = [
     b"POST /sign-in HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nhello\r\nZ\r\n",
     b"POST /sign-in HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nhelloXX\r\n",
     b"GET /item HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n-1\r\n",
-    b"POST /picture HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n" + b"1\r\nx\r\n" * 5000,
+    b"POST /picture HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n"
+    + b"1\r\nx\r\n" * 5000,
     b"POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 10\r\n\r\n" + b"y" * 4096,
     b"GET / HTTP/1.1\r\nHost: x\r\nUpgrade: websocket\r\nConnection: upgrade\r\n\r\n",
-    b"GET /\x1b[31m HTTP/1.1\r\nHost: x\r\n\r\n", b"\x00" * 500, b"\r\n\r\n\r\n",
-    b"GET http://evil.example/ HTTP/1.1\r\nHost: x\r\n\r\n", b"OPTIONS * HTTP/1.1\r\nHost: x\r\n\r\n",
-    b"CONNECT a:1 HTTP/1.1\r\nHost: x\r\n\r\n", b"GET / HTTP/1.1\r\nHost: x\r\nHost: y\r\n\r\n",
+    b"GET /\x1b[31m HTTP/1.1\r\nHost: x\r\n\r\n",
+    b"\x00" * 500,
+    b"\r\n\r\n\r\n",
+    b"GET http://evil.example/ HTTP/1.1\r\nHost: x\r\n\r\n",
+    b"OPTIONS * HTTP/1.1\r\nHost: x\r\n\r\n",
+    b"CONNECT a:1 HTTP/1.1\r\nHost: x\r\n\r\n",
+    b"GET / HTTP/1.1\r\nHost: x\r\nHost: y\r\n\r\n",
     b"GET /" + b"a" * 100_000 + b" HTTP/1.1\r\nHost: x\r\n\r\n",
 ]
 
@@ -204,7 +209,9 @@ def test_a_large_enough_file_that_shrinks_ends_the_connection_only(searcher, cap
      ("2001:db8:1:2:ffff::9", "", [], "2001:db8:1:2::"), ("::ffff:1.2.3.4", "", [], "1.2.3.4"),
      ("testclient", "1.1.1.1", ["10.0.0.0/8"], "testclient")],
 )  # fmt: skip
-def test_a_client_is_who_connects_or_whom_the_operators_proxy_names(peer, forwarded, proxies, client):
+def test_a_client_is_who_connects_or_whom_the_operators_proxy_names(
+    peer, forwarded, proxies, client
+):
     headers = Headers({"x-forwarded-for": forwarded})
     assert client_of({"client": (peer, 1)}, headers, read_proxies(proxies)) == client
 

@@ -98,11 +98,13 @@ class Connections:
 class CarefulConnection(h11.Connection):
     """Refuses bodies that cost far more to take apart than they hold."""
 
+    pipelined = False  # whether a request came before the answer to the one before it
     _chunks = _bytes = _late = 0
 
     def next_event(self) -> Any:  # noqa: ANN401 - as in h11
         """Return the next event; as `h11.Connection`."""
         event = super().next_event()
+        self.pipelined = self.pipelined or event is h11.PAUSED
         if isinstance(event, h11.Request):
             self._chunks = self._bytes = self._late = 0
         elif isinstance(event, h11.Data):
@@ -149,6 +151,16 @@ class PatientProtocol(H11Protocol):
         super().connection_made(transport)
         self.peer = self.client[0] if self.client else ""
         self.registry.admit(self)
+
+    def data_received(self, data: bytes) -> None:
+        """Take a piece of a request; one that comes before its turn is left to another connection.
+
+        Browsers and proxies wait for the answer. Whoever does not could have hundreds of requests
+        answered while others wait for one.
+        """
+        super().data_received(data)
+        if isinstance(self.conn, CarefulConnection) and self.conn.pipelined and not self._idle:
+            self.cycle.keep_alive = False
 
     def connection_lost(self, exc: Exception | None) -> None:
         """Stop waiting."""

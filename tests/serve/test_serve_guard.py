@@ -8,7 +8,7 @@ from fastapi.testclient import TestClient
 from cl2cm.index_building import scan_folder
 from cl2cm.serve import Limits, create_app
 from cl2cm.serve.access import COOKIE, SESSION_SECONDS, Access, Verdict
-from cl2cm.serve.guard import _Room
+from cl2cm.serve.rooms import Room
 from colours import Page
 
 TOKEN = "a-secret-of-many-letters"
@@ -373,7 +373,7 @@ def test_only_uploads_may_be_large(client):
 
 
 def test_no_client_fills_a_room_alone():
-    room = _Room(8)
+    room = Room(8)
     assert [room.enter("a") for _ in range(8)] == [True] * 6 + [False] * 2
     assert [room.enter("b") for _ in range(3)] == [True] * 2 + [False]
     room.leave("a")

@@ -7,7 +7,6 @@ others need.
 
 import asyncio
 import time
-from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
@@ -22,6 +21,7 @@ from cl2cm.serve.headers import complete, is_unchanged, without_content
 from cl2cm.serve.limits import Limits
 from cl2cm.serve.metrics import Metrics
 from cl2cm.serve.origin import Network, client_of, is_cross_site, is_own_host
+from cl2cm.serve.rooms import Place, Room
 
 _STREAMED = frozenset({"/media", "/api/v1/media"})  # cost no more than a connection: not counted
 _UPLOADS = frozenset({"/picture", "/api/v1/search"})
@@ -62,9 +62,9 @@ class Guard:
         self._app, self._door = app, door
         self._access, self._limits, self._metrics = access, limits, metrics
         self._rooms = {
-            "search": _Room(limits.concurrent),
-            "upload": _Room(limits.uploading),
-            "open": _Room(limits.open),
+            "search": Room(limits.concurrent),
+            "upload": Room(limits.uploading),
+            "open": Room(limits.open),
         }
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -177,7 +177,7 @@ class Guard:
             message = "too many requests at a time; ask again"
             await self._refuse("busy", 503, message)(scope, receive, send)
             return
-        place = _Place(room, client, self._metrics)
+        place = Place(room, client, self._metrics)
         send.on_start.append(place.leave)  # the rest is for the client to read
         try:
             await self._timed(scope, receive, send)
@@ -248,39 +248,6 @@ class Guard:
             if send.started:  # one of its own
                 raise
             await self._refuse("time", 503, "it took too long")(scope, receive, send)
-
-
-class _Room:
-    """Requests of one kind that are under way; no client fills it alone."""
-
-    def __init__(self, places: int) -> None:
-        self._places, self._share = places, places - places // 4
-        self._clients: Counter[str] = Counter()
-
-    def enter(self, client: str) -> bool:
-        if self._clients.total() >= self._places or self._clients[client] >= self._share:
-            return False
-        self._clients[client] += 1
-        return True
-
-    def leave(self, client: str) -> None:
-        self._clients[client] -= 1
-        if self._clients[client] <= 0:
-            del self._clients[client]
-
-
-class _Place:
-    """The place of a request in its room; left once."""
-
-    def __init__(self, room: _Room, client: str, metrics: Metrics) -> None:
-        self._room, self._client, self._metrics, self._left = room, client, metrics, False
-        metrics.under_way.inc()
-
-    def leave(self) -> None:
-        if not self._left:
-            self._left = True
-            self._room.leave(self._client)
-            self._metrics.under_way.dec()
 
 
 class _Answer:

@@ -20,9 +20,10 @@ _users_cache = os.environ.get("CL2CM_CACHE")
 
 @pytest.fixture(scope="session", autouse=True)
 def _own_cache(tmp_path_factory):
-    """Tests keep out of the user's cache."""
+    """Tests keep out of the user's cache and configuration."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("CL2CM_CACHE", str(tmp_path_factory.mktemp("cache")))
+        patch.setenv("CL2CM_CONFIG", str(tmp_path_factory.mktemp("config")))
         yield
 
 

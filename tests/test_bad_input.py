@@ -5,11 +5,15 @@ written. Damaged runs, stores, indexes and disks are in test_bad_state.py.
 """
 
 import gzip
+import json
 import os
 import socket
 import sys
 
 import pytest
+
+from cl2cm.cli.app import run
+from cl2cm.index import Index
 
 USAGE = {
     "no such command": (["serch", "x"], "serch"),
@@ -248,8 +252,6 @@ def test_picture_of_too_many_pixels(bench, monkeypatch):
     monkeypatch.setattr("cl2cm.media.images.PIXEL_LIMIT", 200)
     out = ["--out", bench.out, "--encoder", bench.vision]
     bench.refused(["encode", bench.pictures, *out], "16 × 16", "make the picture smaller")
-    monkeypatch.undo()
-    monkeypatch.setattr("PIL.Image.MAX_IMAGE_PIXELS", 100)
     bench.refused(["index", bench.trained, bench.pictures, bench.out], "million pixels")
 
 
@@ -353,3 +355,65 @@ def test_extra_that_is_not_there(package, bench, monkeypatch):
     with zipfile.ZipFile(wheel, "w") as archive:
         archive.writestr(svg, "<svg/>")
     bench.refused(["prepare", "openmoji", wheel, bench.out], package, "cl2cm[demo]")
+
+
+# --- paths of a manifest, and what a terminal obeys ------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "path", ["../secret.png", "pictures/../../secret.png", "{far}", "link.png", "folder/secret.png"]
+)
+def test_a_manifest_leads_out_of_its_folder_only_with_the_users_word(bench, tmp_path, path):
+    secret = tmp_path / "secret.png"
+    secret.write_bytes((bench.pictures / "red.png").read_bytes())
+    (bench.folder / "link.png").symlink_to(secret)
+    (bench.folder / "folder").symlink_to(tmp_path)
+    good = bench.item(id="good", image="pictures/green.png")
+    manifest = bench.manifest(bench.item(image=path.format(far=secret)), good)
+    arguments = ["index", bench.trained, manifest, bench.out]
+    bench.refused(arguments, f"--media-root {tmp_path}")
+    bench.accepted(*arguments, "--skip-bad")
+    assert [item.id for item in Index.open(bench.out).items(range(1))] == ["good"]
+    assert len(Index.open(bench.out)) == 1
+    bench.accepted(*arguments, "--media-root", tmp_path)
+    index = Index.open(bench.out)
+    assert tmp_path in index.roots
+    with index.open_media(index.item_by_id("red")) as file:
+        assert file.read() == secret.read_bytes()
+
+
+def test_links_within_a_folder_are_indexed_by_the_file_that_they_mean(bench):
+    (bench.pictures / "again.png").symlink_to(bench.pictures / "red.png")
+    index = Index.open(bench.index())
+    with index.open_media(index.item_by_id("again.png")) as file:
+        assert file.read() == (bench.pictures / "red.png").read_bytes()
+
+
+STEERING = "\x1b]0;x\x07\x9b2J\u202e\r"
+
+
+def test_nothing_from_a_file_steers_the_terminal(bench):
+    path = bench.index()
+    (path / "index.json").write_text(json.dumps({"format": "cl2cm-index", "version": STEERING}))
+    bench.refused(["search", path, "red"])
+    head = bench.folder / "evil" / "index.json"
+    bench.write("evil/index.json", json.dumps({"format": "cl2cm-index", "version": 1, STEERING: 1}))
+    assert STEERING not in bench.refused(["search", head.parent, "red"])
+
+
+def test_nothing_from_a_query_file_or_a_file_name_steers_the_terminal(bench):
+    (bench.pictures / "a\x1b[2Jb\u202e.png").write_bytes((bench.pictures / "red.png").read_bytes())
+    index = bench.index()
+    queries = bench.write("queries.txt", "q1\tred\x1b[31m\u202e \x9b1m\nq2\tأحمر")
+    for arguments in (
+        ["--queries", queries],
+        ["--queries", queries, "--json"],
+        ["red"],
+        ["red", "--json"],
+    ):
+        assert run(["search", str(index), *map(str, arguments)]) == 0
+        captured = bench.capfd.readouterr()
+        for text in (captured.out, captured.err):
+            assert not set(text) & set("\x1b\x9b\u202e\x07")
+    assert run(["search", str(index), "--queries", str(queries)]) == 0
+    assert "أحمر" in bench.capfd.readouterr().out

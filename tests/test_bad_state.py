@@ -211,7 +211,7 @@ def test_indexes(name, bench):
     change, *words = INDEXES[name]
     index = bench.index()
     change(index)
-    bench.refused(["search", index, "red circle"], *words, "index")
+    bench.refused(["search", index, "red circle", "--run", bench.trained], *words, "index")
 
 
 def test_index_and_run(bench):

@@ -163,7 +163,7 @@ def test_what_could_not_be_used_is_tried_again_and_told_once(make_searcher, monk
     now, whole = [0.0], Index.open
     monkeypatch.setattr(cl2cm.serve.collection.time, "monotonic", lambda: now[0])
 
-    def fails(path):
+    def fails(path, allowed):
         raise StorageError(str(path), expected="a disk", found="none", remedy="wait")
 
     monkeypatch.setattr(Index, "open", fails)

@@ -10,23 +10,21 @@ brings the package; nothing is fetched, and no code of the directory is run.
 """
 
 import importlib
-import io
 import re
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from PIL import Image
-
 from cl2cm.data.readers.own_data import Gathering, Row, is_language, left_out
 from cl2cm.data.readers.reading import DataSet, Options
 from cl2cm.data.readers.unpacking import Unpacking, unpacking
 from cl2cm.errors import DatasetError, MissingExtraError
+from cl2cm.media.image_header import describe, kind_of
 from cl2cm.progress import track
 
 _CAPTIONS = re.compile(r"(captions?|texts?|sentences?)(_(?P<language>.+))?")
 _SUFFIXES = {"JPEG": ".jpg", "PNG": ".png", "WEBP": ".webp", "GIF": ".gif"}
-_SUFFIXES |= {"BMP": ".bmp", "TIFF": ".tif", "MPO": ".jpg"}
+_SUFFIXES |= {"BMP": ".bmp", "TIFF": ".tif"}
 _BATCH = 64  # rows in memory
 
 Cells = Mapping[str, Any]  # column → value of a row
@@ -179,11 +177,12 @@ def _bytes(place: str, cell: object) -> bytes | None:
 
 
 def _suffix(place: str, data: bytes) -> str:
-    try:
-        with Image.open(io.BytesIO(data)) as image:
-            return _SUFFIXES.get(image.format or "", ".png")
-    except Exception as error:  # damaged bytes make a decoder raise anything
-        raise _error(place, "a picture", f"bytes of another kind ({error})"[:120]) from None
+    """The ending that an image's first bytes ask for; it is decoded when it is encoded."""
+    kind = kind_of(data)
+    if kind not in _SUFFIXES:
+        found = f"a {kind} image" if kind else describe(data)
+        raise _error(place, f"a picture ({', '.join(_SUFFIXES)})", found)
+    return _SUFFIXES[kind]
 
 
 def _captions(place: str, cell: object) -> tuple[str, ...]:

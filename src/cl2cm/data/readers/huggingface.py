@@ -12,23 +12,21 @@ brings the package; nothing is fetched, and no code of the directory is run.
 
 import hashlib
 import importlib
-import io
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
-
-from PIL import Image
 
 from cl2cm.data.readers.columns import Columns, find_columns
 from cl2cm.data.readers.own_data import Gathering, Row, left_out
 from cl2cm.data.readers.reading import DataSet, Options
 from cl2cm.data.readers.unpacking import Unpacking, unpacking
 from cl2cm.errors import DatasetError, MissingExtraError
+from cl2cm.media.image_header import describe, kind_of
 from cl2cm.progress import track
 from cl2cm.text import is_blank
 
 _SUFFIXES = {"JPEG": ".jpg", "PNG": ".png", "WEBP": ".webp", "GIF": ".gif"}
-_SUFFIXES |= {"BMP": ".bmp", "TIFF": ".tif", "MPO": ".jpg"}
+_SUFFIXES |= {"BMP": ".bmp", "TIFF": ".tif"}
 _BATCH = 64  # rows in memory
 
 Cells = Mapping[str, Any]  # column → value of a row
@@ -219,11 +217,12 @@ def _bytes(place: str, cell: object) -> bytes | None:
 
 
 def _suffix(place: str, data: bytes) -> str:
-    try:
-        with Image.open(io.BytesIO(data)) as image:
-            return _SUFFIXES.get(image.format or "", ".png")
-    except Exception as error:  # damaged bytes make a decoder raise anything
-        raise _error(place, "a picture", f"bytes of another kind ({error})"[:120]) from None
+    """The ending that an image's first bytes ask for; it is decoded when it is encoded."""
+    kind = kind_of(data)
+    if kind not in _SUFFIXES:
+        found = f"a {kind} image" if kind else describe(data)
+        raise _error(place, f"a picture ({', '.join(_SUFFIXES)})", found)
+    return _SUFFIXES[kind]
 
 
 def _captions(place: str, cell: object) -> tuple[str, ...]:

@@ -13,7 +13,7 @@ from starlette.datastructures import Headers
 
 from cl2cm.serve import Limits, create_app
 from cl2cm.serve.origin import client_of, is_own_host, read_proxies
-from colours import searcher_of, served, write_colours
+from fixtures.colours import searcher_of, served, write_colours
 
 TOKEN = "a-secret-of-many-letters"
 POST = (b"POST /sign-in HTTP/1.1\r\nHost: x\r\nContent-Type: application/x-www-form-urlencoded\r\n"

@@ -11,7 +11,7 @@ from cl2cm.media.images import Preprocess, load_frames
 from cl2cm.media.video import Film
 from cl2cm.serve.media import Thumbnails
 from cl2cm.types import Sampling
-from films import grey, write_film
+from fixtures.videos import grey, write_film
 
 pytest.importorskip("av", reason="the extra video is not installed")
 

@@ -9,7 +9,7 @@ from cl2cm.data.scan import scan_folder
 from cl2cm.serve import Limits, create_app
 from cl2cm.serve.access import COOKIE, SESSION_SECONDS, Access, Verdict
 from cl2cm.serve.rooms import Room
-from colours import Page
+from fixtures.colours import Page
 
 TOKEN = "a-secret-of-many-letters"
 BEARER = {"authorization": f"Bearer {TOKEN}"}

@@ -16,7 +16,7 @@ from cl2cm.media import images as visual
 from cl2cm.media.decoder_pool import Budget, DecoderPool
 from cl2cm.media.image_decoding import Preprocess
 from cl2cm.media.images import load_frames, redraw_image, usual_limits
-from hostile_images import (
+from fixtures.hostile_images import (
     POSTSCRIPT,
     blank_png,
     bmp_of,

@@ -26,12 +26,15 @@ import torch
 
 from cl2cm.errors import MissingExtraError, StoreError
 from cl2cm.features import FeatureStore
+from cl2cm.npy_files import map_array
 from cl2cm.types import Floats, Ints
 
 FRAMES = "video2frames.txt"
 _IDS = ("id.txt", "ids.txt")
 _HDF5 = (".h5", ".hdf5")
 _BIN = "<f4"
+ITEM_BYTES = 2**28  # of one item's numbers: 16,000 frames of width 4096
+_LISTED_BYTES = 2**26  # of a mapping in the syntax of Python
 MAPPED_BYTES = 2**25  # read pages of a file that may stay in a process, without their neighbours
 
 
@@ -137,7 +140,7 @@ def open_bin(folder: Path) -> Matrix:
 
 def open_array(path: Path) -> Matrix:
     """Open a ``.npy`` with the ids of its rows beside it (``NAME.txt``, id.txt or ids.txt)."""
-    values = _load(path, mapped=True)
+    values = _load(path)
     beside = [path.with_suffix(".txt"), *(path.parent / name for name in _IDS)]
     listed = next((file for file in beside if file.exists()), beside[1])
     if values.ndim not in (2, 3):
@@ -151,12 +154,16 @@ class ArrayFolder:
 
     def __init__(self, folder: Path, files: Sequence[Path]) -> None:
         self.names: Sequence[str] = [file.stem for file in files]
-        self.width = int(_load(files[0], mapped=True).shape[-1])
+        self.width = int(_load(files[0]).shape[-1])
         self._folder = folder
 
     def frames(self, row: int) -> npt.NDArray[Any]:
         """Numbers [D] or [F, D] of one item."""
-        return _load(self._folder / f"{self.names[row]}.npy", mapped=False)
+        path = self._folder / f"{self.names[row]}.npy"
+        numbers = _load(path)
+        if numbers.nbytes > ITEM_BYTES:
+            raise _unfit(path, f"at most {ITEM_BYTES // 2**20} MB", f"{numbers.nbytes:,} bytes")
+        return np.array(numbers)
 
 
 class Hdf5File:
@@ -173,25 +180,50 @@ class Hdf5File:
         except ImportError as error:
             raise MissingExtraError("h5py", "features") from error
         self._path = path
+        self._library = h5py
         try:
             self._file: Any = h5py.File(path, "r")
             self.names: Sequence[str] = list(self._file)
-            first = self._file[self.names[0]] if self.names else None
-        except OSError as error:
+        except (OSError, RuntimeError, ValueError) as error:
             raise _unfit(path, "an HDF5 file", f"a damaged one ({_first(error)})") from None
-        if not isinstance(first, h5py.Dataset) or not first.shape:
-            found = "no item" if first is None else f"{first!r:.60}"
-            raise _unfit(path, "a data set [D] or [F, D] for each item", found)
-        self.width = int(first.shape[-1])
+        if not self.names:
+            raise _unfit(path, "a data set [D] or [F, D] for each item", "no item")
+        self.width = int(self._data_set(self.names[0]).shape[-1])
 
     def frames(self, row: int) -> npt.NDArray[Any]:
         """Numbers [D] or [F, D] of one item."""
-        name = self.names[row]
+        stored = self._data_set(self.names[row])
         try:
-            numbers: npt.NDArray[Any] = self._file[name][()]
-        except (OSError, KeyError, TypeError, ValueError, AttributeError) as error:
-            raise _unfit(self._path, f"a data set {name!r}", _first(error)) from None
+            numbers: npt.NDArray[Any] = stored[()]
+        except (OSError, KeyError, TypeError, ValueError, MemoryError) as error:
+            expected = f"a data set {self.names[row]!r:.60}"
+            raise _unfit(self._path, expected, _first(error)) from None
         return numbers
+
+    def _data_set(self, name: str) -> Any:  # noqa: ANN401 - a data set of h5py
+        """The data set of an item, whose numbers lie in this file and are not too many."""
+        try:
+            link = self._file.get(name, getlink=True)
+            stored = self._file[name] if isinstance(link, self._library.HardLink) else link
+            found = self._fault(stored)
+        except (OSError, KeyError, TypeError, ValueError, RuntimeError, AttributeError) as error:
+            found = _first(error)
+        if found:
+            raise _unfit(self._path, f"a data set [D] or [F, D] named {name!r:.60}", found)
+        return stored
+
+    def _fault(self, stored: Any) -> str:  # noqa: ANN401 - whatever the file holds
+        """What is wrong with an object; empty where nothing is."""
+        if not isinstance(stored, self._library.Dataset):
+            links = self._library.SoftLink | self._library.ExternalLink
+            return "a link" if isinstance(stored, links) else "a group or a type"
+        if stored.is_virtual or stored.external:
+            return "numbers that lie in other files"
+        if stored.dtype.kind not in "fiu" or not stored.shape or len(stored.shape) > 2:
+            return f"{stored.dtype} {list(stored.shape or ())}"[:60]
+        if stored.nbytes > ITEM_BYTES:
+            return f"{stored.nbytes:,} bytes; at most {ITEM_BYTES // 2**20} MB are read"
+        return ""
 
 
 class StoredRows:
@@ -226,7 +258,7 @@ def _numbered_frames(ids: Sequence[str]) -> dict[str, list[int]] | None:
     numbered: dict[str, list[tuple[int, int]]] = {}
     for row, name in enumerate(ids):
         item, _, number = name.rpartition("_")
-        if not item or not (number.isascii() and number.isdecimal()):
+        if not item or len(number) > 18 or not (number.isascii() and number.isdecimal()):
             return None
         numbered.setdefault(item, []).append((int(number), row))
     if len(numbered) < 2:  # "video_1 video_2 …" are items of one name, not frames of one film
@@ -245,6 +277,8 @@ def _listed_frames(path: Path, ids: Sequence[str]) -> dict[str, list[int]]:
         try:
             listed = json.loads(text.replace("'", '"'))  # quicker than a parser of Python
         except ValueError:
+            if len(text) > _LISTED_BYTES:
+                raise
             listed = ast.literal_eval(text)
         if not isinstance(listed, dict) or not all(isinstance(n, str) for n in listed):
             raise ValueError("another value")
@@ -265,7 +299,9 @@ def _listed_frames(path: Path, ids: Sequence[str]) -> dict[str, list[int]]:
 
 def _read_shape(path: Path) -> tuple[int, int]:
     words = _read(path).split()
-    if len(words) != 2 or not all(word.isascii() and word.isdecimal() for word in words):
+    if len(words) != 2 or not all(
+        word.isascii() and word.isdecimal() and len(word) <= 18 for word in words
+    ):
         raise _unfit(path, "two numbers, rows and width", repr(" ".join(words)[:40]))
     count, width = (int(word) for word in words)
     if width < 1 or max(count, width) > 10**12:
@@ -296,14 +332,11 @@ def _read(path: Path) -> str:
         return data.decode("latin-1")  # as the tools that write this layout read it
 
 
-def _load(path: Path, *, mapped: bool) -> npt.NDArray[Any]:
+def _load(path: Path) -> npt.NDArray[Any]:
     try:
-        values = np.load(path, mmap_mode="r" if mapped else None, allow_pickle=False)
-        if not isinstance(values, np.ndarray) or not values.ndim:
-            raise ValueError("no rows of numbers")
+        return map_array(path)
     except (OSError, ValueError, EOFError) as error:
         raise _unfit(path, "an array of numbers", f"none ({_first(error)})") from None
-    return values
 
 
 def _first(error: Exception) -> str:

@@ -24,7 +24,8 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from cl2cm.errors import MissingExtraError, StoreError
+from cl2cm.encoders.hdf5_features import ITEM_BYTES, Hdf5File, first_line, unfit
+from cl2cm.errors import StoreError
 from cl2cm.features import FeatureStore
 from cl2cm.npy_files import map_array
 from cl2cm.types import Floats, Ints
@@ -33,7 +34,6 @@ FRAMES = "video2frames.txt"
 _IDS = ("id.txt", "ids.txt")
 _HDF5 = (".h5", ".hdf5")
 _BIN = "<f4"
-ITEM_BYTES = 2**28  # of one item's numbers: 16,000 frames of width 4096
 _LISTED_BYTES = 2**26  # of a mapping in the syntax of Python
 MAPPED_BYTES = 2**25  # read pages of a file that may stay in a process, without their neighbours
 
@@ -133,7 +133,7 @@ def open_bin(folder: Path) -> Matrix:
     size, wanted = path.stat().st_size, count * width * np.dtype(_BIN).itemsize
     if size != wanted:
         expected = f"{wanted:,} bytes for {count} rows of {width} (shape.txt)"
-        raise _unfit(path, expected, f"{size:,}")
+        raise unfit(path, expected, f"{size:,}")
     values = np.memmap(path, _BIN, "r", shape=(count, width)) if size else np.empty((0, width))
     return Matrix(values, ids, _frames(folder / FRAMES, ids))
 
@@ -144,7 +144,7 @@ def open_array(path: Path) -> Matrix:
     beside = [path.with_suffix(".txt"), *(path.parent / name for name in _IDS)]
     listed = next((file for file in beside if file.exists()), beside[1])
     if values.ndim not in (2, 3):
-        raise _unfit(path, "an array [N, D] or [N, F, D]", f"{list(values.shape)}")
+        raise unfit(path, "an array [N, D] or [N, F, D]", f"{list(values.shape)}")
     ids = _read_ids(listed, len(values))
     return Matrix(values, ids, _frames(path.parent / FRAMES, ids) if values.ndim == 2 else None)
 
@@ -162,68 +162,8 @@ class ArrayFolder:
         path = self._folder / f"{self.names[row]}.npy"
         numbers = _load(path)
         if numbers.nbytes > ITEM_BYTES:
-            raise _unfit(path, f"at most {ITEM_BYTES // 2**20} MB", f"{numbers.nbytes:,} bytes")
+            raise unfit(path, f"at most {ITEM_BYTES // 2**20} MB", f"{numbers.nbytes:,} bytes")
         return np.array(numbers)
-
-
-class Hdf5File:
-    """An HDF5 file with one data set an item.
-
-    Raises:
-        MissingExtraError: h5py is not installed.
-        StoreError: the file is damaged, empty or holds something else than data sets.
-    """
-
-    def __init__(self, path: Path) -> None:
-        try:
-            import h5py  # noqa: PLC0415 — of an extra
-        except ImportError as error:
-            raise MissingExtraError("h5py", "features") from error
-        self._path = path
-        self._library = h5py
-        try:
-            self._file: Any = h5py.File(path, "r")
-            self.names: Sequence[str] = list(self._file)
-        except (OSError, RuntimeError, ValueError) as error:
-            raise _unfit(path, "an HDF5 file", f"a damaged one ({_first(error)})") from None
-        if not self.names:
-            raise _unfit(path, "a data set [D] or [F, D] for each item", "no item")
-        self.width = int(self._data_set(self.names[0]).shape[-1])
-
-    def frames(self, row: int) -> npt.NDArray[Any]:
-        """Numbers [D] or [F, D] of one item."""
-        stored = self._data_set(self.names[row])
-        try:
-            numbers: npt.NDArray[Any] = stored[()]
-        except (OSError, KeyError, TypeError, ValueError, MemoryError) as error:
-            expected = f"a data set {self.names[row]!r:.60}"
-            raise _unfit(self._path, expected, _first(error)) from None
-        return numbers
-
-    def _data_set(self, name: str) -> Any:  # noqa: ANN401 - a data set of h5py
-        """The data set of an item, whose numbers lie in this file and are not too many."""
-        try:
-            link = self._file.get(name, getlink=True)
-            stored = self._file[name] if isinstance(link, self._library.HardLink) else link
-            found = self._fault(stored)
-        except (OSError, KeyError, TypeError, ValueError, RuntimeError, AttributeError) as error:
-            found = _first(error)
-        if found:
-            raise _unfit(self._path, f"a data set [D] or [F, D] named {name!r:.60}", found)
-        return stored
-
-    def _fault(self, stored: Any) -> str:  # noqa: ANN401 - whatever the file holds
-        """What is wrong with an object; empty where nothing is."""
-        if not isinstance(stored, self._library.Dataset):
-            links = self._library.SoftLink | self._library.ExternalLink
-            return "a link" if isinstance(stored, links) else "a group or a type"
-        if stored.is_virtual or stored.external:
-            return "numbers that lie in other files"
-        if stored.dtype.kind not in "fiu" or not stored.shape or len(stored.shape) > 2:
-            return f"{stored.dtype} {list(stored.shape or ())}"[:60]
-        if stored.nbytes > ITEM_BYTES:
-            return f"{stored.nbytes:,} bytes; at most {ITEM_BYTES // 2**20} MB are read"
-        return ""
 
 
 class StoredRows:
@@ -283,16 +223,16 @@ def _listed_frames(path: Path, ids: Sequence[str]) -> dict[str, list[int]]:
         if not isinstance(listed, dict) or not all(isinstance(n, str) for n in listed):
             raise ValueError("another value")
     except (ValueError, SyntaxError, RecursionError, MemoryError) as error:
-        found = f"something else ({_first(error)})"
-        raise _unfit(path, "a mapping of items to lists of ids", found) from None
+        found = f"something else ({first_line(error)})"
+        raise unfit(path, "a mapping of items to lists of ids", found) from None
     rows = {name: row for row, name in enumerate(ids)}
     found_rows: dict[str, list[int]] = {}
     for item, frames in listed.items():
         if not isinstance(frames, list) or not frames:
-            raise _unfit(path, f"a list of the frames of {item!r}", "none")
+            raise unfit(path, f"a list of the frames of {item!r}", "none")
         unknown = next((f for f in frames if not isinstance(f, str) or f not in rows), None)
         if unknown is not None:
-            raise _unfit(path, "ids of id.txt", f"{unknown!r:.60} for {item!r}")
+            raise unfit(path, "ids of id.txt", f"{unknown!r:.60} for {item!r}")
         found_rows[item] = [rows[name] for name in frames]
     return found_rows
 
@@ -302,10 +242,10 @@ def _read_shape(path: Path) -> tuple[int, int]:
     if len(words) != 2 or not all(
         word.isascii() and word.isdecimal() and len(word) <= 18 for word in words
     ):
-        raise _unfit(path, "two numbers, rows and width", repr(" ".join(words)[:40]))
+        raise unfit(path, "two numbers, rows and width", repr(" ".join(words)[:40]))
     count, width = (int(word) for word in words)
     if width < 1 or max(count, width) > 10**12:
-        raise _unfit(path, "a width of at least 1", f"{count} × {width}")
+        raise unfit(path, "a width of at least 1", f"{count} × {width}")
     return count, width
 
 
@@ -314,10 +254,10 @@ def _read_ids(path: Path, count: int) -> list[str]:
     lines = [line.strip() for line in text.splitlines() if line.strip()]
     ids = lines if len(lines) == count else text.split()
     if len(ids) != count:
-        raise _unfit(path, f"{count} ids, one for each row", f"{len(ids)}")
+        raise unfit(path, f"{count} ids, one for each row", f"{len(ids)}")
     if len(set(ids)) != count:
         ((twice, _),) = Counter(ids).most_common(1)
-        raise _unfit(path, "an id of its own for each row", f"{twice[:60]!r} twice")
+        raise unfit(path, "an id of its own for each row", f"{twice[:60]!r} twice")
     return ids
 
 
@@ -325,7 +265,7 @@ def _read(path: Path) -> str:
     try:
         data = path.read_bytes()
     except OSError as error:
-        raise _unfit(path, "a text", (error.strerror or str(error)).lower()) from None
+        raise unfit(path, "a text", (error.strerror or str(error)).lower()) from None
     try:
         return data.decode("utf-8-sig")
     except UnicodeDecodeError:
@@ -336,12 +276,4 @@ def _load(path: Path) -> npt.NDArray[Any]:
     try:
         return map_array(path)
     except (OSError, ValueError, EOFError) as error:
-        raise _unfit(path, "an array of numbers", f"none ({_first(error)})") from None
-
-
-def _first(error: Exception) -> str:
-    return (str(error).splitlines() or [type(error).__name__])[0][:80]
-
-
-def _unfit(path: Path, expected: str, found: str) -> StoreError:
-    return StoreError(str(path), expected=expected, found=found, remedy="fetch or write it again")
+        raise unfit(path, "an array of numbers", f"none ({first_line(error)})") from None

@@ -37,6 +37,8 @@ CONTRACT_TEXTS = (
     "كلب في الثلج",
     "İstanbul",
 )
+MAX_EXAMPLES, MAX_LETTERS = 100, 10_000  # of a contract, which is checked at every load
+MAX_JSON = 2**25  # bytes of a run's small files
 TOLERANCE = 1e-3  # of a contract vector's components; kernels differ between machines
 
 
@@ -178,11 +180,24 @@ def read_run(run: Path) -> tuple[Config, dict[str, Any]]:
         )
     try:
         config = load_config(run / "config.toml")
-        agreed = json.loads((run / "contract.json").read_text(encoding="utf-8"))
+        agreed = json.loads(_small(run / "contract.json"))
         _check_contract(agreed)
     except (OSError, ValueError, KeyError, TypeError, RecursionError, ConfigError) as error:
         raise _damaged(run, f"unreadable settings ({error})") from None
     return config, agreed
+
+
+def _small(path: Path) -> str:
+    """The text of a file that is not large.
+
+    Raises:
+        ValueError: it is, or is not UTF-8.
+    """
+    with path.open("rb") as file:
+        data = file.read(MAX_JSON + 1)
+    if len(data) > MAX_JSON:
+        raise ValueError(f"{path.name} of more than {MAX_JSON // 2**20} MB")
+    return data.decode()
 
 
 def read_provenance(run: Path) -> dict[str, Any]:
@@ -192,10 +207,10 @@ def read_provenance(run: Path) -> dict[str, Any]:
         CheckpointError: it is damaged.
     """
     try:
-        provenance = json.loads((run / "provenance.json").read_text(encoding="utf-8"))
+        provenance = json.loads(_small(run / "provenance.json"))
         if not {"config", "validation_SumR"} <= provenance.keys():
             raise ValueError("missing keys")
-    except (OSError, ValueError, AttributeError) as error:
+    except (OSError, ValueError, AttributeError, RecursionError) as error:
         raise _damaged(run, f"an unreadable provenance.json ({error})") from None
     return dict(provenance)
 
@@ -225,6 +240,8 @@ def _check_contract(agreed: Any) -> None:  # noqa: ANN401 - whatever the file ho
     texts += [example["text"] for example in agreed["examples"]]
     if not agreed["examples"] or not all(isinstance(text, str) for text in texts):
         raise ValueError("a contract of another form")
+    if len(agreed["examples"]) > MAX_EXAMPLES or max(map(len, texts)) > MAX_LETTERS:
+        raise ValueError(f"more than {MAX_EXAMPLES} examples, or one of {MAX_LETTERS} letters")
     for example in agreed["examples"]:
         if not all(isinstance(number, int) for number in example["ids"]):
             raise ValueError("ids that are no numbers")

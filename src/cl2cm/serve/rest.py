@@ -168,7 +168,7 @@ def _add_files(router: APIRouter, service: Service) -> None:
         found, path = await service.media_path(id)
         start = found.start or 0.0
         middle = start if found.end is None else (start + found.end) / 2
-        content, kind = await service.run(service.thumbnails.get, path, size, middle)
+        content, kind = await service.thumbnail(path, size, middle)
         caching = FOREVER if v == service.searcher.index.generation else ASK_AGAIN
         return Response(content, media_type=kind, headers={"Cache-Control": caching})
 

@@ -18,7 +18,7 @@ from cl2cm.search.searcher import QueryVectors, Searcher, SearchResult
 from cl2cm.serve.collection import Collection, LoadModel
 from cl2cm.serve.encoder import QueryEncoder
 from cl2cm.serve.limits import Limits
-from cl2cm.serve.media import Thumbnails
+from cl2cm.serve.media import Thumbnails, decoders
 from cl2cm.serve.metrics import Metrics
 from cl2cm.serve.uploads import Upload, Uploads, drawn_anew, thumbnail
 from cl2cm.types import Floats, Hit, Item
@@ -29,6 +29,7 @@ T = TypeVar("T")
 
 _WATCH_SECONDS = 1.0
 _QUICK = 2**22  # numbers of an index that are compared within a millisecond
+_DECODED = 2  # images decoded for thumbnails, and for uploads, at once
 _MOMENTS = 500  # hits among which the moments of a film are looked for
 
 
@@ -63,6 +64,8 @@ class Service:
         self._encoder = QueryEncoder(limits.batch, limits.remembered, self.metrics.batch.observe)
         self._pool = ThreadPoolExecutor(limits.threads, "service")
         self._slow = ThreadPoolExecutor(1, "slow")  # what must not keep a search waiting
+        self._thumbnails = ThreadPoolExecutor(_DECODED, "thumbnails")  # these wait for decoders,
+        self._uploads = ThreadPoolExecutor(_DECODED, "uploads")  # which must keep nobody waiting
 
     @contextlib.asynccontextmanager
     async def running(self) -> AsyncIterator[None]:
@@ -77,7 +80,10 @@ class Service:
             await asyncio.gather(watching, warming, return_exceptions=True)
             self._encoder.stop()
             self._pool.shutdown(wait=False, cancel_futures=True)
-            self._slow.shutdown(wait=False, cancel_futures=True)
+            for pool in (self._slow, self._thumbnails, self._uploads):
+                pool.shutdown(wait=False, cancel_futures=True)
+            for purpose in ("thumbnails", "uploads"):
+                decoders(purpose).close()
 
     async def _watch(self) -> None:
         while True:
@@ -101,15 +107,18 @@ class Service:
 
     async def run(self, work: Callable[P, T], *args: P.args, **named: P.kwargs) -> T:
         """Do something in a thread; whoever gives up waiting does not wait for its end."""
-        return await asyncio.get_running_loop().run_in_executor(
-            self._pool, partial(work, *args, **named)
-        )
+        return await _in(self._pool, work, *args, **named)
 
     async def slowly(self, work: Callable[P, T], *args: P.args, **named: P.kwargs) -> T:
         """Do something that may take seconds, one at a time."""
-        return await asyncio.get_running_loop().run_in_executor(
-            self._slow, partial(work, *args, **named)
-        )
+        return await _in(self._slow, work, *args, **named)
+
+    async def thumbnail(self, path: Path, size: int, seconds: float) -> tuple[bytes, str]:
+        """Give a small copy of an image or a video's frame; see `Thumbnails.get`.
+
+        Decoding waits in threads of its own: a damaged file delays other thumbnails at most.
+        """
+        return await _in(self._thumbnails, self.thumbnails.get, path, size, seconds)
 
     async def search(self, query: Query, searcher: Searcher | None = None) -> SearchResult:
         """Answer a query; concurrent ones are encoded together.
@@ -134,15 +143,15 @@ class Service:
             MediaError: it is none, or of too many pixels.
         """
         with contextlib.ExitStack() as stack:
-            path: Path = await self.run(stack.enter_context, drawn_anew(picture))
+            path: Path = await _in(self._uploads, stack.enter_context, drawn_anew(picture))
             return await self._encoder.picture(self.searcher.model, path)
 
     async def upload(self, picture: bytes) -> str:
         """Keep a picture to search with; returns its name; as `vector_of`."""
         model = self.searcher.model
         with contextlib.ExitStack() as stack:
-            path: Path = await self.run(stack.enter_context, drawn_anew(picture))
-            small = await self.run(thumbnail, path)
+            path: Path = await _in(self._uploads, stack.enter_context, drawn_anew(picture))
+            small = await _in(self._uploads, thumbnail, path)
             vector = await self._encoder.picture(model, path)
         return self.uploads.keep(Upload(vector, model.fingerprint, *small))
 
@@ -205,6 +214,13 @@ class Service:
             raise NotFoundError("no such caption, or no model that aligns words")
         text = checked(Query(query)).text
         return await self.slowly(self._align, text, captions[number])
+
+
+async def _in(
+    pool: ThreadPoolExecutor, work: Callable[P, T], *args: P.args, **named: P.kwargs
+) -> T:
+    loop = asyncio.get_running_loop()
+    return await loop.run_in_executor(pool, partial(work, *args, **named))
 
 
 def _is_quick(searcher: Searcher, query: Query) -> bool:

@@ -1,6 +1,7 @@
 """Tables as data sets ship them: comma or tab between columns, which the first line names."""
 
 import csv
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
@@ -40,7 +41,7 @@ def _check_header(path: Path, header: Sequence[str], columns: Sequence[str]) -> 
     if missing := [name for name in columns if name not in header]:
         expected = f"the columns {', '.join(columns)}"
         raise bad_line(path, 1, expected, f"no {missing[0]!r} among {','.join(header)[:80]!r}")
-    if twice := [name for name in header if name and header.count(name) > 1]:
+    if twice := [name for name, count in Counter(header).items() if name and count > 1]:
         raise bad_line(path, 1, "columns of different names", f"{twice[0][:40]!r} twice")
 
 

@@ -10,24 +10,27 @@ brings the package; nothing is fetched, and no code of the directory is run.
 """
 
 import importlib
-import io
+import json
 import re
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from PIL import Image
-
 from cl2cm.data.readers.own_data import Gathering, Row, is_language, left_out
 from cl2cm.data.readers.reading import DataSet, Options
 from cl2cm.data.readers.unpacking import Unpacking, unpacking
-from cl2cm.errors import DatasetError, MissingExtraError
+from cl2cm.errors import DatasetError, MediaError, MissingExtraError
+from cl2cm.media.decoder_pool import Budget, decoders
+from cl2cm.media.image_header import describe, kind_of
 from cl2cm.progress import track
 
 _CAPTIONS = re.compile(r"(captions?|texts?|sentences?)(_(?P<language>.+))?")
 _SUFFIXES = {"JPEG": ".jpg", "PNG": ".png", "WEBP": ".webp", "GIF": ".gif"}
-_SUFFIXES |= {"BMP": ".bmp", "TIFF": ".tif", "MPO": ".jpg"}
+_SUFFIXES |= {"BMP": ".bmp", "TIFF": ".tif"}
 _BATCH = 64  # rows in memory
+_NAME = re.compile(r"[\w.][\w.+-]*")
+_JSON_BYTES = 2**26
+_MEMORY = 2**32  # bytes to measure a table, beside its file, which is mapped
 
 Cells = Mapping[str, Any]  # column → value of a row
 
@@ -60,15 +63,17 @@ class _Part:
         said = {"language", "id"} | (set() if name else {"split"})
         self.unread = [k for k in features if k not in {self.picture, *self.captions, *said}]
         self.place, self.name = place, name
-        self.table = table.cast_column(self.picture, package.Image(decode=False))
+        # Only what is read, as Arrow has it: the package would open files that other columns name.
+        columns = [key for key in features if key not in self.unread]
+        table = table.with_format(None).select_columns(columns)
+        table = table.cast_column(self.picture, package.Image(decode=False))
+        self.table = table.with_format("arrow")
 
     def rows(self) -> Iterator[tuple[int, Cells]]:
         """Rows with their numbers, from 0."""
         for start in range(0, len(self.table), _BATCH):
-            batch = self.table[start : start + _BATCH]
-            columns = list(batch)
-            for number, cells in enumerate(zip(*batch.values(), strict=True), start=start):
-                yield number, dict(zip(columns, cells, strict=True))
+            batch = self.table[start : start + _BATCH].to_pylist()
+            yield from enumerate(batch, start=start)
 
 
 def read(source: Path, options: Options) -> DataSet:
@@ -135,6 +140,12 @@ def _add(
 
 def _load(source: Path) -> list[_Part]:
     package = _package()
+    for path in _files(source):
+        budget = Budget(cpu=600, wall=3600, memory=path.stat().st_size + _MEMORY)
+        try:
+            decoders().ask("arrow", str(path), budget, {"path": str(path)})
+        except MediaError as error:
+            raise _error(error.subject, error.expected, error.found) from None
     try:
         loaded = package.load_from_disk(str(source.resolve()))
         tables = loaded if isinstance(loaded, dict) else {"": loaded}
@@ -145,6 +156,45 @@ def _load(source: Path) -> list[_Part]:
     return [
         _Part(str(source / name), name, table, package) for name, table in sorted(tables.items())
     ]
+
+
+def _files(source: Path) -> Iterator[Path]:
+    """The tables' files, which lie in the directory and nowhere else.
+
+    Raises:
+        DatasetError: a name leads out of it.
+    """
+    if "::" in str(source.resolve()):
+        raise _error(str(source), "a path without '::'", "one that may name another place")
+    folders = [source]
+    if not all((source / name).is_file() for name in ("dataset_info.json", "state.json")):
+        splits = _json(source / "dataset_dict.json").get("splits")
+        folders = [source / _plain(source, name) for name in splits or ()]
+    for folder in folders:
+        for described in _json(folder / "state.json").get("_data_files") or ():
+            named = described.get("filename") if isinstance(described, dict) else None
+            path = folder / _plain(folder, named)
+            if path.is_symlink() or not path.is_file():
+                raise _error(str(path), "a file", "none, or a link")
+            yield path
+
+
+def _plain(folder: Path, name: object) -> str:
+    if isinstance(name, str) and _NAME.fullmatch(name) and ".." not in name:
+        return name
+    raise _error(str(folder), "names of files in it", f"{name!r:.60}")
+
+
+def _json(path: Path) -> dict[str, Any]:
+    try:
+        if path.stat().st_size > _JSON_BYTES:
+            raise ValueError(f"more than {_JSON_BYTES // 2**20} MB")
+        value = json.loads(path.read_bytes())
+        if isinstance(value, dict):
+            return value
+        raise ValueError("no object")
+    except (OSError, ValueError, RecursionError) as error:
+        raise _damaged(str(path), error) from None
 
 
 def _whole(part: _Part) -> Iterator[tuple[int, Cells]]:
@@ -179,11 +229,12 @@ def _bytes(place: str, cell: object) -> bytes | None:
 
 
 def _suffix(place: str, data: bytes) -> str:
-    try:
-        with Image.open(io.BytesIO(data)) as image:
-            return _SUFFIXES.get(image.format or "", ".png")
-    except Exception as error:  # damaged bytes make a decoder raise anything
-        raise _error(place, "a picture", f"bytes of another kind ({error})"[:120]) from None
+    """The ending that an image's first bytes ask for; it is decoded when it is encoded."""
+    kind = kind_of(data)
+    if kind not in _SUFFIXES:
+        found = f"a {kind} image" if kind else describe(data)
+        raise _error(place, f"a picture ({', '.join(_SUFFIXES)})", found)
+    return _SUFFIXES[kind]
 
 
 def _captions(place: str, cell: object) -> tuple[str, ...]:

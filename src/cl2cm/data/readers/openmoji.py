@@ -283,7 +283,7 @@ def _rasterise(svg: str, path: Path, *, size: int) -> str:
     png = resvg_py.svg_to_bytes(
         svg_string=svg, width=size, height=size, background="white", skip_system_fonts=True
     )
-    with Image.open(io.BytesIO(bytes(png))) as drawn:
+    with Image.open(io.BytesIO(bytes(png)), formats=("PNG",)) as drawn:
         picture = drawn.convert("RGB")
     with storage_errors(path):
         picture.save(path, "PNG")

@@ -183,6 +183,11 @@ def test_images_and_videos_are_opened_in_one_place():
             if call in ("Image.open", "self.av.open", "av.open"):
                 opened.setdefault(call, []).append(path.name)
     # two of our own drawings, and everything else
-    assert sorted(opened["Image.open"]) == ["alignment_view.py", "image_decoding.py", "openmoji.py"]
+    assert sorted(opened["Image.open"]) == [
+        "alignment_view.py",
+        "image_decoding.py",
+        "image_mending.py",
+        "openmoji.py",
+    ]
     assert opened["self.av.open"] == ["video_file.py"]
     assert "av.open" not in opened

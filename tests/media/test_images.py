@@ -168,10 +168,6 @@ def bomb() -> bytes:
     )
 
 
-def float_tiff() -> bytes:
-    return packed(Image.fromarray(np.ones((8, 8), np.float32)), "TIFF")
-
-
 JPEG = packed(Image.fromarray(noise(64, 64)), "JPEG")
 PNG = png(noise(64, 64))
 BAD = {
@@ -183,7 +179,6 @@ BAD = {
     "truncated PNG": (PNG[: len(PNG) // 2], "damaged"),
     "damaged PNG": (PNG[:60] + b"\0\0\0\0\0\0" + PNG[66:], "damaged"),
     "bomb": (bomb(), "at most 100 million pixels"),
-    "floating point": (float_tiff(), "floating-point pixels"),
 }
 
 

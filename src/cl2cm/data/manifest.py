@@ -12,6 +12,7 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
+from cl2cm.data.gzip_reading import open_gzip
 from cl2cm.data.lines import LINE_LIMIT, BadFieldError, parse, serialise
 from cl2cm.errors import CL2CMError, ManifestError
 from cl2cm.progress import say
@@ -196,7 +197,7 @@ def _lines(path: Path) -> Iterator[bytes]:
     """Yield lines without their end; of an overlong one, only what shows that it is."""
     compressed = _is_gzip(path)
     with _file_errors(path):
-        opened = gzip.open(path, "rb") if compressed else path.open("rb")  # noqa: SIM115
+        opened = open_gzip(path) if compressed else path.open("rb")
     with opened as file:
         while True:
             with _file_errors(path):

@@ -168,6 +168,13 @@ def _shots(request: Answer) -> Parts:
         yield {"seconds" if isinstance(found, int) else "shots": found}, b""
 
 
+def _arrow(request: Answer) -> Parts:
+    """Measure an Arrow file."""
+    from cl2cm.data.readers.arrow_files import check_arrow  # noqa: PLC0415 — of an extra
+
+    yield {"rows": check_arrow(Path(request.head["arguments"]["path"]))}, b""
+
+
 def _part(request: Answer) -> Parts:
     """Find the bounds of a part of a video."""
     from cl2cm.media.video import Film  # noqa: PLC0415 — of videos alone
@@ -196,4 +203,5 @@ TASKS: dict[str, Callable[[Answer], Parts]] = {
     "shots": _shots,
     "part": _part,
     "still": _still,
+    "arrow": _arrow,
 }

@@ -18,6 +18,7 @@ from PIL import (
     BmpImagePlugin,
     GifImagePlugin,
     Image,
+    ImageCms,
     ImageOps,
     Jpeg2KImagePlugin,
     JpegImagePlugin,
@@ -30,6 +31,7 @@ from PIL import (
 
 from cl2cm.errors import MediaError
 from cl2cm.media.image_header import MAX_SCANS, Header, describe, kind_of, read_header
+from cl2cm.media.image_mending import load_without_end, mend_png
 
 T = TypeVar("T")
 Pixels = npt.NDArray[np.uint8]  # [H, W, 3], [F, H, W, 3] or [N, H, W, 3]; RGB, 0 to 255
@@ -48,6 +50,8 @@ _PLUGINS = (
     WebPImagePlugin,
 )
 FORMATS = ("JPEG", "PNG", "GIF", "WEBP", "BMP", "TIFF", "AVIF", "JPEG2000", "PPM")
+_PROFILE = 2**22  # bytes of a colour profile
+_INTENT = ImageCms.Intent.RELATIVE_COLORIMETRIC
 _LONGEST = 3  # a longer strip is cut to this many squares before it is scaled
 
 
@@ -95,7 +99,9 @@ def decode_square(data: bytes, name: str, preprocess: Preprocess, allowed: Allow
 
     def finish(opened: Image.Image) -> Pixels:
         ImageOps.exif_transpose(opened, in_place=True)
-        return square(_opaque(opened), preprocess)
+        profile = opened.info.get("icc_profile")
+        pixels = square(_opaque(opened), preprocess)
+        return np.array(_in_srgb(Image.fromarray(pixels), profile)) if profile else pixels
 
     return _decoded(data, name, preprocess.shorter_side, allowed, finish)
 
@@ -132,14 +138,15 @@ def trust_own_limits() -> None:
 
 def save(image: Image.Image, size: int, *, lossless: bool = False) -> tuple[bytes, str]:
     """Save a small copy; a large image is made small first, which bounds the memory."""
-    clear = image.has_transparency_data
-    plain = image if image.mode in ("RGB", "RGBA", "L") else None
-    small = plain or image.convert("RGBA" if clear else "RGB")
+    profile = image.info.get("icc_profile")
+    if image.mode == "F" or image.mode.startswith("I"):
+        ImageOps.exif_transpose(image, in_place=True)  # the rotation is lost with the depth
+    small = image if image.mode == "L" else _standard(image)
     small.thumbnail((size, size))
     ImageOps.exif_transpose(small, in_place=True)
-    small = small.convert("RGBA" if clear else "RGB")
+    small = _in_srgb(_standard(small), profile)
     file = io.BytesIO()
-    kind = "png" if clear or lossless else "jpeg"
+    kind = "png" if small.mode == "RGBA" or lossless else "jpeg"
     small.save(file, kind, quality=85)
     return file.getvalue(), f"image/{kind}"
 
@@ -151,18 +158,32 @@ def _decoded(
     data: bytes, name: str, size: int, allowed: Allowed, finish: Callable[[Image.Image], T]
 ) -> T:
     try:
-        _check(read_header(data), name, allowed)
+        header = read_header(data)
+        _check(header, name, allowed)
+        data = mend_png(data) if header.kind == "PNG" else data
         with Image.open(io.BytesIO(data), formats=FORMATS) as opened:
             # JPEG can decode at 1/2, 1/4 or 1/8: the smallest that is no smaller than ``size``.
             opened.draft("RGB", (size, size))
             if opened.width * opened.height > allowed.pixels:
                 raise too_large(name, f"{opened.width} × {opened.height}", allowed.pixels)
-            opened.load()
-            return finish(opened)
+            return finish(_loaded(opened, data, header, size))
     except (MediaError, MemoryError):
         raise
     except Exception as error:  # damaged bytes make a decoder raise anything
         raise _unreadable(name, data, error) from error
+
+
+def _loaded(opened: Image.Image, data: bytes, header: Header, size: int) -> Image.Image:
+    try:
+        opened.load()
+    except OSError:
+        mended = None
+        if header.kind == "JPEG" and not header.kept:
+            mended = load_without_end(data, FORMATS, size)
+        if mended is None:
+            raise
+        return mended
+    return opened
 
 
 def _check(header: Header, name: str, allowed: Allowed) -> None:
@@ -205,18 +226,60 @@ def _unreadable(name: str, data: bytes, error: Exception) -> MediaError:
 # --- pixels ----------------------------------------------------------------------------------
 
 
+def _standard(image: Image.Image) -> Image.Image:
+    """RGB, or RGBA where an image may be transparent; 8 bits of each colour."""
+    if image.mode == "F" or image.mode.startswith("I"):
+        return _eight_bits(image).convert("RGB")
+    mode = "RGBA" if image.has_transparency_data else "RGB"
+    return image if image.mode == mode else image.convert(mode)
+
+
+def _eight_bits(image: Image.Image) -> Image.Image:
+    """Grey of more bits, or of floating point, as 0 to 255.
+
+    Numbers within 16 bits keep their upper 8; floating-point numbers within 0 to 1 and 0 to 255 are
+    taken as such. All others are stretched from the smallest (zero, if none is below) to the
+    largest.
+    """
+    grey = np.nan_to_num(np.asarray(image, np.float64), nan=0.0, posinf=0.0, neginf=0.0)
+    low, high = min(0.0, float(grey.min())), float(grey.max())
+    if image.mode == "F" and low == 0 and high <= 255:
+        grey *= 255 if high <= 1 else 1
+        np.round(grey, out=grey)
+    elif low == 0 and high < 2**16:
+        grey /= 256
+    else:
+        grey = (grey - low) * (255 / (high - low))
+    return Image.fromarray(grey.astype(np.uint8))
+
+
 def _opaque(image: Image.Image) -> Image.Image:
     """RGB, white where transparent; few copies of a large image are in memory at a time."""
-    if image.mode == "F":
-        raise ValueError("floating-point pixels")
-    if image.mode.startswith("I"):  # 16 bits a pixel, the upper 8 of which we keep
-        grey = np.asarray(image).astype(np.int64) >> 8
-        return Image.fromarray(grey.clip(0, 255).astype(np.uint8)).convert("RGB")
-    if image.has_transparency_data:
-        image = image.convert("RGBA")
-        white = Image.new("RGBA", image.size, "white")
-        return Image.alpha_composite(white, image).convert("RGB")
-    return image if image.mode == "RGB" else image.convert("RGB")
+    image = _standard(image)
+    if image.mode == "RGB":
+        return image
+    white = Image.new("RGBA", image.size, "white")
+    return Image.alpha_composite(white, image).convert("RGB")
+
+
+def _in_srgb(image: Image.Image, profile: object) -> Image.Image:
+    """Convert the colours of a small RGB or RGBA image from its profile to sRGB.
+
+    What has no profile, a damaged one or another colour model's, is taken as sRGB.
+    """
+    if not isinstance(profile, bytes) or len(profile) > _PROFILE or profile[16:20] != b"RGB ":
+        return image
+    try:
+        stored = ImageCms.ImageCmsProfile(io.BytesIO(profile))
+        if "srgb" in ImageCms.getProfileDescription(stored).lower():
+            return image
+        wanted = ImageCms.createProfile("sRGB")
+        colours = ImageCms.profileToProfile(image.convert("RGB"), stored, wanted, _INTENT)
+    except (ImageCms.PyCMSError, OSError, ValueError, TypeError):
+        return image
+    if colours is not None and image.mode == "RGBA":
+        colours.putalpha(image.getchannel("A"))
+    return colours or image
 
 
 def square(image: Image.Image, preprocess: Preprocess) -> Pixels:

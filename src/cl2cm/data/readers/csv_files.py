@@ -8,6 +8,7 @@ quote there only counts where it encloses a whole cell: a caption may begin with
 import csv
 import io
 import re
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple

@@ -12,6 +12,7 @@ brings the package; nothing is fetched, and no code of the directory is run.
 
 import hashlib
 import importlib
+import json
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -20,7 +21,8 @@ from cl2cm.data.readers.columns import Columns, find_columns
 from cl2cm.data.readers.own_data import Gathering, Row, left_out
 from cl2cm.data.readers.reading import DataSet, Options
 from cl2cm.data.readers.unpacking import Unpacking, unpacking
-from cl2cm.errors import DatasetError, MissingExtraError
+from cl2cm.errors import DatasetError, MediaError, MissingExtraError
+from cl2cm.media.decoder_pool import Budget, decoders
 from cl2cm.media.image_header import describe, kind_of
 from cl2cm.progress import track
 from cl2cm.text import is_blank
@@ -28,6 +30,9 @@ from cl2cm.text import is_blank
 _SUFFIXES = {"JPEG": ".jpg", "PNG": ".png", "WEBP": ".webp", "GIF": ".gif"}
 _SUFFIXES |= {"BMP": ".bmp", "TIFF": ".tif"}
 _BATCH = 64  # rows in memory
+_NAME = re.compile(r"[\w.][\w.+-]*")
+_JSON_BYTES = 2**26
+_MEMORY = 2**32  # bytes to measure a table, beside its file, which is mapped
 
 Cells = Mapping[str, Any]  # column → value of a row
 
@@ -67,15 +72,17 @@ class _Part:
         split = self.columns.split
         self.unread = [*self.columns.unread, *([split] if name and split else [])]
         self.place, self.name = place, name
-        self.table = table.cast_column(self.picture, package.Image(decode=False))
+        # Only what is read, as Arrow has it: the package would open files that other columns name.
+        columns = [key for key in features if key not in self.unread]
+        table = table.with_format(None).select_columns(columns)
+        table = table.cast_column(self.picture, package.Image(decode=False))
+        self.table = table.with_format("arrow")
 
     def rows(self) -> Iterator[tuple[int, Cells]]:
         """Rows with their numbers, from 0."""
         for start in range(0, len(self.table), _BATCH):
-            batch = self.table[start : start + _BATCH]
-            columns = list(batch)
-            for number, cells in enumerate(zip(*batch.values(), strict=True), start=start):
-                yield number, dict(zip(columns, cells, strict=True))
+            batch = self.table[start : start + _BATCH].to_pylist()
+            yield from enumerate(batch, start=start)
 
 
 def read(source: Path, options: Options) -> DataSet:
@@ -172,6 +179,12 @@ class _Rows:
 
 def _load(source: Path, chosen: Mapping[str, str]) -> list[_Part]:
     package = _package()
+    for path in _files(source):
+        budget = Budget(cpu=600, wall=3600, memory=path.stat().st_size + _MEMORY)
+        try:
+            decoders().ask("arrow", str(path), budget, {"path": str(path)})
+        except MediaError as error:
+            raise _error(error.subject, error.expected, error.found) from None
     try:
         loaded = package.load_from_disk(str(source.resolve()))
         tables = loaded if isinstance(loaded, dict) else {"": loaded}
@@ -183,6 +196,45 @@ def _load(source: Path, chosen: Mapping[str, str]) -> list[_Part]:
         _Part(str(source / name), name, table, package, chosen)
         for name, table in sorted(tables.items())
     ]
+
+
+def _files(source: Path) -> Iterator[Path]:
+    """The tables' files, which lie in the directory and nowhere else.
+
+    Raises:
+        DatasetError: a name leads out of it.
+    """
+    if "::" in str(source.resolve()):
+        raise _error(str(source), "a path without '::'", "one that may name another place")
+    folders = [source]
+    if not all((source / name).is_file() for name in ("dataset_info.json", "state.json")):
+        splits = _json(source / "dataset_dict.json").get("splits")
+        folders = [source / _plain(source, name) for name in splits or ()]
+    for folder in folders:
+        for described in _json(folder / "state.json").get("_data_files") or ():
+            named = described.get("filename") if isinstance(described, dict) else None
+            path = folder / _plain(folder, named)
+            if path.is_symlink() or not path.is_file():
+                raise _error(str(path), "a file", "none, or a link")
+            yield path
+
+
+def _plain(folder: Path, name: object) -> str:
+    if isinstance(name, str) and _NAME.fullmatch(name) and ".." not in name:
+        return name
+    raise _error(str(folder), "names of files in it", f"{name!r:.60}")
+
+
+def _json(path: Path) -> dict[str, Any]:
+    try:
+        if path.stat().st_size > _JSON_BYTES:
+            raise ValueError(f"more than {_JSON_BYTES // 2**20} MB")
+        value = json.loads(path.read_bytes())
+        if isinstance(value, dict):
+            return value
+        raise ValueError("no object")
+    except (OSError, ValueError, RecursionError) as error:
+        raise _damaged(str(path), error) from None
 
 
 def _whole(part: _Part) -> Iterator[tuple[int, Cells]]:

@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from cl2cm.data.gzip_reading import open_gzip
 from cl2cm.data.published import Protocol
 from cl2cm.errors import ConfigError, DatasetError
 from cl2cm.types import Example
@@ -132,8 +133,10 @@ def bad_line(
 
 def _bytes(path: Path) -> bytes:
     try:
-        data = path.read_bytes()
-        return gzip.decompress(data) if path.suffix == ".gz" else data
+        if path.suffix != ".gz":
+            return path.read_bytes()
+        with open_gzip(path) as file:
+            return file.read()
     except (EOFError, zlib.error, gzip.BadGzipFile) as error:
         found = f"a damaged gzip file ({error})"
     except OSError as error:

@@ -10,8 +10,8 @@ import json
 import math
 import os
 import re
-from collections.abc import Iterable
 from collections import Counter
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 

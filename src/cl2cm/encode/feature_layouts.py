@@ -24,8 +24,8 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
+from cl2cm.data.npy_files import map_array
 from cl2cm.encode.hdf5_features import ITEM_BYTES, Hdf5File, first_line, unfit
-from cl2cm.encode.npy_files import map_array
 from cl2cm.encode.store import FeatureStore
 from cl2cm.errors import StoreError
 from cl2cm.types import Floats, Ints

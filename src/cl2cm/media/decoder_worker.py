@@ -170,7 +170,7 @@ def _shots(request: Answer) -> Parts:
 
 def _arrow(request: Answer) -> Parts:
     """Measure an Arrow file."""
-    from cl2cm.data.readers.arrow_files import check_arrow  # noqa: PLC0415 — of an extra
+    from cl2cm.media.arrow_files import check_arrow  # noqa: PLC0415 — of an extra
 
     yield {"rows": check_arrow(Path(request.head["arguments"]["path"]))}, b""
 

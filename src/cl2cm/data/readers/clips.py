@@ -9,8 +9,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
+from cl2cm.data.npy_files import map_array
 from cl2cm.data.readers.reading import Options, bad_line, numbered_lines
-from cl2cm.encode.npy_files import map_array
 from cl2cm.errors import DatasetError
 from cl2cm.media.images import FILMS
 from cl2cm.types import Captions, Example, Translations

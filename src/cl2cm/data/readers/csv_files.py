@@ -88,7 +88,7 @@ def open_table(
             break
     rows = _records(path, text, chosen, is_key)
     _, header = next(rows, (1, [""]))
-    if twice := [name for name in header if name and header.count(name) > 1]:
+    if twice := [name for name, count in Counter(header).items() if name and count > 1]:
         raise bad_line(path, 1, "columns of different names", f"{twice[0][:40]!r} twice")
     return Table(header, rows)
 

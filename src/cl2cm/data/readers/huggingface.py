@@ -13,6 +13,7 @@ brings the package; nothing is fetched, and no code of the directory is run.
 import hashlib
 import importlib
 import json
+import re
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any

@@ -11,7 +11,7 @@ from cl2cm.search.query import Query
 from cl2cm.serve import media
 from cl2cm.serve.limits import Limits
 from cl2cm.serve.service import Service
-from hostile_images import POSTSCRIPT, blank_png, empty_scans, many_scans
+from fixtures.hostile_images import POSTSCRIPT, blank_png, empty_scans, many_scans
 
 
 @pytest.fixture

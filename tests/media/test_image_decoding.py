@@ -11,7 +11,7 @@ from cl2cm.errors import MediaError
 from cl2cm.media.image_mending import mend_png
 from cl2cm.media.images import Preprocess, load_frames
 from cl2cm.serve import media
-from hostile_images import png_chunk
+from fixtures.hostile_images import png_chunk
 
 TO_32 = Preprocess(32)
 

@@ -13,13 +13,14 @@ import pytest
 
 from cl2cm.data import gzip_reading
 from cl2cm.data.manifest import read_manifest
-from cl2cm.data.readers import arrow_files, huggingface
+from cl2cm.data.readers import huggingface
 from cl2cm.data.readers.csv_files import read_csv
 from cl2cm.data.readers.json_files import parse_json
 from cl2cm.data.readers.reading import Options, read_lines
 from cl2cm.data.readers.tar_shards import read_members, read_pieces
 from cl2cm.encode.feature_files import FeatureFiles
 from cl2cm.errors import CL2CMError, DatasetError, ManifestError, MediaError, StoreError
+from cl2cm.media import arrow_files
 from cl2cm.model import checkpoint
 
 

@@ -17,7 +17,7 @@ from cl2cm.methods.translate_test import TranslateTest
 from cl2cm.methods.translate_train import TranslateTrain
 from cl2cm.methods.zero_shot import ZeroShot
 from cl2cm.model.config import Config
-from cl2cm.model.networks import CrossLingualNetwork, TextHead, _head, build_student
+from cl2cm.model.networks import build_student, build_teacher
 
 METHODS: dict[str, type[Method]] = {
     method.name: method
@@ -69,6 +69,7 @@ def build_method(
     )
     teacher = None
     if cls.needs_teacher(config):
-        head = _head(TextHead, text_width, config.network)
-        teacher = CrossLingualNetwork(head, copy.deepcopy(backbone))
+        teacher = build_teacher(
+            config.network, text_width=text_width, backbone=copy.deepcopy(backbone)
+        )
     return cls(config, student, teacher)

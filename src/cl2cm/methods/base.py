@@ -10,14 +10,19 @@ from torch import Tensor, nn
 
 from cl2cm.losses.contrastive import info_nce, triplet_hardest
 from cl2cm.model.config import Config
-from cl2cm.model.networks import CrossLingualNetwork, CrossModalNetwork, same_picture
+from cl2cm.model.networks import (
+    CrossLingualNetwork,
+    CrossModalNetwork,
+    TextNetwork,
+    same_picture,
+)
 from cl2cm.model.settings import MatchConfig
 from cl2cm.types import Batch, Encoded
 
 Stage = Literal["cross-lingual", "cross-modal", "distillation"]
 Targets = Literal["translations", "captions", "none"]
 Losses = dict[str, Tensor]  # "loss" is what is minimised; the others are for the log
-EncodeAll = Callable[[CrossLingualNetwork], Tensor]  # unit vectors [texts, D] of all training texts
+EncodeAll = Callable[[TextNetwork], Tensor]  # unit vectors [texts, D] of all training texts
 
 
 class Method(nn.Module):

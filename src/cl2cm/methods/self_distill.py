@@ -8,7 +8,7 @@ from torch import Tensor
 from cl2cm.losses.distillation import relation, relational_distillation
 from cl2cm.methods.base import Losses, Method, Stage
 from cl2cm.model.config import Config
-from cl2cm.model.networks import CrossLingualNetwork, CrossModalNetwork
+from cl2cm.model.networks import CrossLingualNetwork, CrossModalNetwork, TextNetwork
 from cl2cm.types import Batch
 
 
@@ -25,7 +25,7 @@ class SelfDistill(Method):
     ) -> None:
         super().__init__(config, student, teacher)
         self.transfer = config.transfer
-        self.average = CrossLingualNetwork(
+        self.average = TextNetwork(
             copy.deepcopy(student.text), copy.deepcopy(student.backbone)
         ).requires_grad_(requires_grad=False)
         self.steps: Tensor

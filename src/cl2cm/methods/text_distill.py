@@ -12,7 +12,7 @@ from torch import Tensor
 from cl2cm.losses.distillation import text_regression
 from cl2cm.methods.base import EncodeAll, Losses, Method, Stage, matching
 from cl2cm.model.config import Config
-from cl2cm.model.networks import CrossLingualNetwork, CrossModalNetwork, same_picture
+from cl2cm.model.networks import CrossLingualNetwork, CrossModalNetwork, TextNetwork, same_picture
 from cl2cm.types import Batch
 
 
@@ -28,7 +28,7 @@ class TextDistill(Method):
         self, config: Config, student: CrossModalNetwork, teacher: CrossLingualNetwork | None
     ) -> None:
         super().__init__(config, student, teacher)
-        self.english = CrossLingualNetwork(
+        self.english = TextNetwork(
             copy.deepcopy(student.text), copy.deepcopy(student.backbone)
         ).requires_grad_(requires_grad=False)
         self._fixed: Tensor | None = None  # frozen sentence vectors of all texts [texts, D]

@@ -24,7 +24,13 @@ from cl2cm.methods.base import Method, Stage
 from cl2cm.metrics import metrics
 from cl2cm.model.checkpoint import load_backbone
 from cl2cm.model.config import Config
-from cl2cm.model.networks import CrossLingualNetwork, CrossModalNetwork, Whitening, masked_mean
+from cl2cm.model.networks import (
+    CrossLingualNetwork,
+    CrossModalNetwork,
+    TextNetwork,
+    Whitening,
+    masked_mean,
+)
 from cl2cm.model.retrieval import picture_vectors, sentence_vectors
 from cl2cm.progress import say
 from cl2cm.storage import sha256_file
@@ -78,7 +84,7 @@ class TrainingData:
     encoder: VisionEncoder
     provenance: dict[str, Any]
 
-    def all_sentences(self, network: CrossLingualNetwork) -> Tensor:
+    def all_sentences(self, network: TextNetwork) -> Tensor:
         """Unit vectors [texts, D] of all texts."""
         return sentence_vectors(network, self.batches.sentences, torch.arange(self.texts))
 

@@ -22,7 +22,7 @@ from cl2cm.losses.transport import (
 )
 from cl2cm.methods import build_method
 from cl2cm.model.checkpoint import load, load_backbone, load_weights, read_run
-from cl2cm.model.networks import CrossLingualNetwork
+from cl2cm.model.networks import TextNetwork
 from cl2cm.model.settings import TransportConfig
 
 Link = tuple[int, int]  # source word, target word
@@ -98,7 +98,7 @@ def load_reader(run: Path, weights: Weights = "trained") -> Reader:
         backbone=load_backbone(config) if trained else None,
     )
     file = run / "teacher.safetensors"
-    network: CrossLingualNetwork = method.student if method.teacher is None else method.teacher
+    network: TextNetwork = method.student if method.teacher is None else method.teacher
     side = "student" if method.teacher is None else "teacher"
     if weights == "trained" and method.teacher is not None:
         load_weights(method.teacher, file)

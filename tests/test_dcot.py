@@ -103,7 +103,7 @@ def test_loss_by_hand(progress, modal, part, loss, batch):
 def test_exchanged_translations_weigh_less(batch):
     method = at(make(dcot={"modal": 0.0}), 1.0)
     vision, source, target = method.encode(batch)
-    _, weights = method.confide(vision, source.sentence, target.sentence, SAME)
+    _, weights = method.confidence(vision, source.sentence, target.sentence, SAME)
     good = torch.ones(B, dtype=torch.bool)
     good[[1, 4]] = False
     assert weights[~good].max() < 0.5 * weights[good].min()
@@ -112,7 +112,7 @@ def test_exchanged_translations_weigh_less(batch):
 def test_no_gradient_passes_the_weights(batch):
     method = at(make(), 1.0)
     vision, source, target = method.encode(batch)
-    found = method.confide(vision, source.sentence, target.sentence, SAME)
+    found = method.confidence(vision, source.sentence, target.sentence, SAME)
     assert not any(value.requires_grad for value in found)
     assert gradient(method, batch)
 

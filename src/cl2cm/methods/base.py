@@ -109,8 +109,20 @@ class Method(nn.Module):
         }
 
 
-def matching(x: Tensor, y: Tensor, same: Tensor, match: MatchConfig) -> Tensor:
-    """M of Eq. 8 between unit vectors [B, D]; pairs of one picture are no negatives."""
+def matching(
+    x: Tensor, y: Tensor, same: Tensor, match: MatchConfig, weights: Tensor | None = None
+) -> Tensor:
+    """M of Eq. 8 between unit vectors [B, D], the pairs weighted by [B] where weights are given.
+
+    Args:
+        x: one side.
+        y: the other.
+        same: bool [B, B], True where both rows show one image: such pairs are no negatives.
+        match: which loss, and its settings.
+        weights: see ``info_nce``.
+    """
     if match.loss == "triplet":
-        return triplet_hardest(x, y, margin=match.margin, positives=same)
-    return info_nce(x, y, tau=match.tau, label_smoothing=match.smoothing, positives=same)
+        return triplet_hardest(x, y, margin=match.margin, positives=same, weights=weights)
+    return info_nce(
+        x, y, tau=match.tau, label_smoothing=match.smoothing, positives=same, weights=weights
+    )

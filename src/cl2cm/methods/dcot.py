@@ -9,7 +9,6 @@ import torch
 from torch import Tensor
 
 from cl2cm.losses.confidence import curriculum, dual_view_cost, pair_confidence, pair_weights
-from cl2cm.losses.contrastive import info_nce, triplet_hardest
 from cl2cm.losses.transport import cost_matrix
 from cl2cm.methods.base import Losses, Method, Stage, matching
 from cl2cm.model.config import Config
@@ -39,9 +38,9 @@ class Dcot(Method):
         del stage
         vision, source, target = self.encode(batch)
         same = same_picture(batch.pictures)
-        confidence, weights = self.confide(vision, source.sentence, target.sentence, same)
+        confidence, weights = self.confidence(vision, source.sentence, target.sentence, same)
         on_source = matching(vision, source.sentence, same, self.match)
-        on_target = self.weighted(vision, target.sentence, same, weights)
+        on_target = matching(vision, target.sentence, same, self.match, weights)
         return {
             "loss": on_source + on_target,
             "match_source": on_source.detach(),
@@ -51,7 +50,7 @@ class Dcot(Method):
         }
 
     @torch.no_grad()
-    def confide(
+    def confidence(
         self, vision: Tensor, source: Tensor, target: Tensor, same: Tensor
     ) -> tuple[Tensor, Tensor]:
         """Confidence and weight [B] of each (V, T), from unit vectors [B, D]."""
@@ -63,19 +62,3 @@ class Dcot(Method):
             cost, positives=same, epsilon=self.settings.epsilon, rho=self.settings.rho or None
         )
         return confidence, pair_weights(confidence, stage * self.settings.strength)
-
-    def weighted(self, vision: Tensor, target: Tensor, same: Tensor, weights: Tensor) -> Tensor:
-        """M of Eq. 8 with a weight for each pair."""
-        match = self.match
-        if match.loss == "triplet":
-            return triplet_hardest(
-                vision, target, margin=match.margin, positives=same, weights=weights
-            )
-        return info_nce(
-            vision,
-            target,
-            tau=match.tau,
-            label_smoothing=match.smoothing,
-            positives=same,
-            weights=weights,
-        )

@@ -15,6 +15,7 @@ from cl2cm.model.settings import TeacherConfig, TransportConfig
 from cl2cm.types import Encoded
 
 Labels = tuple[Tensor, Tensor]  # unit vectors of source and target tokens
+Sided = tuple[Tensor, Tensor]  # salience and mask of one side's tokens
 
 
 def word_level(
@@ -67,10 +68,24 @@ def word_plans(
     x, y = (source.tokens, target.tokens) if labels is None else labels
     if ot.centred:  # our choice: less the mean of their language in the batch
         x, y = centred(x, source.mask), centred(y, target.mask, _groups(languages, y))
+    return transport_plan(
+        cost_matrix(x, y), (source.salience, source.mask), (target.salience, target.mask), ot
+    )
+
+
+def transport_plan(cost: Tensor, source: Sided, target: Sided, ot: TransportConfig) -> Tensor:
+    """The plans [B, n, m] of Eq. 3 for costs [B, n, m], as the settings choose them.
+
+    Args:
+        cost: of every source token with every target token.
+        source: salience [B, n] and mask bool [B, n] of the tokens, for the marginals.
+        target: the same of the other side, [B, m].
+        ot: solver, marginals and their strength.
+    """
     return transport(
-        cost_matrix(x, y),
-        _marginal(source, ot),
-        _marginal(target, ot),
+        cost,
+        _marginal(*source, ot),
+        _marginal(*target, ot),
         solver=ot.solver,
         epsilon=ot.epsilon,
         rho=ot.rho or None,
@@ -90,7 +105,7 @@ def _apart(tokens: Tensor, mask: Tensor) -> Tensor:
     return centred(tokens, mask, torch.arange(len(tokens), device=tokens.device))
 
 
-def _marginal(text: Encoded, ot: TransportConfig) -> Tensor:
+def _marginal(salience: Tensor, mask: Tensor, ot: TransportConfig) -> Tensor:
     if ot.marginals == "salience":
-        return salience_marginals(text.salience.detach(), text.mask)
-    return uniform_marginals(text.mask)
+        return salience_marginals(salience.detach(), mask)
+    return uniform_marginals(mask)

@@ -13,14 +13,9 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from cl2cm.evaluation.alignment.words import Reader, Words
-from cl2cm.losses.transport import (
-    centred,
-    cost_matrix,
-    salience_marginals,
-    transport,
-    uniform_marginals,
-)
+from cl2cm.losses.transport import centred, cost_matrix
 from cl2cm.methods import build_method
+from cl2cm.methods.word_level import transport_plan
 from cl2cm.model.checkpoint import load, load_backbone, load_weights, read_run
 from cl2cm.model.networks import TextNetwork
 from cl2cm.model.settings import TransportConfig
@@ -112,23 +107,12 @@ def load_reader(run: Path, weights: Weights = "trained") -> Reader:
 
 def word_plan(source: Words, target: Words, settings: TransportConfig) -> Tensor:
     """The plan of Eq. 3, summed over the tokens of words, [n, m]."""
-    marginals = []
-    for text in (source, target):
-        mask = torch.ones(1, len(text.tokens), dtype=torch.bool)
-        marginals.append(
-            salience_marginals(text.salience[None], mask)
-            if settings.marginals == "salience"
-            else uniform_marginals(mask)
-        )
-    plan = transport(
-        cost_matrix(source.tokens, target.tokens)[None],
-        *marginals,
-        solver=settings.solver,
-        epsilon=settings.epsilon,
-        rho=settings.rho or None,
-        max_iterations=settings.max_iterations,
-        tolerance=settings.tolerance,
-    ).plan[0]
+    sides = [
+        (text.salience[None], torch.ones(1, len(text.tokens), dtype=torch.bool))
+        for text in (source, target)
+    ]
+    cost = cost_matrix(source.tokens, target.tokens)[None]
+    plan = transport_plan(cost, *sides, settings)[0]
     return source.share @ plan @ target.share.T
 
 

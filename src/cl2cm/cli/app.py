@@ -97,13 +97,10 @@ def train(
     as_json: Json = False,
 ) -> None:
     """Train a model: cl2cm, translate-train, or another method of docs/method.md."""
-    from cl2cm.methods import method_class
-    from cl2cm.model.config import load_config
+    from cl2cm.methods.settings import load_config
     from cl2cm.training.loop import train as train_run
 
-    loaded = load_config(config, settings or ())
-    method_class(loaded.method)
-    provenance = train_run(loaded, out, resume=resume)
+    provenance = train_run(load_config(config, settings or ()), out, resume=resume)
     best = ", ".join(f"{k} {v:.1f}" for k, v in provenance["validation_SumR"].items())
     show({"run": str(out), **provenance}, as_json=as_json, lines=[f"{out}: SumR on val: {best}"])
 
@@ -143,13 +140,16 @@ def bench(
         Path | None, typer.Option(help="Folder of runs; by default bench/SUITE.")
     ] = None,
     methods: Annotated[
-        str, typer.Option(help="Such as cl2cm,dcot; or ablations; empty: all methods.")
+        str, typer.Option(help="Such as cl2cm,dcot; or ablations; empty: those of the suite.")
     ] = "",
     regimes: Annotated[
         str, typer.Option(help="Such as aligned,weak; empty: the suite's choice.")
     ] = "",
     languages: Annotated[str, typer.Option(help="Target languages, such as de; empty: all.")] = "",
     seeds: Annotated[str, typer.Option(help="Such as 0,1,2; empty: the suite's number.")] = "",
+    settings: Annotated[
+        list[str] | None, typer.Option("--set", help="Change a setting of every run.")
+    ] = None,
     quick: Annotated[bool, typer.Option("--quick", help="Short runs, two seeds.")] = False,
     single: Annotated[
         bool, typer.Option("--single/--no-single", help="Also one model a language.")
@@ -173,6 +173,7 @@ def bench(
         quick=quick,
         single=single,
         split=split,
+        settings=tuple(settings or ()),
     )
     where = out or Path("bench") / (f"{suite}-quick" if quick else suite)
     result = run_bench(suite, data, where, choice, jobs=jobs, csv=csv, trec=trec)

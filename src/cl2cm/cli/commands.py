@@ -19,8 +19,9 @@ from cl2cm.index import Index
 from cl2cm.index.head import check_path
 from cl2cm.index.update.update import Care, replace_index, update_index
 from cl2cm.media.shots import LONG, split_films
-from cl2cm.methods.translate_test import TranslateTest
-from cl2cm.model.checkpoint import load, load_visual, read_run
+from cl2cm.methods.registry import method_class
+from cl2cm.model.checkpoint import load, load_visual, read_provenance, read_run
+from cl2cm.model.config import Config
 from cl2cm.progress import say, track
 from cl2cm.search.searcher import Searcher
 from cl2cm.translate import find_translators
@@ -123,8 +124,9 @@ def evaluate_manifest(
 ) -> dict[str, Any]:
     """The object of ``evaluate --json``, with the pictures that are in two splits as ``leaks``.
 
-    A ``translate-test`` run is asked in its source language: the captions of every other language
-    are translated into it, and without named languages those that have no engine are left out.
+    A run whose method translates queries is asked in its source language: the captions of every
+    other language are translated into it, and without named languages those that have no engine
+    are left out.
 
     Raises:
         ManifestError: the manifest does not fit the format, or has no items of the split.
@@ -145,7 +147,7 @@ def evaluate_manifest(
     asked = list(languages) or caption_languages(examples)
     config, _ = read_run(run)
     translate = None
-    if config.method == TranslateTest.name:
+    if _translates_queries(run, config):
         asked, translate = _translated(asked, config.data.source, named=bool(languages))
     model = load(run)
     everywhere = not isinstance(model.vision, FeatureFiles)  # one store, made in training
@@ -158,6 +160,12 @@ def evaluate_manifest(
     if leaks:
         say(f"warning: {len(leaks)} pictures are in two splits, such as {leaks[0]}")
     return {"run": str(run), "split": split, "languages": found, "leaks": leaks}
+
+
+def _translates_queries(run: Path, config: Config) -> bool:
+    """Whether the method of a run does; a run of an earlier version does not say so itself."""
+    told = read_provenance(run).get("translates_queries")
+    return method_class(config.method).translates_queries if told is None else bool(told)
 
 
 def _translated(
@@ -175,7 +183,7 @@ def _translated(
     left = [code for code in languages if code not in can]
     if left and (named or not can):
         raise LanguageError(
-            f"{TranslateTest.name} in {', '.join(left)}",
+            f"translated queries in {', '.join(left)}",
             expected=f"languages with an engine into {source!r}",
             found="no engine",
             remedy=f"choose among {', '.join(can)}" if can else "evaluate another method",

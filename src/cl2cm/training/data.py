@@ -19,13 +19,12 @@ from cl2cm.encode.text import TextBackbone
 from cl2cm.encode.tokens import PooledStates, StoredStates, TextSource, TokenIds
 from cl2cm.encode.vision import load_vision
 from cl2cm.errors import ConfigError, ManifestError, MediaError
-from cl2cm.methods import method_class
-from cl2cm.methods.base import Method, Stage
+from cl2cm.methods.base import Method
+from cl2cm.methods.registry import method_class
 from cl2cm.metrics import metrics
 from cl2cm.model.checkpoint import load_backbone
 from cl2cm.model.config import Config
 from cl2cm.model.networks import (
-    CrossLingualNetwork,
     CrossModalNetwork,
     TextNetwork,
     Whitening,
@@ -114,20 +113,17 @@ class TrainingData:
         normal = nn.functional.layer_norm(tokens.values, tokens.values.shape[-1:])
         return masked_mean(normal, tokens.mask)
 
-    def sum_of_recalls(
-        self, stage: Stage, student: CrossModalNetwork, teacher: CrossLingualNetwork | None
-    ) -> dict[str, float]:
-        """Validation SumR per language: of pictures, or of source captions for the teacher."""
+    def sum_of_recalls(self, network: TextNetwork) -> dict[str, float]:
+        """Validation SumR per language: of images, or of source captions for texts alone."""
         result, texts = {}, self.batches.sentences
         for language, asked in self.validation.items():
-            if stage == "cross-lingual":
-                if language == self.source or teacher is None:
-                    continue
-                text = sentence_vectors(teacher, texts, asked.texts)
-                gallery = sentence_vectors(teacher, texts, asked.source)
+            if isinstance(network, CrossModalNetwork):
+                gallery = picture_vectors(network.vision, self.batches.vision, asked.pictures)
+            elif language == self.source:
+                continue
             else:
-                text = sentence_vectors(student, texts, asked.texts)
-                gallery = picture_vectors(student.vision, self.batches.vision, asked.pictures)
+                gallery = sentence_vectors(network, texts, asked.source)
+            text = sentence_vectors(network, texts, asked.texts)
             result[language] = float(metrics(text.numpy(), gallery.numpy(), asked.answers)["SumR"])
         return result
 

@@ -17,8 +17,8 @@ from cl2cm.encode.encoding import text_states
 from cl2cm.encode.text import TextBackbone
 from cl2cm.encode.tokens import pad_tokens
 from cl2cm.errors import EncoderError, QueryError
+from cl2cm.methods.word_level import TransportConfig
 from cl2cm.model.networks import TextNetwork
-from cl2cm.model.settings import TransportConfig
 
 Span = tuple[int, int]  # first character of a word, and the one after its last
 

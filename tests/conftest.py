@@ -10,6 +10,7 @@ import torch
 
 import world
 from bench import Bench
+from cl2cm.methods.settings import checked
 from cl2cm.model.config import parse_config
 
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
@@ -68,7 +69,7 @@ def settings(small):
         }
         for name, values in sections.items():
             tree[name] = tree.get(name, {}) | values
-        return parse_config({"method": method, **tree})
+        return checked(parse_config({"method": method, **tree}))
 
     return make
 

@@ -8,9 +8,10 @@ failure. Nothing heavy is imported before a command runs.
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
+from typer.core import TyperCommand
 
 from cl2cm.cli.data import encode, prepare, translate
 from cl2cm.cli.options import Json, numbers, show, words
@@ -96,7 +97,7 @@ def train(
     resume: Annotated[bool, typer.Option("--resume", help="Go on with a stopped run.")] = False,
     as_json: Json = False,
 ) -> None:
-    """Train a model: cl2cm, translate-train, or another method of docs/method.md."""
+    """Train a model by cl2cm, translate-train, or another method."""
     from cl2cm.methods.settings import load_config
     from cl2cm.training.loop import train as train_run
 
@@ -227,8 +228,19 @@ def doctor(
     show(found, as_json=as_json, lines=lines(found))
 
 
+class _WithMethods(TyperCommand):
+    """A command whose help ends with the names of all methods, those of other packages too."""
+
+    def get_help(self, ctx: Any) -> str:  # noqa: ANN401 - a context of the click in typer
+        from cl2cm.methods.registry import method_names
+
+        self.epilog = f"Methods: {', '.join(method_names())}."
+        return super().get_help(ctx)
+
+
+app.command(cls=_WithMethods)(train)
 for _command in (
-    *(demo, prepare, translate, encode, train, evaluate),
+    *(demo, prepare, translate, encode, evaluate),
     *(bench, align, index, search, serve, doctor),
 ):
     app.command()(_command)

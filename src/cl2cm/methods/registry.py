@@ -65,7 +65,7 @@ def method_class(name: str) -> "type[Method]":
         )
     first, *rest = others[name]
     if rest:
-        packages = ", ".join(_package(entry) for entry in others[name])
+        packages = ", ".join(sorted(_package(entry) for entry in others[name]))
         raise ConfigError(
             f"method {name!r}",
             expected="one package that has it",

@@ -5,8 +5,8 @@ from pathlib import Path
 import pytest
 import typer
 
-import world
 from cl2cm.cli.app import app
+from fixtures import world
 
 README = Path(__file__).parents[1] / "README.md"
 TEXT = README.read_text(encoding="utf-8")

@@ -6,7 +6,7 @@ failure. Nothing heavy is imported before a command runs.
 """
 
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -16,6 +16,7 @@ from typer.core import TyperCommand
 from cl2cm.cli.data import encode, prepare, translate
 from cl2cm.cli.options import Json, numbers, show, words
 from cl2cm.cli.search import index, search, serve, serve_index
+from cl2cm.cli.trust import opens_models
 from cl2cm.errors import CL2CMError, ConfigError
 from cl2cm.progress import say
 from cl2cm.storage import storage_error
@@ -238,9 +239,13 @@ class _WithMethods(TyperCommand):
         return super().get_help(ctx)
 
 
-app.command(cls=_WithMethods)(train)
-for _command in (
-    *(demo, prepare, translate, encode, evaluate),
-    *(bench, align, index, search, serve, doctor),
-):
+_PLAIN: tuple[Callable[..., None], ...] = (demo, prepare, doctor)
+_MODELS: tuple[Callable[..., None], ...] = (
+    *(translate, encode, evaluate),
+    *(bench, align, index, search, serve),
+)
+app.command(cls=_WithMethods)(opens_models(train))
+for _command in _PLAIN:
     app.command()(_command)
+for _command in _MODELS:
+    app.command()(opens_models(_command))

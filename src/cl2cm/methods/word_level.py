@@ -39,9 +39,8 @@ class TransportConfig:
             "0 with the solver 'ipot', which is balanced",
             self.rho,
         )
-        require(
-            "transport.max_iterations", self.max_iterations >= 1, "1 or more", self.max_iterations
-        )
+        iterations = self.max_iterations
+        require("transport.max_iterations", 1 <= iterations <= 10_000, "1 to 10000", iterations)
         require("transport.tolerance", self.tolerance >= 0, "0 or more", self.tolerance)
 
 

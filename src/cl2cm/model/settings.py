@@ -93,8 +93,8 @@ class VisionConfig:
     fps: float = 2.0  # frames a second; for uniform the most, so that short films have fewer
 
     def __post_init__(self) -> None:
-        require("vision.frames", self.frames >= 1, "1 or more", self.frames)
-        require("vision.fps", self.fps > 0, "more than 0", self.fps)
+        require("vision.frames", 1 <= self.frames <= 10_000, "1 to 10000", self.frames)
+        require("vision.fps", 0 < self.fps <= 1000, "more than 0, to 1000", self.fps)
 
     @property
     def films(self) -> Sampling:

@@ -22,7 +22,7 @@ _PUBLIC = {
     "build_index": "cl2cm.index.update.build",
     "evaluate": "cl2cm.evaluation.retrieval",
     "load": "cl2cm.model.checkpoint",
-    "load_config": "cl2cm.model.config",
+    "load_config": "cl2cm.methods.settings",
     "read_manifest": "cl2cm.data.manifest",
     "scan_folder": "cl2cm.data.scan",
     "train": "cl2cm.training.loop",

@@ -15,7 +15,7 @@ from cl2cm.encode.text import TextBackbone
 from cl2cm.encode.tokens import TextSource, pad_tokens
 from cl2cm.encode.vision import encode_paths
 from cl2cm.errors import QueryError
-from cl2cm.model.networks import CrossLingualNetwork, CrossModalNetwork, VisionHead
+from cl2cm.model.networks import CrossModalNetwork, TextNetwork, VisionHead
 from cl2cm.text import is_blank
 from cl2cm.types import Example, Floats, Frames, Tokens
 
@@ -25,7 +25,7 @@ FRAMES_AT_ONCE = 4096  # padded
 
 
 @torch.no_grad()
-def sentence_vectors(network: CrossLingualNetwork, texts: TextSource, rows: Tensor) -> Tensor:
+def sentence_vectors(network: TextNetwork, texts: TextSource, rows: Tensor) -> Tensor:
     """Unit vectors [N, D] of the texts of rows int64 [N], in evaluation mode."""
     training = network.training
     network.eval()

@@ -5,6 +5,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
+from cl2cm.api import open as open_index
 from cl2cm.data.leaks import known_leaks
 from cl2cm.data.manifest import read_manifest
 from cl2cm.data.queries import caption_languages
@@ -15,7 +16,6 @@ from cl2cm.encode.text import TextBackbone
 from cl2cm.encode.vision import load_vision
 from cl2cm.errors import ConfigError, LanguageError, ManifestError, MediaError
 from cl2cm.evaluation.retrieval import Translate, evaluate
-from cl2cm.index import Index
 from cl2cm.index.head import check_path
 from cl2cm.index.update.update import Care, replace_index, update_index
 from cl2cm.media.shots import LONG, split_films
@@ -277,8 +277,7 @@ def open_searcher(index: Path, run: Path | None = None) -> Searcher:
         VectorIndexError: no index, or another model's.
         CheckpointError: its run is gone or damaged.
     """
-    opened = Index.open(index)
-    return Searcher(load(run or opened.run), opened)
+    return open_index(index, run=run)
 
 
 def _collect(skipped: list[str]) -> Any:  # noqa: ANN401 - a callback

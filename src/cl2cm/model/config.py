@@ -1,4 +1,4 @@
-"""A configuration: the sections of settings.py, read from strict TOML and written as it.
+"""A configuration: the sections of ``settings.py``, read from strict TOML and written as it.
 
 An unknown key is an error that names the nearest known one; a value of the wrong type or out of
 its range is an error that says what was expected.
@@ -30,13 +30,21 @@ from cl2cm.model.settings import (
     VisionConfig,
 )
 from cl2cm.storage import sha256_text
+from cl2cm.types import StrPath
 
 T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True)
 class Config:
-    """Everything that a run is made from."""
+    """Everything that a run is made from; read one with `load_config`.
+
+    Example:
+        >>> import cl2cm
+        >>> config = cl2cm.load_config("recipe.toml")
+        >>> config.method, config.train.epochs, config.network.dim
+        ('translate-train', 2, 32)
+    """
 
     method: str = "cl2cm"  # see ``cl2cm train --help`` for the names
     data: DataConfig = field(default_factory=DataConfig)
@@ -57,15 +65,30 @@ class Config:
         return sha256_text(to_toml(self))
 
 
-def load_config(path: Path, overrides: Iterable[str] = ()) -> Config:
-    """Read a TOML file, then apply ``key=value`` overrides such as ``train.epochs=3``.
+def load_config(path: StrPath, overrides: Iterable[str] = ()) -> Config:
+    """Read a TOML file, then apply overrides.
+
+    Args:
+        path: the TOML file.
+        overrides: ``key=value``, such as ``train.epochs=3``; words between commas for a list.
+
+    Returns:
+        All settings; those that the file does not have are at their default.
 
     A relative ``data.manifest``, ``data.features`` or path of a ``vision.encoder`` of the kind
     ``features:`` is taken from the file's folder, in an override from the working directory.
 
     Raises:
         ConfigError: no such file, no TOML, an unknown key, a wrong type or an impossible value.
+
+    Example:
+        >>> import cl2cm
+        >>> changes = ["train.epochs=3", "data.languages=de,fr"]
+        >>> config = cl2cm.load_config("recipe.toml", changes)
+        >>> config.train.epochs, config.data.languages
+        (3, ('de', 'fr'))
     """
+    path = Path(path)
     try:
         tree = tomllib.loads(path.read_text(encoding="utf-8"))
     except IsADirectoryError:
@@ -139,11 +162,8 @@ def _apply(tree: dict[str, Any], override: str) -> None:
         raise ConfigError(
             f"--set {override}", expected="key=value", found=found, remedy="write train.epochs=3"
         )
-    try:
-        value = tomllib.loads(f"value = {text}")["value"]
-    except (ValueError, RecursionError):
-        value = text  # a bare word is a string
     *sections, name = key.strip().split(".")
+    value = _words(text) if _is_list(sections, name) else _plain(text)
     for section in sections:
         tree = tree.setdefault(section, {})
         if not isinstance(tree, dict):
@@ -151,6 +171,27 @@ def _apply(tree: dict[str, Any], override: str) -> None:
                 f"--set {override}", expected="a section", found=section, remedy="check the key"
             )
     tree[name] = value
+
+
+def _plain(text: str) -> Any:  # noqa: ANN401 - plain TOML values
+    try:
+        return tomllib.loads(f"value = {text}")["value"]
+    except (ValueError, RecursionError):
+        return text  # a bare word is a string
+
+
+def _words(text: str) -> Any:  # noqa: ANN401 - plain TOML values
+    """A list as it is typed in a shell: ``de,fr``; a list of TOML is read as one."""
+    if text.strip().startswith("["):
+        return _plain(text)
+    return [word.strip().strip("\"'") for word in text.split(",") if word.strip()]
+
+
+def _is_list(sections: Iterable[str], name: str) -> bool:
+    hint: Any = Config
+    for key in (*sections, name):
+        hint = typing.get_type_hints(hint).get(key) if dataclasses.is_dataclass(hint) else None
+    return typing.get_origin(hint) is tuple
 
 
 def _build(cls: Callable[..., T], tree: Mapping[str, Any], prefix: str) -> T:
@@ -178,7 +219,7 @@ def _value(hint: Any, value: Any, key: str) -> Any:  # noqa: ANN401 - plain TOML
         return value
     if origin is tuple:
         if not isinstance(value, list | tuple) or not all(isinstance(item, str) for item in value):
-            _wrong(key, "a list of strings", value)
+            _wrong(key, 'a list of strings such as ["de", "fr"]', value)
         return tuple(value)
     if origin in (types.UnionType, typing.Union):
         if isinstance(value, str) or (isinstance(value, int) and not isinstance(value, bool)):

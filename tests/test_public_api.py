@@ -420,6 +420,7 @@ def test_evaluation_takes_examples_of_any_kind(model):
         ("", ()),
         ("[]", ()),
         ("no,true,1", ("no", "true", "1")),
+        ('"xx"', ("xx",)),
     ],
 )
 def test_a_list_is_set_with_commas(text, languages, user):
@@ -430,6 +431,7 @@ def test_a_list_is_set_with_commas(text, languages, user):
 def test_other_settings_may_hold_a_comma(user):
     config = cl2cm.load_config("recipe.toml", ["text.prefix=a, b"])
     assert config.text.prefix == "a, b"
+    assert type(config.text.prefix) is str
     with pytest.raises(ConfigError, match="whole number"):
         cl2cm.load_config("recipe.toml", ["train.epochs=1,2"])
     with pytest.raises(ConfigError, match=r'such as \["de", "fr"\]'):

@@ -1,6 +1,6 @@
 """What a method is: networks, stages in which they are trained, and a loss for each.
 
-The loop in training.py knows nothing more of a method than this.
+The loop in ``training/loop.py`` knows nothing more of a method than this.
 """
 
 from collections.abc import Callable

@@ -163,35 +163,31 @@ def _apply(tree: dict[str, Any], override: str) -> None:
             f"--set {override}", expected="key=value", found=found, remedy="write train.epochs=3"
         )
     *sections, name = key.strip().split(".")
-    value = _words(text) if _is_list(sections, name) else _plain(text)
     for section in sections:
         tree = tree.setdefault(section, {})
         if not isinstance(tree, dict):
             raise ConfigError(
                 f"--set {override}", expected="a section", found=section, remedy="check the key"
             )
-    tree[name] = value
+    tree[name] = _typed(text)
 
 
-def _plain(text: str) -> Any:  # noqa: ANN401 - plain TOML values
+class _Typed(str):
+    """A text that was typed in a shell, where ``de,fr`` may stand for a list."""
+
+    __slots__ = ()
+
+
+def _typed(text: str) -> Any:  # noqa: ANN401 - plain TOML values
     try:
-        return tomllib.loads(f"value = {text}")["value"]
+        value = tomllib.loads(f"value = {text}")["value"]
     except (ValueError, RecursionError):
-        return text  # a bare word is a string
+        value = text  # a bare word is a string
+    return _Typed(value) if isinstance(value, str) else value
 
 
-def _words(text: str) -> Any:  # noqa: ANN401 - plain TOML values
-    """A list as it is typed in a shell: ``de,fr``; a list of TOML is read as one."""
-    if text.strip().startswith("["):
-        return _plain(text)
-    return [word.strip().strip("\"'") for word in text.split(",") if word.strip()]
-
-
-def _is_list(sections: Iterable[str], name: str) -> bool:
-    hint: Any = Config
-    for key in (*sections, name):
-        hint = typing.get_type_hints(hint).get(key) if dataclasses.is_dataclass(hint) else None
-    return typing.get_origin(hint) is tuple
+def _words(text: str) -> tuple[str, ...]:
+    return tuple(word.strip().strip("\"'") for word in text.split(",") if word.strip())
 
 
 def _build(cls: Callable[..., T], tree: Mapping[str, Any], prefix: str) -> T:
@@ -218,6 +214,8 @@ def _value(hint: Any, value: Any, key: str) -> Any:  # noqa: ANN401 - plain TOML
             _wrong(key, " or ".join(repr(word) for word in typing.get_args(hint)), value)
         return value
     if origin is tuple:
+        if isinstance(value, _Typed):
+            return _words(value)
         if not isinstance(value, list | tuple) or not all(isinstance(item, str) for item in value):
             _wrong(key, 'a list of strings such as ["de", "fr"]', value)
         return tuple(value)
@@ -236,7 +234,7 @@ def _scalar(hint: Any, value: Any, key: str) -> Any:  # noqa: ANN401 - plain TOM
         _wrong(key, names[hint], value)
     if hint is float and not abs(value) < float("inf"):
         _wrong(key, "a finite number", value)
-    return value
+    return str(value) if hint is str else value
 
 
 def _wrong(key: str, expected: str, value: object) -> typing.NoReturn:

@@ -417,6 +417,7 @@ def test_evaluation_takes_examples_of_any_kind(model):
         (" xx , yy ,", ("xx", "yy")),
         ('"xx","yy"', ("xx", "yy")),
         ('["xx", "yy"]', ("xx", "yy")),
+        ("[xx,yy]", ("xx", "yy")),
         ("", ()),
         ("[]", ()),
         ("no,true,1", ("no", "true", "1")),

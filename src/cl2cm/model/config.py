@@ -187,7 +187,8 @@ def _typed(text: str) -> Any:  # noqa: ANN401 - plain TOML values
 
 
 def _words(text: str) -> tuple[str, ...]:
-    return tuple(word.strip().strip("\"'") for word in text.split(",") if word.strip())
+    inner = text.strip().removeprefix("[").removesuffix("]")  # a shell takes its quotes away
+    return tuple(word.strip().strip("\"'") for word in inner.split(",") if word.strip())
 
 
 def _build(cls: Callable[..., T], tree: Mapping[str, Any], prefix: str) -> T:
@@ -204,18 +205,18 @@ def _build(cls: Callable[..., T], tree: Mapping[str, Any], prefix: str) -> T:
 
 
 def _value(hint: Any, value: Any, key: str) -> Any:  # noqa: ANN401 - plain TOML values
+    origin = typing.get_origin(hint)
+    if isinstance(value, _Typed):
+        value = _words(value) if origin is tuple else str(value)
     if dataclasses.is_dataclass(hint):
         if not isinstance(value, dict):
             _wrong(key, "a table", value)
         return _build(typing.cast("Callable[..., Any]", hint), value, f"{key}.")
-    origin = typing.get_origin(hint)
     if origin is Literal:
         if value not in typing.get_args(hint):
             _wrong(key, " or ".join(repr(word) for word in typing.get_args(hint)), value)
         return value
     if origin is tuple:
-        if isinstance(value, _Typed):
-            return _words(value)
         if not isinstance(value, list | tuple) or not all(isinstance(item, str) for item in value):
             _wrong(key, 'a list of strings such as ["de", "fr"]', value)
         return tuple(value)
@@ -234,7 +235,7 @@ def _scalar(hint: Any, value: Any, key: str) -> Any:  # noqa: ANN401 - plain TOM
         _wrong(key, names[hint], value)
     if hint is float and not abs(value) < float("inf"):
         _wrong(key, "a finite number", value)
-    return str(value) if hint is str else value
+    return value
 
 
 def _wrong(key: str, expected: str, value: object) -> typing.NoReturn:

@@ -9,10 +9,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import SupportsIndex, overload
 
-from PIL import Image
-
 from cl2cm.errors import CL2CMError
-from cl2cm.media.images import Preprocess, is_film, load_frames
 from cl2cm.types import Example, Hit, Sampling
 
 SHOWN = 24  # thumbnails in a notebook
@@ -64,6 +61,10 @@ def _tile(hit: Hit) -> str:
 
 
 def _thumbnail(hit: Hit) -> str:
+    from PIL import Image  # noqa: PLC0415 - only a notebook draws
+
+    from cl2cm.media.images import Preprocess, is_film, load_frames  # noqa: PLC0415
+
     if not hit.path:
         return _box("no file")
     path = Path(hit.path)

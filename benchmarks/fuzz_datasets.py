@@ -20,7 +20,7 @@ from collections import Counter
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "tests"))
-from dataset_fixtures import FIXTURES, damage, judge
+from fixtures.datasets import FIXTURES, damage, judge
 
 OUTCOMES = ("refused", "counted", "said", "unharmed", "own")
 

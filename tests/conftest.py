@@ -8,9 +8,9 @@ from types import SimpleNamespace
 import pytest
 import torch
 
-import world
-from bench import Bench
 from cl2cm.model.config import parse_config
+from fixtures import world
+from fixtures.bench import Bench
 
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 
@@ -20,9 +20,11 @@ _users_cache = os.environ.get("CL2CM_CACHE")
 
 @pytest.fixture(scope="session", autouse=True)
 def _own_cache(tmp_path_factory):
-    """Tests keep out of the user's cache."""
+    """Tests keep out of the user's cache and configuration."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("CL2CM_CACHE", str(tmp_path_factory.mktemp("cache")))
+        patch.setenv("CL2CM_CONFIG", str(tmp_path_factory.mktemp("config")))
+        patch.setenv("CL2CM_STATE", str(tmp_path_factory.mktemp("state")))
         yield
 
 

@@ -1,9 +1,11 @@
 """Progress where standard error is no terminal: lines, now and then."""
 
+import json
+
 import pytest
 
 import cl2cm.progress
-from cl2cm.progress import track
+from cl2cm.progress import plain, plain_json, say, track
 
 
 @pytest.fixture
@@ -50,3 +52,32 @@ def test_nothing_done_is_no_rate(clock, capsys):
     with track("index", 0) as advance:
         advance(0)
         assert lines(capsys) == ["index: 0/0"]
+
+
+STEERING = [
+    "\x1b[2J", "\x1b]0;title\x07", "\x9b31m", "\x07", "\x08", "\r", "\n", "\x00", "\x7f", "\x85",
+    "\u202e", "\u2066", "\u2069", "\u2028", "\ud800",
+]  # fmt: skip
+LEGITIMATE = [
+    "عربي", "עברית \u200f", "می\u200cخواهم", "\U0001f468\u200d\U0001f469", "日本語\u3000", "a\u00a0b", "e\u0301", "\t",
+    "\U0001f3f4\U000e0067\U000e0062\U000e0065\U000e006e\U000e0067\U000e007f",
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("text", STEERING)
+def test_what_steers_a_terminal_is_shown_as_an_escape(text, capsys):
+    say(f"a{text}b")
+    (line,) = lines(capsys)
+    assert line.isascii()
+    assert line.startswith("a\\")
+    assert line.endswith("b")
+    value = {"x": f"a{text}b"}
+    found = plain_json(json.dumps(value, ensure_ascii=False))
+    assert json.loads(found) == value
+    assert found.isascii()
+
+
+@pytest.mark.parametrize("text", LEGITIMATE)
+def test_every_other_text_stays_as_it_is(text, capsys):
+    assert plain(text) == text
+    assert plain_json(json.dumps(text, ensure_ascii=False)) == json.dumps(text, ensure_ascii=False)

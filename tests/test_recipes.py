@@ -7,10 +7,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from tests.world import LANGUAGES, write_pictures, write_text
 
 from cl2cm.cli.app import run
 from cl2cm.model.config import load_config
+from fixtures.world import LANGUAGES, write_pictures, write_text
 
 FOLDER = Path(__file__).parents[1] / "recipes"
 RECIPES = sorted(path.stem for path in FOLDER.glob("*.toml"))

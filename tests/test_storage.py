@@ -17,6 +17,7 @@ from cl2cm.storage import (
     atomic_path,
     cache_folder,
     locked,
+    open_confined,
     open_sqlite,
     sha256_file,
     sha256_text,
@@ -278,3 +279,77 @@ def test_a_locked_file_of_sqlite_is_waited_for_only_so_long(tmp_path):
     with pytest.raises(sqlite3.OperationalError, match="locked"):
         open_sqlite(path, "", wait=0.1)
     other.close()
+
+
+@pytest.fixture
+def media(tmp_path):
+    """A root with files of every kind in it, and one beside it."""
+    root = tmp_path / "root"
+    (root / "inner").mkdir(parents=True)
+    (root / "inner" / "a.jpg").write_bytes(b"inside")
+    (tmp_path / "secret").write_bytes(b"outside")
+    (tmp_path / "rooted").mkdir()
+    (tmp_path / "rooted" / "a.jpg").write_bytes(b"outside")
+    (root / "link").symlink_to(tmp_path / "secret")
+    (root / "near").symlink_to(root / "inner" / "a.jpg")
+    (root / "folder").symlink_to(tmp_path)
+    os.mkfifo(root / "pipe")
+    return root
+
+
+def test_a_file_below_a_root_is_opened(media, tmp_path, monkeypatch):
+    with open_confined(media / "inner" / "a.jpg", [tmp_path / "other", media]) as file:
+        assert file.read() == b"inside"
+        assert os.get_blocking(file.fileno())
+    (tmp_path / "named").symlink_to(media)  # a root may be a link: the user named it
+    with open_confined(tmp_path / "named" / "inner" / "a.jpg", [tmp_path / "named"]) as file:
+        assert file.read() == b"inside"
+    monkeypatch.chdir(media)
+    with open_confined(Path("inner/a.jpg"), [Path()]) as file:
+        assert file.read() == b"inside"
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["../secret", "inner/../../secret", "inner/../inner/a.jpg", "link", "near", "folder/secret",
+     "folder/root/inner/a.jpg", "pipe", "inner", "", ".", "missing", "inner/a.jpg/x", "a\0b",
+     "../rooted/a.jpg", "/etc/passwd", "/dev/zero", "/dev/stdin", "\ud800", "x" * 300],
+)  # fmt: skip
+def test_nothing_else_is_opened_and_the_message_does_not_tell_what_is_there(media, name):
+    with pytest.raises(FileNotFoundError) as caught:
+        open_confined(media / name, [media])
+    assert caught.value.strerror == "no regular file below a folder that may be read"
+
+
+def test_without_roots_nothing_is_opened(media):
+    with pytest.raises(FileNotFoundError, match="may be read"):
+        open_confined(media / "inner" / "a.jpg", [])
+
+
+def test_a_file_that_is_exchanged_for_a_link_never_leads_out(media, tmp_path):
+    """The names change between a file, a folder and links all the while."""
+    stop = tmp_path / "stop"
+    code = f"""
+import os, pathlib
+root, stop = pathlib.Path({str(media)!r}), pathlib.Path({str(stop)!r})
+os.mkdir(root / "real"); (root / "real" / "secret").write_bytes(b"inside")
+os.symlink({str(tmp_path)!r}, root / "fake")
+while not stop.exists():
+    for name in ("real", "fake"):
+        os.rename(root / name, root / "now"); os.rename(root / "now", root / name)
+        os.symlink(name, root / "x"); os.unlink(root / "x")
+"""
+    racer = subprocess.Popen([sys.executable, "-c", code])
+    try:
+        seen = set()
+        for _ in range(3000):
+            for path in (media / "now" / "secret", media / "x" / "secret"):
+                try:
+                    with open_confined(path, [media]) as file:
+                        seen.add(file.read())
+                except FileNotFoundError:
+                    pass
+        assert seen <= {b"inside"}
+    finally:
+        stop.touch()
+        racer.wait(timeout=10)

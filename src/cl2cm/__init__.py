@@ -12,13 +12,15 @@ The public names are loaded when they are first used, so that ``import cl2cm`` c
 from importlib import import_module
 from typing import TYPE_CHECKING
 
+from cl2cm.telemetry import switch_off
+
 if TYPE_CHECKING:
-    from cl2cm.api import open  # noqa: A004 - of the package, as in gzip
     from cl2cm.data.manifest import read_manifest
     from cl2cm.data.scan import scan_folder
     from cl2cm.encode.store import FeatureStore
     from cl2cm.errors import CL2CMError
     from cl2cm.evaluation.retrieval import evaluate
+    from cl2cm.index.allowed import Allowed
     from cl2cm.index.filter import Filter
     from cl2cm.index.folder import Index
     from cl2cm.index.update.build import build_index
@@ -28,7 +30,9 @@ if TYPE_CHECKING:
     from cl2cm.search.query import Query
     from cl2cm.search.searcher import Searcher
     from cl2cm.training.loop import train
-    from cl2cm.types import Example, Hit
+    from cl2cm.types import Example, Hit, StrPath
+
+switch_off()  # before onnxruntime, transformers and others read their switches
 
 __all__ = [
     "CL2CMError",
@@ -68,7 +72,6 @@ if not TYPE_CHECKING:  # a type checker would take every name for Any
         "evaluate": "evaluation.retrieval",
         "load": "model.checkpoint",
         "load_config": "model.config",
-        "open": "api",
         "read_manifest": "data.manifest",
         "scan_folder": "data.scan",
         "train": "training.loop",
@@ -82,3 +85,37 @@ if not TYPE_CHECKING:  # a type checker would take every name for Any
 
 def __dir__() -> list[str]:
     return [*__all__, "__all__", "__doc__", "__file__", "__name__", "__path__", "__version__"]
+
+
+def open(  # noqa: A001 - as in gzip
+    index: "StrPath", *, run: "StrPath | None" = None, allowed: "Allowed | None" = None
+) -> "Searcher":
+    """Open an index for search, with the model that made it.
+
+    Args:
+        index: the index folder.
+        run: the run to encode queries with; by default the one that the index was made with.
+        allowed: what the index may reach outside its folder; by default what the environment says.
+
+    Returns:
+        A searcher, safe to share between threads; in a ``with`` statement its files are closed at
+        the end.
+
+    Raises:
+        VectorIndexError: no index, a damaged one, one of another model than ``run``, or one on a
+            server that the user did not allow.
+        CheckpointError: the run is gone or damaged.
+
+    Example:
+        >>> import cl2cm
+        >>> for hit in cl2cm.open("index").search("red square", k=2):
+        ...     print(hit.id, f"{hit.match:.0%}")
+        red-square.png ...%
+        ...
+    """
+    from cl2cm.index.folder import Index  # noqa: PLC0415
+    from cl2cm.model.checkpoint import load  # noqa: PLC0415
+    from cl2cm.search.searcher import Searcher  # noqa: PLC0415
+
+    opened = Index.open(index, allowed)
+    return Searcher(load(opened.run if run is None else run), opened)

@@ -4,6 +4,7 @@ Standard output belongs to results alone.
 """
 
 import functools
+import re
 import sys
 import time
 from collections.abc import Callable, Iterator
@@ -23,8 +24,26 @@ from rich.progress import (
 _SECONDS_BETWEEN_LINES = 10.0
 
 
+# Control characters but the tab, those that turn the direction of text within a line, and those
+# that end a line or are no characters: a terminal obeys them, and names and files bring them along.
+_STEERING = re.compile(
+    "[\x00-\x08\x0a-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069\u2028\u2029\ud800-\udfff]"
+)
+
+
+def plain(text: str) -> str:
+    """A line with nothing in it that steers a terminal; such characters are shown as escapes."""
+    return _STEERING.sub(lambda found: found[0].encode("unicode_escape").decode(), text)
+
+
+def plain_json(text: str) -> str:
+    """JSON, of the same value, with nothing in it that steers a terminal."""
+    return _STEERING.sub(lambda found: f"\\u{ord(found[0]):04x}", text)
+
+
 def say(text: str) -> None:
     """One line of news on standard error, above a bar if there is one."""
+    text = plain(text)
     if sys.stderr.isatty():
         _console().print(text, markup=False, highlight=False)
     else:

@@ -13,11 +13,13 @@ import os
 import re
 import shutil
 import sqlite3
+import stat
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from io import BufferedReader
 from pathlib import Path
 from typing import IO, Any
 
@@ -243,7 +245,23 @@ def _opened(path: Path) -> IO[bytes]:
     while True:
         with storage_errors(path), contextlib.suppress(FileNotFoundError):  # its folder just went
             path.parent.mkdir(parents=True, exist_ok=True)
-            return path.open("ab")
+            flags = os.O_RDWR | os.O_CREAT | os.O_APPEND
+            for name in ("O_NOFOLLOW", "O_NONBLOCK", "O_CLOEXEC"):  # not on every system
+                flags |= getattr(os, name, 0)
+            try:
+                descriptor = os.open(path, flags, 0o644)
+            except OSError as error:
+                if error.errno not in (errno.ELOOP, errno.EMLINK, errno.ENXIO):
+                    raise
+                raise _no_lock(path) from error
+            if stat.S_ISREG(os.fstat(descriptor).st_mode):
+                return os.fdopen(descriptor, "ab")
+            os.close(descriptor)
+            raise _no_lock(path)
+
+
+def _no_lock(path: Path) -> StorageError:
+    return StorageError(str(path), expected="a file", found="a link or a pipe", remedy="remove it")
 
 
 def _is_at(file: IO[bytes], path: Path) -> bool:
@@ -273,6 +291,74 @@ def _lock(descriptor: int, *, wait: bool) -> bool:
     return True
 
 
+def open_confined(path: Path, roots: Iterable[Path]) -> BufferedReader:
+    """Open a regular file below one of some folders for reading; never wait, never follow a link.
+
+    A root itself may be, or lie behind, a symbolic link: the user named it. Below it each folder
+    is opened in the one before (``openat``), so nothing that is exchanged meanwhile leads out. Use
+    the descriptor for all that follows (size, type, contents); the name may already mean another.
+
+    Args:
+        path: the file; ``..`` in it is refused, and a relative path is below the working directory.
+        roots: folders that may be read.
+
+    Raises:
+        FileNotFoundError: there is no such file, or it is not below a root, is reached through a
+            link, is a folder, a pipe or a device, or may not be read. The text is always the same,
+            so whoever sees it learns nothing of what exists.
+    """
+    for root in sorted({root.absolute() for root in roots}, key=lambda root: -len(root.parts)):
+        if path.absolute().is_relative_to(root):
+            parts = path.absolute().relative_to(root).parts
+            with contextlib.suppress(OSError, ValueError):  # ValueError: a null character
+                return _open_below(root, parts)
+    text = "no regular file below a folder that may be read"
+    raise FileNotFoundError(errno.ENOENT, text, str(path))
+
+
+def _open_below(root: Path, parts: Sequence[str]) -> BufferedReader:
+    if not parts or ".." in parts:
+        raise IsADirectoryError(errno.EISDIR, "not a file below the folder", str(root))
+    if sys.platform == "win32":  # it has neither openat nor pipes among its files
+        return _open_checked(root, parts)
+    steps = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
+    folder = os.open(root, steps)
+    try:
+        for part in parts[:-1]:
+            inner = os.open(part, steps | os.O_NOFOLLOW, dir_fd=folder)
+            os.close(folder)
+            folder = inner
+        if not stat.S_ISREG(os.lstat(parts[-1], dir_fd=folder).st_mode):
+            raise FileNotFoundError(errno.ENOENT, "not a regular file", parts[-1])
+        flags = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC
+        return _regular(os.open(parts[-1], flags, dir_fd=folder))
+    finally:
+        os.close(folder)
+
+
+def _open_checked(root: Path, parts: Sequence[str]) -> BufferedReader:
+    """As `_open_below`, where a folder cannot be opened in another: look again after opening."""
+    path = root.joinpath(*parts)
+    file = _regular(os.open(path, os.O_RDONLY | getattr(os, "O_BINARY", 0)))
+    if path.resolve() != root.resolve().joinpath(*parts) or not _is_at(file, path):
+        file.close()
+        raise FileNotFoundError(errno.ENOENT, "reached through a link", str(path))
+    return file
+
+
+def _regular(descriptor: int) -> BufferedReader:
+    """Wrap a descriptor of a regular file; close that of anything else."""
+    try:
+        if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+            raise FileNotFoundError(errno.ENOENT, "not a regular file")
+        if sys.platform != "win32":
+            os.set_blocking(descriptor, True)
+        return os.fdopen(descriptor, "rb")
+    except BaseException:
+        os.close(descriptor)
+        raise
+
+
 def write_json(path: Path, value: Mapping[str, Any]) -> None:
     """Write one JSON object, whole or not at all, readable by people and stable in order."""
     text = json.dumps(value, ensure_ascii=False, indent=2, sort_keys=True) + "\n"
@@ -300,3 +386,25 @@ def cache_folder() -> Path:
         return Path(chosen).expanduser()
     base = os.environ.get("XDG_CACHE_HOME")
     return (Path(base) if base else Path.home() / ".cache") / "cl2cm"
+
+
+def config_folder() -> Path:
+    """Folder for what belongs to the user and cannot be computed again.
+
+    ``$CL2CM_CONFIG``, else ``$XDG_CONFIG_HOME/cl2cm``, else ``~/.config/cl2cm``.
+    """
+    if chosen := os.environ.get("CL2CM_CONFIG"):
+        return Path(chosen).expanduser()
+    base = os.environ.get("XDG_CONFIG_HOME")
+    return (Path(base) if base else Path.home() / ".config") / "cl2cm"
+
+
+def state_folder() -> Path:
+    """Folder for what must be kept but is neither data nor cache.
+
+    ``$CL2CM_STATE``, else ``$XDG_STATE_HOME/cl2cm``, else ``~/.local/state/cl2cm``.
+    """
+    if chosen := os.environ.get("CL2CM_STATE"):
+        return Path(chosen).expanduser()
+    base = os.environ.get("XDG_STATE_HOME")
+    return (Path(base) if base else Path.home() / ".local" / "state") / "cl2cm"

@@ -2,7 +2,7 @@
 
 import pytest
 
-from colours import searcher_of, write_colours
+from fixtures.colours import searcher_of, write_colours
 
 
 @pytest.fixture

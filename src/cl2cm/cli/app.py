@@ -6,7 +6,7 @@ failure. Nothing heavy is imported before a command runs.
 """
 
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Annotated
 
@@ -15,6 +15,7 @@ import typer
 from cl2cm.cli.data import encode, prepare, translate
 from cl2cm.cli.options import Json, numbers, show, words
 from cl2cm.cli.search import index, search, serve, serve_index
+from cl2cm.cli.trust import opens_models
 from cl2cm.errors import CL2CMError, ConfigError
 from cl2cm.progress import say
 from cl2cm.storage import storage_error
@@ -229,8 +230,12 @@ def doctor(
     show(found, as_json=as_json, lines=lines(found))
 
 
-for _command in (
-    *(demo, prepare, translate, encode, train, evaluate),
-    *(bench, align, index, search, serve, doctor),
-):
+_PLAIN: tuple[Callable[..., None], ...] = (demo, prepare, doctor)
+_MODELS: tuple[Callable[..., None], ...] = (
+    *(translate, encode, train, evaluate),
+    *(bench, align, index, search, serve),
+)
+for _command in _PLAIN:
     app.command()(_command)
+for _command in _MODELS:
+    app.command()(opens_models(_command))

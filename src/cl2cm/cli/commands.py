@@ -2,10 +2,11 @@
 
 import time
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from cl2cm.api import open as open_index
+from cl2cm import open as open_index
 from cl2cm.data.leaks import known_leaks
 from cl2cm.data.manifest import read_manifest
 from cl2cm.data.queries import caption_languages
@@ -16,7 +17,9 @@ from cl2cm.encode.text import TextBackbone
 from cl2cm.encode.vision import load_vision
 from cl2cm.errors import ConfigError, LanguageError, ManifestError, MediaError
 from cl2cm.evaluation.retrieval import Translate, evaluate
+from cl2cm.index import Allowed
 from cl2cm.index.head import check_path
+from cl2cm.index.update.build import confine
 from cl2cm.index.update.update import Care, replace_index, update_index
 from cl2cm.media.shots import LONG, split_films
 from cl2cm.methods.translate_test import TranslateTest
@@ -213,6 +216,7 @@ def index_source(
     skip_bad: bool = False,
     shots: bool | None = None,
     care: Care | None = None,
+    roots: Sequence[Path] = (),
 ) -> dict[str, Any]:
     """Index a folder or a manifest; an index that is there encodes only what is new or changed.
 
@@ -226,23 +230,29 @@ def index_source(
         skip_bad: leave broken items out.
         shots: whether a film has one vector for each shot; None: where it is longer than 10 s.
         care: how an index that is there is brought up to date.
+        roots: folders that a manifest may lead to, besides its own.
     """
     for path in (run, out):
         check_path(path)
     skipped: list[str] = []
+    bad = _collect_examples(skipped) if skip_bad else None
     examples = read_source(source, skip_bad=skip_bad)
+    if source.is_dir():  # whose files are all below it
+        roots = (source.absolute(),)
+    else:
+        roots = (source.parent.resolve(), *(root.resolve() for root in roots))
+        examples = confine(examples, roots, bad)
+    care = replace(care or Care(), roots=roots)
     model = load_visual(run)
     stored = isinstance(model.vision, FeatureFiles)
     if skip_bad and isinstance(model.vision, FeatureFiles):
         examples = model.vision.known(examples, _collect(skipped))
     if shots is not False and not stored:
-        bad_film = _collect_examples(skipped) if skip_bad else None
-        examples = split_films(examples, longer_than=0.0 if shots else LONG, on_bad=bad_film)
+        examples = split_films(examples, longer_than=0.0 if shots else LONG, on_bad=bad)
     if stored or find_pictures(examples, model.vision):
         vectors = model.encode_examples(examples)
         update = replace_index(model, examples, vectors, out, run=run, care=care)
     else:
-        bad = _collect_examples(skipped) if skip_bad else None
         with track("index", len(examples)) as advance:
             update = update_index(
                 model, examples, out, run=run, care=care, on_bad=bad, progress=_reached(advance)
@@ -270,14 +280,19 @@ def _reached(advance: Callable[[int], None]) -> Callable[[int], None]:
     return progress
 
 
-def open_searcher(index: Path, run: Path | None = None) -> Searcher:
+def open_searcher(index: Path, run: Path | None = None, allowed: Allowed | None = None) -> Searcher:
     """A searcher on an index, with the model of its run.
 
+    Args:
+        index: the folder.
+        run: the run, where it is not the one of the index.
+        allowed: what the index may reach outside its folder; see `Index.open`.
+
     Raises:
-        VectorIndexError: no index, or another model's.
+        VectorIndexError: no index, another model's, or a server that the user did not allow.
         CheckpointError: its run is gone or damaged.
     """
-    return open_index(index, run=run)
+    return open_index(index, run=run, allowed=allowed)
 
 
 def _collect(skipped: list[str]) -> Any:  # noqa: ANN401 - a callback

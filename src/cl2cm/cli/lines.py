@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 
+from cl2cm.progress import plain
 from cl2cm.search.batch import Answered
 from cl2cm.search.searcher import SearchResult
 
@@ -12,19 +13,19 @@ def hit_lines(result: SearchResult) -> list[str]:
     for hit, match, folded in zip(result.hits, result.matches, result.folded, strict=True):
         part = "" if hit.start is None else f"  {hit.start:g} s"
         more = f"  and {len(folded)} like it" if folded else ""
-        names = f"{visible(hit.id)}  {visible(hit.path)}"
+        names = f"{_name(hit.id)}  {_name(hit.path)}"
         lines.append(f"{hit.score:6.3f} {100 * match:4.0f} %  {names}{part}{more}")
     return lines
-
-
-def visible(name: str) -> str:
-    """A name with nothing in it that would steer a terminal."""
-    return "".join(letter if letter.isprintable() else "\ufffd" for letter in name)
 
 
 def answer_lines(answers: Sequence[Answered]) -> list[str]:
     """Give a line for each query: its id, its text, and the ids of its hits."""
     return [
-        f"{asked.id}\t{asked.text}\t{' '.join(visible(hit.id) for hit in hits)}"
+        f"{asked.id}\t{asked.text}\t{' '.join(_name(hit.id) for hit in hits)}"
         for asked, hits, _ in answers
     ]
+
+
+def _name(name: str) -> str:
+    """A name with nothing in it that steers a terminal or looks like a further column."""
+    return plain(name).replace("\t", "\\t")

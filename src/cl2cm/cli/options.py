@@ -8,6 +8,7 @@ from typing import Annotated, Any
 import typer
 
 from cl2cm.errors import ConfigError
+from cl2cm.progress import plain, plain_json
 
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON object and nothing else.")]
 SkipBad = Annotated[bool, typer.Option("--skip-bad", help="List broken items and leave them out.")]
@@ -15,7 +16,8 @@ SkipBad = Annotated[bool, typer.Option("--skip-bad", help="List broken items and
 
 def show(value: dict[str, Any], *, as_json: bool, lines: Sequence[str]) -> None:
     """Print a result: as JSON, or as lines for people."""
-    text = json.dumps(value, ensure_ascii=False) if as_json else "\n".join(lines)
+    found = plain_json(json.dumps(value, ensure_ascii=False))
+    text = found if as_json else "\n".join(plain(line) for line in lines)
     encoding = sys.stdout.encoding
     try:
         text.encode(encoding)

@@ -10,6 +10,18 @@ from cl2cm.cli.options import Json, SkipBad, show
 from cl2cm.errors import ConfigError
 from cl2cm.progress import say
 
+Roots = Annotated[
+    list[Path] | None,
+    typer.Option("--media-root", help="A further folder that may be read; repeatable."),
+]
+Cleartext = Annotated[
+    bool,
+    typer.Option(
+        "--allow-cleartext", help="Send credentials to a server on another machine without TLS."
+    ),
+]
+ServerUrl = Annotated[str | None, typer.Option("--url", help="Of the server that holds the index.")]
+
 
 def index(
     run: Annotated[Path, typer.Argument(help="Run folder.")],
@@ -43,6 +55,8 @@ def index(
             help="Stored as: float32 | float16 | int8; by default by size; kept.", metavar="NAME"
         ),
     ] = None,
+    media_root: Roots = None,
+    allow_cleartext: Cleartext = False,
     skip_bad: SkipBad = False,
     as_json: Json = False,
 ) -> None:
@@ -54,9 +68,12 @@ def index(
     from cl2cm.index.update.watch import watch as follow
 
     def once() -> None:
-        care = Care(verify=verify, rebuild=rebuild, choice=Choice(backend, dtype, url))
+        choice = Choice(backend, dtype, url, allow_cleartext)
+        care = Care(verify=verify, rebuild=rebuild, choice=choice)
         lenient = skip_bad or watch  # what is still being written must not keep the rest waiting
-        result = index_source(run, source, out, skip_bad=lenient, shots=shots, care=care)
+        result = index_source(
+            run, source, out, skip_bad=lenient, shots=shots, care=care, roots=media_root or ()
+        )
         line = (
             f"{result['items']} items in {out}: {result['encoded']} encoded, "
             f"{result['kept']} kept, {result['dropped']} dropped; {len(result['skipped'])} skipped"
@@ -106,12 +123,14 @@ def search(
     run: Annotated[
         Path | None, typer.Option(help="Run folder, where it is not the one of the index.")
     ] = None,
+    url: ServerUrl = None,
+    allow_cleartext: Cleartext = False,
     as_json: Json = False,
 ) -> None:
     """Search an index with words in any language, a picture, or both."""
     from cl2cm.cli.commands import open_searcher
     from cl2cm.cli.lines import hit_lines
-    from cl2cm.index import Filter
+    from cl2cm.index import Allowed, Filter
     from cl2cm.search.query import Query, checked, parse_query
 
     if like and picture:
@@ -123,11 +142,12 @@ def search(
     request = Query(
         text, (*unwanted, *(without or ())), like or picture, weight, k, offset, among, fold=fold
     )
+    allowed = Allowed.of(url, cleartext=allow_cleartext)
     if queries is not None or trec is not None:
-        _search_file(index, queries, request, trec=trec, run=run, as_json=as_json)
+        _search_file(index, queries, request, trec=trec, run=run, allowed=allowed, as_json=as_json)
         return
     request = checked(request)
-    result = open_searcher(index, run).search_timed(request)
+    result = open_searcher(index, run, allowed).search_timed(request)
     show(result.to_json(), as_json=as_json, lines=hit_lines(result))
 
 
@@ -138,6 +158,7 @@ def _search_file(
     *,
     trec: Path | None,
     run: Path | None,
+    allowed: Any,  # noqa: ANN401 - an Allowed
     as_json: bool,
 ) -> None:
     import time
@@ -158,7 +179,7 @@ def _search_file(
         )
     check_numbers(request)
     asked = read_queries(queries)
-    searcher = open_searcher(index, run)
+    searcher = open_searcher(index, run, allowed)
     begin = time.monotonic()
     with track("search", len(asked)) as progress:
         answers = search_all(searcher, asked, request, progress=progress)
@@ -180,11 +201,27 @@ def serve(
         list[str] | None,
         typer.Option(help="A further host name of the service, such as a proxy's; repeatable."),
     ] = None,
+    media_root: Roots = None,
+    run: Annotated[
+        Path | None, typer.Option(help="Run folder, where it is not the one of the index.")
+    ] = None,
+    url: ServerUrl = None,
+    allow_cleartext: Cleartext = False,
 ) -> None:
     """Serve the search page and its API, on this machine alone unless told otherwise."""
+    from cl2cm.index import Allowed
     from cl2cm.serve import read_token
 
-    serve_index(index, host, port, title=title, token=read_token(token_file), names=name or ())
+    serve_index(
+        index,
+        host,
+        port,
+        title=title,
+        token=read_token(token_file),
+        names=name or (),
+        run=run,
+        allowed=Allowed.of(url, tuple(media_root or ()), cleartext=allow_cleartext),
+    )
 
 
 def serve_index(
@@ -196,6 +233,8 @@ def serve_index(
     title: str = "cl2cm",
     token: str | None = None,
     names: Sequence[str] = (),
+    run: Path | None = None,
+    allowed: Any = None,  # noqa: ANN401 - an Allowed, which is not imported yet
 ) -> None:
     """Serve an index until it is stopped."""
     from cl2cm.cli.commands import open_searcher
@@ -206,7 +245,12 @@ def serve_index(
 
     if not host.strip():
         raise ConfigError("--host", expected="an address", found="none", remedy="use 127.0.0.1")
-    searcher = open_searcher(index)
+    searcher = open_searcher(index, run, allowed)
+    if not searcher.index.ours and not searcher.index.allowed.roots:
+        say(
+            f"{index}: you did not make this index, or made it with an earlier version; images are "
+            "shown from its own folder only, unless you name theirs with --media-root"
+        )
     if host not in LOOPBACK and token is None:
         say("anyone who reaches this address can search and see every picture; --token-file FILE")
     run_server(
@@ -217,7 +261,7 @@ def serve_index(
         title=title,
         examples=examples,
         token=token,
-        align=Aligner(searcher.index.run),
+        align=Aligner(run or searcher.index.run),
         load_model=load,
         on_ready=say,
     )

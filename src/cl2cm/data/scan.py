@@ -35,11 +35,12 @@ def scan_folder(folder: StrPath) -> list[Example]:
         )
     root = folder.absolute()
     real = root.resolve()
-    paths = [
-        path
-        for path in _walk(root, PICTURES | FILMS)
-        if not path.is_symlink() or path.resolve().is_relative_to(real)
-    ]
+    paths = {}
+    for path in _walk(root, PICTURES | FILMS):
+        if not path.is_symlink():
+            paths[path] = path
+        elif (target := path.resolve()).is_relative_to(real):
+            paths[path] = root / target.relative_to(real)  # it is opened without a link
     if not paths:
         raise MediaError(
             str(folder),
@@ -47,7 +48,7 @@ def scan_folder(folder: StrPath) -> list[Example]:
             found="none",
             remedy="give the folder that holds them",
         )
-    found = sorted((path.relative_to(root).as_posix(), path) for path in paths)
+    found = sorted((path.relative_to(root).as_posix(), file) for path, file in paths.items())
     return [
         Example(id=name, split="all", video=path)
         if is_film(path)

@@ -13,6 +13,7 @@ from typing import Self
 import torch
 from torch import Tensor, nn
 
+from cl2cm.encode.pretrained import first_line
 from cl2cm.encode.text_loading import (
     find_folder,
     find_layers,
@@ -123,7 +124,16 @@ class TextBackbone(nn.Module):
         if self.lower_case:
             whole = [text.lower() for text in whole]
         # Padding and truncation that a tokenizer's files may ask for are overruled here.
-        encoded = self._tokenizer(whole, padding=False, truncation=True, max_length=self.max_tokens)
+        try:
+            encoded = self._tokenizer(
+                whole, padding=False, truncation=True, max_length=self.max_tokens
+            )
+        except BaseException as error:
+            if type(error).__name__ != "PanicException":  # Rust's, which is no Exception
+                raise
+            found = f"a text that it fails on ({first_line(error)})"
+            remedy = "name another model"
+            raise self._misfit("a tokenizer for any text", found, remedy) from None
         ids: list[list[int]] = encoded["input_ids"]
         return ids
 

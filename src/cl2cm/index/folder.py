@@ -15,12 +15,14 @@ generation but one is dropped when the next is made.
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from io import BufferedReader
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from cl2cm.errors import VectorIndexError
+from cl2cm.index.allowed import Allowed
 from cl2cm.index.backends.registry import Backend, Choice, open_backend, sweep_places, write
 from cl2cm.index.filter import Filter
 from cl2cm.index.head import (
@@ -29,12 +31,22 @@ from cl2cm.index.head import (
     VERSION,
     check_files,
     is_index,
+    is_ours,
     is_place,
     named_files,
     read_head,
     refuse_other_folder,
     sweep,
     write_generation,
+)
+from cl2cm.index.media import (
+    folders_of,
+    media_path,
+    open_media,
+    roots_of,
+    run_of,
+    run_paths,
+    travelling,
 )
 from cl2cm.storage import atomic_folder, sha256_file, sha256_text, storage_errors
 from cl2cm.types import Floats, Hit, Ints, Item, StrPath
@@ -57,11 +69,13 @@ class Index:
         'black-bar.png'
     """
 
-    def __init__(self, path: Path, head: Mapping[str, Any]) -> None:
+    def __init__(self, path: Path, head: Mapping[str, Any], allowed: Allowed) -> None:
         self.path = path
+        self.allowed = allowed
+        self.roots = roots_of(path, head, allowed)
         self._head = head
         files = {name: path / entry["name"] for name, entry in head["files"].items()}
-        self._vectors, self._items = open_backend(files, head)
+        self._vectors, self._items = open_backend(files, head, allowed)
         if len(self._items) != head["count"]:
             self.close()
             raise VectorIndexError(
@@ -83,6 +97,8 @@ class Index:
         dtype: str | None = None,
         backend: str | None = None,
         url: str | None = None,
+        cleartext: bool = False,
+        roots: Sequence[Path] | None = None,
     ) -> "Index":
         """Write an index, whole or not at all, in place of the one that may be there.
 
@@ -96,6 +112,9 @@ class Index:
             backend: ``exact``, ``faiss``, ``qdrant`` or ``pgvector``. What is None is as in the
                 index that is there, or ``exact``, and ``float32`` up to 64 MiB, else ``float16``.
             url: of the server, for ``qdrant`` and ``pgvector``; a password in it is not kept.
+            cleartext: whether credentials may go to a server on another machine without TLS.
+            roots: folders that the items' files are in; nothing outside of them is ever read.
+                None: the folder of each file.
 
         Raises:
             ConfigError: a backend, dtype or address that cannot be.
@@ -114,13 +133,17 @@ class Index:
             )
         path = path.resolve()
         refuse_other_folder(path)
-        items = [replace(item, path=_travelling(item.path, path)) for item in items]
+        if roots is None:
+            roots = folders_of(Path(item.path) for item in items if os.path.isabs(item.path))  # noqa: PTH117
+        items = [replace(item, path=travelling(item.path, path)) for item in items]
         old = _old_head(path)
-        choice = Choice(backend, dtype, url).resolve(old, vectors.size)
+        choice = Choice(backend, dtype, url, cleartext).resolve(old, vectors.size)
         head = {
             "format": FORMAT, "version": VERSION, "backend": choice.name, "dtype": choice.dtype,
             "count": len(items), "dim": vectors.shape[-1] if vectors.ndim else 0, "model": model,
-            "folder": str(path), "run": _run_paths(run, path), "url": choice.public,
+            "folder": str(path), "run": run_paths(run, path), "url": choice.public,
+            "cleartext": choice.cleartext,
+            "roots": [travelling(os.path.abspath(root), path) for root in roots],  # noqa: PTH100
             "previous": old.get("files", {}).get("place", {}).get("name", ""),
         }  # fmt: skip
         if is_index(path) or (path.is_dir() and any(path.iterdir())):
@@ -132,23 +155,31 @@ class Index:
         else:
             with atomic_folder(path) as partial:
                 _write(partial, head, choice, vectors, items)
-        return cls.open(path)
+        return cls.open(path, Allowed.of(url, cleartext=cleartext))
 
     @classmethod
-    def open(cls, path: StrPath) -> "Index":
+    def open(cls, path: StrPath, allowed: Allowed | None = None) -> "Index":
         """Open an index for search; nothing in it is changed.
 
-        Sizes and shapes are compared with ``index.json``; `verify` also compares the hashes.
+        Sizes and shapes are compared with ``index.json``, and every vector is looked at; `verify`
+        also compares the hashes.
+
+        Args:
+            path: the folder. It may be a stranger's: no server is asked, and no file outside of it
+                is read, unless this user made the index or allows it.
+            allowed: what the index may reach outside its folder; None: what the environment says.
 
         Raises:
-            VectorIndexError: no index, or a damaged one; the text names the file.
+            VectorIndexError: no index, or a damaged one, whose file the text names; a server that
+                the user did not allow.
         """
         path = Path(path).resolve()
+        allowed = Allowed.of() if allowed is None else allowed
         head = read_head(path)
         while True:
             try:
                 check_files(path, head)
-                return cls(path, head)
+                return cls(path, head, allowed)
             except (VectorIndexError, FileNotFoundError):
                 newer = read_head(path)  # was it replaced between the two readings?
                 if newer == head:
@@ -162,10 +193,17 @@ class Index:
 
     @property
     def run(self) -> Path:
-        """The run that made the vectors: beside the index if it moved along, else as it was."""
-        paths: dict[str, str] = self._head["run"]
-        beside = Path(os.path.normpath(self.path / paths["relative"]))
-        return beside if beside.exists() else Path(paths["absolute"])
+        """The run that made the vectors: beside the index if it moved along, else as it was.
+
+        Raises:
+            VectorIndexError: somebody else's index, whose run is not beside it.
+        """
+        return run_of(self.path, self._head)
+
+    @property
+    def ours(self) -> bool:
+        """Whether this user made it, or somebody else."""
+        return is_ours(self._head)
 
     @property
     def dim(self) -> int:
@@ -289,11 +327,16 @@ class Index:
                 found="only features",
                 remedy="index the pictures themselves to see them",
             )
-        here = Path(os.path.normpath(self.path / item.path))
-        if here.exists() or Path(item.path).is_absolute():
-            return here
-        then = Path(os.path.normpath(Path(self._head["folder"]) / item.path))
-        return then if then.exists() else here
+        return media_path(self.path, self._head, item.path, self.roots)
+
+    def open_media(self, item: Item) -> BufferedReader:
+        """Open an item's image or video for reading: a regular file below one of `roots`.
+
+        Raises:
+            VectorIndexError: as `media_path`.
+            MediaError: there is no such file there, or a link leads to it.
+        """
+        return open_media(item, self.media_path(item), self.roots)
 
     def verify(self) -> None:
         """Read every byte and compare the hashes.
@@ -327,20 +370,4 @@ def _write(
     folder: Path, head: Mapping[str, Any], backend: Backend, vectors: Floats, items: Sequence[Item]
 ) -> None:
     with write_generation(folder, head) as files:
-        write(backend, files, vectors, items)
-
-
-def _travelling(path: str, folder: Path) -> str:
-    """Make the path of a file beside or beneath the index relative: the two move together."""
-    home = folder.parent
-    beneath = home != Path(home.anchor) and path.startswith(f"{home}{os.sep}")
-    return os.path.relpath(path, folder) if beneath else path
-
-
-def _run_paths(run: Path, folder: Path) -> dict[str, str]:
-    absolute = run.absolute()
-    try:
-        relative = os.path.relpath(absolute, folder)
-    except ValueError:  # another drive, on Windows
-        relative = str(absolute)
-    return {"absolute": str(absolute), "relative": relative}
+        write(backend, files, vectors, items, head["folder"])

@@ -3,10 +3,15 @@
 It names the data files of its generation with their sizes and hashes. A new generation is written
 beside the old one; once ``index.json`` points at it, the old files are removed, which a reader
 that has them open does not notice.
+
+The whole of it carries the user's seal (seal.py). A head without one is from somebody else, or from
+before there were seals: what it says of other folders and of servers is then not followed.
 """
 
 import contextlib
 import json
+import os
+import re
 import secrets
 import time
 from collections.abc import Iterator, Mapping
@@ -15,7 +20,8 @@ from pathlib import Path
 from typing import Any
 
 from cl2cm.errors import VectorIndexError
-from cl2cm.storage import sha256_file, write_json
+from cl2cm.index.seal import SEAL, is_sealed, sealed
+from cl2cm.storage import open_confined, sha256_file, write_json
 
 FORMAT = "cl2cm-index"
 VERSION = 1
@@ -23,7 +29,12 @@ HEAD = "index.json"
 JOURNAL = "encoded.sqlite"  # what was encoded so far; an index that is begun has nothing else
 REMEDY = "build the index again with cl2cm index"
 
+_SEALED = "head"
+_BYTES = 2**24  # of index.json: more than any list of folders
+_MOST = {"count": 2**40, "dim": 2**16}
 _FIELDS: dict[str, type] = {
+    "format": str,
+    "version": int,
     "backend": str,
     "count": int,
     "dim": int,
@@ -32,6 +43,13 @@ _FIELDS: dict[str, type] = {
     "folder": str,
     "run": dict,
     "files": dict,
+}
+_LATER: dict[str, type] = {  # fields that an older index does not have
+    "url": str,
+    "previous": str,
+    "cleartext": bool,
+    "roots": list,
+    SEAL: str,
 }
 _SUFFIXES = {"vectors": ".npy", "items": ".sqlite", "graph": ".faiss", "place": ".json"}
 _KINDS = {  # of files, by backend
@@ -55,7 +73,7 @@ def write_generation(folder: Path, head: Mapping[str, Any]) -> Iterator[dict[str
             kind: {"name": p.name, "bytes": p.stat().st_size, "sha256": sha256_file(p)}
             for kind, p in paths.items()
         }
-        write_json(folder / HEAD, {**head, "files": files})
+        write_json(folder / HEAD, sealed(_SEALED, {**head, "files": files}))
     finally:
         for path in paths.values():
             if path.name not in named_files(folder):
@@ -70,8 +88,16 @@ def read_head(folder: Path) -> dict[str, Any]:
     """
     path = folder / HEAD
     try:
-        head = json.loads(path.read_bytes())
-    except (FileNotFoundError, NotADirectoryError):
+        with open_confined(path, [folder]) as file:
+            content = file.read(_BYTES + 1)
+        if len(content) > _BYTES:
+            raise _damaged(path, f"at most {_BYTES // 2**20} MB", "a longer file")
+        head = json.loads(content)
+    except FileNotFoundError:
+        if os.path.lexists(path):
+            raise _damaged(
+                path, "a file that can be read", "a link, a folder, a pipe or no permission"
+            ) from None
         raise VectorIndexError(
             str(folder),
             expected=f"an index, a folder with {HEAD}",
@@ -93,16 +119,25 @@ def read_head(folder: Path) -> dict[str, Any]:
 
 
 def check_files(folder: Path, head: Mapping[str, Any]) -> None:
-    """Compare the sizes of the data files with ``index.json``.
+    """Compare the sizes of the data files with ``index.json``; each is a file of the folder itself.
 
     Raises:
-        VectorIndexError: a file is absent, or shorter or longer than it was written.
+        VectorIndexError: a file is absent, a link, or shorter or longer than it was written.
     """
     for entry in head["files"].values():
         path = folder / entry["name"]
-        found = f"{path.stat().st_size} bytes" if path.is_file() else "no such file"
+        try:
+            with open_confined(path, [folder]) as file:
+                found = f"{os.fstat(file.fileno()).st_size} bytes"
+        except FileNotFoundError:
+            found = "no such file" if not os.path.lexists(path) else "a link, or no file"
         if found != f"{entry['bytes']} bytes":
             raise _damaged(path, f"{entry['bytes']} bytes", found)
+
+
+def is_ours(head: Mapping[str, Any]) -> bool:
+    """Whether this user wrote a head; only then it speaks for the user."""
+    return is_sealed(_SEALED, head)
 
 
 def named_files(folder: Path) -> frozenset[str]:
@@ -190,27 +225,48 @@ def _is_data(name: str) -> bool:
 
 
 def _check_fields(path: Path, head: Mapping[str, Any]) -> None:
-    for key, kind in _FIELDS.items():
+    for key, kind in (_FIELDS | {key: _LATER[key] for key in _LATER if key in head}).items():
         if type(head.get(key)) is not kind:
-            raise _damaged(path, f"{key} as {kind.__name__}", repr(head.get(key)))
-    for key in ("absolute", "relative"):
-        if not isinstance(head["run"].get(key), str):
-            raise _damaged(path, f"run.{key} as str", repr(head["run"].get(key)))
+            raise _damaged(path, f"{key} as {kind.__name__}", _shown(head.get(key)))
+    _check_keys(path, "index.json", head, {*_FIELDS, *_LATER})
+    for key, most in _MOST.items():
+        if not 1 <= head[key] <= most:
+            raise _damaged(path, f"{key} from 1 to {most}", _shown(head[key]))
+    _check_folders(path, head)
     if head["backend"] not in _KINDS:
-        raise _damaged(path, f"a backend, {' or '.join(_KINDS)}", repr(head["backend"]))
+        raise _damaged(path, f"a backend, {' or '.join(_KINDS)}", _shown(head["backend"]))
+    _check_keys(path, "files", head["files"], set(_KINDS[head["backend"]]))
     for name in _KINDS[head["backend"]]:
         _check_entry(path, name, head["files"].get(name))
-    for key in ("url", "previous"):
-        if not isinstance(head.get(key, ""), str):
-            raise _damaged(path, f"{key} as str", repr(head[key]))
+
+
+def _check_folders(path: Path, head: Mapping[str, Any]) -> None:
+    run = head["run"]
+    _check_keys(path, "run", run, {"absolute", "relative"})
+    named = [run.get("absolute"), run.get("relative"), head["folder"], *head.get("roots", ())]
+    for folder in named:
+        if type(folder) is not str or "\0" in folder:
+            raise _damaged(path, "run, folder and roots as paths", _shown(folder))
+
+
+def _check_keys(path: Path, what: str, value: Mapping[str, Any], known: set[str]) -> None:
+    if unknown := sorted(value.keys() - known):
+        raise _damaged(path, f"in {what} the keys {', '.join(sorted(known))}", _shown(unknown[0]))
 
 
 def _check_entry(path: Path, kind: str, entry: object) -> None:
     fields = {"name": str, "bytes": int, "sha256": str}
     if not isinstance(entry, dict) or any(type(entry.get(k)) is not t for k, t in fields.items()):
-        raise _damaged(path, f"files.{kind} with name, bytes and sha256", repr(entry))
-    if Path(entry["name"]).name != entry["name"]:
-        raise _damaged(path, f"a plain file name in files.{kind}", repr(entry["name"]))
+        raise _damaged(path, f"files.{kind} with name, bytes and sha256", _shown(entry))
+    _check_keys(path, f"files.{kind}", entry, set(fields))
+    if not re.fullmatch(rf"{kind}-[0-9A-Za-z]{{1,40}}\{_SUFFIXES[kind]}", entry["name"]):
+        raise _damaged(path, f"a plain file name in files.{kind}", _shown(entry["name"]))
+
+
+def _shown(value: object) -> str:
+    """A value for a message; a stranger's may be long."""
+    text = repr(value)
+    return text if len(text) <= 80 else f"{text[:80]}…"
 
 
 def _damaged(path: Path, expected: str, found: str) -> VectorIndexError:

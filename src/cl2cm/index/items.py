@@ -5,16 +5,19 @@ is written once and opened read-only as immutable: no locks, no journal beside i
 """
 
 import json
+import math
 import sqlite3
 import threading
 from collections.abc import Iterator, Sequence
 from contextlib import closing, contextmanager
 from pathlib import Path
+from typing import Any
 from urllib.parse import quote
 
 import numpy as np
 
 from cl2cm.errors import StorageError, VectorIndexError
+from cl2cm.index.database import FIELD_LIMIT, check_file, check_schema, confine, limited
 from cl2cm.index.filter import Filter
 from cl2cm.storage import atomic_path, sqlite_error
 from cl2cm.types import Ints, Item
@@ -36,6 +39,7 @@ CREATE TABLE items (
 _INDEXES = ("folder", "media, modified", "modified", "bytes")
 _COLUMNS = 'SELECT row, id, path, start, "end", captions, media, bytes, modified FROM items'
 _VERSION = 2
+_LIMIT = 2**28  # bytes of the items of one question
 _PARAMETERS = 500  # SQLite's smallest limit of question marks is 999
 
 
@@ -53,12 +57,18 @@ class ItemStore:
         self._path = path
         self._lock = threading.Lock()
         with self._damage():
+            check_file(path)
             self._db = sqlite3.connect(
                 f"file:{quote(str(path))}?mode=ro&immutable=1", uri=True, check_same_thread=False
             )
             try:
+                confine(self._db)
                 version = self._db.execute("PRAGMA user_version").fetchone()[0]
-                last = self._db.execute("SELECT max(row) FROM items").fetchone()[0]
+                last = None
+                if version == _VERSION:
+                    check_schema(self._db, _whole_schema())
+                    with limited(self._db):
+                        last = self._db.execute("SELECT max(row) FROM items").fetchone()[0]
             except BaseException:
                 self._db.close()
                 raise
@@ -98,8 +108,8 @@ class ItemStore:
             db.execute("PRAGMA synchronous = OFF")  # atomic_path flushes the whole file
             db.execute(_SCHEMA)
             db.executemany("INSERT INTO items VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)", records)
-            for number, columns in enumerate(_INDEXES):
-                db.execute(f"CREATE INDEX filter_{number} ON items ({columns})")
+            for statement in _index_statements():
+                db.execute(statement)
             db.execute(f"PRAGMA user_version = {_VERSION}")
 
     def __len__(self) -> int:
@@ -129,10 +139,7 @@ class ItemStore:
         Raises:
             VectorIndexError: no item has this id, or the file is damaged.
         """
-        try:
-            found = self._select(f"{_COLUMNS} WHERE id = ?", [item_id])
-        except UnicodeEncodeError:
-            found = []
+        found = self._select(f"{_COLUMNS} WHERE id = ?", [item_id]) if _is_text(item_id) else []
         if not found:
             raise no_such_id(item_id)
         return found[0][0]
@@ -140,14 +147,14 @@ class ItemStore:
     def matching(self, filter_: Filter) -> Ints:
         """Rows int64 of the items that a filter lets through, rising."""
         where, values = filter_.where()
-        with self._damage(), self._lock:
+        with self._damage(), self._lock, limited(self._db):
             query = f"SELECT row FROM items WHERE {where} ORDER BY row"  # noqa: S608 - of constants
             found = self._db.execute(query, values)
             return np.fromiter((row for (row,) in found), np.int64)
 
     def folders(self) -> list[str]:
         """Every folder that items are in, by their ids, in the order of names."""
-        with self._damage(), self._lock:
+        with self._damage(), self._lock, limited(self._db):
             found = self._db.execute("SELECT DISTINCT folder FROM items ORDER BY folder")
             return [str(folder) for (folder,) in found if folder]
 
@@ -157,18 +164,20 @@ class ItemStore:
 
     def _select(self, query: str, values: Sequence[int | str]) -> list[tuple[int, Item]]:
         with self._damage():
-            with self._lock:
-                records = self._db.execute(query, values).fetchall()
-            return [
-                (row, Item(id_, path, start, end, _parse_captions(captions), *about))
-                for row, id_, path, start, end, captions, *about in records
-            ]
+            records, size = [], 0
+            with self._lock, limited(self._db):
+                for record in self._db.execute(query, values):
+                    size += sum(len(field) for field in record if isinstance(field, str | bytes))
+                    if size > _LIMIT:
+                        raise sqlite3.DatabaseError(f"items of more than {_LIMIT >> 20} MB")
+                    records.append(record)
+            return [(row, parse_item(about)) for row, *about in records]
 
     @contextmanager
     def _damage(self) -> Iterator[None]:
         try:
             yield
-        except (sqlite3.Error, json.JSONDecodeError, AttributeError, KeyError, TypeError) as error:
+        except (sqlite3.Error, OSError, ValueError, LookupError, TypeError) as error:
             closed = None
             if isinstance(error, sqlite3.Error) and self._path.exists():
                 closed = sqlite_error(self._path, error)
@@ -180,12 +189,60 @@ class ItemStore:
             ) from error
 
 
+def _is_text(text: str) -> bool:
+    """Whether SQLite can hold it: half a surrogate pair is no text."""
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
 def _captions(item: Item) -> str:
     return json.dumps({k: list(v) for k, v in item.captions.items()}, ensure_ascii=False)
 
 
+def parse_item(fields: Sequence[Any]) -> Item:
+    """Return the item of a stored record: all its columns but the row.
+
+    Raises:
+        ValueError: a column holds what we never write.
+    """
+    id_, path, start, end, captions, media, size, modified = fields
+    numbers = [number for number in (start, end, size, modified) if number is not None]
+    if not (
+        all(isinstance(text, str) for text in (id_, path, captions))
+        and all(type(number) in (int, float) and math.isfinite(number) for number in numbers)
+        and media in ("picture", "film")
+    ):
+        raise ValueError("an item of other types")
+    return Item(id_, path, start, end, _parse_captions(captions), media, size, modified)
+
+
 def _parse_captions(text: str) -> dict[str, tuple[str, ...]]:
-    return {language: tuple(texts) for language, texts in json.loads(text).items()}
+    try:
+        captions = json.loads(text)
+    except RecursionError:
+        raise ValueError("captions that are nested too deep") from None
+    if not isinstance(captions, dict) or not all(
+        isinstance(texts, list) and all(isinstance(one, str) for one in texts)
+        for texts in captions.values()
+    ):
+        raise ValueError("captions of another form")
+    for language, texts in captions.items():
+        "".join([language, *texts]).encode()  # half a surrogate pair could not be shown
+    return {language: tuple(texts) for language, texts in captions.items()}
+
+
+def _index_statements() -> list[str]:
+    return [
+        f"CREATE INDEX filter_{number} ON items ({columns})"
+        for number, columns in enumerate(_INDEXES)
+    ]
+
+
+def _whole_schema() -> str:
+    return ";".join([_SCHEMA, *_index_statements()])
 
 
 def folder_of(item: Item) -> str:
@@ -230,7 +287,7 @@ def check_items(items: Sequence[Item]) -> None:
                 remedy="give each item its own id",
             )
         try:
-            f"{item.id}{item.path}{_captions(item)}".encode()
+            size = len(f"{item.id}{item.path}{_captions(item)}".encode())
         except UnicodeEncodeError as error:
             raise VectorIndexError(
                 f"item {row}",
@@ -238,6 +295,13 @@ def check_items(items: Sequence[Item]) -> None:
                 found=ascii(error.object[error.start : error.end]),
                 remedy="rename the file, or correct its captions",
             ) from error
+        if size > FIELD_LIMIT // 2:
+            raise VectorIndexError(
+                f"item {item.id[:80]!r}",
+                expected=f"captions of at most {FIELD_LIMIT // 2**21} MB",
+                found=f"{size} bytes",
+                remedy="shorten them",
+            )
 
 
 @contextmanager

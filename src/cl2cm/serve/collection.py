@@ -47,7 +47,7 @@ class Collection:
             return False
         first, self._seen = self._seen is None, found
         try:
-            index = Index.open(self.searcher.index.path)
+            index = Index.open(self.searcher.index.path, self.searcher.index.allowed)
             if first and index.generation == self.searcher.index.generation:
                 index.close()
                 return False

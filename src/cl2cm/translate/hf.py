@@ -12,6 +12,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from cl2cm.encode.pretrained import LOADING, check_folder, check_weights, first_line, from_hub
+from cl2cm.encode.trust import is_hub_id
 from cl2cm.errors import ConfigError, WeightsError
 from cl2cm.translate.languages import m2m_code, nllb_code, opus_code
 from cl2cm.translate.model_files import model_licence, model_version, no_language
@@ -107,21 +109,29 @@ class HuggingFaceTranslator:
 
         bar = logging.is_progress_bar_enabled()
         logging.disable_progress_bar()
-        options = {"use_safetensors": True} if kind.startswith("AutoModel") else {}
         try:
-            loader = getattr(transformers, kind)
-            return loader.from_pretrained(str(self._folder), local_files_only=True, **options)
-        except Exception as error:  # its readers raise whatever they raise
+            check_folder(self._folder)
+            loader, where = getattr(transformers, kind), str(self._folder)
+            if not kind.startswith("AutoModel"):
+                return loader.from_pretrained(where, **LOADING)
+            model, info = loader.from_pretrained(
+                where, **LOADING, use_safetensors=True, output_loading_info=True
+            )
+            check_weights(info)
+            return model
+        except (KeyboardInterrupt, SystemExit):
+            raise
+        except BaseException as error:  # its readers raise whatever they raise, Rust's panics too
             raise self._damaged(error) from error
         finally:
             if bar:
                 logging.enable_progress_bar()
 
-    def _damaged(self, error: Exception) -> WeightsError:
+    def _damaged(self, error: BaseException) -> WeightsError:
         return WeightsError(
             f"engine hf:{self.name}",
             expected=f"a translation model in {self._folder}",
-            found=f"a damaged or unknown one ({(str(error).splitlines() or [''])[0][:120]})",
+            found=f"a damaged or unknown one ({first_line(error)})",
             remedy="restore the folder, or name another model",
         )
 
@@ -131,9 +141,9 @@ def open_translator(argument: str, source: str, target: str) -> HuggingFaceTrans
     folder = Path(argument).expanduser()
     if argument and folder.is_dir():
         return HuggingFaceTranslator(folder, folder.resolve().name, source, target)
-    if argument.count("/") == 1 and argument[0] not in "./~" and not argument.endswith("/"):
+    if is_hub_id(argument):
         name = argument.partition("/")[2]
-        return HuggingFaceTranslator(_from_hub(argument), name, source, target)
+        return HuggingFaceTranslator(_hub_folder(argument), name, source, target)
     raise ConfigError(
         f"engine hf:{argument}",
         expected="hf:FOLDER, or hf:OWNER/NAME on the hub",
@@ -142,18 +152,16 @@ def open_translator(argument: str, source: str, target: str) -> HuggingFaceTrans
     )
 
 
-def _from_hub(name: str) -> Path:
-    from huggingface_hub import snapshot_download  # noqa: PLC0415 - heavy
-
-    try:
-        return Path(snapshot_download(name, allow_patterns=list(_FILES), ignore_patterns=["*/*"]))
-    except (OSError, ValueError, RuntimeError) as error:
-        raise ConfigError(
+def _hub_folder(name: str) -> Path:
+    def failed(found: str, remedy: str) -> ConfigError:
+        return ConfigError(
             f"engine hf:{name}",
             expected="a model on the hub",
-            found=f"none ({(str(error).splitlines() or [''])[0][:120]})",
-            remedy="connect, or name a folder",
-        ) from error
+            found=found,
+            remedy=f"{remedy}, or name a folder",
+        )
+
+    return from_hub(name, _FILES, failed)
 
 
 def _language_tokens(tokenizer: Any) -> dict[str, int]:  # noqa: ANN401

@@ -6,6 +6,7 @@ float32 number, and scores are defined by stored values; what the format rounded
 """
 
 import io
+import os
 from pathlib import Path
 from typing import IO, Literal, get_args
 
@@ -13,6 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 from cl2cm.errors import VectorIndexError
+from cl2cm.storage import open_confined
 from cl2cm.types import Floats
 
 DType = Literal["float16", "float32", "int8"]
@@ -25,7 +27,9 @@ _CODES = {"float16": "<f2", "float32": "<f4", "int8": "<i1"}  # little-endian on
 _SIGN_AND_VALUE = np.int32(-0x70002000)  # 0x8FFFE000: the sign, and 15 bits from bit 13 on
 _SCALE_BYTES = 4
 _CHUNK_ROWS = 4096
-_UNIT_TOLERANCE = 1e-2
+_UNIT_TOLERANCE = 1e-2  # of vectors that are given
+_STORED_TOLERANCE = {"float16": 0.02, "float32": 0.02, "int8": 0.25}  # int8 rounds a vector with
+# one large component so far
 
 
 def width(matrix: Matrix) -> int:
@@ -84,16 +88,45 @@ def map_matrix(path: Path, count: int, dim: int, dtype: str) -> Matrix:
     header = _header(count, dim, dtype) if dtype in DTYPES else b"\0"
     row = _row(dim, dtype if dtype in DTYPES else "float32")
     size = len(header) + count * row[0] * row[1].itemsize
-    with path.open("rb") as file:
-        same = file.read(len(header)) == header and path.stat().st_size == size
-    if not same:
-        raise VectorIndexError(
-            str(path),
-            expected=f"{count} vectors of width {dim} in {dtype}, in numpy's format",
-            found="something else, or a damaged file",
-            remedy="build the index again",
-        )
-    return np.memmap(path, row[1], "r", len(header), (count, row[0]))
+    with open_confined(path, [path.parent]) as file:
+        if file.read(len(header)) == header and os.fstat(file.fileno()).st_size == size:
+            # the file, not its name: what was checked is what is mapped
+            return np.memmap(file, row[1], "r", len(header), (count, row[0]))
+    raise VectorIndexError(
+        str(path),
+        expected=f"{count} vectors of width {dim} in {dtype}, in numpy's format",
+        found="something else, or a damaged file",
+        remedy="build the index again",
+    )
+
+
+def check_stored(matrix: Matrix, name: str) -> None:
+    """Refuse a stored matrix with a row that is not finite or far from unit length.
+
+    One such row would stand above all others, or turn every score into a NaN.
+
+    Raises:
+        VectorIndexError: it has one.
+    """
+    buffer = np.empty((min(len(matrix), _CHUNK_ROWS), width(matrix)), np.float32)
+    for first in range(0, len(matrix), _CHUNK_ROWS):
+        rows = matrix[first : first + _CHUNK_ROWS]
+        values = buffer[: len(rows)]
+        with np.errstate(all="ignore"):
+            np.multiply(values, widen(rows, values), out=values)
+            lengths = np.sqrt(np.vecdot(values, values))
+        wrong = np.flatnonzero(~(np.abs(lengths - 1) <= _STORED_TOLERANCE[matrix.dtype.name]))
+        if len(wrong):
+            raise VectorIndexError(
+                f"{name}: vector {first + int(wrong[0])}",
+                expected="finite numbers and unit length",
+                found=_length(lengths[wrong[0]]),
+                remedy="build the index again",
+            )
+
+
+def _length(length: np.float32) -> str:
+    return f"length {length:.4g}" if np.isfinite(length) else "a NaN or an infinity"
 
 
 def check_dtype(dtype: str) -> None:
@@ -154,6 +187,11 @@ def check_vectors(vectors: Floats, name: str) -> None:
         )
 
 
+def is_unit(vector: Floats) -> bool:
+    """Whether a vector float32 [D] is finite and of unit length."""
+    return bool(abs(float(np.linalg.norm(vector)) - 1) <= _UNIT_TOLERANCE)
+
+
 def check_unit(vectors: Floats, first: int = 0) -> None:
     """Refuse vectors, the first of which has the number ``first``.
 
@@ -163,11 +201,9 @@ def check_unit(vectors: Floats, first: int = 0) -> None:
     lengths = np.linalg.norm(vectors.astype(np.float32), axis=1)
     wrong = np.flatnonzero(~(np.abs(lengths - 1) <= _UNIT_TOLERANCE))
     if len(wrong):
-        length = lengths[wrong[0]]
-        what = f"length {length:.4g}" if np.isfinite(length) else "a NaN or an infinity"
         raise VectorIndexError(
             f"vector {first + int(wrong[0])}",
             expected="finite numbers and unit length",
-            found=what,
+            found=_length(lengths[wrong[0]]),
             remedy="check the model that encoded it",
         )

@@ -29,6 +29,7 @@ from cl2cm.index.backends.codes import (
     DType,
     Matrix,
     check_dtype,
+    check_stored,
     check_vectors,
     decoded,
     map_matrix,
@@ -105,9 +106,11 @@ class ExactIndex:
         """Memory-map the file that `write` made of ``count`` vectors of width ``dim``.
 
         Raises:
-            VectorIndexError: the file is damaged, or holds something else.
+            VectorIndexError: the file is damaged, or holds something else, or a vector that is not
+                finite or not of unit length.
         """
         matrix = map_matrix(path, count, dim, dtype)
+        check_stored(matrix, str(path))
         return cls(matrix, name=str(path), resident_bytes=resident_bytes)
 
     @property

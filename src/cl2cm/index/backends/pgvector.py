@@ -13,14 +13,15 @@ from typing import Any, TypeVar
 
 import numpy as np
 
-from cl2cm.errors import ConfigError, MissingExtraError, VectorIndexError
+from cl2cm.errors import MissingExtraError, VectorIndexError
+from cl2cm.index.address import Server, postgres_address
 from cl2cm.index.backends.best import exact_scores
 from cl2cm.index.backends.codes import DType, check_unit, check_vectors
 from cl2cm.index.backends.exact import ExactIndex
 from cl2cm.index.backends.place import Place
 from cl2cm.index.backends.rescoring import FEW
 from cl2cm.index.filter import Filter
-from cl2cm.index.items import check_items, folder_of, no_such_id, no_such_row
+from cl2cm.index.items import check_items, folder_of, no_such_id, no_such_row, parse_item
 from cl2cm.types import Floats, Ints, Item
 
 Result = TypeVar("Result")
@@ -49,40 +50,18 @@ CREATE TABLE {table} (
 _WIRE = ("int8", "text", "text", "float8", "float8", "text", "text", "int8", "float8", "text")
 
 
-def public_url(url: str) -> str:
-    """Give an address of PostgreSQL without its password.
-
-    Raises:
-        ConfigError: it is no address.
-        MissingExtraError: the driver is not installed.
-    """
-    psycopg = _psycopg()
-    try:
-        parts = psycopg.conninfo.conninfo_to_dict(url)
-    except psycopg.Error:  # its text may hold the password
-        raise ConfigError(
-            "--url",
-            expected="postgresql://USER@HOST/DATABASE",
-            found="no such address",
-            remedy="correct it",
-        ) from None
-    secret = ("password", "sslpassword", "passfile", "oauth_client_secret")
-    kept = {key: value for key, value in parts.items() if key not in secret}
-    return str(psycopg.conninfo.make_conninfo("", **kept))
-
-
-def check_server(place: Place, url: str) -> None:
+def check_server(place: Place, server: Server) -> None:
     """Refuse a server that does not answer, or has no pgvector.
 
     Args:
         place: what an error calls it.
-        url: its address, with its password if it needs one.
+        server: to ask.
 
     Raises:
         VectorIndexError: it is one.
         MissingExtraError: the driver is not installed.
     """
-    with _answers(place), _connect(url, _TYPES["float16"], extension=True):
+    with _answers(place), _connect(server, _TYPES["float16"], extension=True):
         pass
 
 
@@ -91,6 +70,7 @@ class PostgresIndex:
 
     Args:
         place: the table.
+        server: that holds it.
         dim: width D of its vectors.
         dtype: how they are stored.
 
@@ -99,8 +79,8 @@ class PostgresIndex:
         MissingExtraError: the driver is not installed.
     """
 
-    def __init__(self, place: Place, dim: int, dtype: str) -> None:
-        self._place, self._dim, self._type = place, dim, _TYPES[dtype]
+    def __init__(self, place: Place, server: Server, dim: int, dtype: str) -> None:
+        self._place, self._server, self._dim, self._type = place, server, dim, _TYPES[dtype]
         self._like = ExactIndex(np.zeros((1, dim), np.float32), resident_bytes=0)
         self._lock = threading.Lock()
         self._connection: Any = None
@@ -108,12 +88,14 @@ class PostgresIndex:
         self._count = 0 if last is None else int(last) + 1
 
     @staticmethod
-    def write(place: Place, url: str, vectors: Floats, items: Sequence[Item], dtype: DType) -> None:
+    def write(
+        place: Place, server: Server, vectors: Floats, items: Sequence[Item], dtype: DType
+    ) -> None:
         """Make the table, whole or not at all.
 
         Args:
             place: the table.
-            url: the server's address, with its password if it needs one.
+            server: that shall hold it.
             vectors: unit vectors float32 [N, D].
             items: item i for vector i.
             dtype: ``float16`` or ``float32``.
@@ -125,7 +107,7 @@ class PostgresIndex:
         check_unit(vectors)
         check_items(items)
         kind = _TYPES[dtype]
-        with _answers(place), _connect(url, kind, extension=True) as connection:
+        with _answers(place), _connect(server, kind, extension=True) as connection:
             cursor = connection.cursor()
             cursor.execute(_SCHEMA.format(table=place.name, type=kind, dim=vectors.shape[1]))
             with cursor.copy(f"COPY {place.name} FROM STDIN WITH (FORMAT BINARY)") as copy:
@@ -143,13 +125,13 @@ class PostgresIndex:
             cursor.execute(f"ANALYZE {place.name}")
 
     @staticmethod
-    def drop(place: Place) -> None:
+    def drop(place: Place, server: Server) -> None:
         """Remove the table, if it is there.
 
         Raises:
             VectorIndexError: the server does not answer, or refuses.
         """
-        with _answers(place), _connect(place.url) as connection:
+        with _answers(place), _connect(server) as connection:
             connection.execute(f"DROP TABLE IF EXISTS {place.name}")
 
     @property
@@ -187,7 +169,9 @@ class PostgresIndex:
             if not 0 <= row < len(self):
                 raise no_such_row(self._place.name, row, len(self))
         query = f"SELECT {_COLUMNS} FROM {self._place.name} WHERE row = ANY(%s)"  # noqa: S608
-        found = {row: _item(about) for row, *about in self._ask(query, [[int(r) for r in rows]])}
+        about = self._ask(query, [[int(r) for r in rows]])
+        with _answers(self._place):
+            found = {row: parse_item(fields) for row, *fields in about}
         return [found[int(row)] for row in rows]
 
     def row_of(self, item_id: str) -> int:
@@ -250,7 +234,7 @@ class PostgresIndex:
 
         def ask() -> list[Any]:
             if self._connection is None or self._connection.closed:
-                self._connection = _connect(self._place.url, self._type)
+                self._connection = _connect(self._server, self._type)
                 self._connection.autocommit = True
             if ef is not None:
                 self._connection.execute(f"SET hnsw.ef_search = {ef}")
@@ -273,17 +257,16 @@ def _psycopg() -> Any:  # noqa: ANN401 - a module
     try:
         import pgvector.psycopg  # noqa: PLC0415, F401 - an extra
         import psycopg  # noqa: PLC0415
-        import psycopg.conninfo  # noqa: PLC0415
     except ImportError as error:
         raise MissingExtraError("psycopg and pgvector", "pgvector") from error
     return psycopg
 
 
-def _connect(url: str, kind: str = "", *, extension: bool = False) -> Any:  # noqa: ANN401
+def _connect(server: Server, kind: str = "", *, extension: bool = False) -> Any:  # noqa: ANN401
     """Give a connection; with ``kind`` one that knows vectors and how to walk the graph."""
     from pgvector.psycopg import register_vector  # noqa: PLC0415 - an extra
 
-    connection = _psycopg().connect(url, connect_timeout=10)
+    connection = _psycopg().connect(postgres_address(server), connect_timeout=10)
     if extension:
         connection.execute("CREATE EXTENSION IF NOT EXISTS vector")
         connection.commit()
@@ -300,12 +283,6 @@ def _record(row: int, item: Item, vector: Floats, kind: str) -> tuple[Any, ...]:
         *(row, item.id, item.path, item.start, item.end, captions),
         *(item.media, item.bytes, item.modified, folder_of(item), _wire(vector, kind)),
     )
-
-
-def _item(about: Sequence[Any]) -> Item:
-    id_, path, start, end, captions, *rest = about
-    known = {language: tuple(texts) for language, texts in json.loads(captions).items()}
-    return Item(id_, path, start, end, known, *rest)
 
 
 def _wire(vector: Floats, kind: str) -> Any:  # noqa: ANN401 - of pgvector
@@ -326,7 +303,7 @@ def _answers(place: Place) -> Iterator[None]:
     psycopg = _psycopg()
     try:
         yield
-    except (psycopg.Error, OSError) as error:
+    except (psycopg.Error, OSError, ValueError) as error:
         raise VectorIndexError(
             f"table {place.name} at {place.url}",
             expected="a PostgreSQL server with pgvector 0.8 or later that holds it",

@@ -3,15 +3,30 @@
 The file ``place-TOKEN.json`` is written before anything is made on the server, so that what a
 killed run left there can be found and dropped. No password is ever written: PostgreSQL takes it
 from ``PGPASSWORD`` or ``~/.pgpass``, Qdrant its key from ``QDRANT_API_KEY``.
+
+A stranger's file may name any server and any table. So a place is *ours* only with the user's seal
+(seal.py); no server is asked, and no credential sent, for another unless the user named the server
+on this command or in ``CL2CM_SERVERS``; and only a place that was made for the same folder is
+ever dropped.
 """
 
 import json
+import re
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from urllib.parse import urlsplit, urlunsplit
+from typing import Any
 
 from cl2cm.errors import ConfigError, VectorIndexError
-from cl2cm.storage import write_json
+from cl2cm.index.address import Server, public_url
+from cl2cm.index.allowed import Allowed
+from cl2cm.index.seal import SEAL, is_sealed, sealed
+from cl2cm.storage import open_confined, write_json
+
+_KIND = "place"
+_NAME = re.compile(r"cl2cm_[0-9A-Za-z]{1,40}")  # it stands in statements as it is
+_LIMIT = 2**16  # bytes of a file
+_TEXTS = ("backend", "url", "name", "folder")
+_BACKENDS = ("qdrant", "pgvector")
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,15 +37,24 @@ class Place:
         backend: ``qdrant`` or ``pgvector``.
         url: without a password; empty for Qdrant within this process.
         name: of the collection or table.
+        folder: of the index that it was made for.
+        cleartext: whether credentials may go there without TLS.
+        ours: whether this user wrote it; not stored.
     """
 
     backend: str
     url: str
     name: str
+    folder: str = ""
+    cleartext: bool = False
+    ours: bool = False
 
     def write(self, path: Path) -> None:
-        """Write it as JSON, whole or not at all."""
-        write_json(path, asdict(self))
+        """Write it as JSON with a seal, whole or not at all."""
+        value = asdict(self)
+        del value["ours"]
+        value["folder"] = self.folder or str(path.parent.resolve())
+        write_json(path, sealed(_KIND, value))
 
     @classmethod
     def read(cls, path: Path) -> "Place":
@@ -40,10 +64,14 @@ class Place:
             VectorIndexError: the file is absent or damaged.
         """
         try:
-            place = cls(**json.loads(path.read_bytes()))
-            if all(isinstance(value, str) for value in asdict(place).values()) and _plain(place):
-                return place
-        except (OSError, ValueError, TypeError, RecursionError):
+            with open_confined(path, [path.parent]) as file:
+                value = json.loads(file.read(_LIMIT))
+            ours = is_sealed(_KIND, value)
+            value.pop(SEAL, None)
+            place = cls(**value)
+            if _is_sound(value, place):
+                return cls(**value, ours=ours)
+        except (OSError, ValueError, TypeError, AttributeError, RecursionError):
             pass
         raise VectorIndexError(
             str(path),
@@ -52,33 +80,48 @@ class Place:
             remedy="build the index again",
         )
 
+    def server(self, allowed: Allowed) -> Server:
+        """Return the server to connect to.
+
+        Raises:
+            VectorIndexError: the user allowed no such server.
+            ConfigError: an address of the user that is none.
+        """
+        if allowed.url is not None:
+            return Server(allowed.url, allowed.cleartext)
+        if self.ours or not self.url:
+            return Server(self.url, self.cleartext or allowed.cleartext)
+        for server in allowed.servers:
+            try:
+                same = public_url(self.backend, server) == public_url(self.backend, self.url)
+            except ConfigError:  # of the other kind, or the folder's is no address
+                continue
+            if same:
+                return Server(server, allowed.cleartext)
+        raise not_allowed(self.url)
+
+
+def not_allowed(url: str) -> VectorIndexError:
+    """Return the error for a server that only the index names."""
+    return VectorIndexError(
+        f"server {url}",
+        expected="a server that you allow",
+        found="one that only the index names, and you did not make the index",
+        remedy="if you trust it, pass it with --url or list it in CL2CM_SERVERS",
+    )
+
 
 def place_name(token: str) -> str:
     """Name on a server of the generation that a token names."""
     return f"cl2cm_{token}"
 
 
-def without_password(url: str) -> str:
-    """Give an address as it may be stored and shown.
-
-    Raises:
-        ConfigError: it is no address.
-    """
-    try:
-        parts = urlsplit(url)
-        host, port = parts.hostname or "", parts.port
-    except ValueError:
-        host, port = "", None
-    if not host or parts.scheme not in ("http", "https"):
-        raise ConfigError(
-            "--url", expected="http://HOST:PORT", found=repr(host or url), remedy="correct it"
-        )
-    host = f"[{host}]" if ":" in host else host
-    netloc = host if port is None else f"{host}:{port}"
-    return urlunsplit((parts.scheme, netloc, parts.path.rstrip("/"), "", ""))
-
-
-def _plain(place: Place) -> bool:
-    """Whether a name can stand in a statement as it is."""
-    token = place.name.removeprefix("cl2cm_")
-    return place.name != token and token.isalnum() and token.isascii()
+def _is_sound(value: dict[str, Any], place: Place) -> bool:
+    """Whether the fields are of their types, and the name can stand in a statement as it is."""
+    return (
+        "ours" not in value
+        and place.backend in _BACKENDS
+        and all(isinstance(getattr(place, key), str) for key in _TEXTS)
+        and isinstance(place.cleartext, bool)
+        and _NAME.fullmatch(place.name) is not None
+    )

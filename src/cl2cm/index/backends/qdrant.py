@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 
 from cl2cm.errors import CL2CMError, MissingExtraError, VectorIndexError
+from cl2cm.index.address import Server, qdrant_address
 from cl2cm.index.backends.exact import ExactIndex
 from cl2cm.index.backends.place import Place
 from cl2cm.types import Floats, Ints
@@ -23,32 +24,40 @@ _BLOCK = 1024  # rows sent at once
 _SECONDS = 60
 
 
-def connect(url: str) -> Any:  # noqa: ANN401 - a client
-    """Give a client of a server, or of a collection of its own in this process.
+def connect(server: Server) -> Any:  # noqa: ANN401 - a client
+    """Return a client of a server, or of a collection of its own in this process.
 
     Raises:
+        ConfigError: the key would go to another machine without TLS.
         MissingExtraError: the client is not installed.
     """
+    key = os.environ.get("QDRANT_API_KEY") or None
+    url = qdrant_address(server, key=key is not None) if server.url else ""
     try:
         from qdrant_client import QdrantClient  # noqa: PLC0415 - an extra
     except ImportError as error:
         raise MissingExtraError("qdrant_client", "qdrant") from error
-    with warnings.catch_warnings():  # a key over http: whoever sets both has decided so
+    with warnings.catch_warnings():  # a key over http: qdrant_address has decided
         warnings.simplefilter("ignore")
         if not url:
             return QdrantClient(":memory:")
-        key = os.environ.get("QDRANT_API_KEY") or None
-        return QdrantClient(url=url, api_key=key, timeout=_SECONDS, check_compatibility=False)
+        return QdrantClient(
+            url=url,
+            api_key=key,
+            timeout=_SECONDS,
+            check_compatibility=False,
+            follow_redirects=False,  # the key would go along
+        )
 
 
-def check_server(place: Place, url: str) -> None:
+def check_server(place: Place, server: Server) -> None:
     """Refuse a server that does not answer.
 
     Raises:
         VectorIndexError: it is one.
         MissingExtraError: the client is not installed.
     """
-    client = connect(url)
+    client = connect(server)
     with _answers(place):
         client.collection_exists(place.name)
     client.close()
@@ -59,6 +68,7 @@ class QdrantFinder:
 
     Args:
         place: the collection.
+        server: that holds it.
         stored: the vectors it is of.
 
     Raises:
@@ -66,10 +76,10 @@ class QdrantFinder:
         MissingExtraError: the client is not installed.
     """
 
-    def __init__(self, place: Place, stored: ExactIndex) -> None:
+    def __init__(self, place: Place, server: Server, stored: ExactIndex) -> None:
         self._place = place
-        self._local = not place.url
-        self._client = connect(place.url)
+        self._local = not server.url
+        self._client = connect(server)
         with _answers(place):
             if self._local:
                 _fill(self._client, place.name, stored)
@@ -83,32 +93,32 @@ class QdrantFinder:
             )
 
     @staticmethod
-    def write(place: Place, stored: ExactIndex, url: str) -> None:
+    def write(place: Place, server: Server, stored: ExactIndex) -> None:
         """Make the collection on its server; in this process there is nothing to keep.
 
         Args:
             place: the collection.
+            server: that shall hold it.
             stored: the vectors.
-            url: the server's.
 
         Raises:
             VectorIndexError: the server does not answer, or refuses.
         """
-        client = connect(url)
-        if url:
+        client = connect(server)
+        if server.url:
             with _answers(place):
                 _fill(client, place.name, stored)
         client.close()
 
     @staticmethod
-    def drop(place: Place) -> None:
+    def drop(place: Place, server: Server) -> None:
         """Remove the collection, if it is there.
 
         Raises:
             VectorIndexError: the server does not answer, or refuses.
         """
-        if place.url:
-            client = connect(place.url)
+        if server.url:
+            client = connect(server)
             with _answers(place):
                 client.delete_collection(place.name)
             client.close()

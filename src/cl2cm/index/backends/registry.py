@@ -14,12 +14,16 @@ from pathlib import Path
 from typing import Any, Literal, cast, get_args
 
 from cl2cm.errors import CL2CMError, ConfigError
+from cl2cm.index.address import Server, public_url
+from cl2cm.index.allowed import Allowed
 from cl2cm.index.backends.codes import DTYPES, DType
 from cl2cm.index.backends.exact import ExactIndex
-from cl2cm.index.backends.place import Place, place_name, without_password
+from cl2cm.index.backends.place import Place, place_name
 from cl2cm.index.backends.rescoring import RescoredIndex
+from cl2cm.index.head import is_ours
 from cl2cm.index.items import ItemStore
 from cl2cm.index.protocol import Items, VectorIndex
+from cl2cm.progress import say
 from cl2cm.types import Floats, Item
 
 BackendName = Literal["exact", "faiss", "qdrant", "pgvector"]
@@ -37,11 +41,13 @@ class Backend:
         name: one of four.
         dtype: how vectors are stored.
         url: of a server, for ``qdrant`` and ``pgvector``; with its password, which is not kept.
+        cleartext: whether credentials may go to a server on another machine without TLS.
     """
 
     name: BackendName = "exact"
     dtype: DType = "float16"
     url: str = ""
+    cleartext: bool = False
 
     def __post_init__(self) -> None:
         dtypes = DTYPES if self.name != "pgvector" else ("float16", "float32")
@@ -57,11 +63,12 @@ class Backend:
     @property
     def public(self) -> str:
         """The address without its password."""
-        if self.name == "pgvector":
-            from cl2cm.index.backends.pgvector import public_url  # noqa: PLC0415 - an extra
+        return public_url(self.name, self.url) if self.url else ""
 
-            return public_url(self.url)
-        return without_password(self.url) if self.url else ""
+    @property
+    def server(self) -> Server:
+        """The server, which the user named."""
+        return Server(self.url, self.cleartext)
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,6 +78,7 @@ class Choice:
     backend: str | None = None
     dtype: str | None = None
     url: str | None = None
+    cleartext: bool = False
 
     def resolve(self, head: Mapping[str, Any], values: int = 0) -> Backend:
         """Give the backend.
@@ -81,13 +89,20 @@ class Choice:
 
         Raises:
             ConfigError: a choice that cannot be.
+            VectorIndexError: the address of a server that only the index names.
         """
         name = self.backend or head.get("backend", "exact")
         before = head if name == head.get("backend") else {}
         default = "float32" if values <= SMALL else "float16"
         dtype = self.dtype or before.get("dtype", default)
-        url = before.get("url", "") if self.url is None else self.url
-        return Backend(cast("BackendName", name), cast("DType", dtype), url)  # it checks them
+        allowed = Allowed.of(cleartext=bool(self.cleartext))
+        server = Server(before.get("url", "") if self.url is None else self.url, allowed.cleartext)
+        if server.url and self.url is None:
+            kept = before.get("cleartext", False)
+            place = Place(name, server.url, place_name("0"), "", kept, is_ours(head))
+            server = place.server(allowed)
+        kind, form = cast("BackendName", name), cast("DType", dtype)  # it checks them
+        return Backend(kind, form, *server)
 
 
 def check_backend(backend: Backend) -> None:
@@ -107,13 +122,24 @@ def check_backend(backend: Backend) -> None:
             from cl2cm.index.backends.pgvector import check_server  # noqa: PLC0415 - an extra
         else:
             from cl2cm.index.backends.qdrant import check_server  # noqa: PLC0415 - an extra
-        check_server(Place(backend.name, backend.public, place_name("check")), backend.url)
+        check_server(Place(backend.name, backend.public, place_name("check")), backend.server)
 
 
 def write(
-    backend: Backend, files: Mapping[str, Path], vectors: Floats, items: Sequence[Item]
+    backend: Backend,
+    files: Mapping[str, Path],
+    vectors: Floats,
+    items: Sequence[Item],
+    folder: str,
 ) -> None:
     """Write vectors and items to the files of a generation, and to a server if there is one.
+
+    Args:
+        backend: what searches them.
+        files: of the generation, by kind.
+        vectors: unit vectors float32 [N, D].
+        items: item i for vector i.
+        folder: that will hold the files.
 
     Raises:
         VectorIndexError: no vectors, or not of unit length; an id twice; a server that refuses.
@@ -122,14 +148,15 @@ def write(
     place = None
     if "place" in files:
         token = files["place"].stem.partition("-")[2]
-        place = Place(backend.name, backend.public, place_name(token))
+        name = place_name(token)
+        place = Place(backend.name, backend.public, name, folder, backend.cleartext, ours=True)
         place.write(files["place"])
     try:
         if backend.name == "pgvector":
             from cl2cm.index.backends.pgvector import PostgresIndex  # noqa: PLC0415 - an extra
 
             assert place is not None  # noqa: S101 - its files say so
-            PostgresIndex.write(place, backend.url, vectors, items, backend.dtype)
+            PostgresIndex.write(place, backend.server, vectors, items, backend.dtype)
             return
         ExactIndex.write(files["vectors"], vectors, backend.dtype)
         ItemStore.write(files["items"], items)
@@ -142,16 +169,21 @@ def write(
         elif place is not None:
             from cl2cm.index.backends.qdrant import QdrantFinder  # noqa: PLC0415 - an extra
 
-            QdrantFinder.write(place, stored, backend.url)
+            QdrantFinder.write(place, backend.server, stored)
     except BaseException:
         if place is not None:
             with contextlib.suppress(CL2CMError):
-                drop(place)
+                drop(place, backend.server)
         raise
 
 
-def open_backend(files: Mapping[str, Path], head: Mapping[str, Any]) -> tuple[VectorIndex, Items]:
+def open_backend(
+    files: Mapping[str, Path], head: Mapping[str, Any], allowed: Allowed
+) -> tuple[VectorIndex, Items]:
     """Open the vectors and items of a generation.
+
+    A graph that another user made is not read, since faiss does not check what it reads: such an
+    index is searched row by row.
 
     Raises:
         VectorIndexError: a file is damaged, or a server does not answer.
@@ -161,20 +193,29 @@ def open_backend(files: Mapping[str, Path], head: Mapping[str, Any]) -> tuple[Ve
     if head["backend"] == "pgvector":
         from cl2cm.index.backends.pgvector import PostgresIndex  # noqa: PLC0415 - an extra
 
-        table = PostgresIndex(Place.read(files["place"]), shape[1], head["dtype"])
+        place = Place.read(files["place"])
+        table = PostgresIndex(place, place.server(allowed), shape[1], head["dtype"])
         return table, table
-    room = None if head["backend"] == "exact" else 0  # the others seldom search them all
+    backend = head["backend"]
+    if backend == "faiss" and not is_ours(head):
+        say(
+            f"{files['graph']}: not read, since you did not make it, or with an earlier version; "
+            "every row is compared"
+        )
+        backend = "exact"
+    room = None if backend == "exact" else 0  # the others seldom search them all
     stored = ExactIndex.open(files["vectors"], *shape, head["dtype"], resident_bytes=room)
     vectors: VectorIndex = stored
-    if head["backend"] == "faiss":
+    if backend == "faiss":
         from cl2cm.index.backends.faiss import FaissFinder  # noqa: PLC0415 - an extra
 
         finder = FaissFinder.open(files["graph"], head["files"]["graph"]["sha256"], *shape)
         vectors = RescoredIndex(stored, finder)
-    elif head["backend"] == "qdrant":
+    elif backend == "qdrant":
         from cl2cm.index.backends.qdrant import QdrantFinder  # noqa: PLC0415 - an extra
 
-        vectors = RescoredIndex(stored, QdrantFinder(Place.read(files["place"]), stored))
+        place = Place.read(files["place"])
+        vectors = RescoredIndex(stored, QdrantFinder(place, place.server(allowed), stored))
     try:
         return vectors, ItemStore(files["items"])
     except BaseException:
@@ -182,7 +223,7 @@ def open_backend(files: Mapping[str, Path], head: Mapping[str, Any]) -> tuple[Ve
         raise
 
 
-def drop(place: Place) -> None:
+def drop(place: Place, server: Server) -> None:
     """Remove what is at a place of a server, if it is there.
 
     Raises:
@@ -191,15 +232,17 @@ def drop(place: Place) -> None:
     if place.backend == "pgvector":
         from cl2cm.index.backends.pgvector import PostgresIndex  # noqa: PLC0415 - an extra
 
-        PostgresIndex.drop(place)
+        PostgresIndex.drop(place, server)
     else:
         from cl2cm.index.backends.qdrant import QdrantFinder  # noqa: PLC0415 - an extra
 
-        QdrantFinder.drop(place)
+        QdrantFinder.drop(place, server)
 
 
 def sweep_places(folder: Path, keep: frozenset[str], gone: frozenset[str]) -> None:
     """Remove the places ``gone``, and what killed runs left a day ago; a later run tries again.
+
+    Only what this user made for this folder is removed, at the server that this user named then.
 
     Args:
         folder: of the index.
@@ -211,8 +254,15 @@ def sweep_places(folder: Path, keep: frozenset[str], gone: frozenset[str]) -> No
         if path.name in keep or not (path.name in gone or path.stat().st_mtime < old):
             continue
         with contextlib.suppress(CL2CMError, OSError):
-            drop(Place.read(path))
-            path.unlink()
+            place = Place.read(path)
+            if place.ours and place.folder == str(folder):
+                drop(place, place.server(Allowed()))
+                path.unlink()
+            elif path.name in gone:
+                say(
+                    f"{path}: {place.name} at {place.url} was made elsewhere or by an earlier "
+                    "version, and stays; drop it there, then remove this file"
+                )
 
 
 def _bad(subject: str, expected: str, found: str) -> ConfigError:

@@ -1,6 +1,6 @@
 """From a folder or a manifest to an index: find the files, encode them, write vectors and items."""
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
 
@@ -17,6 +17,58 @@ from cl2cm.types import Example, Floats, Item, StrPath, VisualModel
 BadHandler = Callable[[Example, MediaError], None]
 
 
+def confine(
+    examples: Iterable[Example], roots: Sequence[Path], on_bad: BadHandler | None = None
+) -> list[Example]:
+    """Return examples whose files are in folders that the user named, links resolved.
+
+    A manifest may come from anyone, and its paths may lead anywhere.
+
+    Args:
+        examples: from a manifest.
+        roots: folders.
+        on_bad: called for each example whose file is elsewhere, which is then left out.
+
+    Raises:
+        MediaError: a file elsewhere, without ``on_bad``.
+    """
+    real = {root.resolve(): root.absolute() for root in roots}
+    kept = []
+    for example in examples:
+        path = example.image or example.video
+        try:
+            inside = None if path is None else _inside(path, real)
+        except MediaError as error:
+            if on_bad is None:
+                raise
+            on_bad(example, error)
+            continue
+        if inside is None or inside == path:
+            kept.append(example)
+        elif example.video is not None:
+            kept.append(replace(example, video=inside))
+        else:
+            kept.append(replace(example, image=inside))
+    return kept
+
+
+def _inside(path: Path, real: Mapping[Path, Path]) -> Path:
+    """The file that a path means, in one of some folders by their real paths."""
+    try:
+        target = path.resolve()
+    except (OSError, RuntimeError, ValueError):  # links in a circle, or a null character
+        target = path.absolute()
+    for root, named in real.items():
+        if target.is_relative_to(root):
+            return named / target.relative_to(root)
+    raise MediaError(
+        str(path),
+        expected=f"a file in {' or '.join(str(root) for root in real.values())}",
+        found=f"the path {target}" if target != path else "one elsewhere",
+        remedy=f"if you trust the manifest, add --media-root {target.parent}",
+    )
+
+
 def build_index(
     model: VisualModel,
     examples: Iterable[Example] | StrPath,
@@ -26,6 +78,7 @@ def build_index(
     vectors: Floats | None = None,
     batch_size: int = 256,
     choice: Choice | None = None,
+    roots: Sequence[Path] | None = None,
     on_bad: BadHandler | None = None,
     progress: Callable[[int], None] | None = None,
 ) -> Index:
@@ -40,6 +93,7 @@ def build_index(
         vectors: unit vectors, float32 [N, D], if they are known already; nothing is encoded.
         batch_size: pictures given to the model at once.
         choice: what the index is searched with, where that shall change.
+        roots: folders that the files are in; see `Index.create`.
         on_bad: called for each picture that cannot be read, which is then left out; without
             it the first one is an error.
         progress: called after each batch with the number of examples done.
@@ -71,7 +125,7 @@ def build_index(
         vectors = np.array([vector for _, vector in kept], np.float32).reshape(-1, model.dim)
     items = [_item(example) for example in examples]
     asked = asdict(choice or Choice())
-    return Index.create(out, vectors, items, model=model.fingerprint, run=run, **asked)
+    return Index.create(out, vectors, items, model=model.fingerprint, run=run, roots=roots, **asked)
 
 
 def _run_of(model: VisualModel, run: StrPath | None) -> Path:

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Sequence
 from functools import partial
+from pathlib import Path
 
 import numpy as np
 
@@ -24,6 +25,7 @@ def encode_new(
     *,
     verify: bool = False,
     batch_size: int = 64,
+    roots: Sequence[Path] | None = None,
     on_bad: BadHandler | None = None,
     progress: Progress | None = None,
 ) -> tuple[Known, int]:
@@ -38,6 +40,7 @@ def encode_new(
         examples: with their files.
         verify: read every file, not only those of another size or time.
         batch_size: items encoded between two savings.
+        roots: folders that the files are in; None: the folder of each.
         on_bad: called for each file that cannot be read, which is then left out.
         progress: called after each batch with the number of items done.
 
@@ -61,7 +64,7 @@ def encode_new(
     count = 0
     for number in range(PASSES):
         left = [example for example in examples if example.id not in bad]
-        known = _contents(journal, left, handler, verify=verify and number == 0)
+        known = _contents(journal, left, handler, roots, verify=verify and number == 0)
         encoded, changed = _encode(journal, model, known, batch_size, handler, progress)
         count += encoded
         if not changed:
@@ -73,12 +76,17 @@ def encode_new(
 
 
 def _contents(
-    journal: Journal, examples: Sequence[Example], on_bad: BadHandler | None, *, verify: bool
+    journal: Journal,
+    examples: Sequence[Example],
+    on_bad: BadHandler | None,
+    roots: Sequence[Path] | None,
+    *,
+    verify: bool,
 ) -> Known:
     found = []
     for number, example in enumerate(examples, start=1):
         try:
-            found.append((example, _content(journal, example, verify=verify)))
+            found.append((example, _content(journal, example, roots, verify=verify)))
         except MediaError as bad:
             if on_bad is None:
                 raise
@@ -89,12 +97,14 @@ def _contents(
     return found
 
 
-def _content(journal: Journal, example: Example, *, verify: bool) -> Content:
+def _content(
+    journal: Journal, example: Example, roots: Sequence[Path] | None, *, verify: bool
+) -> Content:
     check_name(example)
     path = example.image or example.video
     try:
         if path is not None and path.is_file():
-            return journal.content(example, verify=verify)
+            return journal.content(example, roots, verify=verify)
         found = "features only" if path is None else "no such file"
     except OSError as error:
         found = (error.strerror or str(error)).lower()

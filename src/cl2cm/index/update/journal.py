@@ -6,6 +6,8 @@ whoever is killed loses the batch at hand and nothing else.
 """
 
 import contextlib
+import hashlib
+import os
 import sqlite3
 from collections.abc import Iterable, Sequence
 from contextlib import contextmanager
@@ -16,8 +18,10 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from cl2cm.errors import VectorIndexError
+from cl2cm.index.backends.codes import is_unit
+from cl2cm.index.database import check_file, check_schema, confine
 from cl2cm.index.head import JOURNAL
-from cl2cm.storage import open_sqlite, sha256_file, sqlite_error, storage_errors
+from cl2cm.storage import open_confined, open_sqlite, sqlite_error, storage_errors
 from cl2cm.types import Example, Floats
 
 __all__ = ["JOURNAL", "Content", "Journal", "is_useless"]
@@ -57,18 +61,24 @@ class Journal:
     def __init__(self, path: Path) -> None:
         self._path = path
         with self._damage(), storage_errors(path):
-            self._db = open_sqlite(path, _SCHEMA)
+            self._db = _opened(path)
 
-    def content(self, example: Example, *, verify: bool = False) -> Content:
+    def content(
+        self, example: Example, roots: Sequence[Path] | None = None, *, verify: bool = False
+    ) -> Content:
         """What an example is made of; a file of known size and time is not read again.
 
         Args:
             example: with a file.
+            roots: folders that the file may be in; None: its own folder.
             verify: read it all the same.
+
+        Raises:
+            OSError: the file has gone, or a link leads to it.
         """
         path = example.image or example.video
         assert path is not None  # noqa: S101 - who asks has looked
-        file = path.stat()
+        file = path.lstat()
         start = _WHOLE if example.start is None else example.start
         end = _WHOLE if example.end is None else example.end
         known = (str(path), file.st_size, file.st_mtime_ns)
@@ -76,7 +86,8 @@ class Journal:
         with self._damage():
             found = None if verify else self._db.execute(query, known).fetchone()
             if found is None:
-                found = (sha256_file(path),)
+                with open_confined(path, [path.parent] if roots is None else roots) as opened:
+                    found = (hashlib.file_digest(opened, "sha256").hexdigest(),)
                 self._db.execute(
                     "INSERT OR REPLACE INTO files VALUES (?, ?, ?, ?)", (*known, *found)
                 )
@@ -98,8 +109,10 @@ class Journal:
             )
             for sha256, start, end, blob in rows:
                 content = Content(sha256, start, end)
-                if content in wanted and len(blob) == 4 * dim:
-                    found[content] = np.frombuffer(blob, "<f4").astype(np.float32)
+                if content in wanted and isinstance(blob, bytes) and len(blob) == 4 * dim:
+                    vector = np.frombuffer(blob, "<f4").astype(np.float32)
+                    if is_unit(vector):  # another was not written by us
+                        found[content] = vector
         return found
 
     def add(self, contents: Sequence[Content], vectors: Floats, *, model: str) -> None:
@@ -156,7 +169,36 @@ def is_useless(path: Path) -> bool:
     if not path.exists():
         return True
     try:
-        with contextlib.closing(sqlite3.connect(path)) as db:
+        with contextlib.closing(_opened(path)) as db:
             return db.execute("SELECT 1 FROM vectors LIMIT 1").fetchone() is None
     except sqlite3.DatabaseError:
         return False
+
+
+def _opened(path: Path) -> sqlite3.Connection:
+    """Open a journal, which may have come with a stranger's folder.
+
+    Raises:
+        sqlite3.DatabaseError: it holds more than our tables; it, or its log, is a link or no file.
+    """
+    for suffix in ("", "-wal", "-shm", "-journal"):
+        member = path.with_name(path.name + suffix)
+        try:
+            if os.path.lexists(member):
+                check_file(member)
+        except FileNotFoundError:
+            raise sqlite3.DatabaseError(f"{member.name} is a link, or no file") from None
+    rollback = path.with_name(f"{path.name}-journal")
+    if os.path.lexists(rollback):
+        # Of ours there is one only until the file has a write-ahead log, when nothing is in it
+        # yet; SQLite would do what it says, and that may be to delete another file.
+        path.unlink(missing_ok=True)
+        rollback.unlink()
+    db = open_sqlite(path, _SCHEMA)
+    try:
+        confine(db)
+        check_schema(db, _SCHEMA)
+    except BaseException:
+        db.close()
+        raise
+    return db

@@ -45,12 +45,14 @@ class Care:
         rebuild: replace an index of another model, in place of refusing to.
         batch_size: items encoded between two savings.
         choice: what the index is searched with, where that shall change.
+        roots: folders that the files are in; see `Index.create`.
     """
 
     verify: bool = False
     rebuild: bool = False
     batch_size: int = 64
     choice: Choice = field(default_factory=Choice)
+    roots: tuple[Path, ...] | None = None
 
 
 def update_index(
@@ -92,6 +94,7 @@ def update_index(
                 examples,
                 verify=care.verify,
                 batch_size=care.batch_size,
+                roots=care.roots,
                 on_bad=on_bad,
                 progress=progress,
             )
@@ -126,7 +129,9 @@ def replace_index(
     care = care or Care()
     out = out.resolve()
     with _turn(out, model, care) as before:
-        made = build_index(model, examples, out, run=run, vectors=vectors, choice=care.choice)
+        made = build_index(
+            model, examples, out, run=run, vectors=vectors, choice=care.choice, roots=care.roots
+        )
     return Update(made, len(made), 0, len(before - {example.id for example in examples}))
 
 
@@ -169,7 +174,9 @@ def _write(
     matrix = matrix.reshape(-1, model.dim)
     if len(matrix) >= MANY:
         say(f"{out}: writing an index of {len(matrix):,} vectors; a graph takes minutes")
-    made = build_index(model, examples, out, run=run, vectors=matrix, choice=care.choice)
+    made = build_index(
+        model, examples, out, run=run, vectors=matrix, choice=care.choice, roots=care.roots
+    )
     paths = (str(example.image or example.video) for example in examples)
     journal.forget(paths, {content for _, content in kept}, model=model.fingerprint)
     return made, {example.id for example in examples}

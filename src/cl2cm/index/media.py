@@ -1,0 +1,119 @@
+"""Which files an index may lead to: where its images and videos are, and its run.
+
+An item names a path, and a stranger's item may name any. So a file is looked at only below a root:
+a folder that the user named when the index was made (they are in ``index.json``, under the user's
+seal), or names now (allowed.py), or the index folder itself.
+"""
+
+import os
+from collections.abc import Iterable, Mapping, Sequence
+from io import BufferedReader
+from pathlib import Path
+from typing import Any
+
+from cl2cm.errors import MediaError, VectorIndexError
+from cl2cm.index.allowed import Allowed
+from cl2cm.index.head import is_ours
+from cl2cm.storage import open_confined
+from cl2cm.types import Item
+
+
+def roots_of(folder: Path, head: Mapping[str, Any], allowed: Allowed) -> tuple[Path, ...]:
+    """Return the folders in which the files of an index may be read.
+
+    Args:
+        folder: of the index.
+        head: its ``index.json``.
+        allowed: what the user says now.
+    """
+    found = [folder, *(Path(os.path.abspath(root)) for root in allowed.roots)]  # noqa: PTH100
+    if is_ours(head):
+        for root in head.get("roots", ()):
+            found += _places(folder, head, root)
+    return tuple(dict.fromkeys(found))
+
+
+def media_path(folder: Path, head: Mapping[str, Any], path: str, roots: Sequence[Path]) -> Path:
+    """Return the absolute path of an item's file, which may have gone since.
+
+    It is beside the index if the two moved together, else where it was. Outside of the roots
+    nothing is looked at.
+    """
+    here, *then = _places(folder, head, path)
+    for place in (here, *then):
+        if any(place.is_relative_to(root) for root in roots) and place.exists():
+            return place
+    return here
+
+
+def open_media(item: Item, path: Path, roots: Sequence[Path]) -> BufferedReader:
+    """Open an item's file, a regular file below a root that no link leads to.
+
+    Raises:
+        MediaError: there is none; the text does not tell whether it exists.
+    """
+    try:
+        return open_confined(path, roots)
+    except FileNotFoundError as error:
+        raise MediaError(
+            f"item {item.id!r}",
+            expected="a file in a folder of media that you allowed",
+            found="none",
+            remedy="restore the file, index again, or name its folder with --media-root",
+        ) from error
+
+
+def folders_of(paths: Iterable[Path]) -> tuple[Path, ...]:
+    """Return the folders of some files, without those within another of them."""
+    kept: list[Path] = []
+    for folder in sorted({path.parent for path in paths}, key=lambda path: path.parts):
+        if not kept or not folder.is_relative_to(kept[-1]):
+            kept.append(folder)
+    return tuple(kept)
+
+
+def travelling(path: str, folder: Path) -> str:
+    """Make a path beside or beneath the index relative: the two move together."""
+    home = folder.parent
+    beneath = home != Path(home.anchor) and f"{path}{os.sep}".startswith(f"{home}{os.sep}")
+    return os.path.relpath(path, folder) if beneath else path
+
+
+def run_paths(run: Path, folder: Path) -> dict[str, str]:
+    """Return where a run is, as ``index.json`` holds it."""
+    absolute = run.absolute()
+    try:
+        relative = os.path.relpath(absolute, folder)
+    except ValueError:  # another drive, on Windows
+        relative = str(absolute)
+    return {"absolute": str(absolute), "relative": relative}
+
+
+def run_of(folder: Path, head: Mapping[str, Any]) -> Path:
+    """Return the run that made an index: beside it if it moved along, else where it was.
+
+    Raises:
+        VectorIndexError: somebody else's index, whose run is not beside it.
+    """
+    paths: dict[str, str] = head["run"]
+    beside = Path(os.path.normpath(folder / paths["relative"]))
+    if is_ours(head):
+        return beside if beside.exists() else Path(paths["absolute"])
+    home = folder.parent
+    if home != Path(home.anchor):
+        for place in (beside, Path(os.path.normpath(paths["absolute"]))):
+            if place.is_relative_to(home) and place.resolve().is_relative_to(home.resolve()):
+                return place
+    raise VectorIndexError(
+        str(folder),
+        expected="its run beside it, since you did not make the index, or with an earlier version",
+        found=repr(paths["absolute"]),
+        remedy="if you trust that run, pass it with --run",
+    )
+
+
+def _places(folder: Path, head: Mapping[str, Any], path: str) -> list[Path]:
+    """Where a stored path may lead: from where the index is, and from where it was made."""
+    made = Path(head["folder"])
+    bases = [folder] if Path(path).is_absolute() else [folder, made]
+    return list(dict.fromkeys(Path(os.path.normpath(base / path)) for base in bases))

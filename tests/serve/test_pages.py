@@ -1,0 +1,203 @@
+"""The pages: what they show, that they work without JavaScript, and in which language."""
+
+import io
+from dataclasses import replace
+from importlib import resources
+from urllib.parse import urlsplit
+
+import pytest
+from fastapi.testclient import TestClient
+from PIL import Image
+
+from cl2cm.data.scan import scan_folder
+from cl2cm.serve import create_app
+from cl2cm.serve.messages import FALLBACK, all_messages, choose
+from cl2cm.serve.page import clock, emphasise
+from cl2cm.serve.pages import _local
+from fixtures.colours import COLOURS, Page
+
+EXAMPLES = [("de", "rot"), ("ar", "أحمر"), ("zh", "红")]
+PAGES = ["/", "/?q=red", "/?q=red -blue&fold=1", "/?like=red.png", "/?like=none", "/?picture=none",
+         "/?q=red&page=2", "/item?id=red.png", "/item?id=none", "/api"]  # fmt: skip
+
+
+@pytest.fixture
+def client(make_searcher):
+    return TestClient(create_app(make_searcher(), title="Colours", examples=EXAMPLES))
+
+
+def test_the_page_works_without_javascript(client):
+    page = Page(client.get("/", params={"q": "أحمر"}).text)
+    (box,) = page.all("input", name="q")
+    assert (box["value"], box["dir"]) == ("أحمر", "auto")
+    (form,) = page.all("form", role="search")
+    assert (form["action"], form["method"]) == ("/", "get")
+    assert len(page.cards()) == 3
+    item = Page(client.get(page.cards()[0]).text)
+    assert "red" in item.text
+    assert item.all("a", href="/media?id=red.png")
+    (send,) = page.all("form", id="send")
+    assert (send["method"], send["enctype"]) == ("post", "multipart/form-data")
+    assert page.all("a", href="/?like=red.png")
+
+
+def test_a_picture_is_sent_shown_and_searched_with(client):
+    file = io.BytesIO()
+    Image.new("RGB", (50, 50), COLOURS["green"]).save(file, "PNG")
+    answer = client.post("/picture", files={"picture": ("x.png", file.getvalue())}, data={"q": ""})
+    page = Page(answer.text)
+    assert answer.url.path == "/"
+    assert page.cards()[0] == "/item?id=green.png"
+    (shown,) = page.all("img", alt="Your picture")
+    with Image.open(io.BytesIO(client.get(shown["src"]).content)) as copy:
+        assert copy.size == (50, 50)
+    (kept,) = page.all("input", name="picture", type="hidden")
+    both = client.get("/", params={"picture": kept["value"], "q": "red"})
+    assert {card.split("&")[0] for card in Page(both.text).cards()[:2]} == {
+        "/item?id=red.png", "/item?id=green.png",
+    }  # fmt: skip
+    assert client.post("/picture", files={"picture": ("x", b"no")}).status_code == 400
+
+
+def test_the_first_page_shows_pictures_and_queries_to_try(client):
+    page = Page(client.get("/").text)
+    assert page.all("a", href="/?q=%E7%BA%A2")
+    assert page.cards()
+    assert "Colours" in "".join(page.text)
+
+
+def test_captions_are_suggested_where_no_queries_are_given(make_searcher, pictures):
+    captions = [{"de": ("ein Bild", "x")}, {"de": ("noch eins",), "fr": ("une image",)}, {}]
+    examples = [
+        replace(e, captions=c) for e, c in zip(scan_folder(pictures), captions, strict=True)
+    ]
+    page = Page(TestClient(create_app(make_searcher(examples))).get("/").text)
+    assert [tag["href"] for tag in page.all("a") if "hreflang" in tag and "/?q" in tag["href"]] == [
+        "/?q=ein+Bild", "/?q=une+image",
+    ]  # fmt: skip
+
+
+def test_pages_of_hits(client, monkeypatch):
+    from cl2cm.serve import pages
+
+    monkeypatch.setattr(pages, "PAGE_HITS", 2)
+    first = Page(client.get("/?q=red&fold=1").text)
+    (following,) = first.all("a", rel="next")
+    assert following["href"] == "/?q=red&fold=1&page=2"
+    second = Page(client.get(following["href"]).text)
+    assert not second.all("a", rel="next")
+    assert second.all("a", rel="prev")[0]["href"] == "/?q=red&fold=1"
+    assert not set(first.cards()) & set(second.cards())
+    assert second.all("ol")[0]["start"] == "3"
+    assert "Nothing found" in client.get("/?q=red&page=3").text
+    assert client.get("/?q=red&page=99999").status_code == 400
+
+
+@pytest.mark.parametrize(
+    ("path", "status"),
+    [("/?q=-red", 400), ("/?page=x", 422), ("/item?id=none", 404), ("/?picture=gone", 400),
+     ("/?like=none", 400), ("/item", 422)],
+)  # fmt: skip
+def test_a_page_that_fails_says_so_in_html(client, path, status):
+    answer = client.get(path)
+    assert answer.status_code == status
+    assert answer.headers["content-type"].startswith("text/html")
+    assert Page(answer.text).all("div", role="alert")
+
+
+@pytest.mark.parametrize("path", PAGES)
+def test_every_picture_and_field_has_a_name(client, path):
+    page = Page(client.get(path).text)
+    assert all("alt" in tag for tag in page.all("img"))
+    labelled = {tag["for"] for tag in page.all("label") if "for" in tag}
+    assert {tag["id"] for tag in page.all("input") if "id" in tag} <= labelled
+    assert page.all("div", role="status")
+    assert len(page.all("h1")) == 1
+    ids = [tag["id"] for _, tag in page.tags if "id" in tag]
+    assert len(ids) == len(set(ids))
+
+
+@pytest.mark.parametrize("path", PAGES)
+def test_nothing_is_inline_and_nothing_comes_from_elsewhere(client, path):
+    page = Page(client.get(path).text)  # raises on an inline script or style
+    for tag, attributes in page.tags:
+        assert "style" not in attributes
+        assert not [name for name in attributes if name.startswith("on")]
+        for name in ("src", "href", "action", "srcset", "poster"):
+            if address := attributes.get(name):
+                parts = urlsplit(address)
+                assert (parts.scheme, parts.netloc) == ("", ""), tag
+    assert all("src" in tag for tag in page.all("script"))
+
+
+def test_the_files_of_the_page_name_no_other_place(client):
+    for file in (resources.files("cl2cm.serve") / "static").iterdir():
+        text = file.read_text("utf-8").replace('xmlns="http://www.w3.org/2000/svg"', "")
+        assert "http:" not in text
+        assert "https:" not in text
+        assert "@import" not in text
+        answer = client.get(f"/static/{file.name}")
+        assert answer.status_code == 200
+        assert answer.content == file.read_bytes()
+
+
+# --- the languages of the page ----------------------------------------------------------------
+
+
+def test_every_language_says_the_same():
+    messages = all_messages()
+    assert set(messages) == {"en", "de", "fr", "es", "zh", "ar"}
+    english = messages[FALLBACK]._texts
+    for code, other in messages.items():
+        assert set(other._texts) == set(english), code
+        for key, text in english.items():
+            for name in ("query", "first", "last", "count", "ms", "name", "page", "start",
+                         "language", "match", "score", "source", "target", "strength"):  # fmt: skip
+                value = f"{{{name}}}"
+                assert (value in text) == (value in other._texts[key]), (code, key)
+        assert other._texts["hero"].count("*") == 2
+
+
+@pytest.mark.parametrize(
+    ("wanted", "accepted", "language"),
+    [
+        (None, "", "en"), (None, "de", "de"), (None, "pt, fr;q=0.5, de;q=0.8", "de"),
+        (None, "zh-Hans-CN,en;q=0.1", "zh"), ("ar", "de", "ar"), ("xx", "es", "es"),
+        (None, "de;q=0, fr;q=x", "en"), (None, "*,;;q=,=" * 500, "en"),
+    ],
+)  # fmt: skip
+def test_the_language_is_what_was_chosen_or_is_accepted(wanted, accepted, language):
+    assert choose(wanted, accepted).language == language
+
+
+def test_the_page_speaks_arabic_from_right_to_left(client):
+    page = Page(client.get("/?q=red", headers={"accept-language": "ar-EG,en;q=0.5"}).text)
+    assert page.all("html", lang="ar", dir="rtl")
+    assert "بحث" in page.text
+
+
+def test_another_language_can_be_chosen(client):
+    page = Page(client.get("/?q=red").text)
+    (link,) = page.all("a", hreflang="fr", lang="fr")
+    again = client.get(link["href"])
+    assert (again.url.path, again.url.query) == ("/", b"q=red")
+    assert Page(again.text).all("html", lang="fr")
+    assert Page(client.get("/").text).all("html", lang="fr")
+    assert client.get("/language?to=xx").status_code == 404
+
+
+@pytest.mark.parametrize(
+    "back",
+    ["//evil.example/", "https://evil.example", "/\\evil.example", "javascript:alert(1)", "", "x",
+     "/a\r\nSet-Cookie: x=1"],
+)  # fmt: skip
+def test_the_way_back_leads_nowhere_else(client, back):
+    assert _local(back) == "/"
+    answer = client.get("/language", params={"to": "de", "back": back}, follow_redirects=False)
+    assert answer.headers["location"] == "/"
+
+
+def test_small_things():
+    assert [clock(s) for s in (0, 9.9, 61, 3723)] == ["0:00", "0:09", "1:01", "1:02:03"]
+    assert emphasise("a <b> *c&d* e") == "a &lt;b&gt; <em>c&amp;d</em> e"
+    assert all_messages()["de"].number(1234567) == "1.234.567"

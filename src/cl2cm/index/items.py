@@ -20,6 +20,7 @@ from cl2cm.errors import StorageError, VectorIndexError
 from cl2cm.index.database import FIELD_LIMIT, check_file, check_schema, confine, limited
 from cl2cm.index.filter import Filter
 from cl2cm.storage import atomic_path, sqlite_error
+from cl2cm.text import name_form, spellings
 from cl2cm.types import Ints, Item
 
 _SCHEMA = """
@@ -139,10 +140,10 @@ class ItemStore:
         Raises:
             VectorIndexError: no item has this id, or the file is damaged.
         """
-        found = self._select(f"{_COLUMNS} WHERE id = ?", [item_id]) if _is_text(item_id) else []
-        if not found:
-            raise no_such_id(item_id)
-        return found[0][0]
+        for name in spellings(item_id) if _is_text(item_id) else ():
+            if found := self._select(f"{_COLUMNS} WHERE id = ?", [name]):
+                return found[0][0]
+        raise no_such_id(item_id)
 
     def matching(self, filter_: Filter) -> Ints:
         """Rows int64 of the items that a filter lets through, rising."""
@@ -246,8 +247,8 @@ def _whole_schema() -> str:
 
 
 def folder_of(item: Item) -> str:
-    """Give the folder that an item is in, by its id."""
-    return item.id.rpartition("/")[0]
+    """Return the folder that an item is in, by its id, in the form that names are compared in."""
+    return name_form(item.id.rpartition("/")[0])
 
 
 def no_such_row(where: str, row: int, count: int) -> VectorIndexError:

@@ -246,7 +246,7 @@ def read_provenance(run: Path) -> dict[str, Any]:
         provenance = json.loads((run / "provenance.json").read_text(encoding="utf-8"))
         if not {"config", "validation_SumR"} <= provenance.keys():
             raise ValueError("missing keys")
-    except (OSError, ValueError, AttributeError) as error:
+    except (OSError, ValueError, AttributeError, RecursionError) as error:
         raise _damaged(run, f"an unreadable provenance.json ({error})") from None
     return dict(provenance)
 

@@ -16,7 +16,7 @@ SHOWN = 24  # thumbnails in a notebook
 SIDE = 128  # pixels
 _LONGEST_TEXT = 60  # characters of an id or a reason below a thumbnail
 _TILE = "display:inline-block;vertical-align:top;width:136px;margin:4px;font:12px sans-serif"
-_BOX = f"width:{SIDE}px;height:{SIDE}px;overflow:hidden;background:#ddd;color:#333"
+_BOX = f"width:{SIDE}px;height:{SIDE}px;object-fit:contain;background:#ddd;color:#333"
 
 
 class Hits(list[Hit]):
@@ -61,23 +61,32 @@ def _tile(hit: Hit) -> str:
 
 
 def _thumbnail(hit: Hit) -> str:
-    from PIL import Image  # noqa: PLC0415 - only a notebook draws
-
-    from cl2cm.media.images import Preprocess, is_film, load_frames  # noqa: PLC0415
-
     if not hit.path:
         return _box("no file")
-    path = Path(hit.path)
-    source = Example(hit.id, "", video=path, start=hit.start, end=hit.end)
     try:
-        media = source if is_film(path) else path
-        frames = load_frames(media, Preprocess(SIDE), Sampling(frames=1))
+        content, kind = _drawn(hit, Path(hit.path))
     except CL2CMError as error:
         return _box(error.found)
+    data = base64.b64encode(content).decode()
+    return f'<img alt="{_text(hit.id)}" style="{_BOX}" src="data:{kind};base64,{data}">'
+
+
+def _drawn(hit: Hit, path: Path) -> tuple[bytes, str]:
+    """An image as a whole, or the middle frame of a video's part; and its MIME type."""
+    from PIL import Image  # noqa: PLC0415 - only a notebook draws
+
+    from cl2cm.media import images  # noqa: PLC0415
+    from cl2cm.media.decoder_pool import decoders  # noqa: PLC0415
+
+    if not images.is_film(path):
+        limits = images.usual_limits()
+        pool, budget = decoders(), images.BUDGET
+        return images.redraw_image(path, str(path), SIDE, pool=pool, budget=budget, allowed=limits)
+    part = Example(hit.id, "", video=path, start=hit.start, end=hit.end)
+    frame = images.load_frames(part, images.Preprocess(SIDE), Sampling(frames=1))[0]
     file = io.BytesIO()
-    Image.fromarray(frames[0]).save(file, "jpeg", quality=80)
-    data = base64.b64encode(file.getvalue()).decode()
-    return f'<img alt="{_text(hit.id)}" style="{_BOX}" src="data:image/jpeg;base64,{data}">'
+    Image.fromarray(frame).save(file, "jpeg", quality=80)
+    return file.getvalue(), "image/jpeg"
 
 
 def _box(reason: str) -> str:

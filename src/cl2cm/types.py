@@ -14,7 +14,7 @@ Masks are boolean, True where valid. torch is imported for type checkers only.
 import math
 import os
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal, NamedTuple, Protocol
 
@@ -31,6 +31,29 @@ Ints = npt.NDArray[np.int64]
 Captions = Mapping[str, tuple[str, ...]]
 Translations = Mapping[str, Mapping[str, tuple[str | None, ...]]]
 Quality = Mapping[str, Mapping[str, tuple[float | None, ...]]]
+Kind = Literal["image", "video"]
+
+
+@dataclass(frozen=True, slots=True)
+class Media:
+    """An image file, a video file, or a part of a video.
+
+    Attributes:
+        path: of the file.
+        kind: what the manifest says that it is; of a bare file, what ``media/kinds.py`` does.
+        start: seconds at which the part of a video begins; None for an image or a whole video.
+        end: seconds at which it ends.
+    """
+
+    path: Path
+    kind: Kind
+    start: float | None = None
+    end: float | None = None
+
+    @property
+    def is_video(self) -> bool:
+        """Whether it is a video or a part of one."""
+        return self.kind == "video"
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,6 +99,31 @@ class Example:
         for name in ("image", "video"):
             if getattr(self, name) is not None:
                 object.__setattr__(self, name, Path(getattr(self, name)))
+
+    @property
+    def media(self) -> Media | None:
+        """The image, video or part of a video; None where features stand for it."""
+        if self.video is not None:
+            return Media(self.video, "video", self.start, self.end)
+        return None if self.image is None else Media(self.image, "image", self.start, self.end)
+
+    @property
+    def path(self) -> Path | None:
+        """The file of its image or video; None where features stand for it."""
+        media = self.media
+        return None if media is None else media.path
+
+    @property
+    def kind(self) -> Kind | None:
+        """``image`` or ``video``; None where features stand for it."""
+        media = self.media
+        return None if media is None else media.kind
+
+    def with_media(self, media: Media) -> "Example":
+        """Return the same example with another file, or with a file in place of features."""
+        image, video = (None, media.path) if media.is_video else (media.path, None)
+        part = replace(self, start=media.start, end=media.end)
+        return replace(part, image=image, video=video, features=None)
 
 
 @dataclass(frozen=True, slots=True)
@@ -169,7 +217,7 @@ class Item:
     start: float | None = None  # seconds, for a part of a film
     end: float | None = None
     captions: Captions = field(default_factory=dict[str, tuple[str, ...]])
-    media: str = "picture"  # or "film"
+    kind: Kind = "image"
     bytes: int | None = None  # size of the file
     modified: float | None = None  # when the file was changed, seconds of the epoch
 
@@ -188,6 +236,7 @@ class Hit:
         captions: language → captions of the item, where it has some.
         match: how far the score stands out among the items of the index, 0 to 1; NaN for a hit
             that was not found by a `Searcher`.
+        kind: ``image`` or ``video``.
 
     Example:
         >>> import cl2cm
@@ -203,6 +252,7 @@ class Hit:
     end: float | None = None
     captions: Captions = field(default_factory=dict[str, tuple[str, ...]])
     match: float = field(default=math.nan, compare=False)
+    kind: Kind = "image"
 
 
 class VisualModel(Protocol):

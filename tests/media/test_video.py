@@ -16,7 +16,7 @@ from cl2cm.errors import MediaError, MissingExtraError, StoreError
 from cl2cm.media import decoder_pool
 from cl2cm.media import images as visual
 from cl2cm.media.decoding import decode_parallel
-from cl2cm.media.images import Preprocess, film_frames, load_frames
+from cl2cm.media.images import Preprocess, load_frames, video_frames
 from cl2cm.media.sampling import sample_times
 from cl2cm.media.video import Film
 from cl2cm.model.checkpoint import load
@@ -259,14 +259,14 @@ def test_samplings(film, sampling, numbers):
 def test_one_frame_of_each_scene(folder):
     pictures = [np.full((48, 64, 3), c, np.uint8) for c in ((200, 0, 0), (0, 200, 0), (0, 0, 200))]
     path = write_film(folder / "scenes.mp4", slides(pictures))
-    seconds, frames = zip(*film_frames(path, TO_32, Sampling("scenes")), strict=True)
+    seconds, frames = zip(*video_frames(path, TO_32, Sampling("scenes")), strict=True)
     assert_allclose(seconds, [1, 3, 5], atol=0.3)
     assert [int(frame.mean((0, 1)).argmax()) for frame in frames] == [0, 1, 2]
 
 
 def test_parts(film):
     part = Example("p", "x", video=film, start=2.0, end=4.0)
-    frames = list(film_frames(part, TO_32, Sampling("fps", fps=2)))
+    frames = list(video_frames(part, TO_32, Sampling("fps", fps=2)))
     assert_allclose([f.seconds for f in frames], [2.2, 2.7, 3.2, 3.7], atol=0.11)
     assert_allclose([number_of(f.pixels) for f in frames], [22, 27, 32, 37], atol=1)
     to_the_end = Example("p", "x", video=film, start=5.0, end=99.0)

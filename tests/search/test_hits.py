@@ -95,7 +95,7 @@ def test_a_part_of_a_video_shows_a_frame_of_it(tmp_path):
 
     frames = [np.full((48, 64, 3), colour, np.uint8) for colour in ((200, 30, 30), (30, 30, 200))]
     film = videos.write_film(tmp_path / "a.mp4", [frame for frame in frames for _ in range(20)])
-    html = Hits([Hit("a.mp4", 0.5, str(film), 2.5, 3.5)])._repr_html_()
+    html = Hits([Hit("a.mp4", 0.5, str(film), 2.5, 3.5, kind="video")])._repr_html_()
     (thumbnail,) = thumbnails(html)
     red, _, blue = thumbnail.convert("RGB").getpixel((64, 64))
     assert blue > red

@@ -11,7 +11,7 @@ import pytest
 from cl2cm.data.scan import scan_folder
 from cl2cm.errors import ManifestError, MediaError, QueryError, VectorIndexError
 from cl2cm.index.update.build import build_index
-from cl2cm.media.images import PICTURES
+from cl2cm.media.kinds import IMAGE_SUFFIXES
 from cl2cm.search.match import Background
 from cl2cm.search.query import Query
 from cl2cm.search.searcher import MAX_QUERY, Searcher, SearchResult
@@ -222,7 +222,7 @@ def test_scan_takes_pictures_in_order_and_nothing_else(tmp_path):
     examples = scan_folder(root)
     assert [example.id for example in examples] == sorted(wanted)
     assert [example.image for example in examples] == [root / name for name in sorted(wanted)]
-    assert {Path(name).suffix.lower() for name in wanted} | {".jpg"} == PICTURES
+    assert {Path(name).suffix.lower() for name in wanted} | {".jpg"} == IMAGE_SUFFIXES
 
 
 def test_scan_follows_no_link_out_of_the_folder(tmp_path):

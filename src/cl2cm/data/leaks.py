@@ -26,7 +26,7 @@ from cl2cm.media.decoding import decode_parallel
 from cl2cm.media.images import Pixels, Preprocess
 from cl2cm.progress import say, track
 from cl2cm.storage import cache_folder, sha256_text, write_json
-from cl2cm.types import Example, Floats
+from cl2cm.types import Example, Floats, Kind
 
 Why = Literal["id", "bytes", "picture"]
 
@@ -73,7 +73,7 @@ def known_leaks(examples: Iterable[Example]) -> list[str]:
     items = list(examples)
     lines = []
     for item in items:
-        path = item.image or item.video
+        path = item.path
         file = path.stat() if path is not None and path.is_file() else None
         about = (file.st_size, file.st_mtime_ns) if file else None
         lines.append(repr((item.id, item.split, str(path), item.start, item.end, about)))
@@ -160,8 +160,8 @@ class _Found:
 
 
 def _leak(first: Example, second: Example, why: Why) -> Leak:
-    if why == "picture" and first.image and second.image:
-        why = "bytes" if _equal_files(first.image, second.image) else why
+    if why == "picture" and first.path and second.path:
+        why = "bytes" if _equal_files(first.path, second.path) else why
     return Leak(first, second, why)
 
 
@@ -179,12 +179,11 @@ def _same_name(items: Sequence[Example]) -> Iterator[list[int]]:
 
 def _same_film(items: Sequence[Example]) -> Iterator[tuple[int, int]]:
     """Parts of one film, or of its copies, that overlap and are in different splits."""
-    films = {item.video for item in items if item.video is not None and item.video.is_file()}
-    originals = _originals(films)
+    videos = {row: path for row, path in _paths(items, "video") if path.is_file()}
+    originals = _originals(set(videos.values()))
     parts: dict[Path, list[int]] = defaultdict(list)
-    for row, item in enumerate(items):
-        if item.video in originals:
-            parts[originals[item.video]].append(row)
+    for row, path in videos.items():
+        parts[originals[path]].append(row)
     for rows in parts.values():
         rows.sort(key=lambda row: items[row].start or 0.0)
         for place, first in enumerate(rows):
@@ -194,6 +193,12 @@ def _same_film(items: Sequence[Example]) -> Iterator[tuple[int, int]]:
                     break
                 if items[first].split != items[second].split:
                     yield first, second
+
+
+def _paths(items: Sequence[Example], kind: Kind) -> list[tuple[int, Path]]:
+    """Rows and files of the images, or of the videos, among items."""
+    found = ((row, item.media) for row, item in enumerate(items))
+    return [(row, media.path) for row, media in found if media and media.kind == kind]
 
 
 def _originals(files: Iterable[Path]) -> dict[Path, Path]:
@@ -230,8 +235,8 @@ class _Looks(NamedTuple):
 
 
 def _look(items: Sequence[Example], *, progress: bool) -> _Looks:
-    numbers = [row for row, item in enumerate(items) if item.image is not None]
-    paths: list[Path] = [item.image for item in items if item.image is not None]
+    images = _paths(items, "image")
+    numbers, paths = [row for row, _ in images], [path for _, path in images]
     hashes = np.zeros(len(paths), np.uint64)
     copies = np.zeros((len(paths), _COPY), np.uint8)
     read = np.zeros(len(paths), bool)

@@ -109,8 +109,8 @@ def serialise(example: Example, folder: Path, source: str) -> bytes:
             del kept[key]
     line = json.dumps(kept, ensure_ascii=False).encode(errors="surrogatepass")
     again = parse(line, folder, source)
-    if (again.image, again.video) != (example.image, example.video):
-        found = _show(str(example.image or example.video))
+    if again.media != example.media:
+        found = _show(str(example.path))
         raise BadFieldError("", "an absolute, plain path", found, "resolve it first")
     return line
 

@@ -119,11 +119,11 @@ def _present(data: DataSet, *, allow_partial: bool) -> tuple[list[Example], list
     absent = [
         example
         for example in data.examples
-        if (path := example.image or example.video) is not None and not path.is_file()
+        if (path := example.path) is not None and not path.is_file()
     ]
     if not absent:
         return data.examples, []
-    names = [str(e.image or e.video) for e in absent]
+    names = [str(e.path) for e in absent]
     first = ", ".join(names[:_SHOWN])
     rest = f" and {len(absent) - _SHOWN:,} more" if len(absent) > _SHOWN else ""
     if not allow_partial or len(absent) == len(data.examples):
@@ -144,7 +144,7 @@ def _pictures(examples: Sequence[Example]) -> str:
     lines = (
         f"{example.id}\t{example.split}\t{path.stat().st_size}"
         for example in examples
-        if (path := example.image or example.video) is not None
+        if (path := example.path) is not None
     )
     return sha256_text("\n".join(lines))
 

@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from cl2cm.errors import MediaError
-from cl2cm.media.images import FILMS, PICTURES, is_film
+from cl2cm.media.kinds import SUFFIXES, kind_by_name, media_of
 from cl2cm.types import Example, StrPath
 
 
@@ -36,7 +36,7 @@ def scan_folder(folder: StrPath) -> list[Example]:
     root = folder.absolute()
     real = root.resolve()
     paths = {}
-    for path in _walk(root, PICTURES | FILMS):
+    for path in _walk(root):
         if not path.is_symlink():
             paths[path] = path
         elif (target := path.resolve()).is_relative_to(real):
@@ -44,25 +44,20 @@ def scan_folder(folder: StrPath) -> list[Example]:
     if not paths:
         raise MediaError(
             str(folder),
-            expected=f"at least one picture or film ({' '.join(sorted(PICTURES | FILMS))})",
+            expected=f"at least one picture or film ({' '.join(sorted(SUFFIXES))})",
             found="none",
             remedy="give the folder that holds them",
         )
     found = sorted((path.relative_to(root).as_posix(), file) for path, file in paths.items())
-    return [
-        Example(id=name, split="all", video=path)
-        if is_film(path)
-        else Example(id=name, split="all", image=path)
-        for name, path in found
-    ]
+    return [Example(name, "all").with_media(media_of(path)) for name, path in found]
 
 
-def _walk(root: Path, known: frozenset[str]) -> Iterator[Path]:
+def _walk(root: Path) -> Iterator[Path]:
     for folder, folders, names in os.walk(root, onerror=_unreadable):
         folders[:] = [name for name in folders if not name.startswith(".")]
         for name in names:
             path = Path(folder, name)
-            if not name.startswith(".") and path.suffix.lower() in known and _may_be_file(path):
+            if not name.startswith(".") and kind_by_name(name) and _may_be_file(path):
                 yield path
 
 
@@ -89,7 +84,7 @@ def check_name(example: Example) -> None:
     Raises:
         MediaError: it is one.
     """
-    path = example.image or example.video or Path()
+    path = example.path or Path()
     try:
         f"{path}{example.id}".encode()
     except UnicodeEncodeError as error:

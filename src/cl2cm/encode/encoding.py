@@ -22,7 +22,6 @@ from cl2cm.encode.text import TextBackbone
 from cl2cm.encode.tokens import pad_tokens
 from cl2cm.encode.vision import encode_paths
 from cl2cm.errors import ManifestError, MediaError
-from cl2cm.media.images import media_of
 from cl2cm.progress import track
 from cl2cm.storage import cache_folder, sha256_text
 from cl2cm.types import Example, Tokens
@@ -105,13 +104,13 @@ def picture_key(example: Example) -> str:
         status = media_path(example).stat()
     except OSError:
         return f"{example.id}\t-"
-    part = "" if example.video is None else f"\t{example.start}\t{example.end}"
+    part = "" if example.kind != "video" else f"\t{example.start}\t{example.end}"
     return f"{example.id}\t{status.st_size}\t{status.st_mtime_ns}{part}"
 
 
 def visual_fingerprint(encoder: VisionEncoder, examples: Sequence[Example]) -> str:
     """Name of what an encoder says of some items: of films it depends on the frames it is given."""
-    if all(example.video is None for example in examples):
+    if all(example.kind != "video" for example in examples):
         return encoder.fingerprint
     return sha256_text(f"{encoder.fingerprint} {encoder.sampling}")
 
@@ -151,7 +150,7 @@ def media_path(example: Example) -> Path:
     Raises:
         ManifestError: it has features in place of a file.
     """
-    path = example.image or example.video
+    path = example.path
     if path is None:
         raise ManifestError(
             f"item {example.id!r}",
@@ -194,7 +193,7 @@ def encode_pictures(
     keys = [picture_key(example) for example in examples]
     fingerprint = visual_fingerprint(encoder, examples)
     where = folder or store_folder(root, "vision", fingerprint, keys)
-    films = any(example.video is not None for example in examples)
+    films = any(example.kind == "video" for example in examples)
     shard_items = FILMS_IN_SHARD if films else SHARD_ITEMS
     ids = [example.id for example in examples]
     told: set[str] = set()
@@ -208,9 +207,7 @@ def encode_pictures(
         chosen = [examples[i] for i in positions]
         for example in chosen:
             media_path(example)  # there must be one
-        features, kept, failures = encode_paths(
-            encoder, [media_of(example) for example in chosen], skip_bad=skip_bad
-        )
+        features, kept, failures = encode_paths(encoder, chosen, skip_bad=skip_bad)
         for place, error in failures:
             tell(chosen[place].id, error)
         if len(failures) == len(examples):

@@ -16,7 +16,7 @@ import numpy as np
 from cl2cm.data.queries import caption_languages, caption_queries
 from cl2cm.data.source import examples_of
 from cl2cm.errors import LanguageError
-from cl2cm.media.images import media_of
+from cl2cm.media.kinds import source_of
 from cl2cm.metrics import metrics, trec_lines
 from cl2cm.storage import atomic_file
 from cl2cm.types import Example, Floats, SearchModel, StrPath
@@ -80,8 +80,7 @@ def evaluate(
     ]
     if missing:
         media = [
-            media_of(example) if example.image or example.video else Path(example.id)
-            for example in missing
+            Path(example.id) if example.path is None else source_of(example) for example in missing
         ]
         known |= dict(zip((e.id for e in missing), model.encode_visual(media), strict=True))
     result = {}

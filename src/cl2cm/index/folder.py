@@ -268,7 +268,8 @@ class Index:
     def hit(self, item: Item, score: float) -> Hit:
         """Give an item with its score; the hit's path is absolute, or empty without a file."""
         path = str(self.media_path(item)) if item.path else ""
-        return Hit(item.id, score, path, item.start, item.end, item.captions)
+        about = (item.start, item.end, item.captions)
+        return Hit(item.id, score, path, *about, kind=item.kind)
 
     def vector(self, row: int) -> Floats:
         """Give a stored vector, float32 [D]."""

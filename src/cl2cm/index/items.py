@@ -21,7 +21,7 @@ from cl2cm.index.database import FIELD_LIMIT, check_file, check_schema, confine,
 from cl2cm.index.filter import Filter
 from cl2cm.storage import atomic_path, sqlite_error
 from cl2cm.text import name_form, spellings
-from cl2cm.types import Ints, Item
+from cl2cm.types import Ints, Item, Kind
 
 _SCHEMA = """
 CREATE TABLE items (
@@ -37,6 +37,8 @@ CREATE TABLE items (
     folder TEXT NOT NULL
 )
 """
+STORED_KINDS: dict[Kind, str] = {"image": "picture", "video": "film"}  # in the column media
+_KINDS = {stored: kind for kind, stored in STORED_KINDS.items()}
 _INDEXES = ("folder", "media, modified", "modified", "bytes")
 _COLUMNS = 'SELECT row, id, path, start, "end", captions, media, bytes, modified FROM items'
 _VERSION = 2
@@ -95,7 +97,7 @@ class ItemStore:
         records = (
             (
                 *(row, item.id, item.path, item.start, item.end, _captions(item)),
-                *(item.media, item.bytes, item.modified, folder_of(item)),
+                *(STORED_KINDS[item.kind], item.bytes, item.modified, folder_of(item)),
             )
             for row, item in enumerate(items)
         )
@@ -214,10 +216,10 @@ def parse_item(fields: Sequence[Any]) -> Item:
     if not (
         all(isinstance(text, str) for text in (id_, path, captions))
         and all(type(number) in (int, float) and math.isfinite(number) for number in numbers)
-        and media in ("picture", "film")
+        and media in _KINDS
     ):
         raise ValueError("an item of other types")
-    return Item(id_, path, start, end, _parse_captions(captions), media, size, modified)
+    return Item(id_, path, start, end, _parse_captions(captions), _KINDS[media], size, modified)
 
 
 def _parse_captions(text: str) -> dict[str, tuple[str, ...]]:

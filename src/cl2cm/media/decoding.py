@@ -10,7 +10,15 @@ from typing import NamedTuple, TypeVar
 import numpy as np
 
 from cl2cm.errors import MediaError
-from cl2cm.media.images import EVENLY, Pixels, Preprocess, Source, film_frames, is_film, load_frames
+from cl2cm.media.images import (
+    EVENLY,
+    Pixels,
+    Preprocess,
+    Source,
+    is_video,
+    load_frames,
+    video_frames,
+)
 from cl2cm.types import Sampling
 
 T = TypeVar("T")
@@ -57,7 +65,7 @@ def decode_parallel(
         MediaError: a source cannot be read, and ``skip_bad`` is not set.
         MissingExtraError: there is a film, and the extra ``video`` is not installed.
     """
-    for films, run in groupby(range(len(sources)), key=lambda row: is_film(sources[row])):
+    for films, run in groupby(range(len(sources)), key=lambda row: is_video(sources[row])):
         rows = list(run)
         if films:
             settings = (preprocess, sampling, batch_size)
@@ -86,7 +94,7 @@ def _film_batches(
     failures: list[tuple[int, MediaError]] = []
     for row in rows:
         try:
-            for frame in film_frames(sources[row], preprocess, sampling):
+            for frame in video_frames(sources[row], preprocess, sampling):
                 frames.append(frame.pixels)
                 owners.append(row)
                 if len(frames) == batch_size:

@@ -1,9 +1,9 @@
-"""Pictures and films to frames: the only place that tells the two apart.
+"""Images and videos to frames.
 
 Whatever stands for V in "The task" of method.md leaves this module as frames uint8
-[F, H, W, 3], square, RGB; a picture has F = 1. Decoding itself happens in other processes, see
-``decoder_pool.py``; what an image's bytes may hold is settled in ``image_decoding.py``, a film's
-in ``video.py``. What an image may cost is said here.
+[F, H, W, 3], square, RGB; an image has F = 1. ``kinds.py`` tells images and videos apart. Decoding
+itself happens in other processes, see ``decoder_pool.py``; what an image's bytes may hold is
+settled in ``image_decoding.py``, a video's in ``video.py``. The limits of an image are here.
 """
 
 import os
@@ -18,11 +18,12 @@ from PIL import Image
 from cl2cm.errors import MediaError
 from cl2cm.media.decoder_pool import Budget, DecoderPool, decoders
 from cl2cm.media.image_decoding import Allowed, Pixels, Preprocess, square
+from cl2cm.media.kinds import kind_by_name, media_of
 from cl2cm.media.video import Frame
 from cl2cm.media.video_reading import frames_of
-from cl2cm.types import Example, Sampling
+from cl2cm.types import Example, Media, Sampling
 
-__all__ = ["Pixels", "Preprocess", "Source", "film_frames", "is_film", "load_frames", "media_of"]
+__all__ = ["Pixels", "Preprocess", "Source", "is_video", "load_frames", "video_frames"]
 
 Source = Example | Path | bytes | Pixels
 
@@ -32,11 +33,6 @@ WORK_LIMIT = 4 * 10**9  # pixels times scans of a JPEG
 KEPT_LIMIT = 1_200_000_000  # bytes that a progressive JPEG keeps: 200 million pixels in 3 colours
 BUDGET = Budget(cpu=30, wall=180, memory=2 * 2**30)  # of one image, on a machine that is busy
 _BINARY = getattr(os, "O_BINARY", 0)  # of Windows
-PICTURES = frozenset({".jpg", ".jpeg", ".png", ".webp", ".gif", ".bmp", ".tif", ".tiff"})
-FILMS = frozenset(
-    {".3gp", ".avi", ".flv", ".m2ts", ".m4v", ".mkv", ".mov", ".mp4", ".mpeg", ".mpg", ".mts"}
-    | {".ogv", ".webm", ".wmv"}
-)
 EVENLY = Sampling()
 
 
@@ -57,39 +53,37 @@ def load_frames(source: Source, preprocess: Preprocess, sampling: Sampling = EVE
         MediaError: the source is missing, damaged, too large, or neither picture nor film.
         MissingExtraError: a film, and the extra ``video`` is not installed.
     """
-    if is_film(source):
-        return np.stack([frame.pixels for frame in film_frames(source, preprocess, sampling)])
+    if is_video(source):
+        return np.stack([frame.pixels for frame in video_frames(source, preprocess, sampling)])
     return _load_picture(source, preprocess)[None]
 
 
-def is_film(source: Source) -> bool:
-    """Whether a source is a film: by the manifest's word, or by the file's name."""
-    if isinstance(source, Example):
-        return source.video is not None
-    return isinstance(source, Path) and source.suffix.lower() in FILMS
+def is_video(source: Source) -> bool:
+    """Whether a source is a video: by the manifest's word, or by the file's name."""
+    media = _media(source)
+    return media is not None and media.is_video
 
 
-def film_frames(source: Source, preprocess: Preprocess, sampling: Sampling) -> Iterator[Frame]:
-    """The frames of a film, or of an example's part of it, one at a time.
+def video_frames(source: Source, preprocess: Preprocess, sampling: Sampling) -> Iterator[Frame]:
+    """The frames of a video, or of an example's part of it, one at a time.
 
     Yields:
         Seconds and pixels uint8 [size, size, 3] of each.
 
     Raises:
-        MediaError: the film cannot be read.
+        MediaError: the video cannot be read.
         MissingExtraError: the extra ``video`` is not installed.
     """
-    if isinstance(source, Example) and source.video is not None:
-        return frames_of(source.video, preprocess, sampling, source.start, source.end)
-    assert isinstance(source, Path), "only a path or an example is a film"  # noqa: S101
-    return frames_of(source, preprocess, sampling)
+    video = _media(source)
+    assert video is not None, "only a path or an example is a video"  # noqa: S101
+    return frames_of(video.path, preprocess, sampling, video.start, video.end)
 
 
-def media_of(example: Example) -> Path | Example:
-    """An example's file, or the example itself where it is a part of a film or has no file."""
-    path = example.image or example.video
-    part = example.start is not None or example.end is not None
-    return example if path is None or part else path
+def _media(source: Source) -> Media | None:
+    """The file of a source; None for features, and for an image in memory."""
+    if isinstance(source, Example):
+        return source.media
+    return media_of(source) if isinstance(source, Path) else None
 
 
 def _load_picture(source: Source, preprocess: Preprocess) -> Pixels:
@@ -172,7 +166,7 @@ def _stored(source: Example | Path | bytes) -> tuple[bytes, str]:
     if isinstance(source, bytes):
         return source, "a picture in memory"
     path = _picture_of(source) if isinstance(source, Example) else source
-    if path.suffix.lower() in FILMS:
+    if kind_by_name(path) == "video":
         remedy = 'write "video" in place of "image" in the manifest'
         raise MediaError(str(path), expected="a picture", found="a film", remedy=remedy)
     if path.is_dir() or not path.exists():
@@ -186,8 +180,8 @@ def _no_picture(name: str, found: str) -> MediaError:
 
 
 def _picture_of(example: Example) -> Path:
-    if example.image is not None:
-        return example.image
+    if example.path is not None:
+        return example.path
     raise MediaError(
         f"item {example.id}",
         expected="a picture or film",

@@ -67,7 +67,7 @@ def split_films(
         MediaError: a film cannot be read, and there is no ``on_bad``.
         MissingExtraError: there is a film, and the extra ``video`` is not installed.
     """
-    films = [example for example in examples if example.video is not None]
+    films = [example for example in examples if example.kind == "video"]
     lengths = {example.id: _attempt(_length, example, on_bad) for example in films}
     long = sum(length for length in lengths.values() if length and length > longer_than)
     shots: list[Example] = []
@@ -169,9 +169,9 @@ def _length(example: Example) -> float:
 
 
 def _film(example: Example) -> Path:
-    if example.video is None:
+    if example.kind != "video" or example.path is None:
         raise ValueError(example.id)
-    return example.video
+    return example.path
 
 
 @contextmanager

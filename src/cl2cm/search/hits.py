@@ -78,7 +78,7 @@ def _drawn(hit: Hit, path: Path) -> tuple[bytes, str]:
     from cl2cm.media import images  # noqa: PLC0415
     from cl2cm.media.decoder_pool import decoders  # noqa: PLC0415
 
-    if not images.is_film(path):
+    if hit.kind == "image":
         limits = images.usual_limits()
         pool, budget = decoders(), images.BUDGET
         return images.redraw_image(path, str(path), SIDE, pool=pool, budget=budget, allowed=limits)

@@ -20,8 +20,9 @@ from starlette.types import Receive, Scope, Send
 
 from cl2cm.errors import CL2CMError, MediaError
 from cl2cm.index import Index
+from cl2cm.media.kinds import START, is_video_type, media_type
 from cl2cm.serve.headers import ASK_AGAIN
-from cl2cm.serve.media import media_type, shrink, shrink_frame
+from cl2cm.serve.media import shrink, shrink_frame
 from cl2cm.types import Item
 
 _PIECE = 256 * 2**10
@@ -63,7 +64,7 @@ def open_media(index: Index, item: Item) -> MediaFile:
     except (CL2CMError, OSError):
         raise not_shown() from None
     try:
-        kind = media_type(file.read(16))
+        kind = media_type(file.read(START))
         found = os.fstat(file.fileno())
     except (MediaError, OSError):
         file.close()
@@ -80,7 +81,7 @@ def small_copy(media: MediaFile, size: int, seconds: float, name: str) -> tuple[
         MediaError: it cannot be decoded.
         MissingExtraError: a video, and what reads videos is not installed.
     """
-    if media.media_type.startswith("video/"):
+    if is_video_type(media.media_type):
         return shrink_frame(media.stable_path, size, seconds, name)
     return shrink(media.read(0, _MOST_BYTES), size, name)
 

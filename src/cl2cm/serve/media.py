@@ -1,8 +1,4 @@
-"""Pictures for the page: what kind a file is, and small copies of it, made once.
-
-A file is known by its first bytes, never by its name: one that is neither a picture nor a film is
-not served, whatever the index calls it.
-"""
+"""Small copies of images and of videos' frames for the page, made once."""
 
 import functools
 import threading
@@ -13,7 +9,7 @@ from pathlib import Path
 from cl2cm.errors import MediaError
 from cl2cm.media.decoder_pool import Budget, DecoderPool
 from cl2cm.media.image_decoding import Allowed
-from cl2cm.media.images import FILMS, PIXEL_LIMIT, redraw_image, usual_limits
+from cl2cm.media.images import PIXEL_LIMIT, redraw_image, usual_limits
 from cl2cm.media.video_reading import still_of
 
 SIZES = (320, 1280)  # longest side in pixels: in the grid, and in the view of one picture
@@ -24,45 +20,6 @@ _BUDGET = Budget(cpu=15, wall=25, memory=2 * 2**30)  # within the time of a requ
 _AT_ONCE = 2  # images decoded for thumbnails, and for uploads, at once
 _NICE = 5  # decoding steps back behind searches
 _CACHE_BYTES = 64 * 2**20
-
-FILM_SUFFIXES = tuple(sorted(FILMS))
-_SIGNATURES = (
-    (0, b"\xff\xd8\xff", "image/jpeg"),
-    (0, b"\x89PNG\r\n\x1a\n", "image/png"),
-    (0, b"GIF87a", "image/gif"),
-    (0, b"GIF89a", "image/gif"),
-    (8, b"WEBP", "image/webp"),
-    (0, b"BM", "image/bmp"),
-    (0, b"II*\x00", "image/tiff"),
-    (0, b"MM\x00*", "image/tiff"),
-    (4, b"ftypavif", "image/avif"),
-    (4, b"ftypavis", "image/avif"),
-    (0, b"\x00\x00\x00\x0cjP  \r\n\x87\n", "image/jp2"),
-    *((0, b"P%d" % number, "image/x-portable-anymap") for number in range(1, 7)),
-    (4, b"ftyp", "video/mp4"),
-    (0, b"\x1a\x45\xdf\xa3", "video/webm"),
-    (8, b"AVI ", "video/x-msvideo"),
-    (4, b"moov", "video/quicktime"),
-    (4, b"mdat", "video/quicktime"),
-    (4, b"wide", "video/quicktime"),
-    (0, b"\x00\x00\x01\xba", "video/mpeg"),
-    (0, b"\x00\x00\x01\xb3", "video/mpeg"),
-    (0, b"OggS", "video/ogg"),
-    (0, b"FLV", "video/x-flv"),
-    (0, b"\x30\x26\xb2\x75", "video/x-ms-wmv"),
-)
-
-
-def media_type(start: bytes, name: str = "the file") -> str:
-    """Return the MIME type of an image or video by its first 16 bytes.
-
-    Raises:
-        MediaError: it is neither.
-    """
-    for offset, signature, kind in _SIGNATURES:
-        if start.startswith(signature, offset):
-            return kind
-    raise _unreadable(name, "a file of another kind")
 
 
 class Thumbnails:

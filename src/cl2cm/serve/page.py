@@ -15,7 +15,7 @@ from cl2cm.search.query import MAX_DEPTH
 from cl2cm.search.searcher import SearchResult
 from cl2cm.serve.addresses import Addresses, fragment
 from cl2cm.serve.bands import Drawing
-from cl2cm.serve.media import FILM_SUFFIXES, SIZES
+from cl2cm.serve.media import SIZES
 from cl2cm.serve.messages import AUTONYMS, Messages, all_messages
 from cl2cm.types import Captions, Hit, Item
 
@@ -223,7 +223,7 @@ class Page:
         """Return the card of an item; its name is a caption, else its file's name."""
         language, name = name_of(item.id, item.captions)
         part = item.start is not None or item.end is not None
-        film = part or item.path.lower().endswith(FILM_SUFFIXES)
+        film = part or item.kind == "video"
         return Card(
             id=item.id,
             name=name,

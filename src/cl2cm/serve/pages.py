@@ -35,7 +35,6 @@ from cl2cm.serve.addresses import Addresses
 from cl2cm.serve.bands import draw
 from cl2cm.serve.filters import FilterFields, filter_of
 from cl2cm.serve.headers import FOREVER, NEVER_KEPT, PUBLIC
-from cl2cm.serve.media import FILM_SUFFIXES
 from cl2cm.serve.messages import all_messages, choose
 from cl2cm.serve.page import Page, View, name_of
 from cl2cm.serve.rest import Id, Version
@@ -131,7 +130,7 @@ def _add_item(router: APIRouter, service: Service, page: Page) -> None:
             found,
             similar,
             moments=await service.moments(found, q),
-            film=found.path.lower().endswith(FILM_SUFFIXES),
+            film=found.kind == "video",
             aligns=service.aligns,
         )
         return HTMLResponse(html)

@@ -47,7 +47,7 @@ def vectors_of(n=N, seed=0, d=D):
 def items_of(n=N):
     return [
         Item(
-            f"{FOLDERS[i % 4]}/{i}.png".lstrip("/"), f"pictures/{i}.png", media=("picture", "film")[i % 3 == 0],
+            f"{FOLDERS[i % 4]}/{i}.png".lstrip("/"), f"pictures/{i}.png", kind=("image", "video")[i % 3 == 0],
             start=float(i) if i % 3 == 0 else None, captions={"en": (f"no. {i}", "ein „Zitat“")},
             bytes=100 * i, modified=86_400.0 * i,
         )

@@ -12,7 +12,7 @@ from pathlib import Path
 from cl2cm.data.npy_files import map_array
 from cl2cm.data.readers.reading import Options, bad_line, numbered_lines
 from cl2cm.errors import DatasetError
-from cl2cm.media.images import FILMS
+from cl2cm.media.kinds import kind_by_name
 from cl2cm.types import Captions, Example, Translations
 
 _PART = re.compile(r"(?P<film>.+)_(?P<start>\d+)_(?P<end>\d+)")
@@ -42,7 +42,7 @@ class Clips:
                 str(self._folder), expected="a folder of films", found=found, remedy="correct it"
             )
         for path in sorted(self._folder.rglob("*")):
-            if path.suffix.lower() in FILMS:
+            if kind_by_name(path) == "video":
                 self._films.setdefault(path.stem, path)
 
     def example(

@@ -20,10 +20,11 @@ itself. What has no caption is left out, which is said.
 from collections.abc import Container, Iterator
 from pathlib import Path, PurePosixPath, PureWindowsPath
 
-from cl2cm.data.readers.own_data import Gathering, Row, is_language, is_media, left_out, own_files
+from cl2cm.data.readers.own_data import Gathering, Row, is_language, left_out, own_files
 from cl2cm.data.readers.reading import DataSet, Options, numbered_lines
 from cl2cm.data.readers.tables import TABLES, Line, is_table, read_table
 from cl2cm.errors import DatasetError
+from cl2cm.media.kinds import kind_by_name
 from cl2cm.text import is_blank, name_form
 
 _UNDESCRIBED = "images or videos without a caption, left out"
@@ -94,7 +95,7 @@ def _from_table(table: Path, root: Path, gathering: Gathering, options: Options)
     notes = left_out("columns that are not read", unread)
     notes += left_out("files that are in a folder below, found by their names", files.below)
     if not options.no_images:
-        rest = (name for name in _files(root) if is_media(name) and name not in described)
+        rest = (name for name in _files(root) if kind_by_name(name) and name not in described)
         notes += left_out(_UNDESCRIBED, rest)
     return gathering.dataset(notes)
 
@@ -162,7 +163,7 @@ def _inside(place: str, name: str, root: Path) -> str:
     if path.is_absolute() or PureWindowsPath(name).drive or ".." in path.parts:
         remedy = "name the folder that holds it with --images, or write paths in the folder"
         raise _error(place, "a path in the folder", repr(name[:200]), remedy)
-    if not is_media(path.name):
+    if not kind_by_name(path.name):
         raise _error(place, "the name of an image or video", repr(name[:60]), "correct it")
     return path.as_posix()
 
@@ -181,7 +182,7 @@ def _files(root: Path) -> Iterator[str]:
 def _beside(root: Path, gathering: Gathering, options: Options) -> DataSet:
     names = list(_files(root))
     media: dict[str, list[str]] = {}  # path without ending → paths
-    for name in filter(is_media, names):
+    for name in filter(kind_by_name, names):
         stem = name_form(name.removesuffix(PurePosixPath(name).suffix))
         media.setdefault(stem, []).append(name)
     alone: list[str] = []

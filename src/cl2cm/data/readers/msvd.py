@@ -38,7 +38,7 @@ class Clip(NamedTuple):
     """A clip's split, and its name in the mapping (``vid1``), empty where lists stand for it."""
 
     split: str
-    video: str
+    name: str
 
 
 def read(source: Path, options: Options) -> DataSet:
@@ -51,7 +51,7 @@ def read(source: Path, options: Options) -> DataSet:
     known = read_clips(source)
     english = read_descriptions(required(source, DESCRIPTIONS), known)
     examples = [
-        clips.example(name, clip.split, _captions(english[name]), names=(clip.video,))
+        clips.example(name, clip.split, _captions(english[name]), names=(clip.name,))
         for name, clip in known.items()
     ]
     return DataSet(examples, PROTOCOL)

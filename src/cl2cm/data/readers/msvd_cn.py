@@ -45,7 +45,7 @@ def read(source: Path, options: Options) -> DataSet:
             name,
             clip.split,
             {code: tuple(texts[name]) for code, texts in captions.items() if texts[name]},
-            names=(clip.video,),
+            names=(clip.name,),
         )
         for name, clip in known.items()
     ]
@@ -55,7 +55,7 @@ def read(source: Path, options: Options) -> DataSet:
 
 
 def _chinese(table: Path, known: dict[str, Clip]) -> dict[str, list[str]]:
-    names = {clip.video: name for name, clip in known.items()}
+    names = {clip.name: name for name, clip in known.items()}
     found: dict[str, list[str]] = {name: [] for name in known}
     seen: dict[str, int] = {}
     for number, row in read_csv(table, ("id", "video_id", "sentence")):

@@ -211,4 +211,4 @@ def _items(pictures: Pictures, split: str, described: Mapping[str, Captions]) ->
 
 
 def _any_there(items: list[Example]) -> bool:
-    return any(item.image is not None and item.image.exists() for item in items)
+    return any(item.path is not None and item.path.exists() for item in items)

@@ -11,18 +11,17 @@ from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from typing import NamedTuple
 
 from cl2cm.data.lines import BadFieldError, serialise
 from cl2cm.data.published import Protocol
 from cl2cm.data.readers.reading import DataSet, Options
 from cl2cm.errors import DatasetError
-from cl2cm.media.images import FILMS, PICTURES
+from cl2cm.media.kinds import media_of
 from cl2cm.text import is_blank, one_line
 from cl2cm.types import Example
 
-MEDIA = PICTURES | FILMS
 # What splits are often called.
 SPLITS = {
     **dict.fromkeys(("train", "training"), "train"),
@@ -171,15 +170,9 @@ class Gathering:
     def _example(self, name: str, item: _Item, source: str) -> Example:
         split = item.split or split_of(name)
         captions = {code: tuple(texts) for code, texts in item.captions.items()}
-        media = item.media
-        example = Example(
-            name,
-            split,
-            image=None if media is None or is_film(media.name) else media,
-            video=media if media is not None and is_film(media.name) else None,
-            features=name if media is None else None,
-            captions=captions,
-        )
+        example = Example(name, split, features=name, captions=captions)
+        if item.media is not None:
+            example = example.with_media(media_of(item.media))
         try:
             serialise(example, Path("/"), source)
         except BadFieldError as bad:
@@ -210,16 +203,6 @@ def split_of(identity: str) -> str:
     """``train``, ``val`` or ``test``, 80 : 10 : 10, by a hash of an id."""
     tenth = int(hashlib.sha256(identity.encode(errors="surrogatepass")).hexdigest()[:12], 16) % 10
     return "test" if tenth == 9 else "val" if tenth == 8 else "train"
-
-
-def is_media(name: str) -> bool:
-    """Whether a file is called as pictures or films are."""
-    return PurePosixPath(name).suffix.lower() in MEDIA
-
-
-def is_film(name: str) -> bool:
-    """Whether a file is called as films are."""
-    return PurePosixPath(name).suffix.lower() in FILMS
 
 
 def is_language(code: str) -> bool:

@@ -10,9 +10,9 @@ from typing import NamedTuple
 from cl2cm.data.readers.columns import Columns, find_columns, missing
 from cl2cm.data.readers.csv_files import DELIMITERS, open_table
 from cl2cm.data.readers.json_files import Record, read_json, read_json_lines
-from cl2cm.data.readers.own_data import is_media
 from cl2cm.data.readers.reading import bad_line
 from cl2cm.errors import DatasetError
+from cl2cm.media.kinds import kind_by_name
 from cl2cm.text import is_blank
 
 JSON = (".json", ".jsonl")
@@ -72,7 +72,7 @@ def _of_cells(path: Path, chosen: Mapping[str, str]) -> Iterator[Line | DatasetE
     order = ("\t", *DELIMITERS[:3]) if path.suffix == ".tsv" else DELIMITERS
 
     def is_row(cells: Sequence[str]) -> bool:
-        return any(is_media(cell.strip()) for cell in cells)
+        return any(kind_by_name(cell.strip()) for cell in cells)
 
     header, rows = open_table(path, _fits(chosen, f"{path}:1"), order, is_row)
     columns = find_columns(header, chosen, f"{path}:1")

@@ -22,9 +22,7 @@ from cl2cm.data.readers.own_data import (
     SPLITS,
     Gathering,
     Row,
-    is_film,
     is_language,
-    is_media,
     left_out,
     own_files,
 )
@@ -33,6 +31,7 @@ from cl2cm.data.readers.tables import by_language, texts_of
 from cl2cm.data.readers.tar_shards import Member, read_members, read_pieces, read_whole
 from cl2cm.data.readers.unpacking import Unpacking, unpacking
 from cl2cm.errors import DatasetError
+from cl2cm.media.kinds import kind_by_name
 from cl2cm.progress import track
 from cl2cm.text import is_blank
 
@@ -101,7 +100,7 @@ class _Reader:
             base = PurePosixPath(member.name)
             if any(part.startswith(".") or part == "__MACOSX" for part in base.parts):
                 self._hidden.append(member.name)
-            elif is_media(base.name):
+            elif kind_by_name(base.name):
                 self._media(f"{name}/{_key(member)}", samples.setdefault(_key(member), _Sample()),
                             member)  # fmt: skip
             elif base.suffix in {".txt", ".json"}:
@@ -134,7 +133,7 @@ class _Reader:
             raise _error(member.place, "one image or video of a key", "a second one")
         sample.name = member.name
         if self._files is not None:
-            limit = FILM_LIMIT if is_film(member.name) else PICTURE_LIMIT
+            limit = FILM_LIMIT if kind_by_name(member.name) == "video" else PICTURE_LIMIT
             suffix = PurePosixPath(member.name).suffix.lower()
             sample.media = self._files.write(identity, suffix, read_pieces(member, limit))
 

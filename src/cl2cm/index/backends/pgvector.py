@@ -22,7 +22,14 @@ from cl2cm.index.backends.exact import ExactIndex
 from cl2cm.index.backends.place import Place
 from cl2cm.index.backends.rescoring import FEW
 from cl2cm.index.filter import Filter
-from cl2cm.index.items import check_items, folder_of, no_such_id, no_such_row, parse_item
+from cl2cm.index.items import (
+    STORED_KINDS,
+    check_items,
+    folder_of,
+    no_such_id,
+    no_such_row,
+    parse_item,
+)
 from cl2cm.text import spellings
 from cl2cm.types import Floats, Ints, Item
 
@@ -281,7 +288,7 @@ def _record(row: int, item: Item, vector: Floats, kind: str) -> tuple[Any, ...]:
     captions = json.dumps({k: list(v) for k, v in item.captions.items()}, ensure_ascii=False)
     return (
         *(row, item.id, item.path, item.start, item.end, captions),
-        *(item.media, item.bytes, item.modified, folder_of(item), _wire(vector, kind)),
+        *(STORED_KINDS[item.kind], item.bytes, item.modified, folder_of(item), _wire(vector, kind)),
     )
 
 

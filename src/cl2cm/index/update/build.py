@@ -11,7 +11,7 @@ from cl2cm.data.source import examples_of
 from cl2cm.errors import ConfigError, ManifestError, MediaError
 from cl2cm.index import Choice, Index
 from cl2cm.index.head import refuse_other_folder
-from cl2cm.media.images import media_of
+from cl2cm.media.kinds import source_of
 from cl2cm.types import Example, Floats, Item, StrPath, VisualModel
 
 BadHandler = Callable[[Example, MediaError], None]
@@ -35,7 +35,8 @@ def confine(
     real = {root.resolve(): root.absolute() for root in roots}
     kept = []
     for example in examples:
-        path = example.image or example.video
+        media = example.media
+        path = None if media is None else media.path
         try:
             inside = None if path is None else _inside(path, real)
         except MediaError as error:
@@ -43,12 +44,10 @@ def confine(
                 raise
             on_bad(example, error)
             continue
-        if inside is None or inside == path:
+        if media is None or inside is None or inside == path:
             kept.append(example)
-        elif example.video is not None:
-            kept.append(replace(example, video=inside))
         else:
-            kept.append(replace(example, image=inside))
+            kept.append(example.with_media(replace(media, path=inside)))
     return kept
 
 
@@ -161,7 +160,7 @@ def encode_examples(
 
 
 def _media(example: Example) -> Path | Example:
-    if example.image is None and example.video is None:
+    if example.media is None:
         raise MediaError(
             f"item {example.id!r}",
             expected="a picture or film",
@@ -169,18 +168,18 @@ def _media(example: Example) -> Path | Example:
             remedy="encode it first and give its vectors",
         )
     check_name(example)
-    return media_of(example)
+    return source_of(example)
 
 
 def _item(example: Example) -> Item:
-    path = example.image or example.video
+    path = example.path
     item = Item(
         example.id,
         str(path.absolute()) if path else "",
         example.start,
         example.end,
         example.captions,
-        "film" if example.video is not None else "picture",
+        example.kind or "image",
     )
     if path is None or not path.is_file():
         return item

@@ -101,7 +101,7 @@ def _content(
     journal: Journal, example: Example, roots: Sequence[Path] | None, *, verify: bool
 ) -> Content:
     check_name(example)
-    path = example.image or example.video
+    path = example.path
     try:
         if path is not None and path.is_file():
             return journal.content(example, roots, verify=verify)
@@ -161,7 +161,7 @@ def _all_bad(
 ) -> None:
     """Say of each file of a content that it cannot be read."""
     for one in alike[example.id]:
-        path = one.image or one.video
+        path = one.path
         about = MediaError(
             str(path), expected=error.expected, found=error.found, remedy=error.remedy
         )
@@ -177,7 +177,7 @@ def _is_still(journal: Journal, example: Example, content: Content) -> bool:
 
 def _restless(example: Example) -> MediaError:
     return MediaError(
-        str(example.image or example.video),
+        str(example.path),
         expected="a file that stays as it is while it is encoded",
         found="one that changed each time",
         remedy="wait until it is written, and run again",

@@ -76,7 +76,7 @@ class Journal:
         Raises:
             OSError: the file has gone, or a link leads to it.
         """
-        path = example.image or example.video
+        path = example.path
         assert path is not None  # noqa: S101 - who asks has looked
         file = path.lstat()
         start = _WHOLE if example.start is None else example.start

@@ -177,7 +177,7 @@ def _write(
     made = build_index(
         model, examples, out, run=run, vectors=matrix, choice=care.choice, roots=care.roots
     )
-    paths = (str(example.image or example.video) for example in examples)
+    paths = (str(example.path) for example in examples)
     journal.forget(paths, {content for _, content in kept}, model=model.fingerprint)
     return made, {example.id for example in examples}
 

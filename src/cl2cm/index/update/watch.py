@@ -55,7 +55,7 @@ def _seen(look: Callable[[], Sequence[Example]]) -> object:
         return frozenset()
     state = set()
     for example in found:
-        path = example.image or example.video
+        path = example.path
         try:
             file = path.stat() if path is not None else None
         except OSError:  # gone between the two

@@ -113,7 +113,17 @@ def test_a_run_may_name_what_is_inside(kind, tmp_path):
         assert confine(f"{kind}:{name}", run) == inside
 
 
-@pytest.mark.parametrize("spec", ["hf:multilingual-e5-small", "onnx:efficientnet-lite2", "hf:a/b"])
+def test_a_hub_name_of_a_run_is_no_folder_of_the_working_directory(foreign, tmp_path, monkeypatch):
+    assert confine("hf:a/b", foreign) == "hf:a/b"
+    (tmp_path / "a" / "b").mkdir(parents=True)
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(CheckpointError, match="--model-root"):
+        confine("hf:a/b", foreign)
+    with allowed(roots=[tmp_path]):
+        assert confine("hf:a/b", foreign) == f"hf:{tmp_path}/a/b"
+
+
+@pytest.mark.parametrize("spec", ["hf:multilingual-e5-small", "onnx:efficientnet-lite2"])
 def test_names_stay_names(spec, tmp_path, monkeypatch):
     name = tmp_path / spec.partition(":")[2]
     name.mkdir(parents=True)

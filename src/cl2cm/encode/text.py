@@ -13,6 +13,7 @@ from typing import Self
 import torch
 from torch import Tensor, nn
 
+from cl2cm.encode.offline import OFFLINE_MODELS
 from cl2cm.encode.pretrained import first_line
 from cl2cm.encode.text_loading import (
     find_folder,
@@ -66,7 +67,9 @@ class TextBackbone(nn.Module):
         self.special = self._find_special()
         self._frozen = self._freeze(freeze)
         self._all_frozen = not any(weight.requires_grad for weight in self.model.parameters())
-        weights, self.tokenizer_hash = hash_folder(folder)
+        weights, self.tokenizer_hash = hash_folder(
+            folder, pinned=name.partition(":")[2] in OFFLINE_MODELS
+        )
         contract = f"{self.layers} {prefix!r} {max_tokens} {lower_case}"
         self.fingerprint = sha256_text("\n".join([weights, self.tokenizer_hash, contract]))
         self.eval()

@@ -12,7 +12,14 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from cl2cm.encode.pretrained import LOADING, check_folder, check_weights, first_line, from_hub
+from cl2cm.encode.pretrained import (
+    LOADING,
+    check_folder,
+    check_weights,
+    first_line,
+    from_hub,
+    offline,
+)
 from cl2cm.encode.trust import is_hub_id
 from cl2cm.errors import ConfigError, WeightsError
 from cl2cm.text import one_line
@@ -125,11 +132,12 @@ class HuggingFaceTranslator:
         try:
             check_folder(self._folder)
             loader, where = getattr(transformers, kind), str(self._folder)
-            if not kind.startswith("AutoModel"):
-                return loader.from_pretrained(where, **LOADING)
-            model, info = loader.from_pretrained(
-                where, **LOADING, use_safetensors=True, output_loading_info=True
-            )
+            with offline():
+                if not kind.startswith("AutoModel"):
+                    return loader.from_pretrained(where, **LOADING)
+                model, info = loader.from_pretrained(
+                    where, **LOADING, use_safetensors=True, output_loading_info=True
+                )
             check_weights(info)
             return model
         except (KeyboardInterrupt, SystemExit):

@@ -263,7 +263,7 @@ def test_overrides(file):
         ("trains.epochs=1", "did you mean 'train'"),
         ("epochs=1", "unknown key"),
         ("=1", "no key"),
-        ("data.languages=de", "a list of strings"),
+        ("data.languages=3", "a list of strings"),
         ("train=3", "a table"),
     ],
 )

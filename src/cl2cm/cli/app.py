@@ -93,7 +93,10 @@ def train(
     config: Annotated[Path, typer.Argument(help="Settings, a TOML file.")],
     out: Annotated[Path, typer.Option(help="Run folder to make.")] = Path("runs/run"),
     settings: Annotated[
-        list[str] | None, typer.Option("--set", help="Change a setting: train.epochs=3.")
+        list[str] | None,
+        typer.Option(
+            "--set", help="Change a setting: train.epochs=3, data.languages=de,fr; repeatable."
+        ),
     ] = None,
     resume: Annotated[bool, typer.Option("--resume", help="Go on with a stopped run.")] = False,
     skip_bad: SkipBad = False,

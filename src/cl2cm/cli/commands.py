@@ -6,6 +6,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from cl2cm import open as open_index
 from cl2cm.data.leaks import known_leaks
 from cl2cm.data.manifest import Skipped, read_manifest, split_of_manifest
 from cl2cm.data.queries import caption_languages
@@ -16,7 +17,7 @@ from cl2cm.encode.text import TextBackbone
 from cl2cm.encode.vision import load_vision
 from cl2cm.errors import ConfigError, LanguageError, ManifestError, MediaError
 from cl2cm.evaluation.retrieval import Translate, evaluate
-from cl2cm.index import Allowed, Index
+from cl2cm.index import Allowed
 from cl2cm.index.head import check_path
 from cl2cm.index.update.build import confine
 from cl2cm.index.update.update import Care, replace_index, update_index
@@ -347,5 +348,4 @@ def open_searcher(index: Path, run: Path | None = None, allowed: Allowed | None 
         VectorIndexError: no index, another model's, or a server that the user did not allow.
         CheckpointError: its run is gone or damaged.
     """
-    opened = Index.open(index, allowed)
-    return Searcher(load(run or opened.run), opened)
+    return open_index(index, run=run, allowed=allowed)

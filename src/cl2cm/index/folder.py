@@ -49,13 +49,24 @@ from cl2cm.index.media import (
     travelling,
 )
 from cl2cm.storage import atomic_folder, sha256_file, sha256_text, storage_errors
-from cl2cm.types import Floats, Hit, Ints, Item
+from cl2cm.types import Floats, Hit, Ints, Item, StrPath
 
 
 class Index:
     """An index that is open for search; safe to share between threads.
 
     Open one with `Index.open`, make one with `Index.create`.
+
+    Attributes:
+        path: the folder.
+
+    Example:
+        >>> import cl2cm
+        >>> index = cl2cm.Index.open("index")
+        >>> len(index), index.dim, index.backend
+        (24, 32, 'exact')
+        >>> index.item(0).id
+        'black-bar.png'
     """
 
     def __init__(self, path: Path, head: Mapping[str, Any], allowed: Allowed) -> None:
@@ -77,12 +88,12 @@ class Index:
     @classmethod
     def create(
         cls,
-        path: Path,
+        path: StrPath,
         vectors: Floats,
         items: Sequence[Item],
         *,
         model: str,
-        run: Path,
+        run: StrPath,
         dtype: str | None = None,
         backend: str | None = None,
         url: str | None = None,
@@ -112,7 +123,7 @@ class Index:
             MissingExtraError: the backend's package is not installed.
             StorageError: the disk is full, read-only or closed to us.
         """
-        vectors = np.asarray(vectors)
+        path, run, vectors = Path(path), Path(run), np.asarray(vectors)
         if vectors.ndim == 2 and len(vectors) != len(items):
             raise VectorIndexError(
                 str(path),
@@ -147,7 +158,7 @@ class Index:
         return cls.open(path, Allowed.of(url, cleartext=cleartext))
 
     @classmethod
-    def open(cls, path: Path, allowed: Allowed | None = None) -> "Index":
+    def open(cls, path: StrPath, allowed: Allowed | None = None) -> "Index":
         """Open an index for search; nothing in it is changed.
 
         Sizes and shapes are compared with ``index.json``, and every vector is looked at; `verify`
@@ -162,7 +173,7 @@ class Index:
             VectorIndexError: no index, or a damaged one, whose file the text names; a server that
                 the user did not allow.
         """
-        path = path.resolve()
+        path = Path(path).resolve()
         allowed = Allowed.of() if allowed is None else allowed
         head = read_head(path)
         while True:

@@ -7,22 +7,36 @@ neither has any effect.
 
 import dataclasses
 from collections.abc import Iterable
-from pathlib import Path
 from typing import Any
 
 from cl2cm.methods.registry import METHODS, method_class, plug_ins, tell_of_shadowed
 from cl2cm.model.config import COMMON, Config, as_table, unknown_setting
 from cl2cm.model.config import load_config as read_config
+from cl2cm.types import StrPath
 
 
-def load_config(path: Path, overrides: Iterable[str] = ()) -> Config:
-    """Read a TOML file and check it all, after ``key=value`` overrides such as ``train.epochs=3``.
+def load_config(path: StrPath, overrides: Iterable[str] = ()) -> Config:
+    """Read a recipe and check all of it, after overrides.
 
     Relative paths are taken from the file's folder, in an override from the working directory.
+
+    Args:
+        path: the TOML file.
+        overrides: ``key=value``, such as ``train.epochs=3``; words between commas for a list.
+
+    Returns:
+        All settings; those that the file does not have are at their default.
 
     Raises:
         ConfigError: no such file, no TOML, an unknown key or method, a wrong type or an impossible
             value.
+
+    Example:
+        >>> import cl2cm
+        >>> changes = ["train.epochs=3", "data.languages=de,fr"]
+        >>> config = cl2cm.load_config("recipe.toml", changes)
+        >>> config.train.epochs, config.data.languages
+        (3, ('de', 'fr'))
     """
     config = checked(read_config(path, overrides))
     tell_of_shadowed([config.method])

@@ -27,6 +27,7 @@ from cl2cm.model.settings import (
     VisionConfig,
 )
 from cl2cm.storage import sha256_text
+from cl2cm.types import StrPath
 
 T = TypeVar("T")
 Table = Mapping[str, Any]
@@ -35,7 +36,14 @@ _PATHS = (("data", "manifest"), ("data", "features"), ("text", "encoder"), ("vis
 
 @dataclass(frozen=True, slots=True)
 class Config:
-    """Everything that a run is made from."""
+    """Everything that a run is made from; read one with `load_config`.
+
+    Example:
+        >>> import cl2cm
+        >>> config = cl2cm.load_config("recipe.toml")
+        >>> config.method, config.train.epochs, config.network.dim
+        ('translate-train', 2, 32)
+    """
 
     method: str = "cl2cm"  # see ``cl2cm train --help`` for the names
     data: DataConfig = field(default_factory=DataConfig)
@@ -80,8 +88,15 @@ def as_table(settings: Any) -> Table:  # noqa: ANN401 - a dataclass of settings
     return {key: list(v) if isinstance(v, tuple) else v for key, v in values.items()}
 
 
-def load_config(path: Path, overrides: Iterable[str] = ()) -> Config:
-    """Read a recipe of the user's, then apply ``key=value`` overrides such as ``train.epochs=3``.
+def load_config(path: StrPath, overrides: Iterable[str] = ()) -> Config:
+    """Read a recipe of the user's, then apply overrides.
+
+    Args:
+        path: the TOML file.
+        overrides: ``key=value``, such as ``train.epochs=3``; words between commas for a list.
+
+    Returns:
+        All settings; those that the file does not have are at their default.
 
     A relative ``data.manifest``, ``data.features`` or folder of an encoder is taken from the file's
     folder, in an override from the working directory.
@@ -89,6 +104,7 @@ def load_config(path: Path, overrides: Iterable[str] = ()) -> Config:
     Raises:
         ConfigError: no such file, no TOML, an unknown key, a wrong type or an impossible value.
     """
+    path = Path(path)
     tree = read_tree(path)
     _anchor(tree, path.parent.absolute())
     for setting in overrides:
@@ -207,10 +223,6 @@ def override(tree: dict[str, Any], setting: str) -> None:
         raise ConfigError(
             f"--set {setting}", expected="key=value", found=found, remedy="write train.epochs=3"
         )
-    try:
-        value = tomllib.loads(f"value = {text}")["value"]
-    except (ValueError, RecursionError):
-        value = text  # a bare word is a string
     *sections, name = key.strip().split(".")
     for section in sections:
         tree = tree.setdefault(section, {})
@@ -218,7 +230,26 @@ def override(tree: dict[str, Any], setting: str) -> None:
             raise ConfigError(
                 f"--set {setting}", expected="a section", found=section, remedy="check the key"
             )
-    tree[name] = value
+    tree[name] = _typed(text)
+
+
+class _Typed(str):
+    """A text that was typed in a shell, where ``de,fr`` may stand for a list."""
+
+    __slots__ = ()
+
+
+def _typed(text: str) -> Any:  # noqa: ANN401 - plain TOML values
+    try:
+        value = tomllib.loads(f"value = {text}")["value"]
+    except (ValueError, RecursionError):
+        value = text  # a bare word is a string
+    return _Typed(value) if isinstance(value, str) else value
+
+
+def _words(text: str) -> tuple[str, ...]:
+    inner = text.strip().removeprefix("[").removesuffix("]")  # a shell takes its quotes away
+    return tuple(word.strip().strip("\"'") for word in inner.split(",") if word.strip())
 
 
 def _build(cls: Callable[..., T], tree: Mapping[str, Any], prefix: str) -> T:
@@ -243,18 +274,20 @@ def unsupported(kind: type[Any]) -> str:
 
 
 def _value(hint: Any, value: Any, key: str) -> Any:  # noqa: ANN401 - plain TOML values
+    origin = typing.get_origin(hint)
+    if isinstance(value, _Typed):
+        value = _words(value) if origin is tuple else str(value)
     if dataclasses.is_dataclass(hint):
         if not isinstance(value, dict):
             _wrong(key, "a table", value)
         return _build(typing.cast("Callable[..., Any]", hint), value, f"{key}.")
-    origin = typing.get_origin(hint)
     if origin is Literal:
         if value not in typing.get_args(hint):
             _wrong(key, " or ".join(repr(word) for word in typing.get_args(hint)), value)
         return value
     if origin is tuple:
         if not isinstance(value, list | tuple) or not all(isinstance(item, str) for item in value):
-            _wrong(key, "a list of strings", value)
+            _wrong(key, 'a list of strings such as ["de", "fr"]', value)
         return tuple(value)
     if origin in (types.UnionType, typing.Union):
         if isinstance(value, str) or (isinstance(value, int) and not isinstance(value, bool)):

@@ -18,6 +18,7 @@ import numpy as np
 from cl2cm.errors import QueryError, VectorIndexError
 from cl2cm.index import Index
 from cl2cm.search.folding import fold, single
+from cl2cm.search.hits import Hits, hits_html, with_matches
 from cl2cm.search.language import identify
 from cl2cm.search.match import Background
 from cl2cm.search.query import (
@@ -29,7 +30,7 @@ from cl2cm.search.query import (
     checked,
     checked_text,
 )
-from cl2cm.types import Floats, Hit, SearchModel
+from cl2cm.types import Floats, Hit, SearchModel, StrPath
 
 __all__ = ["MAX_K", "MAX_QUERY", "Query", "QueryVectors", "SearchResult", "Searcher"]
 
@@ -54,7 +55,7 @@ class SearchResult:
     Attributes:
         request: as it was searched.
         hits: best first.
-        matches: what each hit's score is worth, 0 to 1; see calibration.py.
+        matches: what each hit's score is worth, 0 to 1; see match.py.
         folded: near-duplicates of each hit that it stands for, where they were to be folded.
         language: of the query's text, where it is clear.
         more: whether there are further hits.
@@ -75,6 +76,9 @@ class SearchResult:
     def query(self) -> str:
         """The query as a person would type it."""
         return str(self.request)
+
+    def _repr_html_(self) -> str:
+        return hits_html(self.hits)
 
     def to_json(self) -> dict[str, Any]:
         """Give the object that ``cl2cm search --json`` and the service answer with."""
@@ -104,6 +108,13 @@ class Searcher:
 
     Raises:
         VectorIndexError: the index is of another model.
+
+    Example:
+        >>> import cl2cm
+        >>> model = cl2cm.load("run")
+        >>> with cl2cm.Searcher(model, cl2cm.Index.open("index")) as searcher:
+        ...     [hit.id for hit in searcher.search("red square", k=2)]
+        ['red-square.png', ...]
     """
 
     def __init__(self, model: SearchModel, index: Index) -> None:
@@ -119,8 +130,18 @@ class Searcher:
         self._background = Background.of(index)
         self._encoding = threading.Lock()
 
-    def search(self, query: str | Query, k: int = 10) -> list[Hit]:
-        """Give the best hits for a query in any language, best first.
+    def __enter__(self) -> "Searcher":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Close the index; no search is possible afterwards."""
+        self.index.close()
+
+    def search(self, query: str | Query, k: int = 10) -> Hits:
+        """Return the best hits for a query in any language, best first.
 
         Args:
             query: a text of 1 to 2,000 characters, searched as it stands, or a `Query`.
@@ -129,8 +150,18 @@ class Searcher:
         Raises:
             QueryError: an empty or too long query, or a number out of its range.
             MediaError: the query's picture cannot be read.
+
+        Example:
+            >>> import cl2cm
+            >>> searcher = cl2cm.open("index")
+            >>> hits = searcher.search("red square", k=3)
+            >>> len(hits), hits[0].id
+            (3, 'red-square.png')
+            >>> query = cl2cm.Query("circle", without=("red",), k=3)
+            >>> "red-square.png" in [hit.id for hit in searcher.search(query)]
+            False
         """
-        return list(self.search_timed(query, k).hits)
+        return Hits(self.search_timed(query, k).hits)
 
     def search_timed(self, query: str | Query, k: int = 10) -> SearchResult:
         """Search, and say how well the hits match and how long each part took; as `search`."""
@@ -139,19 +170,36 @@ class Searcher:
         vectors = self.encode(request)
         return self.find(request, vectors, encode_ms=(time.perf_counter() - begin) * 1e3)
 
-    def similar(self, to: str | Path, k: int = 10) -> list[Hit]:
-        """Give the ``k`` hits most like an item or a picture, best first.
+    def similar(self, to: StrPath, k: int = 10) -> Hits:
+        """Return the ``k`` hits most like an item, or an image or video, best first.
 
         Args:
-            to: the id of an item (a ``str``), which is then left out of the hits, or the path
-                of a picture or film (a ``Path``).
+            to: the id of an item, which is then left out of the hits, or a file's path. A ``str``
+                is an id where the index has it, else the path of a file that exists.
             k: hits wanted, 1 to 1,000.
 
         Raises:
             QueryError: no such item, or ``k`` out of range.
-            MediaError: the picture cannot be read.
+            MediaError: the file cannot be read.
+
+        Example:
+            >>> import cl2cm
+            >>> searcher = cl2cm.open("index")
+            >>> searcher.similar("red-square.png", k=1)[0].id == "red-square.png"
+            False
+            >>> searcher.similar("images/red-square.png", k=1)[0].id
+            'red-square.png'
         """
-        return self.search(Query(like=to, k=k))
+        if isinstance(to, str) and (self._has(to) or not Path(to).is_file()):
+            return self.search(Query(like=to, k=k))
+        return self.search(Query(like=Path(to), k=k))
+
+    def _has(self, item_id: str) -> bool:
+        try:
+            self.index.row_of(item_id)
+        except VectorIndexError:
+            return False
+        return True
 
     def encode(self, query: Query) -> QueryVectors:
         """Encode what has to be encoded of a query.
@@ -179,9 +227,12 @@ class Searcher:
             vectors = self.model.encode_text(texts)
         found = self._search(vectors, query.offset + query.k, query)
         pages = [hits[query.offset :] for hits in found]
-        return [
-            (page, self._background.matches(vector, [hit.score for hit in page]))
+        matches = [
+            self._background.matches(vector, [hit.score for hit in page])
             for page, vector in zip(pages, vectors, strict=True)
+        ]
+        return [
+            (with_matches(page, match), match) for page, match in zip(pages, matches, strict=True)
         ]
 
     def _no_texts(self) -> Floats:
@@ -201,8 +252,9 @@ class Searcher:
         begin = time.perf_counter()
         vector = self._combine(query, vectors)
         groups, more = self._ranked(query, vector)
-        hits = [group[0] for group in groups]
-        matches = self._background.matches(vector, [hit.score for hit in hits])
+        best = [group[0] for group in groups]
+        matches = self._background.matches(vector, [hit.score for hit in best])
+        hits = with_matches(best, matches)
         return SearchResult(
             query,
             tuple(hits),

@@ -22,7 +22,7 @@ from cl2cm.encode.trust import check_inside, remember
 from cl2cm.errors import CheckpointError
 from cl2cm.methods.base import Method, Stage
 from cl2cm.methods.build import build_method
-from cl2cm.methods.settings import checked
+from cl2cm.methods.settings import checked, load_config
 from cl2cm.model.checkpoint import fingerprint, load, read_provenance, save_run, save_weights
 from cl2cm.model.config import Config, parse_config, read_tree, with_absolute_encoders
 from cl2cm.model.retrieval import RetrievalModel, to_device
@@ -37,18 +37,22 @@ from cl2cm.training.optimization import (
     matmul_precision,
 )
 from cl2cm.training.resume import Position, State, load_state, save_state
-from cl2cm.types import Batch, Frames
+from cl2cm.types import Batch, Frames, StrPath
 
 LOG_STEPS = 10
 
 
 def train(
-    config: Config, run: Path, *, resume: bool = False, stores: Stores | None = None
+    config: Config | StrPath,
+    run: StrPath,
+    *,
+    resume: bool = False,
+    stores: Stores | None = None,
 ) -> dict[str, Any]:
     """Train a model into a run folder.
 
     Args:
-        config: all settings.
+        config: all settings, or the TOML file that has them.
         run: a new folder, or with ``resume`` one that was started with the same settings.
         resume: go on where the run was stopped; a finished run is left as it is.
         stores: features that are there already, see ``load_training_data``.
@@ -58,7 +62,17 @@ def train(
 
     Raises:
         CL2CMError: whatever is wrong with settings, data or folder.
+
+    Example:
+        >>> import cl2cm
+        >>> provenance = cl2cm.train("recipe.toml", "new-run")
+        >>> provenance["method"], sorted(provenance["validation_SumR"])
+        ('translate-train', ['cross-modal'])
+        >>> cl2cm.load("new-run").dim
+        32
     """
+    run = Path(run)
+    config = config if isinstance(config, Config) else load_config(config)
     config = checked(with_absolute_encoders(config))
     finished = _open_run(run, resume=resume)
     if finished is not None:

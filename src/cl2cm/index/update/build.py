@@ -7,11 +7,12 @@ from pathlib import Path
 import numpy as np
 
 from cl2cm.data.scan import check_name
-from cl2cm.errors import ManifestError, MediaError
+from cl2cm.data.source import examples_of
+from cl2cm.errors import ConfigError, ManifestError, MediaError
 from cl2cm.index import Choice, Index
 from cl2cm.index.head import refuse_other_folder
 from cl2cm.media.images import media_of
-from cl2cm.types import Example, Floats, Item, VisualModel
+from cl2cm.types import Example, Floats, Item, StrPath, VisualModel
 
 BadHandler = Callable[[Example, MediaError], None]
 
@@ -70,10 +71,10 @@ def _inside(path: Path, real: Mapping[Path, Path]) -> Path:
 
 def build_index(
     model: VisualModel,
-    examples: Iterable[Example],
-    out: Path,
+    examples: Iterable[Example] | StrPath,
+    out: StrPath,
     *,
-    run: Path,
+    run: StrPath | None = None,
     vectors: Floats | None = None,
     batch_size: int = 256,
     choice: Choice | None = None,
@@ -85,9 +86,10 @@ def build_index(
 
     Args:
         model: encodes them.
-        examples: from `scan_folder` or a manifest.
+        examples: from `scan_folder` or `read_manifest`; or the folder or manifest itself.
         out: the index folder; an index that is there is replaced once the new one is whole.
-        run: the run or export that ``model`` was loaded from.
+        run: the run or export that a search loads; by default the one that ``model`` was loaded
+            from.
         vectors: unit vectors, float32 [N, D], if they are known already; nothing is encoded.
         batch_size: pictures given to the model at once.
         choice: what the index is searched with, where that shall change.
@@ -100,8 +102,16 @@ def build_index(
         MediaError: a picture that cannot be read, without ``on_bad``.
         ManifestError: an id twice.
         VectorIndexError: nothing to index, or a folder of something else at ``out``.
+        ConfigError: no ``run``, and a model that was not loaded from one.
+
+    Example:
+        >>> import cl2cm
+        >>> index = cl2cm.build_index(cl2cm.load("run"), "images", "new-index")
+        >>> len(index)
+        24
     """
-    examples = list(examples)
+    out, run = Path(out), _run_of(model, run)
+    examples = examples_of(examples)
     check_examples(examples)
     refuse_other_folder(out.resolve())  # before the hours of work, not after them
     if vectors is None:
@@ -116,6 +126,18 @@ def build_index(
     items = [_item(example) for example in examples]
     asked = asdict(choice or Choice())
     return Index.create(out, vectors, items, model=model.fingerprint, run=run, roots=roots, **asked)
+
+
+def _run_of(model: VisualModel, run: StrPath | None) -> Path:
+    known = getattr(model, "run", None) if run is None else run
+    if known is None:
+        raise ConfigError(
+            "run",
+            expected="the run that the model was loaded from",
+            found="a model made in memory",
+            remedy="give run=",
+        )
+    return Path(known)
 
 
 def encode_examples(

@@ -114,7 +114,7 @@ class Oracle:
         return np.stack([np.eye(3, dtype=np.float32)[int(text[-1])] for text in texts])
 
     def encode_visual(self, paths):
-        return np.stack([np.eye(3, dtype=np.float32)[int(path.name)] for path in paths])
+        return np.stack([np.eye(3, dtype=np.float32)[int(example.id)] for example in paths])
 
 
 def test_evaluate_writes_trec_runs(tmp_path):

@@ -9,13 +9,14 @@ import torch
 from cl2cm.batching import pad_tokens
 from cl2cm.encoders.feature_files import FeatureFiles
 from cl2cm.encoders.text import TextBackbone
-from cl2cm.encoders.vision import VisionEncoder, encode_paths
+from cl2cm.encoders.vision import EncodedPictures, VisionEncoder, encode_paths
 from cl2cm.errors import ManifestError, MediaError
 from cl2cm.features import (
     SHARD_ITEMS,
     FeatureStore,
     Rows,
     StoredFeatures,
+    finite_rows,
     join,
     length_batches,
     ragged,
@@ -115,7 +116,7 @@ def visual_fingerprint(encoder: VisionEncoder, examples: Sequence[Example]) -> s
 
 
 def find_pictures(
-    examples: Sequence[Example], encoder: VisionEncoder, root: Path | None = None
+    examples: Sequence[Example], encoder: VisionEncoder | FeatureFiles, root: Path | None = None
 ) -> StoredFeatures | None:
     """The store that ``encode_pictures`` made of exactly these examples, none left out, if any."""
     if isinstance(encoder, FeatureFiles):
@@ -148,7 +149,7 @@ def media_path(example: Example) -> Path:
 
 def encode_pictures(
     examples: Sequence[Example],
-    encoder: VisionEncoder,
+    encoder: VisionEncoder | FeatureFiles,
     folder: Path | None = None,
     *,
     skip_bad: bool = False,
@@ -184,8 +185,10 @@ def encode_pictures(
         chosen = [examples[i] for i in positions]
         for example in chosen:
             media_path(example)  # there must be one
-        features, kept, failures = encode_paths(
-            encoder, [media_of(example) for example in chosen], skip_bad=skip_bad
+        features, kept, failures = _finite(
+            encode_paths(encoder, [media_of(e) for e in chosen], skip_bad=skip_bad),
+            chosen,
+            skip_bad=skip_bad,
         )
         for place, error in failures:
             if on_skip:
@@ -218,6 +221,31 @@ def encode_pictures(
     if not skip_bad:
         _refuse_skipped(store, examples)
     return store
+
+
+def _finite(
+    encoded: EncodedPictures, examples: Sequence[Example], *, skip_bad: bool
+) -> EncodedPictures:
+    """What was encoded, with items whose features are not finite among the failures."""
+    features, kept, failures = encoded
+    sound = finite_rows(torch.from_numpy(features))
+    bad = sorted({row for row, good in zip(kept, sound.tolist(), strict=True) if not good})
+    if not bad:
+        return encoded
+    errors = [
+        MediaError(
+            str(media_path(examples[row])),
+            expected="finite features",
+            found="NaN, infinity or numbers too large for half precision",
+            remedy="check the encoder and the file",
+        )
+        for row in bad
+    ]
+    if not skip_bad:
+        raise errors[0]
+    good_rows = [row not in bad for row in kept]
+    kept = [row for row in kept if row not in bad]
+    return EncodedPictures(features[good_rows], kept, [*failures, *zip(bad, errors, strict=True)])
 
 
 def _refuse_skipped(store: FeatureStore, examples: Sequence[Example]) -> None:

@@ -12,6 +12,7 @@ CL2CMError                    an expected failure: one line, exit code 2
 ├── CheckpointError           a run that is damaged, unfinished or of another tokenizer
 ├── VectorIndexError          an index that is damaged or holds another model's vectors
 ├── QueryError                a search request that cannot be answered
+├── NumberError               a number that is NaN or infinite, or a mean of nothing
 ├── StorageError              a disk that is full, read-only or without permission
 └── MissingExtraError         an optional dependency that is not installed
 
@@ -92,6 +93,10 @@ class VectorIndexError(CL2CMError):
 
 class QueryError(CL2CMError):
     """A search request that cannot be answered."""
+
+
+class NumberError(CL2CMError):
+    """A number that is NaN or infinite, or a mean of nothing."""
 
 
 class StorageError(CL2CMError):

@@ -3,7 +3,8 @@
 Each caption is its own query (text -> vision); a picture asks for its captions, and the best rank
 among them counts for recall and median rank, all of them for mAP. The gallery of a language is
 every picture that has a caption in it. Similarities are computed in pieces, so memory stays
-bounded; ties are broken by row, as in the exact index.
+bounded; ties are broken by row, as in the exact index. A score that is NaN or infinite is an error,
+because no comparison puts it in its place.
 """
 
 import re
@@ -13,7 +14,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from cl2cm.errors import LanguageError
+from cl2cm.errors import LanguageError, NumberError
+from cl2cm.finite import check_vectors
 from cl2cm.storage import atomic_file
 from cl2cm.types import Example, Floats, Ints, SearchModel
 from cl2cm.visual import media_of
@@ -74,22 +76,27 @@ def text_to_vision(text: Floats, vision: Floats, rows: Ints, *, chunk: int = CHU
         vision: unit vectors [N, D].
         rows: int64 [Q], the picture of each caption.
         chunk: captions whose similarities are held at once.
+
+    Raises:
+        NumberError: a score is not finite, or there is nothing to rank.
     """
+    _check_problem(text, vision, rows)
     best = np.empty(len(text), dtype=np.int64)
     for start in range(0, len(text), chunk):
         part = slice(start, start + chunk)
-        best[part] = _rank(text[part] @ vision.T, rows[part])
+        best[part] = _rank(_scores(text[part], vision, ("caption", start), "item"), rows[part])
     return Direction(best, 1.0 / best)
 
 
 def vision_to_text(text: Floats, vision: Floats, rows: Ints, *, chunk: int = CHUNK) -> Direction:
-    """Ranks of each picture's captions; arguments as in ``text_to_vision``."""
+    """Ranks of each picture's captions; arguments and errors as in ``text_to_vision``."""
+    _check_problem(text, vision, rows)
     best = np.empty(len(vision), dtype=np.int64)
     precision = np.empty(len(vision))
     order = np.argsort(rows, kind="stable")
     bounds = np.searchsorted(rows[order], np.arange(len(vision) + 1))
     for start in range(0, len(vision), chunk):
-        scores = vision[start : start + chunk] @ text.T
+        scores = _scores(vision[start : start + chunk], text, ("item", start), "caption")
         for i, row in enumerate(range(start, min(start + chunk, len(vision)))):
             captions = order[bounds[row] : bounds[row + 1]]
             repeated = np.broadcast_to(scores[i], (len(captions), scores.shape[1]))
@@ -97,6 +104,35 @@ def vision_to_text(text: Floats, vision: Floats, rows: Ints, *, chunk: int = CHU
             best[row] = ranks[0]
             precision[row] = np.mean(np.arange(1, len(ranks) + 1) / ranks)
     return Direction(best, precision)
+
+
+def _check_problem(text: Floats, vision: Floats, rows: Ints) -> None:
+    """Refuse what has no ranks: no caption, or an item without one."""
+    answers = np.unique(rows)
+    if len(text) == len(rows) > 0 and np.array_equal(answers, np.arange(len(vision))):
+        return
+    raise NumberError(
+        "ranks",
+        expected="one row for each caption, and at least one caption of each item",
+        found=f"{len(text)} captions with {len(rows)} rows, of {len(answers)} items among "
+        f"{len(vision)}",
+        remedy="leave out items without captions",
+    )
+
+
+def _scores(queries: Floats, gallery: Floats, first: tuple[str, int], other: str) -> Floats:
+    """Dot products [Q, N], all finite; ``first`` and ``other`` name the two sides in an error."""
+    with np.errstate(all="ignore"):
+        scores: Floats = queries @ gallery.T
+    if not np.isfinite(scores).all():
+        row, column = np.argwhere(~np.isfinite(scores))[0].tolist()
+        raise NumberError(
+            f"score of {first[0]} {first[1] + row} and {other} {column}",
+            expected="a finite number",
+            found=str(scores[row, column]),
+            remedy="check the vectors and the model that made them",
+        )
+    return scores
 
 
 def _rank(scores: Floats, columns: Ints) -> Ints:
@@ -161,6 +197,7 @@ def evaluate(
 
     Raises:
         LanguageError: a language has no captions.
+        NumberError: the vector of an item or a caption is not finite.
     """
     chosen = list(languages) or caption_languages(examples)
     if not chosen:
@@ -178,16 +215,15 @@ def evaluate(
         if example.id not in known
     ]
     if missing:
-        media = [
-            media_of(example) if example.image or example.video else Path(example.id)
-            for example in missing
-        ]
+        media = [media_of(example) for example in missing]
         known |= dict(zip((e.id for e in missing), model.encode_visual(media), strict=True))
     result = {}
     lines: list[str] = []
     for language, (texts, rows, gallery) in asked.items():
         vision = np.stack([known[example.id] for example in gallery])
+        check_vectors(vision, [example.id for example in gallery], "item")
         text = model.encode_text(translate(language, texts) if translate else texts)
+        check_vectors(text, texts, f"{language} caption")
         result[language] = metrics(text, vision, rows)
         if trec is not None:
             lines += trec_lines(language, text, vision, [example.id for example in gallery])

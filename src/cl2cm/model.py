@@ -9,11 +9,13 @@ from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
 
 from cl2cm.batching import TextSource, pad_tokens
+from cl2cm.encoders.feature_files import FeatureFiles
 from cl2cm.encoders.text import TextBackbone
 from cl2cm.encoders.vision import VisionEncoder, encode_paths
 from cl2cm.encoding import TOKENS_AT_ONCE, encode_pictures, text_states
-from cl2cm.errors import QueryError
+from cl2cm.errors import EncoderError, QueryError
 from cl2cm.features import StoredFeatures, length_batches
+from cl2cm.finite import check_vectors
 from cl2cm.networks import CrossLingualNetwork, CrossModalNetwork, VisionHead
 from cl2cm.types import Example, Floats, Frames, Tokens
 
@@ -66,11 +68,11 @@ class VisualSide:
     """The vision side of a trained model, which is all that indexing needs.
 
     Attributes:
-        vision: the vision backbone.
+        vision: the vision backbone, or the features that stand for one.
     """
 
     def __init__(
-        self, head: VisionHead, vision: VisionEncoder, *, fingerprint: str, dim: int
+        self, head: VisionHead, vision: VisionEncoder | FeatureFiles, *, fingerprint: str, dim: int
     ) -> None:
         self.vision = vision
         self._head = head.eval()
@@ -91,12 +93,17 @@ class VisualSide:
         """Unit vectors float32 [N, D] of N pictures and films.
 
         Args:
-            paths: files; or examples, whose ``start`` and ``end`` choose a part of a film.
+            paths: files; or examples, whose ``start`` and ``end`` choose a part of a film. A model
+                on stored features takes examples alone, by their ids.
 
         Raises:
             MediaError: one of them cannot be read.
+            EncoderError: files, and the model knows stored features alone.
             MissingExtraError: there is a film, and the extra ``video`` is not installed.
+            NumberError: a vector is not finite.
         """
+        if isinstance(self.vision, FeatureFiles):
+            return self.encode_examples(_with_features(self.vision, paths))
         vectors = np.empty((len(paths), self.dim), dtype=np.float32)
         features, kept, _ = encode_paths(self.vision, list(paths))
         lengths = np.bincount(np.array(kept, np.int64), minlength=len(paths)).tolist()
@@ -105,6 +112,7 @@ class VisualSide:
             values = pad_sequence([frames[i] for i in batch], batch_first=True)
             mask = torch.arange(values.shape[1]) < torch.tensor([[lengths[i]] for i in batch])
             vectors[batch] = self.encode_features(values, mask)
+        check_vectors(vectors, [_name(source) for source in paths], "item")
         return vectors
 
     def encode_examples(self, examples: Sequence[Example]) -> Floats:
@@ -112,12 +120,15 @@ class VisualSide:
 
         Raises:
             MediaError: a picture or film cannot be read.
+            StoreError: stored features of an item are damaged.
+            NumberError: a vector is not finite.
         """
         if not examples:
             return np.empty((0, self.dim), dtype=np.float32)
         store = encode_pictures(examples, self.vision)
         rows = torch.tensor([store.row(example.id) for example in examples])
         vectors: Floats = picture_vectors(self._head, store, rows).numpy()
+        check_vectors(vectors, [example.id for example in examples], "item")
         return vectors
 
     def encode_features(self, values: Tensor, mask: Tensor | None = None) -> Floats:
@@ -126,6 +137,23 @@ class VisualSide:
             mask = torch.ones(values.shape[:2], dtype=torch.bool)
         vectors: Floats = frame_vectors(self._head, Frames(values, mask)).numpy()
         return vectors
+
+
+def _with_features(files: FeatureFiles, sources: Sequence[Path | Example]) -> list[Example]:
+    """The sources, all of which must be examples."""
+    examples = [source for source in sources if isinstance(source, Example)]
+    if len(examples) < len(sources):
+        raise EncoderError(
+            files.name,
+            expected="items whose features it holds",
+            found="a picture or film to encode",
+            remedy="give a manifest with ids of the features, or train with onnx:DIR or hf:ID",
+        )
+    return examples
+
+
+def _name(source: Path | Example) -> str:
+    return source.id if isinstance(source, Example) else str(source)
 
 
 class RetrievalModel(VisualSide):
@@ -142,7 +170,7 @@ class RetrievalModel(VisualSide):
         self,
         student: CrossModalNetwork,
         backbone: TextBackbone,
-        vision: VisionEncoder,
+        vision: VisionEncoder | FeatureFiles,
         *,
         fingerprint: str,
         dim: int,
@@ -156,6 +184,7 @@ class RetrievalModel(VisualSide):
 
         Raises:
             QueryError: a text is empty.
+            NumberError: a vector is not finite.
         """
         for text in texts:
             if not text.strip():
@@ -166,6 +195,7 @@ class RetrievalModel(VisualSide):
         vectors = np.empty((len(ids), self.dim), dtype=np.float32)
         for batch in length_batches([len(text) for text in ids], TOKENS_AT_ONCE):
             vectors[batch] = self._sentences([ids[i] for i in batch]).numpy()
+        check_vectors(vectors, texts, "text")
         return vectors
 
     @torch.no_grad()

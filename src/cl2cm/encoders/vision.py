@@ -24,6 +24,8 @@ from cl2cm.visual import EVENLY, Pixels, Preprocess, Source
 if TYPE_CHECKING:
     import onnxruntime
 
+    from cl2cm.encoders.feature_files import FeatureFiles
+
 _PREPROCESS_KEYS = {"size", "resize", "resample"}
 _RESAMPLES = ("bicubic", "bilinear", "lanczos")
 
@@ -88,8 +90,8 @@ def load_vision(
     sampling: Sampling = EVENLY,
     cache: Path | None = None,
     threads: int | None = None,
-) -> VisionEncoder:
-    """Load a backbone by its spec.
+) -> "VisionEncoder | FeatureFiles":
+    """Load a backbone by its spec, or open the features that stand for one.
 
     Args:
         spec: ``onnx:DIR``, ``onnx:NAME`` of a model in the cache, ``hf:ID`` or ``features:PATH``.

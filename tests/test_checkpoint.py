@@ -104,8 +104,9 @@ def save(config, folder):
         elif parameter.requires_grad:
             parameter.data.mul_(1.3)
     model = RetrievalModel(method.student, backbone, vision, fingerprint="f", dim=32)
-    save_run(folder, config, model, teacher=method.teacher, provenance={"config": config.hash,
-             "validation_SumR": {}})  # fmt: skip
+    save_run(
+        folder, config, method, (backbone, vision), {"config": config.hash, "validation_SumR": {}}
+    )
     return model, method
 
 

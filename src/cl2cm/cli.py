@@ -104,7 +104,10 @@ def train(
     loaded = load_config(config, settings or ())
     method_class(loaded.method)
     provenance = train_run(loaded, out, resume=resume)
-    best = ", ".join(f"{k} {v:.1f}" for k, v in provenance["validation_SumR"].items())
+    best = ", ".join(
+        f"{stage} {'not measured' if value is None else f'{value:.1f}'}"
+        for stage, value in provenance["validation_SumR"].items()
+    )
     show({"run": str(out), **provenance}, as_json=as_json, lines=[f"{out}: SumR on val: {best}"])
 
 

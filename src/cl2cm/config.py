@@ -34,6 +34,8 @@ from cl2cm.storage import sha256_text
 
 T = TypeVar("T")
 
+_PATHS = (("data", "manifest"), ("data", "features"), ("text", "encoder"), ("vision", "encoder"))
+
 
 @dataclass(frozen=True, slots=True)
 class Config:
@@ -68,8 +70,8 @@ def nearest(word: str, known: Iterable[str]) -> str:
 def load_config(path: Path, overrides: Iterable[str] = ()) -> Config:
     """Read a TOML file, then apply ``key=value`` overrides such as ``train.epochs=3``.
 
-    A relative ``data.manifest``, ``data.features`` or path of a ``vision.encoder`` of the kind
-    ``features:`` is taken from the file's folder, in an override from the working directory.
+    A relative ``data.manifest``, ``data.features`` or folder of an encoder is taken from the file's
+    folder, in an override from the working directory.
 
     Raises:
         ConfigError: no such file, no TOML, an unknown key, a wrong type or an impossible value.
@@ -102,18 +104,54 @@ def load_config(path: Path, overrides: Iterable[str] = ()) -> Config:
 
 def _anchor(tree: dict[str, Any], base: Path) -> None:
     """Make relative paths of a tree absolute."""
-    for section, key in (("data", "manifest"), ("data", "features"), ("vision", "encoder")):
+    for section, key in _PATHS:
         values = tree.get(section)
         if not isinstance(values, dict) or not isinstance(values.get(key), str):
             continue
         value = values[key]
-        if not value:
-            continue
-        kind, colon, where = value.partition(":")
-        if section == "data":
+        if section != "data":
+            values[key] = _anchor_spec(value, base)
+        elif value:
             values[key] = str(base / value)
-        elif kind == "features" and where and not where.startswith("~"):
-            values[key] = f"{kind}{colon}{base / where}"
+
+
+def _anchor_spec(spec: str, base: Path) -> str:
+    """The spec of an encoder, with an absolute path where it names a folder or features."""
+    kind, colon, where = spec.partition(":")
+    named = kind == "features" and where and not where.startswith("~")
+    if named or (kind in ("hf", "onnx") and where and (base / where).is_dir()):
+        return f"{kind}{colon}{base / where}"
+    return spec
+
+
+def with_absolute_paths(config: Config) -> Config:
+    """A configuration whose relative paths are taken from the working directory.
+
+    A run that is trained with it loads in any other.
+    """
+    tree = {
+        section: {
+            key: getattr(getattr(config, section), key) for name, key in _PATHS if name == section
+        }
+        for section, _ in _PATHS
+    }
+    _anchor(tree, Path.cwd())
+    return dataclasses.replace(
+        config,
+        **{name: dataclasses.replace(getattr(config, name), **keys) for name, keys in tree.items()},
+    )
+
+
+def differences(old: Config, new: Config) -> list[str]:
+    """Settings in which two configurations differ, as ``train.epochs: 2 → 50``."""
+    found = [] if old.method == new.method else [f"method: {old.method} → {new.method}"]
+    for section in dataclasses.fields(Config):
+        before, after = getattr(old, section.name), getattr(new, section.name)
+        for key in dataclasses.fields(before) if dataclasses.is_dataclass(before) else ():
+            values = getattr(before, key.name), getattr(after, key.name)
+            if values[0] != values[1]:
+                found.append(f"{section.name}.{key.name}: {_toml(values[0])} → {_toml(values[1])}")
+    return found
 
 
 def parse_config(tree: Mapping[str, Any]) -> Config:

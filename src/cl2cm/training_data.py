@@ -12,38 +12,51 @@ from torch import Tensor, nn
 from cl2cm.batching import Batches, PooledStates, StoredStates, TextSource, TokenIds
 from cl2cm.checkpoint import load_backbone
 from cl2cm.config import Config
+from cl2cm.encoders.feature_files import FeatureFiles
 from cl2cm.encoders.text import TextBackbone
 from cl2cm.encoders.vision import VisionEncoder, load_vision
 from cl2cm.encoding import encode_pictures, encode_texts, store_folder, text_states
-from cl2cm.errors import ConfigError, ManifestError, MediaError
-from cl2cm.evaluation import caption_languages, caption_queries, metrics
+from cl2cm.errors import ConfigError, EncoderError, ManifestError, MediaError
+from cl2cm.evaluation import Queries, caption_languages, caption_queries, metrics
 from cl2cm.features import FeatureStore, StoredFeatures
 from cl2cm.manifest import read_manifest
 from cl2cm.methods import method_class
 from cl2cm.methods.base import Method, Stage
 from cl2cm.model import picture_vectors, sentence_vectors
 from cl2cm.networks import CrossLingualNetwork, CrossModalNetwork, Whitening, masked_mean
-from cl2cm.pairs import Texts, caption_pairs, target_languages
+from cl2cm.pairs import CaptionPairs, Texts, caption_pairs, target_languages
 from cl2cm.progress import say
 from cl2cm.storage import sha256_file
 from cl2cm.types import Example, Ints
 
 WHITENING_TEXTS = 4096  # whose states are computed for it, where they are not stored
+UNKNOWN_TEXTS = 200  # of a language, whose tokens are looked at
+SOME_UNKNOWN, MOST_UNKNOWN = 0.1, 0.5  # share of a language's tokens: a warning, an error
+NAMED = 100  # items left out that are named on the screen; the record names all
 
 
 @dataclass(frozen=True, slots=True)
 class ValidationLanguage:
     """Validation captions of one language, by rows of the stores.
 
-    texts: row of each caption, int64 [Q]; answers: its picture in the gallery, int64 [Q];
-    pictures: row of each picture of the gallery, int64 [N]; source: row of its first source
-    caption, int64 [N].
+    texts: row of each caption, int64 [Q]; answers: its item in the gallery, int64 [Q]; gallery:
+    rows of the N items, int64 [N]: of their features, or of their first source captions.
     """
 
     texts: Tensor
     answers: Ints
-    pictures: Tensor
-    source: Tensor
+    gallery: Tensor
+
+
+class Validation(NamedTuple):
+    """What an epoch is measured on: language → captions, where the split has any.
+
+    pictures: captions against images and videos, as ``evaluate --split val`` does. texts: against
+    source captions, for the cross-lingual stage; items without one are left out.
+    """
+
+    pictures: dict[str, ValidationLanguage]
+    texts: dict[str, ValidationLanguage]
 
 
 class Stores(NamedTuple):
@@ -59,21 +72,21 @@ class TrainingData:
 
     Attributes:
         batches: of the training split.
-        validation: language -> captions; empty where there is no validation split.
-        source: the source language.
+        validation: what epochs are measured on.
         texts: number of distinct texts.
         backbone: the text backbone.
-        encoder: the vision backbone.
+        encoder: the vision backbone, or the features that stand for one.
         provenance: what the data were.
+        left_out: split → ids of its items that nothing could be learned from, or measured on.
     """
 
     batches: Batches
-    validation: dict[str, ValidationLanguage]
-    source: str
+    validation: Validation
     texts: int
     backbone: TextBackbone
-    encoder: VisionEncoder
+    encoder: VisionEncoder | FeatureFiles
     provenance: dict[str, Any]
+    left_out: dict[str, list[str]]
 
     def all_sentences(self, network: CrossLingualNetwork) -> Tensor:
         """Unit vectors [texts, D] of all texts."""
@@ -108,17 +121,19 @@ class TrainingData:
     def sum_of_recalls(
         self, stage: Stage, student: CrossModalNetwork, teacher: CrossLingualNetwork | None
     ) -> dict[str, float]:
-        """Validation SumR per language: of pictures, or of source captions for the teacher."""
+        """Validation SumR per language that was measured.
+
+        Of images and videos, as ``evaluate`` computes it; of source captions for the teacher.
+        """
         result, texts = {}, self.batches.sentences
-        for language, asked in self.validation.items():
-            if stage == "cross-lingual":
-                if language == self.source or teacher is None:
-                    continue
+        of_texts = stage == "cross-lingual" and teacher is not None
+        for language, asked in self.validation[1 if of_texts else 0].items():
+            if of_texts and teacher is not None:
                 text = sentence_vectors(teacher, texts, asked.texts)
-                gallery = sentence_vectors(teacher, texts, asked.source)
+                gallery = sentence_vectors(teacher, texts, asked.gallery)
             else:
                 text = sentence_vectors(student, texts, asked.texts)
-                gallery = picture_vectors(student.vision, self.batches.vision, asked.pictures)
+                gallery = picture_vectors(student.vision, self.batches.vision, asked.gallery)
             result[language] = float(metrics(text.numpy(), gallery.numpy(), asked.answers)["SumR"])
         return result
 
@@ -138,6 +153,8 @@ def load_training_data(config: Config, stores: Stores | None = None) -> Training
     encoder = load_vision(config.vision.encoder, sampling=config.vision.films)
     examples = _read(config)
     vision = stores.vision if stores else _encode_all_pictures(config, examples, encoder)
+    if isinstance(encoder, FeatureFiles):  # whatever else is in their folder
+        encoder = encoder.only([example for example in examples if vision.has(example.id)])
     train, val = (
         [e for e in examples if e.split == split and vision.has(e.id)] for split in ("train", "val")
     )
@@ -154,7 +171,10 @@ def load_training_data(config: Config, stores: Stores | None = None) -> Training
         min_quality=config.data.min_quality,
         quality_weighting=config.data.quality_weighting,
     )
+    _check_unknown(backbone, pairs, texts.all(), source)
     validation = _validation(val, texts, vision, [source, *languages], source)
+    left_out = _left_out(train, pairs, val, [source, *languages])
+    _say_validation(config, validation, val, [source, *languages])
     text, means = _text_sources(config, texts.all(), backbone, stores.text if stores else None)
     batches = Batches(
         pairs=pairs,
@@ -168,7 +188,6 @@ def load_training_data(config: Config, stores: Stores | None = None) -> Training
     return TrainingData(
         batches=batches,
         validation=validation,
-        source=source,
         texts=len(texts),
         backbone=backbone,
         encoder=encoder,
@@ -181,11 +200,12 @@ def load_training_data(config: Config, stores: Stores | None = None) -> Training
             "languages": list(languages),
             "encoders": {"text": backbone.fingerprint, "vision": encoder.fingerprint},
         },
+        left_out=left_out,
     )
 
 
 def _encode_all_pictures(
-    config: Config, examples: Sequence[Example], encoder: VisionEncoder
+    config: Config, examples: Sequence[Example], encoder: VisionEncoder | FeatureFiles
 ) -> StoredFeatures:
     root = Path(config.data.features) if config.data.features else None
     return encode_pictures(
@@ -256,21 +276,102 @@ def _validation(
     vision: StoredFeatures,
     languages: Sequence[str],
     source: str,
-) -> dict[str, ValidationLanguage]:
-    there = caption_languages(examples)
-    result = {}
+) -> Validation:
+    """The queries and galleries of ``evaluate``; and those of texts, for the cross-lingual stage."""
+    pictures, of_texts = {}, {}
+    with_source = [example for example in examples if example.captions.get(source)]
     for language in languages:
-        if language not in there:
-            continue
-        asked = caption_queries(
-            [example for example in examples if example.captions.get(source)], language
+        if language in caption_languages(examples):
+            asked = caption_queries(examples, language)
+            rows = [vision.row(example.id) for example in asked.gallery]
+            pictures[language] = _queries(asked, texts, rows)
+        if language != source and language in caption_languages(with_source):
+            asked = caption_queries(with_source, language)
+            rows = [texts.add(example.captions[source][0]) for example in asked.gallery]
+            of_texts[language] = _queries(asked, texts, rows)
+    return Validation(pictures, of_texts)
+
+
+def _queries(asked: Queries, texts: Texts, gallery: Sequence[int]) -> ValidationLanguage:
+    rows = torch.tensor([texts.add(text) for text in asked.texts])
+    return ValidationLanguage(rows, np.asarray(asked.rows), torch.tensor(gallery))
+
+
+def _left_out(
+    train: Sequence[Example],
+    pairs: CaptionPairs,
+    val: Sequence[Example],
+    languages: Sequence[str],
+) -> dict[str, list[str]]:
+    """Items without captions that training or validation can use, by split; each is said once."""
+    paired = set(pairs.pictures.tolist())
+    unused = {
+        "train": [example.id for row, example in enumerate(train) if row not in paired],
+        "val": [e.id for e in val if not any(e.captions.get(code) for code in languages)],
+    }
+    targets = ", ".join(languages[1:])
+    translated = f" that is translated into {targets}" if targets else ""
+    reasons = {
+        "train": f"a caption in {languages[0]}{translated}",
+        "val": f"a caption in {', '.join(languages)}",
+    }
+    for split, names in unused.items():
+        if names:
+            more = f" and {len(names) - NAMED} more" if len(names) > NAMED else ""
+            say(
+                f"{split}: {len(names)} items left out, without {reasons[split]}: "
+                f"{', '.join(names[:NAMED])}{more}"
+            )
+    return {split: names for split, names in unused.items() if names}
+
+
+def _say_validation(
+    config: Config, validation: Validation, val: Sequence[Example], languages: Sequence[str]
+) -> None:
+    """Say what the epochs are not measured on."""
+    there = ", ".join(validation.pictures)
+    missing = ", ".join(code for code in languages if code not in validation.pictures)
+    if not there:
+        what = f"no captions in {missing}" if val else "no items of the split 'val'"
+        say(f"validation: {what}: no epoch is measured, and the last one is kept")
+    elif missing:
+        say(f"validation: no captions in {missing}: the epoch is chosen by {there} alone")
+    if not val or not method_class(config.method).needs_teacher(config):
+        return
+    source = config.data.source
+    without = [example.id for example in val if not example.captions.get(source)]
+    if not validation.texts:
+        say(
+            f"validation: no item has captions in {source!r} and in another language: the "
+            "cross-lingual stage is not measured, and its last epoch is kept"
         )
-        result[language] = ValidationLanguage(
-            texts=torch.tensor([texts.add(text) for text in asked.texts]),
-            answers=np.asarray(asked.rows),
-            pictures=torch.tensor([vision.row(example.id) for example in asked.gallery]),
-            source=torch.tensor(
-                [texts.add(example.captions[source][0]) for example in asked.gallery]
-            ),
+    elif without:
+        say(
+            f"validation: {len(without)} items without captions in {source!r} are left out of the "
+            "cross-lingual stage's measurement alone"
         )
-    return result
+
+
+def _check_unknown(
+    backbone: TextBackbone, pairs: CaptionPairs, texts: Sequence[str], source: str
+) -> None:
+    """Refuse training texts whose words the tokenizer does not know.
+
+    Raises:
+        EncoderError: most tokens of a language are unknown.
+    """
+    owner = np.repeat(pairs.group_language, np.diff(pairs.choices))
+    rows = {code: pairs.target[owner == i] for i, code in enumerate(pairs.languages)}
+    for language, of_language in {source: pairs.source, **rows}.items():
+        distinct = np.unique(of_language)
+        picked = distinct[:: max(1, len(distinct) // UNKNOWN_TEXTS)]
+        share = backbone.unknown_share([texts[row] for row in picked.tolist()])
+        if share > MOST_UNKNOWN:
+            raise EncoderError(
+                f"{backbone.name}, captions in {language!r}",
+                expected="a vocabulary that has their words",
+                found=f"{share:.0%} unknown tokens",
+                remedy="choose a text encoder for that language, or check text.lower_case",
+            )
+        if share > SOME_UNKNOWN:
+            say(f"warning: {share:.0%} of the tokens of {language} are unknown to {backbone.name}")

@@ -152,9 +152,9 @@ class FeatureFiles:
 
         Items without features are passed over.
         """
-        wanted = {_key(example) for example in examples}
+        wanted = {self._row(example) for example in examples}
         chosen = copy(self)
-        chosen._rows = {name: row for name, row in self._rows.items() if name in wanted}
+        chosen._rows = {name: row for name, row in self._rows.items() if row in wanted}
         chosen._fingerprint = "" if self._agreed is None else self._agreed.fingerprint
         return chosen
 
@@ -171,7 +171,7 @@ class FeatureFiles:
 
     def has(self, example: Example) -> bool:
         """Whether the features of an item are there."""
-        return bool(self._layout.names) and _key(example) in self._rows
+        return self._row(example) >= 0
 
     def frames(self, row: int) -> Floats:
         """Features float32 [F, D_v] of one item, F at least 1.
@@ -229,9 +229,13 @@ class FeatureFiles:
         chosen = self.choose(examples, skip_bad=True, on_skip=on_skip)
         return [example for example in examples if chosen.has(example.id)]
 
+    def _row(self, example: Example) -> int:
+        """Row of an item's features, -1 where there are none."""
+        return self._rows.get(_key(example), -1) if self._layout.names else -1
+
     def _checked(self, example: Example) -> tuple[int, MediaError | StoreError | None]:
         """Row of an item and None, or -1 and what is wrong with its features."""
-        row = self._rows.get(_key(example), -1) if self._layout.names else -1
+        row = self._row(example)
         if row < 0:
             return -1, self._missing(f"item {example.id!r}", f"features of {_key(example)!r}")
         if row not in self._sound:

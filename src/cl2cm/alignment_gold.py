@@ -15,6 +15,7 @@ from typing import Any, NamedTuple
 import torch
 from torch.nn import functional as F
 
+from cl2cm.checkpoint import AS_TRAINED, Encoders
 from cl2cm.settings import TransportConfig
 from cl2cm.word_alignment import (
     Link,
@@ -153,19 +154,23 @@ def gold_scores(
     return scores | {"plan, held out": score(held_out)}
 
 
-def gold_report(run: Path) -> dict[str, Any]:
+def gold_report(run: Path, encoders: Encoders = AS_TRAINED) -> dict[str, Any]:
     """The object of ``align --gold --json``: scores before and after training.
 
     ``before`` is the same network with the weights that training began with, ``backbone`` the
     states of the backbone as it came, ``backbone, centred`` the same without their mean.
 
+    Args:
+        run: a finished run.
+        encoders: where they are by now.
+
     Raises:
         CheckpointError: no finished run, or a damaged one.
     """
     readers = {
-        "backbone": load_reader(run, "none"),
-        "before": load_reader(run, "fresh"),
-        "after": load_reader(run),
+        "backbone": load_reader(run, "none", encoders),
+        "before": load_reader(run, "fresh", encoders),
+        "after": load_reader(run, encoders=encoders),
     }
     settings = readers["after"].transport
     gold = {language: read_gold(language) for language in LANGUAGES}

@@ -84,7 +84,7 @@ def bench(
     if data is None and name == EMBEDDED:
         data = prepare_dataset(name, None, out / "data")
     manifest = find_manifest(name, data)
-    examples = list(read_manifest(manifest))
+    examples = list(read_manifest(manifest, source=source))
     _require_split(examples, chosen.split, manifest)
     planned = plan(suite, chosen, manifest, examples, out)
     asked = [example for example in examples if example.split == chosen.split]

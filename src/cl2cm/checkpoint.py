@@ -158,6 +158,9 @@ class Encoders(NamedTuple):
     vision: str = ""
 
 
+AS_TRAINED = Encoders()
+
+
 def load(run: Path | str, *, text_encoder: str = "", vision_encoder: str = "") -> RetrievalModel:
     """Load a finished run for search or evaluation.
 
@@ -245,7 +248,7 @@ def _check_fingerprint(run: Path, found: str) -> None:
         raise _damaged(weights, "others", expected="the weights of training")
 
 
-def read_run(run: Path, encoders: Encoders = Encoders()) -> tuple[Config, dict[str, Any]]:
+def read_run(run: Path, encoders: Encoders = AS_TRAINED) -> tuple[Config, dict[str, Any]]:
     """Configuration and contract of a finished run.
 
     Args:

@@ -12,7 +12,17 @@ from typing import Annotated
 
 import typer
 
-from cl2cm.cli_base import Json, numbers, show, words
+from cl2cm.cli_base import (
+    Features,
+    Json,
+    SkipBad,
+    TextEncoder,
+    VisionEncoder,
+    encoders,
+    numbers,
+    show,
+    words,
+)
 from cl2cm.cli_data import encode, prepare, translate
 from cl2cm.cli_search import index, search, serve, serve_index
 from cl2cm.errors import CL2CMError, ConfigError
@@ -120,6 +130,10 @@ def evaluate(
     leak_check: Annotated[
         bool, typer.Option("--leak-check/--no-leak-check", help="Look for pictures in two splits.")
     ] = True,
+    text_encoder: TextEncoder = "",
+    vision_encoder: VisionEncoder = "",
+    features: Features = None,
+    skip_bad: SkipBad = False,
     as_json: Json = False,
 ) -> None:
     """Measure a run: R@1, R@5, R@10, median rank, mAP and SumR, per language."""
@@ -132,6 +146,8 @@ def evaluate(
         languages=words(languages),
         trec=trec,
         leak_check=leak_check,
+        skip_bad=skip_bad,
+        encoders=encoders(text_encoder, vision_encoder, features),
     )
     show(result, as_json=as_json, lines=evaluation_lines(result))
 
@@ -191,6 +207,8 @@ def align(
     gold: Annotated[
         bool, typer.Option("--gold", help="Measure against gold links instead of two texts.")
     ] = False,
+    text_encoder: TextEncoder = "",
+    vision_encoder: VisionEncoder = "",
     as_json: Json = False,
 ) -> None:
     """Show which words of two texts belong together, by optimal transport."""
@@ -205,10 +223,11 @@ def align(
             remedy='write cl2cm align RUN "a dog" "ein Hund"',
         )
     if gold:
-        report = gold_report(run)
+        report = gold_report(run, encoders(text_encoder, vision_encoder))
         show(report, as_json=as_json, lines=gold_lines(report))
         return
-    result, lines = align_command(run, source, target, html=html, png=png)
+    where = encoders(text_encoder, vision_encoder)
+    result, lines = align_command(run, source, target, html=html, png=png, encoders=where)
     show(result, as_json=as_json, lines=lines)
 
 

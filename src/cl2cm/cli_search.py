@@ -1,14 +1,18 @@
 """Commands that make an index, ask it, and serve it."""
 
-from collections.abc import Sequence
+import functools
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from cl2cm.cli_base import Json, SkipBad, show
+from cl2cm.cli_base import Features, Json, SkipBad, TextEncoder, VisionEncoder, encoders, show
 from cl2cm.errors import ConfigError
 from cl2cm.progress import say
+
+if TYPE_CHECKING:
+    from cl2cm.checkpoint import Encoders
 
 
 def index(
@@ -43,6 +47,8 @@ def index(
             help="Stored as: float32 | float16 | int8; by default by size; kept.", metavar="NAME"
         ),
     ] = None,
+    vision_encoder: VisionEncoder = "",
+    features: Features = None,
     skip_bad: SkipBad = False,
     as_json: Json = False,
 ) -> None:
@@ -56,7 +62,10 @@ def index(
     def once() -> None:
         care = Care(verify=verify, rebuild=rebuild, choice=Choice(backend, dtype, url))
         lenient = skip_bad or watch  # what is still being written must not keep the rest waiting
-        result = index_source(run, source, out, skip_bad=lenient, shots=shots, care=care)
+        where = encoders("", vision_encoder, features)
+        result = index_source(
+            run, source, out, skip_bad=lenient, shots=shots, care=care, encoders=where
+        )
         line = (
             f"{result['items']} items in {out}: {result['encoded']} encoded, "
             f"{result['kept']} kept, {result['dropped']} dropped; {len(result['skipped'])} skipped"
@@ -106,6 +115,8 @@ def search(
     run: Annotated[
         Path | None, typer.Option(help="Run folder, where it is not the one of the index.")
     ] = None,
+    text_encoder: TextEncoder = "",
+    vision_encoder: VisionEncoder = "",
     as_json: Json = False,
 ) -> None:
     """Search an index with words in any language, a picture, or both."""
@@ -123,27 +134,27 @@ def search(
     request = Query(
         text, (*unwanted, *(without or ())), like or picture, weight, k, offset, among, fold=fold
     )
+    where = encoders(text_encoder, vision_encoder)
     if queries is not None or trec is not None:
-        _search_file(index, queries, request, trec=trec, run=run, as_json=as_json)
+        opened = functools.partial(open_searcher, index, run, where)
+        _search_file(opened, queries, request, trec=trec, as_json=as_json)
         return
     request = checked(request)
-    result = open_searcher(index, run).search_timed(request)
+    result = open_searcher(index, run, where).search_timed(request)
     show(result.to_json(), as_json=as_json, lines=hit_lines(result))
 
 
 def _search_file(
-    index: Path,
+    opened: Callable[[], Any],  # a Searcher, which is not imported yet
     queries: Path | None,
-    request: Any,  # noqa: ANN401 - a Query, which is not imported yet
+    request: Any,  # noqa: ANN401 - a Query, too
     *,
     trec: Path | None,
-    run: Path | None,
     as_json: bool,
 ) -> None:
     import time
 
     from cl2cm.batch_search import answers_json, read_queries, search_all, write_trec
-    from cl2cm.commands import open_searcher
     from cl2cm.progress import track
     from cl2cm.query import check_numbers
     from cl2cm.search_lines import answer_lines
@@ -158,7 +169,7 @@ def _search_file(
         )
     check_numbers(request)
     asked = read_queries(queries)
-    searcher = open_searcher(index, run)
+    searcher = opened()
     begin = time.monotonic()
     with track("search", len(asked)) as progress:
         answers = search_all(searcher, asked, request, progress=progress)
@@ -180,11 +191,21 @@ def serve(
         list[str] | None,
         typer.Option(help="A further host name of the service, such as a proxy's; repeatable."),
     ] = None,
+    text_encoder: TextEncoder = "",
+    vision_encoder: VisionEncoder = "",
 ) -> None:
     """Serve the search page and its API, on this machine alone unless told otherwise."""
     from cl2cm.serve import read_token
 
-    serve_index(index, host, port, title=title, token=read_token(token_file), names=name or ())
+    serve_index(
+        index,
+        host,
+        port,
+        title=title,
+        token=read_token(token_file),
+        names=name or (),
+        where=encoders(text_encoder, vision_encoder),
+    )
 
 
 def serve_index(
@@ -196,17 +217,19 @@ def serve_index(
     title: str = "cl2cm",
     token: str | None = None,
     names: Sequence[str] = (),
+    where: "Encoders | None" = None,
 ) -> None:
     """Serve an index until it is stopped."""
     from cl2cm.aligner import Aligner
-    from cl2cm.checkpoint import load
+    from cl2cm.checkpoint import AS_TRAINED, load
     from cl2cm.commands import open_searcher
     from cl2cm.serve import LOOPBACK
     from cl2cm.serve import run as run_server
 
     if not host.strip():
         raise ConfigError("--host", expected="an address", found="none", remedy="use 127.0.0.1")
-    searcher = open_searcher(index)
+    where = where or AS_TRAINED
+    searcher = open_searcher(index, encoders=where)
     if host not in LOOPBACK and token is None:
         say("anyone who reaches this address can search and see every picture; --token-file FILE")
     run_server(
@@ -217,7 +240,7 @@ def serve_index(
         title=title,
         examples=examples,
         token=token,
-        align=Aligner(searcher.index.run),
-        load_model=load,
+        align=Aligner(searcher.index.run, where),
+        load_model=functools.partial(load, text_encoder=where.text, vision_encoder=where.vision),
         on_ready=say,
     )

@@ -5,7 +5,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from cl2cm.checkpoint import load, load_visual, read_run
+from cl2cm.checkpoint import AS_TRAINED, Encoders, load, load_visual, read_run
 from cl2cm.encoders.feature_files import FeatureFiles
 from cl2cm.encoders.text import TextBackbone
 from cl2cm.encoders.vision import load_vision
@@ -19,11 +19,12 @@ from cl2cm.indexing import Care, replace_index, update_index
 from cl2cm.leaks import known_leaks
 from cl2cm.manifest import read_manifest
 from cl2cm.methods.translate_test import TranslateTest
+from cl2cm.model import RetrievalModel
 from cl2cm.progress import say, track
 from cl2cm.search import Searcher
 from cl2cm.shots import LONG, split_films
 from cl2cm.translate import find_translators
-from cl2cm.types import Example
+from cl2cm.types import Example, Floats
 
 
 def read_source(source: Path, *, skip_bad: bool = False) -> list[Example]:
@@ -36,7 +37,12 @@ def read_source(source: Path, *, skip_bad: bool = False) -> list[Example]:
     if source.is_dir():
         return scan_folder(source)
     examples = list(
-        read_manifest(source, skip_bad=skip_bad, on_skip=lambda error: say(f"skipped: {error}"))
+        read_manifest(
+            source,
+            source=None,
+            skip_bad=skip_bad,
+            on_skip=lambda error: say(f"skipped: {error}"),
+        )
     )
     if not examples:
         raise ManifestError(
@@ -119,11 +125,23 @@ def evaluate_manifest(
     languages: Sequence[str] = (),
     trec: Path | None = None,
     leak_check: bool = True,
+    skip_bad: bool = False,
+    encoders: Encoders = AS_TRAINED,
 ) -> dict[str, Any]:
     """The object of ``evaluate --json``, with the pictures that are in two splits as ``leaks``.
 
     A ``translate-test`` run is asked in its source language: the captions of every other language
     are translated into it, and without named languages those that have no engine are left out.
+
+    Args:
+        run: finished run.
+        manifest: with human captions.
+        split: to report.
+        languages: of the captions; empty: all.
+        trec: write the text -> vision runs to this file.
+        leak_check: look for images that are in two splits.
+        skip_bad: leave broken lines and items out.
+        encoders: where the run's encoders or features are by now.
 
     Raises:
         ManifestError: the manifest does not fit the format, or has no items of the split.
@@ -131,7 +149,14 @@ def evaluate_manifest(
         CheckpointError: the run is damaged or unfinished.
         MissingExtraError: an engine is not installed.
     """
-    everything = list(read_manifest(manifest))
+    everything = list(
+        read_manifest(
+            manifest,
+            source=None,
+            skip_bad=skip_bad,
+            on_skip=lambda error: say(f"skipped: {error}"),
+        )
+    )
     examples = [example for example in everything if example.split == split]
     if not examples:
         there = sorted({example.split for example in everything})
@@ -142,14 +167,13 @@ def evaluate_manifest(
             remedy="choose another --split",
         )
     asked = list(languages) or caption_languages(examples)
-    config, _ = read_run(run)
+    config, _ = read_run(run, encoders)
     translate = None
     if config.method == TranslateTest.name:
         asked, translate = _translated(asked, config.data.source, named=bool(languages))
-    model = load(run)
-    everywhere = not isinstance(model.vision, FeatureFiles)  # one store, made in training
-    known = everything if everywhere and find_pictures(everything, model.vision) else examples
-    vectors = dict(zip((e.id for e in known), model.encode_examples(known), strict=True))
+    model = load(run, text_encoder=encoders.text, vision_encoder=encoders.vision)
+    vectors = _item_vectors(model, everything, examples, skip_bad=skip_bad)
+    examples = [example for example in examples if example.id in vectors]
     found = evaluate(
         model, examples, languages=asked, vectors=vectors, trec=trec, translate=translate
     )
@@ -157,6 +181,29 @@ def evaluate_manifest(
     if leaks:
         say(f"warning: {len(leaks)} pictures are in two splits, such as {leaks[0]}")
     return {"run": str(run), "split": split, "languages": found, "leaks": leaks}
+
+
+def _item_vectors(
+    model: RetrievalModel,
+    everything: Sequence[Example],
+    examples: Sequence[Example],
+    *,
+    skip_bad: bool,
+) -> dict[str, Floats]:
+    """Unit vectors by id of at least the examples; of all, where training has encoded all."""
+    everywhere = not isinstance(model.vision, FeatureFiles) and find_pictures(
+        everything, model.vision, skip_bad=skip_bad
+    )
+    known = everything if everywhere else examples
+    if not skip_bad:
+        return dict(zip((e.id for e in known), model.encode_examples(known), strict=True))
+    asked = {example.id for example in examples}
+
+    def on_bad(name: str, error: MediaError) -> None:
+        if name in asked:
+            say(f"skipped {name}: {error}")
+
+    return model.encode_sound(known, on_bad)
 
 
 def _translated(
@@ -212,6 +259,7 @@ def index_source(
     skip_bad: bool = False,
     shots: bool | None = None,
     care: Care | None = None,
+    encoders: Encoders = AS_TRAINED,
 ) -> dict[str, Any]:
     """Index a folder or a manifest; an index that is there encodes only what is new or changed.
 
@@ -225,12 +273,13 @@ def index_source(
         skip_bad: leave broken items out.
         shots: whether a film has one vector for each shot; None: where it is longer than 10 s.
         care: how an index that is there is brought up to date.
+        encoders: where the run's vision encoder or features are by now.
     """
     for path in (run, out):
         check_path(path)
     skipped: list[str] = []
     examples = read_source(source, skip_bad=skip_bad)
-    model = load_visual(run)
+    model = load_visual(run, vision_encoder=encoders.vision)
     stored = isinstance(model.vision, FeatureFiles)
     if skip_bad and isinstance(model.vision, FeatureFiles):
         examples = model.vision.known(examples, _collect(skipped))
@@ -269,15 +318,23 @@ def _reached(advance: Callable[[int], None]) -> Callable[[int], None]:
     return progress
 
 
-def open_searcher(index: Path, run: Path | None = None) -> Searcher:
+def open_searcher(
+    index: Path, run: Path | None = None, encoders: Encoders = AS_TRAINED
+) -> Searcher:
     """A searcher on an index, with the model of its run.
+
+    Args:
+        index: folder.
+        run: the run, where it is not the one that the index names.
+        encoders: where the run's encoders are by now.
 
     Raises:
         VectorIndexError: no index, or another model's.
         CheckpointError: its run is gone or damaged.
     """
     opened = Index.open(index)
-    return Searcher(load(run or opened.run), opened)
+    model = load(run or opened.run, text_encoder=encoders.text, vision_encoder=encoders.vision)
+    return Searcher(model, opened)
 
 
 def _collect(skipped: list[str]) -> Any:  # noqa: ANN401 - a callback

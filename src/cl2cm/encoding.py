@@ -116,9 +116,16 @@ def visual_fingerprint(encoder: VisionEncoder, examples: Sequence[Example]) -> s
 
 
 def find_pictures(
-    examples: Sequence[Example], encoder: VisionEncoder | FeatureFiles, root: Path | None = None
+    examples: Sequence[Example],
+    encoder: VisionEncoder | FeatureFiles,
+    root: Path | None = None,
+    *,
+    skip_bad: bool = False,
 ) -> StoredFeatures | None:
-    """The store that ``encode_pictures`` made of exactly these examples, none left out, if any."""
+    """The store that ``encode_pictures`` made of exactly these examples, if any.
+
+    None may be left out of it, unless ``skip_bad`` is set.
+    """
     if isinstance(encoder, FeatureFiles):
         return encoder.choose(examples) if all(map(encoder.has, examples)) else None
     keys = [picture_key(example) for example in examples]
@@ -127,7 +134,8 @@ def find_pictures(
     if not (folder / "store.json").exists():
         return None
     store = FeatureStore.open(folder, fingerprint=fingerprint)
-    return store if all(store.has(example.id) for example in examples) else None
+    whole = skip_bad or all(store.has(example.id) for example in examples)
+    return store if whole else None
 
 
 def media_path(example: Example) -> Path:
@@ -252,9 +260,14 @@ def _refuse_skipped(store: FeatureStore, examples: Sequence[Example]) -> None:
     """A store that was made with ``skip_bad`` has no features of broken pictures."""
     for example in examples:
         if not store.has(example.id):
-            raise MediaError(
-                str(media_path(example)),
-                expected="a picture that can be read",
-                found="one that was left out when it was encoded",
-                remedy="replace it, or leave broken items out again",
-            )
+            raise left_out(example)
+
+
+def left_out(example: Example) -> MediaError:
+    """The error for an item that a store was made without."""
+    return MediaError(
+        str(media_path(example)),
+        expected="a picture that can be read",
+        found="one that was left out when it was encoded",
+        remedy="replace it, or leave broken items out again",
+    )

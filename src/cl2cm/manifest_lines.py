@@ -41,8 +41,10 @@ class BadFieldError(Exception):
         return ManifestError(subject, expected=self.expected, found=self.found, remedy=self.remedy)
 
 
-def parse(line: bytes, folder: Path, source: str) -> Example:
+def parse(line: bytes, folder: Path, source: str | None) -> Example:
     """Read one line, its paths relative to ``folder``, its translations made from ``source``.
+
+    Where ``source`` is None, they may be made from any language that has as many captions.
 
     Raises:
         BadFieldError: it does not fit the format.
@@ -152,7 +154,7 @@ def _captions(value: object) -> Captions:
     }
 
 
-def _translations(value: object, captions: Captions, source: str) -> Translations:
+def _translations(value: object, captions: Captions, source: str | None) -> Translations:
     made: dict[str, dict[str, tuple[str | None, ...]]] = {}
     for language, engines in _object(value, "translations").items():
         field = f"translations.{_language(language, 'translations')}"
@@ -164,10 +166,16 @@ def _translations(value: object, captions: Captions, source: str) -> Translation
 
 
 def _aligned(
-    engines: dict[str, Any], engine: str, field: str, captions: Captions, source: str
+    engines: dict[str, Any], engine: str, field: str, captions: Captions, source: str | None
 ) -> tuple[str | None, ...]:
     _word({"engine": engine}, "engine")
     texts = _texts(engines[engine], field, nullable=True)
+    if source is None:
+        if len(texts) not in {len(there) for there in captions.values()}:
+            expected = "as many texts as there are captions in the language they are made from"
+            remedy = "put null where one is unknown"
+            raise BadFieldError(field, expected, str(len(texts)), remedy)
+        return texts
     if source not in captions:
         found = f"no {source} captions"
         raise BadFieldError(field, f"translations of captions.{source}", found, "add them")

@@ -1,6 +1,6 @@
 """A trained model, whole: backbones and student heads, from texts and files to unit vectors."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -12,8 +12,8 @@ from cl2cm.batching import TextSource, pad_tokens
 from cl2cm.encoders.feature_files import FeatureFiles
 from cl2cm.encoders.text import TextBackbone
 from cl2cm.encoders.vision import VisionEncoder, encode_paths
-from cl2cm.encoding import TOKENS_AT_ONCE, encode_pictures, text_states
-from cl2cm.errors import EncoderError, QueryError
+from cl2cm.encoding import TOKENS_AT_ONCE, encode_pictures, left_out, text_states
+from cl2cm.errors import EncoderError, MediaError, QueryError
 from cl2cm.features import StoredFeatures, length_batches
 from cl2cm.finite import check_vectors
 from cl2cm.networks import CrossLingualNetwork, CrossModalNetwork, VisionHead
@@ -130,6 +130,31 @@ class VisualSide:
         vectors: Floats = picture_vectors(self._head, store, rows).numpy()
         check_vectors(vectors, [example.id for example in examples], "item")
         return vectors
+
+    def encode_sound(
+        self, examples: Sequence[Example], on_bad: Callable[[str, MediaError], None]
+    ) -> dict[str, Floats]:
+        """Unit vectors float32 [D] by id, as `encode_examples`; broken items are left out.
+
+        Args:
+            examples: of a manifest.
+            on_bad: told id and error of each broken item, once.
+        """
+        told: set[str] = set()
+
+        def tell(name: str, error: MediaError) -> None:
+            told.add(name)
+            on_bad(name, error)
+
+        store = encode_pictures(examples, self.vision, skip_bad=True, on_skip=tell)
+        for example in examples:
+            if not store.has(example.id) and example.id not in told:
+                tell(example.id, left_out(example))
+        sound = [example.id for example in examples if store.has(example.id)]
+        rows = torch.tensor([store.row(name) for name in sound])
+        vectors: Floats = picture_vectors(self._head, store, rows).numpy()
+        check_vectors(vectors, sound, "item")
+        return dict(zip(sound, vectors, strict=True))
 
     def encode_features(self, values: Tensor, mask: Tensor | None = None) -> Floats:
         """Unit vectors float32 [N, D] of frame features [N, F, D_v]."""

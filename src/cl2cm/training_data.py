@@ -277,7 +277,7 @@ def _validation(
     languages: Sequence[str],
     source: str,
 ) -> Validation:
-    """The queries and galleries of ``evaluate``; and those of texts, for the cross-lingual stage."""
+    """Queries and galleries as in ``evaluate``; and of texts, for the cross-lingual stage."""
     pictures, of_texts = {}, {}
     with_source = [example for example in examples if example.captions.get(source)]
     for language in languages:

@@ -26,6 +26,7 @@ from cl2cm.types import Special
 
 Freeze = str | int
 FEW_WORDS = 8  # a vocabulary with fewer is what Transformers makes where there are no files
+_VOCABULARIES = ("tokenizer.json", "vocab*", "merges.txt", "*.model", "*.spm")
 
 
 class TextBackbone(nn.Module):
@@ -219,7 +220,8 @@ class TextBackbone(nn.Module):
     def _check_words(self, folder: Path) -> None:
         """Refuse a tokenizer without words: Transformers makes one where its files are absent."""
         words = set(self._tokenizer.get_vocab().values()) - set(self._tokenizer.all_special_ids)
-        if len(words) < FEW_WORDS:
+        files = [file for pattern in _VOCABULARIES for file in folder.glob(pattern)]
+        if not words or (len(words) < FEW_WORDS and not files):
             raise WeightsError(
                 self.name,
                 expected=f"tokenizer files in {folder}, such as tokenizer.json",

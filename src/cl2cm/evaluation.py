@@ -22,6 +22,7 @@ from cl2cm.visual import media_of
 
 CUTOFFS = (1, 5, 10)
 CHUNK = 1024  # queries whose similarities are held at once
+TIE = np.float32(1e-6)  # several times the rounding of a dot product of unit vectors in float32
 
 Translate = Callable[[str, list[str]], list[str]]  # language, texts → texts in the source language
 
@@ -136,10 +137,16 @@ def _scores(queries: Floats, gallery: Floats, first: tuple[str, int], other: str
 
 
 def _rank(scores: Floats, columns: Ints) -> Ints:
-    """Rank, from 1, of one column in each row; of equal scores the lower column comes first."""
+    """Rank, from 1, of one column in each row; of equal scores the lower column comes first.
+
+    Scores within ``TIE`` are equal: equal items get vectors that differ by rounding, according to
+    the batch that each was encoded in, and the rank must not depend on that.
+    """
     own = scores[np.arange(len(scores)), columns][:, None]
     before = np.arange(scores.shape[1]) < columns[:, None]
-    ranks: Ints = 1 + np.count_nonzero((scores > own) | ((scores == own) & before), axis=1)
+    ahead = np.where(before, scores >= own - TIE, scores > own + TIE)
+    ahead[np.arange(len(scores)), columns] = False
+    ranks: Ints = 1 + np.count_nonzero(ahead, axis=1)
     return ranks
 
 
@@ -222,7 +229,7 @@ def evaluate(
     for language, (texts, rows, gallery) in asked.items():
         vision = np.stack([known[example.id] for example in gallery])
         check_vectors(vision, [example.id for example in gallery], "item")
-        text = model.encode_text(translate(language, texts) if translate else texts)
+        text = _encode_once(model, translate(language, texts) if translate else texts)
         check_vectors(text, texts, f"{language} caption")
         result[language] = metrics(text, vision, rows)
         if trec is not None:
@@ -231,6 +238,13 @@ def evaluate(
         with atomic_file(trec) as file:
             file.write("".join(lines).encode())
     return result
+
+
+def _encode_once(model: SearchModel, texts: Sequence[str]) -> Floats:
+    """Unit vectors [Q, D]; equal texts get equal vectors, so that they tie, whatever the batch."""
+    rows = {text: row for row, text in enumerate(dict.fromkeys(texts))}
+    vectors: Floats = model.encode_text(list(rows))[[rows[text] for text in texts]]
+    return vectors
 
 
 def trec_name(item: str) -> str:

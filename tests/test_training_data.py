@@ -10,8 +10,8 @@ from hypothesis import settings as fuzz
 from hypothesis import strategies as st
 
 from cl2cm.checkpoint import save_run
-from cl2cm.commands import evaluate_manifest
-from cl2cm.errors import EncoderError, LanguageError, ManifestError, MediaError
+from cl2cm.commands import encode_store, evaluate_manifest, index_source
+from cl2cm.errors import EncoderError, LanguageError, ManifestError, MediaError, StoreError
 from cl2cm.methods import build_method
 from cl2cm.training import train
 from cl2cm.training_data import load_training_data
@@ -209,3 +209,35 @@ def test_texts_of_unknown_words_are_refused(settings, tmp_path, capfd):
         load_training_data(config)
     load_training_data(replace(config, data=replace(config.data, languages=("yy",))))
     assert re.search(r"warning: \d\d% of the tokens of yy are unknown", capfd.readouterr().err)
+
+
+def test_a_source_other_than_english_goes_all_the_way(settings, tmp_path):
+    items = [{**item, "captions": {"zh": item["captions"]["en"]}} for item in training_items()]
+    items += [
+        {**item, "id": f"{split}{item['id']}", "split": split}
+        for split in ("val", "test")
+        for item in items[:3]
+    ]
+    manifest = write(tmp_path / "m", items, features_of(items))
+    config = config_of(settings, manifest)
+    train(replace(config, data=replace(config.data, source="zh")), tmp_path / "run")
+    assert set(evaluate_manifest(tmp_path / "run", manifest)["languages"]) == {"zh"}
+    stored = encode_store(manifest, tmp_path / "s", config.vision.encoder, side="vision")
+    assert stored["items"] > 0
+    assert index_source(tmp_path / "run", manifest, tmp_path / "index")["items"] == len(items)
+
+
+def test_evaluate_names_a_broken_item_or_leaves_it_out(settings, tmp_path, capfd):
+    items = list(training_items())
+    items += [{**item, "id": f"test{item['id']}", "split": "test"} for item in items[:3]]
+    manifest = write(tmp_path / "m", items, features_of(items))
+    train(config_of(settings, manifest), tmp_path / "run")
+    items[-1]["features"] = "broken"
+    np.save(tmp_path / "m" / "feat" / "broken.npy", np.full((1, WIDTH), np.nan))
+    manifest.write_text("".join(json.dumps(item) + "\n" for item in items))
+    with pytest.raises(StoreError, match="'broken': expected finite numbers"):
+        evaluate_manifest(tmp_path / "run", manifest)
+    capfd.readouterr()
+    found = evaluate_manifest(tmp_path / "run", manifest, skip_bad=True)
+    assert found["languages"]["en"]["gallery"] == 2
+    assert capfd.readouterr().err.count("skipped testt2") == 1

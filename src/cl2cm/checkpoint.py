@@ -220,11 +220,12 @@ def _load_vision(
 ) -> VisionEncoder | FeatureFiles:
     """The vision encoder of a run, or its features, which are not opened yet."""
     spec, known = config.vision.encoder, agreed["vision"]
-    stored = known["encoder"].startswith("features:")
+    trained = str(known.get("encoder", spec))
+    stored = trained.startswith("features:")
     if stored != spec.startswith("features:"):
         raise CheckpointError(
             f"{run}: vision encoder",
-            expected="features, as in training" if stored else f"one such as {known['encoder']}",
+            expected="features, as in training" if stored else f"one such as {trained}",
             found=spec,
             remedy="name the features: --features PATH" if stored else "leave --features out",
         )
@@ -323,8 +324,8 @@ def _check_contract(agreed: Any) -> None:  # noqa: ANN401 - whatever the file ho
     """Its form; what it says is compared when the encoders are loaded."""
     texts = [agreed["backbone"], agreed["tokenizer"], agreed["vision"]["fingerprint"]]
     texts += [example["text"] for example in agreed["examples"]]
-    texts += [agreed["vision"]["encoder"], *agreed["vision"].get("samples", {}).values()]
-    if not isinstance(agreed["vision"]["width"], int):
+    texts += agreed["vision"].get("samples", {}).values()
+    if not isinstance(agreed["vision"].get("width", 1), int):
         raise ValueError("a width that is no number")
     if not agreed["examples"] or not all(isinstance(text, str) for text in texts):
         raise ValueError("a contract of another form")

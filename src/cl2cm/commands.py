@@ -174,8 +174,8 @@ def evaluate_manifest(
     model = load(run, text_encoder=encoders.text, vision_encoder=encoders.vision)
     vectors = _item_vectors(model, everything, examples, skip_bad=skip_bad)
     examples = [example for example in examples if example.id in vectors]
-    there = {*languages, *caption_languages(examples)}  # of the items that are left
-    asked = [code for code in asked if code in there]
+    left = {*languages, *caption_languages(examples)}
+    asked = [code for code in asked if code in left]
     found = evaluate(
         model, examples, languages=asked, vectors=vectors, trec=trec, translate=translate
     )

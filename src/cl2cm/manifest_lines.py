@@ -171,8 +171,10 @@ def _aligned(
     _word({"engine": engine}, "engine")
     texts = _texts(engines[engine], field, nullable=True)
     if source is None:
-        if len(texts) not in {len(there) for there in captions.values()}:
-            expected = "as many texts as there are captions in the language they are made from"
+        counts = {len(there) for there in captions.values()}
+        if len(texts) not in counts:
+            numbers = " or ".join(str(count) for count in sorted(counts)) or "0"
+            expected = f"{numbers} texts, one for each of the captions that they are made from"
             remedy = "put null where one is unknown"
             raise BadFieldError(field, expected, str(len(texts)), remedy)
         return texts

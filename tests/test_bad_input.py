@@ -139,7 +139,7 @@ MANIFESTS = {
     "unknown key": ({"captoins": {}}, "did you mean 'captions'?"),
     "a key twice": ('{"id": "a", "id": "b"}', "the key twice"),
     "no id": ({"id": ...}, ": id:", "no such key"),
-    "id as number": ({"id": 7}, ": id:", "7"),
+    "id as number": ({"id": 7.5}, ": id:", "7"),
     "id of blanks": ({"id": "  "}, ": id:"),
     "id with a line end": ({"id": "a\nb"}, ": id:"),
     "no split": ({"split": ...}, ": split:"),

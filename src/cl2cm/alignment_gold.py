@@ -17,6 +17,7 @@ from torch.nn import functional as F
 
 from cl2cm.checkpoint import AS_TRAINED, Encoders
 from cl2cm.settings import TransportConfig
+from cl2cm.text import normalise
 from cl2cm.word_alignment import (
     Link,
     argmax_masks,
@@ -80,6 +81,7 @@ def read_gold(language: str) -> list[GoldPair]:
 def joined(words: Sequence[str], language: str) -> tuple[str, list[Span]]:
     """Words as a text, with spaces where the language has them, and where each stands in it."""
     space = "" if language in NO_SPACES else " "
+    words = [normalise(word) or word for word in words]
     spans, place = [], 0
     for word in words:
         spans.append((place, place + len(word)))

@@ -104,6 +104,7 @@ def train(
         list[str] | None, typer.Option("--set", help="Change a setting: train.epochs=3.")
     ] = None,
     resume: Annotated[bool, typer.Option("--resume", help="Go on with a stopped run.")] = False,
+    skip_bad: SkipBad = False,
     as_json: Json = False,
 ) -> None:
     """Train a model: cl2cm, translate-train, or another method of docs/method.md."""
@@ -111,7 +112,8 @@ def train(
     from cl2cm.methods import method_class
     from cl2cm.training import train as train_run
 
-    loaded = load_config(config, settings or ())
+    lenient = ["data.skip_bad=true"] if skip_bad else []
+    loaded = load_config(config, [*(settings or ()), *lenient])
     method_class(loaded.method)
     provenance = train_run(loaded, out, resume=resume)
     best = ", ".join(
@@ -177,6 +179,7 @@ def bench(
     jobs: Annotated[int, typer.Option(min=0, help="Runs at a time; 0: one a core.")] = 0,
     csv: Annotated[Path | None, typer.Option(help="Write the rows to this file.")] = None,
     trec: Annotated[bool, typer.Option("--trec", help="Write a TREC run in each folder.")] = False,
+    skip_bad: SkipBad = False,
     as_json: Json = False,
 ) -> None:
     """Compare methods on a data set, over seeds, with statistics; a stopped one goes on."""
@@ -192,6 +195,7 @@ def bench(
         quick=quick,
         single=single,
         split=split,
+        skip_bad=skip_bad,
     )
     where = out or Path("bench") / (f"{suite}-quick" if quick else suite)
     result = run_bench(suite, data, where, choice, jobs=jobs, csv=csv, trec=trec)

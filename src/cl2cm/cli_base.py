@@ -24,6 +24,8 @@ Features = Annotated[
     Path | None,
     typer.Option(help="For a run trained on features: where those of these items are."),
 ]
+# Of every command that reads a manifest: lines that do not fit, and items whose file or features
+# cannot be read, are named and left out; without it the first of them is an error.
 SkipBad = Annotated[bool, typer.Option("--skip-bad", help="List broken items and leave them out.")]
 
 

@@ -1,6 +1,6 @@
 """A trained model, whole: backbones and student heads, from texts and files to unit vectors."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -12,11 +12,12 @@ from cl2cm.batching import TextSource, pad_tokens
 from cl2cm.encoders.feature_files import FeatureFiles
 from cl2cm.encoders.text import TextBackbone
 from cl2cm.encoders.vision import VisionEncoder, encode_paths
-from cl2cm.encoding import TOKENS_AT_ONCE, encode_pictures, left_out, text_states
-from cl2cm.errors import EncoderError, MediaError, QueryError
+from cl2cm.encoding import TOKENS_AT_ONCE, OnSkip, encode_pictures, text_states
+from cl2cm.errors import EncoderError, QueryError
 from cl2cm.features import StoredFeatures, length_batches
 from cl2cm.finite import check_vectors
 from cl2cm.networks import CrossLingualNetwork, CrossModalNetwork, VisionHead
+from cl2cm.text import is_blank
 from cl2cm.types import Example, Floats, Frames, Tokens
 
 TEXTS_AT_ONCE = 1024
@@ -125,36 +126,34 @@ class VisualSide:
         """
         if not examples:
             return np.empty((0, self.dim), dtype=np.float32)
-        store = encode_pictures(examples, self.vision)
-        rows = torch.tensor([store.row(example.id) for example in examples])
-        vectors: Floats = picture_vectors(self._head, store, rows).numpy()
-        check_vectors(vectors, [example.id for example in examples], "item")
-        return vectors
+        return np.stack(list(self.vectors_by_id(examples).values()))
 
-    def encode_sound(
-        self, examples: Sequence[Example], on_bad: Callable[[str, MediaError], None]
+    def vectors_by_id(
+        self,
+        examples: Sequence[Example],
+        *,
+        skip_bad: bool = False,
+        on_skip: OnSkip | None = None,
     ) -> dict[str, Floats]:
-        """Unit vectors float32 [D] by id, as `encode_examples`; broken items are left out.
+        """Return id → unit vector float32 [D] of each example; see `encode_examples`.
 
         Args:
-            examples: of a manifest.
-            on_bad: told id and error of each broken item, once.
+            examples: at least one.
+            skip_bad: leave out items whose file or features cannot be read; all are told to
+                ``on_skip``, each once.
+            on_skip: told id and error of each.
+
+        Raises:
+            MediaError: an item cannot be read, and ``skip_bad`` is False; or none can.
+            StoreError: stored features of an item are damaged, and ``skip_bad`` is False.
+            NumberError: a vector is not finite.
         """
-        told: set[str] = set()
-
-        def tell(name: str, error: MediaError) -> None:
-            told.add(name)
-            on_bad(name, error)
-
-        store = encode_pictures(examples, self.vision, skip_bad=True, on_skip=tell)
-        for example in examples:
-            if not store.has(example.id) and example.id not in told:
-                tell(example.id, left_out(example))
-        sound = [example.id for example in examples if store.has(example.id)]
-        rows = torch.tensor([store.row(name) for name in sound])
+        store = encode_pictures(examples, self.vision, skip_bad=skip_bad, on_skip=on_skip)
+        known = [example.id for example in examples if store.has(example.id)]
+        rows = torch.tensor([store.row(name) for name in known])
         vectors: Floats = picture_vectors(self._head, store, rows).numpy()
-        check_vectors(vectors, sound, "item")
-        return dict(zip(sound, vectors, strict=True))
+        check_vectors(vectors, known, "item")
+        return dict(zip(known, vectors, strict=True))
 
     def encode_features(self, values: Tensor, mask: Tensor | None = None) -> Floats:
         """Unit vectors float32 [N, D] of frame features [N, F, D_v]."""
@@ -212,7 +211,7 @@ class RetrievalModel(VisualSide):
             NumberError: a vector is not finite.
         """
         for text in texts:
-            if not text.strip():
+            if is_blank(text):
                 raise QueryError(
                     "query", expected="some words", found="an empty text", remedy="type a word"
                 )

@@ -16,10 +16,10 @@ from cl2cm.encoders.feature_files import FeatureFiles
 from cl2cm.encoders.text import TextBackbone
 from cl2cm.encoders.vision import VisionEncoder, load_vision
 from cl2cm.encoding import encode_pictures, encode_texts, store_folder, text_states
-from cl2cm.errors import ConfigError, EncoderError, ManifestError, MediaError
+from cl2cm.errors import ConfigError, EncoderError, ManifestError
 from cl2cm.evaluation import Queries, caption_languages, caption_queries, metrics
 from cl2cm.features import FeatureStore, StoredFeatures
-from cl2cm.manifest import read_manifest
+from cl2cm.manifest import Skipped, read_manifest
 from cl2cm.methods import method_class
 from cl2cm.methods.base import Method, Stage
 from cl2cm.model import picture_vectors, sentence_vectors
@@ -151,8 +151,9 @@ def load_training_data(config: Config, stores: Stores | None = None) -> Training
     """
     backbone = load_backbone(config)
     encoder = load_vision(config.vision.encoder, sampling=config.vision.films)
-    examples = _read(config)
-    vision = stores.vision if stores else _encode_all_pictures(config, examples, encoder)
+    skipped = Skipped()
+    examples = _read(config, skipped)
+    vision = stores.vision if stores else _encode_all_pictures(config, examples, encoder, skipped)
     if isinstance(encoder, FeatureFiles):  # whatever else is in their folder
         encoder = encoder.only([example for example in examples if vision.has(example.id)])
     train, val = (
@@ -205,15 +206,18 @@ def load_training_data(config: Config, stores: Stores | None = None) -> Training
 
 
 def _encode_all_pictures(
-    config: Config, examples: Sequence[Example], encoder: VisionEncoder | FeatureFiles
+    config: Config,
+    examples: Sequence[Example],
+    encoder: VisionEncoder | FeatureFiles,
+    skipped: Skipped,
 ) -> StoredFeatures:
     root = Path(config.data.features) if config.data.features else None
     return encode_pictures(
-        examples, encoder, skip_bad=config.data.skip_bad, on_skip=_tell_skipped, root=root
+        examples, encoder, skip_bad=config.data.skip_bad, on_skip=skipped.item, root=root
     )
 
 
-def _read(config: Config) -> list[Example]:
+def _read(config: Config, skipped: Skipped) -> list[Example]:
     """All examples: test pictures too, so that evaluation and index find them encoded."""
     if not config.data.manifest:
         raise ConfigError(
@@ -225,7 +229,7 @@ def _read(config: Config) -> list[Example]:
             path,
             source=config.data.source,
             skip_bad=config.data.skip_bad,
-            on_skip=lambda error: say(f"skipped: {error}"),
+            on_skip=skipped.line,
         )
     )
     if not any(example.split == "train" for example in examples):
@@ -249,10 +253,6 @@ def _languages(config: Config, train: Sequence[Example]) -> tuple[str, ...]:
         chosen=config.data.languages,
         human=targets == "captions",
     )
-
-
-def _tell_skipped(name: str, error: MediaError) -> None:
-    say(f"skipped {name}: {error}")
 
 
 def _text_sources(

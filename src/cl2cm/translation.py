@@ -13,10 +13,11 @@ from typing import Any
 
 from cl2cm.errors import ConfigError, LanguageError, ManifestError
 from cl2cm.progress import say, track
+from cl2cm.text import one_line
 from cl2cm.translate import Translator, open_translator
 from cl2cm.translate.cache import TranslationCache
 from cl2cm.translate.languages import check_code
-from cl2cm.translate.pipeline import Translated, one_line, translate_texts
+from cl2cm.translate.pipeline import Translated, translate_texts
 from cl2cm.translate.quality import VERSION, identifier_version
 from cl2cm.translation_quality import (
     CosineModel,

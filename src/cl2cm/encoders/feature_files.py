@@ -25,6 +25,7 @@ from cl2cm.encoders.feature_layouts import Layout, open_layout
 from cl2cm.errors import EncoderError, MediaError, StoreError
 from cl2cm.features import FeatureStore, Gathered, Rows, write_store
 from cl2cm.progress import say, track
+from cl2cm.text import spellings
 from cl2cm.types import Example, Floats
 
 SAMPLED = 64  # items whose numbers are in the fingerprint
@@ -230,8 +231,11 @@ class FeatureFiles:
         return [example for example in examples if chosen.has(example.id)]
 
     def _row(self, example: Example) -> int:
-        """Row of an item's features, -1 where there are none."""
-        return self._rows.get(_key(example), -1) if self._layout.names else -1
+        """Row of an item's features, -1 where there are none; names may be spelt either way."""
+        if not self._layout.names:
+            return -1
+        rows = (self._rows.get(name, -1) for name in spellings(_key(example)))
+        return next((row for row in rows if row >= 0), -1)
 
     def _checked(self, example: Example) -> tuple[int, MediaError | StoreError | None]:
         """Row of an item and None, or -1 and what is wrong with its features."""

@@ -229,7 +229,9 @@ def _numbered_frames(ids: Sequence[str]) -> dict[str, list[int]] | None:
         if not item or not (number.isascii() and number.isdecimal()):
             return None
         numbered.setdefault(item, []).append((int(number), row))
-    if len(numbered) < 2:  # "video_1 video_2 …" are items of one name, not frames of one film
+    # "video_1 video_2 …" are items of one name, not frames of one video; "cat_0 dog_0" have no
+    # second frame, and are items, too.
+    if not 2 <= len(numbered) < len(ids):
         return None
     for frames in numbered.values():
         frames.sort()

@@ -22,6 +22,7 @@ from cl2cm.encoders.text_loading import (
 )
 from cl2cm.errors import EncoderError, WeightsError
 from cl2cm.storage import sha256_text
+from cl2cm.text import normalise
 from cl2cm.types import Special
 
 Freeze = str | int
@@ -119,11 +120,12 @@ class TextBackbone(nn.Module):
     def tokenize(self, texts: Sequence[str]) -> list[list[int]]:
         """Ids of each text, with prefix and special tokens, at most ``max_tokens``.
 
-        An empty text gives the special tokens and the prefix alone.
+        Texts are normalised first (``text.py``): equal words have equal ids, however they are
+        spelt. An empty text gives the special tokens and the prefix alone.
         """
         if not texts:
             return []
-        whole = [self.prefix + text for text in texts]
+        whole = [self.prefix + normalise(text) for text in texts]
         if self.lower_case:
             whole = [text.lower() for text in whole]
         # Padding and truncation that a tokenizer's files may ask for are overruled here.

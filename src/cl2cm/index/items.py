@@ -17,6 +17,7 @@ import numpy as np
 from cl2cm.errors import StorageError, VectorIndexError
 from cl2cm.index.filter import Filter
 from cl2cm.storage import atomic_path, sqlite_error
+from cl2cm.text import name_form, spellings
 from cl2cm.types import Ints, Item
 
 _SCHEMA = """
@@ -130,12 +131,12 @@ class ItemStore:
             VectorIndexError: no item has this id, or the file is damaged.
         """
         try:
-            found = self._select(f"{_COLUMNS} WHERE id = ?", [item_id])
+            for name in spellings(item_id):
+                if found := self._select(f"{_COLUMNS} WHERE id = ?", [name]):
+                    return found[0][0]
         except UnicodeEncodeError:
-            found = []
-        if not found:
-            raise no_such_id(item_id)
-        return found[0][0]
+            pass
+        raise no_such_id(item_id)
 
     def matching(self, filter_: Filter) -> Ints:
         """Rows int64 of the items that a filter lets through, rising."""
@@ -189,8 +190,8 @@ def _parse_captions(text: str) -> dict[str, tuple[str, ...]]:
 
 
 def folder_of(item: Item) -> str:
-    """Give the folder that an item is in, by its id."""
-    return item.id.rpartition("/")[0]
+    """Return the folder that an item is in, by its id, in the form that names are compared in."""
+    return name_form(item.id.rpartition("/")[0])
 
 
 def no_such_row(where: str, row: int, count: int) -> VectorIndexError:

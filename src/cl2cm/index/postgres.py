@@ -5,6 +5,7 @@ the stored values, in the order of the exact search. Filters are part of the sta
 comes from ``PGPASSWORD`` or ``~/.pgpass``.
 """
 
+import contextlib
 import json
 import threading
 from collections.abc import Callable, Iterator, Sequence
@@ -21,6 +22,7 @@ from cl2cm.index.filter import Filter
 from cl2cm.index.items import check_items, folder_of, no_such_id, no_such_row
 from cl2cm.index.place import Place
 from cl2cm.index.rescoring import FEW
+from cl2cm.text import spellings
 from cl2cm.types import Floats, Ints, Item
 
 Result = TypeVar("Result")
@@ -192,15 +194,13 @@ class PostgresIndex:
 
     def row_of(self, item_id: str) -> int:
         """Give the row of an id; see `ItemStore.row_of`."""
-        try:
+        query = f"SELECT row FROM {self._place.name} WHERE id = %s"  # noqa: S608
+        with contextlib.suppress(UnicodeEncodeError):
             item_id.encode()
-            query = f"SELECT row FROM {self._place.name} WHERE id = %s"  # noqa: S608
-            found = [] if "\x00" in item_id else self._ask(query, [item_id])
-        except UnicodeEncodeError:
-            found = []
-        if not found:
-            raise no_such_id(item_id)
-        return int(found[0][0])
+            for name in () if "\x00" in item_id else spellings(item_id):
+                if found := self._ask(query, [name]):
+                    return int(found[0][0])
+        raise no_such_id(item_id)
 
     def matching(self, filter_: Filter) -> Ints:
         """Rows int64 of the items that a filter lets through, rising."""

@@ -38,6 +38,7 @@ from cl2cm.serve.messages import all_messages, choose
 from cl2cm.serve.page import Page, View, name_of
 from cl2cm.serve.rest import ASK_AGAIN, FOREVER, Id, Version
 from cl2cm.serve.service import Service
+from cl2cm.text import is_blank
 
 PAGE_HITS = 24
 SIMILAR = 12
@@ -82,7 +83,7 @@ def _add_search(router: APIRouter, service: Service, page: Page) -> None:
             request, q=q, like=like, picture=picture, page=page_number, fold=fold,
             filters=fields.values(),
         )  # fmt: skip
-        if not (q.strip() or like or picture):
+        if is_blank(q) and not (like or picture):
             return HTMLResponse(await service.run(page.home, view, searcher.index))
         vector = service.uploaded(picture).vector if picture else None
         query = SearchQuery(

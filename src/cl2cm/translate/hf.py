@@ -14,6 +14,7 @@ from typing import Any
 
 from cl2cm.errors import ConfigError, WeightsError
 from cl2cm.progress import say
+from cl2cm.text import one_line
 from cl2cm.translate.languages import (
     check_direction,
     m2m_code,
@@ -21,7 +22,12 @@ from cl2cm.translate.languages import (
     opus_code,
     stated_direction,
 )
-from cl2cm.translate.model_files import model_licence, model_version, no_language
+from cl2cm.translate.model_files import (
+    model_licence,
+    model_version,
+    no_language,
+    say_too_long,
+)
 
 BEAMS = 4
 _FILES = ("*.json", "*.safetensors", "*.spm", "*.model", "*.txt", "README.md")
@@ -57,7 +63,7 @@ class HuggingFaceTranslator:
         self.version = f"{model_version(folder)} beam {BEAMS}"
 
     def translate(self, texts: Sequence[str]) -> list[str]:
-        """One translation of each text, in order.
+        """One translation of each text, in order; ``""`` of one longer than the model reads.
 
         Raises:
             WeightsError: the model is damaged or absent.
@@ -67,9 +73,16 @@ class HuggingFaceTranslator:
         with self._lock:  # a tokenizer keeps its source language, so it is one call at a time
             if self._model is None:
                 self._model = self._load("AutoModelForSeq2SeqLM").eval()
-            whole = [self._before + " ".join(text.split()) for text in texts]
-            batch = self._tokenizer(whole, return_tensors="pt", padding=True, truncation=True)
-            longest = math.ceil(1.5 * batch["input_ids"].shape[1]) + 10
+            whole = [self._before + one_line(text) for text in texts]
+            lengths = [len(ids) for ids in self._tokenizer(whole, truncation=False)["input_ids"]]
+            limit = self._longest()
+            fits = [length <= limit for length in lengths]
+            say_too_long(f"hf:{self.name}", limit, texts, fits)
+            whole = [text for text, fit in zip(whole, fits, strict=True) if fit]
+            if not whole:
+                return [""] * len(fits)
+            batch = self._tokenizer(whole, return_tensors="pt", padding=True, truncation=False)
+            longest = min(limit - 1, math.ceil(1.5 * batch["input_ids"].shape[1]) + 10)
             try:
                 with torch.inference_mode():
                     made = self._model.generate(
@@ -82,8 +95,13 @@ class HuggingFaceTranslator:
             except (RuntimeError, IndexError, ValueError) as error:
                 raise self._damaged(error) from error
             words = [[token for token in ids if token not in self._codes] for ids in made]
-            texts = self._tokenizer.batch_decode(words, skip_special_tokens=True)
-            return [text.strip() for text in texts]
+            made = iter(self._tokenizer.batch_decode(words, skip_special_tokens=True))
+            return [next(made).strip() if fit else "" for fit in fits]
+
+    def _longest(self) -> int:
+        """Return the most tokens that the model reads or writes."""
+        positions = getattr(self._model.config, "max_position_embeddings", None)
+        return int(min(self._tokenizer.model_max_length, positions or 2**31))
 
     def _direction(self) -> tuple[str, int | None]:
         """What stands before each text, and the id that each translation begins with."""

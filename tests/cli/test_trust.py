@@ -19,7 +19,7 @@ from cl2cm.encode.trust import (
 )
 from cl2cm.errors import CheckpointError, CL2CMError, EncoderError, WeightsError
 from cl2cm.model.checkpoint import load, load_visual
-from cl2cm.model.config import load_config, with_absolute_encoders
+from cl2cm.model.config import load_config, with_absolute_paths
 from cl2cm.training.loop import train
 from cl2cm.training.resume import load_state
 
@@ -258,7 +258,7 @@ def test_a_recipe_names_folders_relative_to_itself(tmp_path, monkeypatch):
         path.write_text(f'[text]\nencoder = "hf:{written}"\n')
         config = load_config(path)
         assert config.text.encoder == f"hf:{meant}"
-        assert with_absolute_encoders(config) == config
+        assert with_absolute_paths(config) == config
 
 
 # --- pinned names and the working directory --------------------------------------------------

@@ -16,7 +16,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal, TypeVar
 
-from cl2cm.encode.trust import is_bare
+from cl2cm.encode.offline import OFFLINE_MODELS
 from cl2cm.errors import ConfigError, nearest
 from cl2cm.model.settings import (
     DataConfig,
@@ -157,22 +157,48 @@ def _anchor_spec(spec: str, base: Path) -> str:
     """The spec of an encoder, with an absolute path where it names a folder or features."""
     kind, colon, where = spec.partition(":")
     named = kind == "features" and where and not where.startswith("~")
-    if named or (
-        kind in ("hf", "onnx") and where and not is_bare(where) and (base / where).is_dir()
-    ):
+    if named or (kind in ("hf", "onnx") and where and _is_folder(where, base)):
         return f"{kind}{colon}{base / where}"
     return spec
 
 
-def with_absolute_encoders(config: Config) -> Config:
-    """A configuration of the user's, with relative folders taken from the working directory."""
-    text = _anchor_spec(config.text.encoder, Path.cwd())
-    vision = _anchor_spec(config.vision.encoder, Path.cwd())
+def _is_folder(name: str, base: Path) -> bool:
+    """Whether the user means a folder; a pinned name never does."""
+    return name not in OFFLINE_MODELS and (base / name).is_dir()
+
+
+def with_absolute_paths(config: Config) -> Config:
+    """Return a configuration whose relative paths are taken from the working directory.
+
+    A run that is trained with it loads in any other.
+    """
+    tree = {
+        section: {
+            key: getattr(getattr(config, section), key) for name, key in _PATHS if name == section
+        }
+        for section, _ in _PATHS
+    }
+    _anchor(tree, Path.cwd())
     return dataclasses.replace(
         config,
-        text=dataclasses.replace(config.text, encoder=text),
-        vision=dataclasses.replace(config.vision, encoder=vision),
+        **{name: dataclasses.replace(getattr(config, name), **keys) for name, keys in tree.items()},
     )
+
+
+def differences(old: Config, new: Config) -> list[str]:
+    """Return the settings in which two configurations differ, as ``train.epochs: 2 → 50``.
+
+    Both are checked; see ``methods.settings.checked``.
+    """
+    found = [] if old.method == new.method else [f"method: {old.method} → {new.method}"]
+    before, after = old.tables(), new.tables()
+    for section in {**before, **after}:
+        one, other = before.get(section, {}), after.get(section, {})
+        for key in {**one, **other}:
+            values = one.get(key), other.get(key)
+            if values[0] != values[1]:
+                found.append(f"{section}.{key}: {_toml(values[0])} → {_toml(values[1])}")
+    return found
 
 
 def parse_config(tree: Mapping[str, Any]) -> Config:

@@ -247,12 +247,16 @@ def test_a_recipe_names_folders_relative_to_itself(tmp_path, monkeypatch):
     (tmp_path / "recipe" / "models" / "e").mkdir(parents=True)
     (tmp_path / "work" / "models" / "f").mkdir(parents=True)
     (tmp_path / "work" / "e5").mkdir()
+    (tmp_path / "recipe" / "bert").mkdir()
+    (tmp_path / "recipe" / "multilingual-e5-small").mkdir()
     monkeypatch.chdir(tmp_path / "work")
     path = tmp_path / "recipe" / "recipe.toml"
     for written, meant in [
         ("models/e", str(tmp_path / "recipe" / "models" / "e")),
         ("models/f", str(tmp_path / "work" / "models" / "f")),
         ("e5", "e5"),
+        ("bert", str(tmp_path / "recipe" / "bert")),
+        ("multilingual-e5-small", "multilingual-e5-small"),
         ("google-bert/bert", "google-bert/bert"),
     ]:
         path.write_text(f'[text]\nencoder = "hf:{written}"\n')

@@ -107,7 +107,11 @@ def save(config, folder):
             parameter.data.mul_(1.3)
     model = RetrievalModel(method.student, backbone, vision, fingerprint="f", dim=32)
     save_run(
-        folder, config, method, (backbone, vision), {"config": config.hash, "validation_SumR": {}}
+        folder,
+        config,
+        (method.student, method.teacher),
+        (backbone, vision),
+        {"config": config.hash, "validation_SumR": {}},
     )
     return model, method
 

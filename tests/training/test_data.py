@@ -10,8 +10,9 @@ from hypothesis import settings as fuzz
 from hypothesis import strategies as st
 
 from cl2cm.cli.commands import encode_store, evaluate_manifest, index_source
+from cl2cm.encode.trust import remember
 from cl2cm.errors import EncoderError, LanguageError, ManifestError, MediaError, StoreError
-from cl2cm.methods import build_method
+from cl2cm.methods.build import build_method
 from cl2cm.model.checkpoint import save_run
 from cl2cm.training.data import load_training_data
 from cl2cm.training.loop import train
@@ -119,10 +120,13 @@ def test_validation_is_what_evaluate_measures(settings, tmp_path_factory, capfd,
     for line in bad_lines:
         assert heard.count(f"manifest.jsonl:{line}:") == 1
     method = untrained(config, data)
-    found = data.sum_of_recalls("cross-modal", method.student, None)
+    found = data.sum_of_recalls(method.student)
     run = manifest.parent / "run"
     provenance = {"config": config.hash, "validation_SumR": {}}
-    save_run(run, config, method, (data.backbone, data.encoder), provenance)
+    remember([config.text.encoder, config.vision.encoder])
+    save_run(
+        run, config, (method.student, method.teacher), (data.backbone, data.encoder), provenance
+    )
     try:
         measured = evaluate_manifest(run, manifest, split="val", skip_bad=True, leak_check=False)
     except (LanguageError, ManifestError, MediaError):

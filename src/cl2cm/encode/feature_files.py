@@ -42,12 +42,14 @@ class Agreed(NamedTuple):
         fingerprint: of them.
         samples: name of an item → hash of its numbers; none in runs of cl2cm 0.1.0.
         elsewhere: the user names another place than the run does.
+        allowed: whether they may be opened; not where the run alone names a place outside.
     """
 
     width: int
     fingerprint: str
     samples: Mapping[str, str]
     elsewhere: bool = False
+    allowed: bool = True
 
 
 class FeatureFiles:
@@ -99,6 +101,13 @@ class FeatureFiles:
     def _layout(self) -> Layout:
         """The features, which are opened when they are first asked for."""
         if self._opened is None:
+            if self._agreed is not None and not self._agreed.allowed:
+                raise EncoderError(
+                    self.name,
+                    expected="features inside the run, or in a folder that you have named",
+                    found="a path that the run alone names",
+                    remedy=f"name them: --features PATH, or trust it: --model-root {self.path}",
+                )
             if not self.path.exists():
                 raise EncoderError(
                     self.name,

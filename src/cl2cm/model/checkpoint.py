@@ -230,7 +230,7 @@ def load_visual(run: StrPath, *, vision_encoder: str = "") -> VisualSide:
         CheckpointError: as `load`, but for what is known of texts alone.
     """
     run = Path(run)
-    config, agreed = read_run(run, Encoders(vision=vision_encoder))
+    config, agreed = read_run(run, Encoders(vision=vision_encoder), text=False)
     vision = _load_vision(run, config, agreed, elsewhere=bool(vision_encoder))
     head = build_vision_head(config.network, vision.width)
     load_weights(head, run / "model.safetensors", prefix="vision.")
@@ -256,8 +256,14 @@ def _load_vision(
             remedy="name the features: --features PATH" if stored else "leave --features out",
         )
     if stored:
+        try:
+            spec, allowed = spec if elsewhere else confine(spec, run), True
+        except CheckpointError:  # texts can be encoded without them
+            allowed = False
         samples = known.get("samples", {})
-        what = Agreed(known["width"], known["fingerprint"], samples, elsewhere=elsewhere)
+        what = Agreed(
+            known["width"], known["fingerprint"], samples, elsewhere=elsewhere, allowed=allowed
+        )
         return FeatureFiles(spec, Path(spec.partition(":")[2]).expanduser(), what)
     vision = load_vision(spec, sampling=config.vision.films)
     _check_same(run, "vision backbone", known["fingerprint"], vision.fingerprint)
@@ -275,12 +281,15 @@ def _check_fingerprint(run: Path, found: str) -> None:
         raise _damaged(weights, "others", expected="the weights of training")
 
 
-def read_run(run: Path, encoders: Encoders = AS_TRAINED) -> tuple[Config, dict[str, Any]]:
+def read_run(
+    run: Path, encoders: Encoders = AS_TRAINED, *, text: bool = True
+) -> tuple[Config, dict[str, Any]]:
     """Return the configuration and contract of a finished run; the paths in it are confined.
 
     Args:
         run: the run folder.
         encoders: take the place of those that the run names; they are the user's own words.
+        text: whether the text encoder will be opened.
 
     Raises:
         CheckpointError: it is no run, unfinished, damaged, or names a model elsewhere.
@@ -301,9 +310,14 @@ def read_run(run: Path, encoders: Encoders = AS_TRAINED) -> tuple[Config, dict[s
     except (OSError, ValueError, KeyError, TypeError, RecursionError, ConfigError) as error:
         raise _damaged(run, f"unreadable settings ({error})") from None
     _check_size(run, config)
-    text = replace(config.text, encoder=encoders.text or confine(config.text.encoder, run))
-    spec = encoders.vision or confine(config.vision.encoder, run)
-    return replace(config, text=text, vision=replace(config.vision, encoder=spec)), agreed
+    named = encoders.text or config.text.encoder
+    if text and not encoders.text:
+        named = confine(named, run)
+    spec = encoders.vision or config.vision.encoder
+    if not encoders.vision and not spec.startswith("features:"):  # these are opened on demand
+        spec = confine(spec, run)
+    sides = replace(config.text, encoder=named), replace(config.vision, encoder=spec)
+    return replace(config, text=sides[0], vision=sides[1]), agreed
 
 
 def _check_files(run: Path) -> None:

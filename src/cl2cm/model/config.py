@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any, Literal, TypeVar
 
 from cl2cm.encode.offline import OFFLINE_MODELS
+from cl2cm.encode.trust import is_bare
 from cl2cm.errors import ConfigError, nearest
 from cl2cm.model.settings import (
     DataConfig,
@@ -106,7 +107,7 @@ def load_config(path: StrPath, overrides: Iterable[str] = ()) -> Config:
     """
     path = Path(path)
     tree = read_tree(path)
-    _anchor(tree, path.parent.absolute())
+    _anchor(tree, path.parent.absolute(), beside_recipe=True)
     for setting in overrides:
         override(tree, setting)
     _anchor(tree, Path.cwd())
@@ -140,7 +141,7 @@ def read_tree(path: Path) -> dict[str, Any]:
         ) from None
 
 
-def _anchor(tree: dict[str, Any], base: Path) -> None:
+def _anchor(tree: dict[str, Any], base: Path, *, beside_recipe: bool = False) -> None:
     """Make relative paths of a tree absolute."""
     for section, key in _PATHS:
         values = tree.get(section)
@@ -148,23 +149,25 @@ def _anchor(tree: dict[str, Any], base: Path) -> None:
             continue
         value = values[key]
         if section != "data":
-            values[key] = _anchor_spec(value, base)
+            values[key] = _anchor_spec(value, base, bare=beside_recipe)
         elif value:
             values[key] = str(base / value)
 
 
-def _anchor_spec(spec: str, base: Path) -> str:
-    """The spec of an encoder, with an absolute path where it names a folder or features."""
+def _anchor_spec(spec: str, base: Path, *, bare: bool) -> str:
+    """Return the spec of an encoder, with an absolute path where it names a folder or features.
+
+    Args:
+        spec: such as ``hf:NAME``.
+        base: where relative paths start.
+        bare: whether a name without a slash may be a folder; a pinned model's name never is.
+    """
     kind, colon, where = spec.partition(":")
     named = kind == "features" and where and not where.startswith("~")
-    if named or (kind in ("hf", "onnx") and where and _is_folder(where, base)):
+    may_be_folder = where not in OFFLINE_MODELS if bare else not is_bare(where)
+    if named or (kind in ("hf", "onnx") and where and may_be_folder and (base / where).is_dir()):
         return f"{kind}{colon}{base / where}"
     return spec
-
-
-def _is_folder(name: str, base: Path) -> bool:
-    """Whether the user means a folder; a pinned name never does."""
-    return name not in OFFLINE_MODELS and (base / name).is_dir()
 
 
 def with_absolute_paths(config: Config) -> Config:

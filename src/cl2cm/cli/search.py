@@ -63,16 +63,16 @@ def index(
     """Encode pictures and films into a search index; run again, only what is new or changed."""
     from cl2cm.cli.commands import index_source
     from cl2cm.data.scan import scan_folder
-    from cl2cm.index import Choice
-    from cl2cm.index.update.update import Care
+    from cl2cm.index import BackendOptions
+    from cl2cm.index.update.update import UpdateOptions
     from cl2cm.index.update.watch import watch as follow
 
     def once() -> None:
-        choice = Choice(backend, dtype, url, allow_cleartext)
-        care = Care(verify=verify, rebuild=rebuild, choice=choice)
+        storage = BackendOptions(backend, dtype, url, allow_cleartext)
+        options = UpdateOptions(verify=verify, rebuild=rebuild, backend=storage)
         lenient = skip_bad or watch  # what is still being written must not keep the rest waiting
         result = index_source(
-            run, source, out, skip_bad=lenient, shots=shots, care=care, roots=media_root or ()
+            run, source, out, skip_bad=lenient, shots=shots, options=options, roots=media_root or ()
         )
         line = (
             f"{result['items']} items in {out}: {result['encoded']} encoded, "

@@ -11,7 +11,7 @@ there. What a folder may not do, since anyone may have made it, is in ``seal.py`
 
 from cl2cm.index.allowed import Allowed
 from cl2cm.index.backends.exact import ExactIndex
-from cl2cm.index.backends.registry import Backend, Choice
+from cl2cm.index.backends.registry import BackendConfig, BackendOptions
 from cl2cm.index.filter import Filter
 from cl2cm.index.folder import Index
 from cl2cm.index.items import ItemStore
@@ -19,8 +19,8 @@ from cl2cm.index.protocol import VectorIndex
 
 __all__ = [
     "Allowed",
-    "Backend",
-    "Choice",
+    "BackendConfig",
+    "BackendOptions",
     "ExactIndex",
     "Filter",
     "Index",

@@ -23,30 +23,36 @@ import numpy as np
 
 from cl2cm.errors import VectorIndexError
 from cl2cm.index.allowed import Allowed
-from cl2cm.index.backends.registry import Backend, Choice, open_backend, sweep_places, write
-from cl2cm.index.filter import Filter
-from cl2cm.index.head import (
-    FORMAT,
-    REMEDY,
-    VERSION,
-    check_files,
-    is_index,
-    is_ours,
-    is_place,
-    named_files,
-    read_head,
-    refuse_other_folder,
-    sweep,
-    write_generation,
+from cl2cm.index.backends.registry import (
+    BackendConfig,
+    BackendOptions,
+    open_backend,
+    sweep_locations,
+    write,
 )
+from cl2cm.index.filter import Filter
 from cl2cm.index.media import (
     folders_of,
     media_path,
     open_media,
+    portable_path,
     roots_of,
     run_of,
     run_paths,
-    travelling,
+)
+from cl2cm.index.metadata import (
+    FORMAT,
+    REMEDY,
+    VERSION,
+    check_files,
+    files_in_use,
+    is_index,
+    is_ours,
+    names_location,
+    read_metadata,
+    refuse_other_folder,
+    sweep,
+    write_generation,
 )
 from cl2cm.storage import atomic_folder, sha256_file, sha256_text, storage_errors
 from cl2cm.types import Floats, Hit, Ints, Item
@@ -58,18 +64,18 @@ class Index:
     Open one with `Index.open`, make one with `Index.create`.
     """
 
-    def __init__(self, path: Path, head: Mapping[str, Any], allowed: Allowed) -> None:
+    def __init__(self, path: Path, metadata: Mapping[str, Any], allowed: Allowed) -> None:
         self.path = path
         self.allowed = allowed
-        self.roots = roots_of(path, head, allowed)
-        self._head = head
-        files = {name: path / entry["name"] for name, entry in head["files"].items()}
-        self._vectors, self._items = open_backend(files, head, allowed)
-        if len(self._items) != head["count"]:
+        self.roots = roots_of(path, metadata, allowed)
+        self._metadata = metadata
+        files = {name: path / entry["name"] for name, entry in metadata["files"].items()}
+        self._vectors, self._items = open_backend(files, metadata, allowed)
+        if len(self._items) != metadata["count"]:
             self.close()
             raise VectorIndexError(
                 str(files.get("items", path)),
-                expected=f"{head['count']} items, one for each vector",
+                expected=f"{metadata['count']} items, one for each vector",
                 found=f"{len(self._items)}",
                 remedy=REMEDY,
             )
@@ -124,26 +130,28 @@ class Index:
         refuse_other_folder(path)
         if roots is None:
             roots = folders_of(Path(item.path) for item in items if os.path.isabs(item.path))  # noqa: PTH117
-        items = [replace(item, path=travelling(item.path, path)) for item in items]
-        old = _old_head(path)
-        choice = Choice(backend, dtype, url, cleartext).resolve(old, vectors.size)
-        head = {
-            "format": FORMAT, "version": VERSION, "backend": choice.name, "dtype": choice.dtype,
+        items = [replace(item, path=portable_path(item.path, path)) for item in items]
+        old = _old_metadata(path)
+        config = BackendOptions(backend, dtype, url, cleartext).resolve(old, vectors.size)
+        metadata = {
+            "format": FORMAT, "version": VERSION, "backend": config.name, "dtype": config.dtype,
             "count": len(items), "dim": vectors.shape[-1] if vectors.ndim else 0, "model": model,
-            "folder": str(path), "run": run_paths(run, path), "url": choice.public,
-            "cleartext": choice.cleartext,
-            "roots": [travelling(os.path.abspath(root), path) for root in roots],  # noqa: PTH100
+            "folder": str(path), "run": run_paths(run, path), "url": config.public,
+            "cleartext": config.cleartext,
+            "roots": [portable_path(os.path.abspath(root), path) for root in roots],  # noqa: PTH100
             "previous": old.get("files", {}).get("place", {}).get("name", ""),
         }  # fmt: skip
         if is_index(path) or (path.is_dir() and any(path.iterdir())):
             with storage_errors(path):
-                _write(path, head, choice, vectors, items)
+                _write(path, metadata, config, vectors, items)
             sweep(path, frozenset(entry["name"] for entry in old.get("files", {}).values()))
-            keep = frozenset({str(head["previous"]), *filter(is_place, named_files(path))})
-            sweep_places(path, keep, frozenset({str(old.get("previous", ""))}))
+            keep = frozenset(
+                {str(metadata["previous"]), *filter(names_location, files_in_use(path))}
+            )
+            sweep_locations(path, keep, frozenset({str(old.get("previous", ""))}))
         else:
             with atomic_folder(path) as partial:
-                _write(partial, head, choice, vectors, items)
+                _write(partial, metadata, config, vectors, items)
         return cls.open(path, Allowed.of(url, cleartext=cleartext))
 
     @classmethod
@@ -164,21 +172,21 @@ class Index:
         """
         path = path.resolve()
         allowed = Allowed.of() if allowed is None else allowed
-        head = read_head(path)
+        metadata = read_metadata(path)
         while True:
             try:
-                check_files(path, head)
-                return cls(path, head, allowed)
+                check_files(path, metadata)
+                return cls(path, metadata, allowed)
             except (VectorIndexError, FileNotFoundError):
-                newer = read_head(path)  # was it replaced between the two readings?
-                if newer == head:
+                newer = read_metadata(path)  # was it replaced between the two readings?
+                if newer == metadata:
                     raise
-                head = newer
+                metadata = newer
 
     @property
     def model(self) -> str:
         """Fingerprint of the model that made the vectors."""
-        return str(self._head["model"])
+        return str(self._metadata["model"])
 
     @property
     def run(self) -> Path:
@@ -187,12 +195,12 @@ class Index:
         Raises:
             VectorIndexError: somebody else's index, whose run is not beside it.
         """
-        return run_of(self.path, self._head)
+        return run_of(self.path, self._metadata)
 
     @property
     def ours(self) -> bool:
         """Whether this user made it, or somebody else."""
-        return is_ours(self._head)
+        return is_ours(self._metadata)
 
     @property
     def dim(self) -> int:
@@ -202,7 +210,9 @@ class Index:
     @property
     def generation(self) -> str:
         """Names this state of the folder; another once vectors or items are others."""
-        hashes = sorted(f"{kind} {file['sha256']}" for kind, file in self._head["files"].items())
+        hashes = sorted(
+            f"{kind} {file['sha256']}" for kind, file in self._metadata["files"].items()
+        )
         return sha256_text("\n".join(hashes))[:16]
 
     def __len__(self) -> int:
@@ -273,7 +283,7 @@ class Index:
     @property
     def backend(self) -> str:
         """What searches it: ``exact``, ``faiss``, ``qdrant`` or ``pgvector``."""
-        return str(self._head["backend"])
+        return str(self._metadata["backend"])
 
     def item(self, row: int) -> Item:
         """Give the item of a row.
@@ -316,7 +326,7 @@ class Index:
                 found="only features",
                 remedy="index the pictures themselves to see them",
             )
-        return media_path(self.path, self._head, item.path, self.roots)
+        return media_path(self.path, self._metadata, item.path, self.roots)
 
     def open_media(self, item: Item) -> BufferedReader:
         """Open an item's image or video for reading: a regular file below one of `roots`.
@@ -333,7 +343,7 @@ class Index:
         Raises:
             VectorIndexError: a file is not the one that was written.
         """
-        for entry in self._head["files"].values():
+        for entry in self._metadata["files"].values():
             if sha256_file(self.path / entry["name"]) != entry["sha256"]:
                 raise VectorIndexError(
                     str(self.path / entry["name"]),
@@ -348,15 +358,19 @@ class Index:
         self._items.close()
 
 
-def _old_head(folder: Path) -> dict[str, Any]:
+def _old_metadata(folder: Path) -> dict[str, Any]:
     try:
-        return read_head(folder)
+        return read_metadata(folder)
     except VectorIndexError:
         return {}
 
 
 def _write(
-    folder: Path, head: Mapping[str, Any], backend: Backend, vectors: Floats, items: Sequence[Item]
+    folder: Path,
+    metadata: Mapping[str, Any],
+    backend: BackendConfig,
+    vectors: Floats,
+    items: Sequence[Item],
 ) -> None:
-    with write_generation(folder, head) as files:
-        write(backend, files, vectors, items, head["folder"])
+    with write_generation(folder, metadata) as files:
+        write(backend, files, vectors, items, metadata["folder"])

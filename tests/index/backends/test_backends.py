@@ -12,9 +12,9 @@ import cl2cm.index.backends.qdrant
 import cl2cm.index.backends.registry
 import cl2cm.index.backends.rescoring
 from cl2cm.errors import ConfigError, MissingExtraError, VectorIndexError
-from cl2cm.index import Choice, ExactIndex, Filter, Index
+from cl2cm.index import BackendOptions, ExactIndex, Filter, Index
 from cl2cm.index.backends.faiss import FaissFinder
-from cl2cm.index.backends.place import Place
+from cl2cm.index.backends.location import Location
 from cl2cm.index.backends.registry import SMALL
 from cl2cm.index.backends.rescoring import RescoredIndex
 from cl2cm.types import Item
@@ -248,7 +248,7 @@ def test_the_choice_is_kept_and_a_reader_keeps_what_it_opened(make, way, tmp_pat
     new = Index.create(
         tmp_path / "index", vectors_of(50, seed=8), items_of(50), model="one", run=tmp_path / "run"
     )
-    heads = [old._head, new._head]
+    heads = [old._metadata, new._metadata]
     for key in ("backend", "dtype", "url"):
         assert heads[0][key] == heads[1][key]
     assert old.generation != new.generation
@@ -266,12 +266,12 @@ def test_a_server_keeps_two_generations_and_nothing_of_killed_runs(make, way, tm
     index = make(way, vectors=vectors_of(30))
     if way == "pgvector":
         names = lambda: tables(index) - others  # noqa: E731
-        others = tables(index) - {index._items._place.name}
+        others = tables(index) - {index._items._location.name}
     else:
         client = request.getfixturevalue("qdrant_server")
         names = lambda: {each.name for each in client.get_collections().collections}  # noqa: E731
     killed = path / "place-00000000.json"
-    Place(index.backend, index._head["url"], "cl2cm_00000000").write(killed)
+    Location(index.backend, index._metadata["url"], "cl2cm_00000000").write(killed)
     os.utime(killed, (0, 0))
     for seed in range(3):
         index = make(way, vectors=vectors_of(30, seed=seed), url=None)
@@ -294,7 +294,7 @@ def test_a_password_is_never_written(make, postgres, tmp_path):
     with pytest.raises(VectorIndexError) as caught:
         make("pgvector", url="postgresql://postgres:s3cret@localhost:1/postgres")
     assert "s3cret" not in str(caught.value)
-    assert cl2cm.index.backends.registry.Backend("qdrant", url="http://me:s3cret@[::1]:6333/?k=s3cret").public == "http://[::1]:6333"  # fmt: skip
+    assert cl2cm.index.backends.registry.BackendConfig("qdrant", url="http://me:s3cret@[::1]:6333/?k=s3cret").public == "http://[::1]:6333"  # fmt: skip
 
 
 @pytest.mark.parametrize(
@@ -381,7 +381,10 @@ def test_faiss_is_asked_and_what_it_misses_is_made_up_for(tmp_path, monkeypatch)
 
 
 def test_few_values_are_stored_as_they_are_and_many_in_half():
-    assert Choice().resolve({}, SMALL).dtype == "float32"
-    assert Choice().resolve({}, SMALL + 1).dtype == "float16"
-    assert Choice().resolve({"backend": "exact", "dtype": "float32"}, SMALL + 1).dtype == "float32"
-    assert Choice(dtype="int8").resolve({}, 1).dtype == "int8"
+    assert BackendOptions().resolve({}, SMALL).dtype == "float32"
+    assert BackendOptions().resolve({}, SMALL + 1).dtype == "float16"
+    assert (
+        BackendOptions().resolve({"backend": "exact", "dtype": "float32"}, SMALL + 1).dtype
+        == "float32"
+    )
+    assert BackendOptions(dtype="int8").resolve({}, 1).dtype == "int8"

@@ -23,8 +23,7 @@ from typing import cast
 import numpy as np
 
 from cl2cm.errors import VectorIndexError
-from cl2cm.index.backends.best import Best, exact_scores
-from cl2cm.index.backends.codes import (
+from cl2cm.index.backends.quantization import (
     DTYPES,
     DType,
     Matrix,
@@ -37,6 +36,7 @@ from cl2cm.index.backends.codes import (
     width,
     write_matrix,
 )
+from cl2cm.index.backends.topk import TopK, exact_scores
 from cl2cm.storage import atomic_file
 from cl2cm.types import Floats, Ints
 
@@ -144,7 +144,7 @@ class ExactIndex:
         for start in range(0, len(queries), _QUERY_BLOCK):
             block = queries[start : start + _QUERY_BLOCK]
             self._blocks += 1
-            best = [Best(query, k, self._matrix, among) for query in block]
+            best = [TopK(query, k, self._matrix, among) for query in block]
             if k == 0:
                 break
             for first, approximate in self._approximate(block, among):

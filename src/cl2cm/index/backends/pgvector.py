@@ -15,11 +15,11 @@ import numpy as np
 
 from cl2cm.errors import MissingExtraError, VectorIndexError
 from cl2cm.index.address import Server, postgres_address
-from cl2cm.index.backends.best import exact_scores
-from cl2cm.index.backends.codes import DType, check_unit, check_vectors
 from cl2cm.index.backends.exact import ExactIndex
-from cl2cm.index.backends.place import Place
+from cl2cm.index.backends.location import Location
+from cl2cm.index.backends.quantization import DType, check_unit, check_vectors
 from cl2cm.index.backends.rescoring import FEW
+from cl2cm.index.backends.topk import exact_scores
 from cl2cm.index.filter import Filter
 from cl2cm.index.items import check_items, folder_of, no_such_id, no_such_row, parse_item
 from cl2cm.types import Floats, Ints, Item
@@ -50,18 +50,18 @@ CREATE TABLE {table} (
 _WIRE = ("int8", "text", "text", "float8", "float8", "text", "text", "int8", "float8", "text")
 
 
-def check_server(place: Place, server: Server) -> None:
+def check_server(location: Location, server: Server) -> None:
     """Refuse a server that does not answer, or has no pgvector.
 
     Args:
-        place: what an error calls it.
+        location: what an error calls it.
         server: to ask.
 
     Raises:
         VectorIndexError: it is one.
         MissingExtraError: the driver is not installed.
     """
-    with _answers(place), _connect(server, _TYPES["float16"], extension=True):
+    with _answers(location), _connect(server, _TYPES["float16"], extension=True):
         pass
 
 
@@ -69,7 +69,7 @@ class PostgresIndex:
     """A table of vectors and items: a `VectorIndex` and an `Items`; safe between threads.
 
     Args:
-        place: the table.
+        location: the table.
         server: that holds it.
         dim: width D of its vectors.
         dtype: how they are stored.
@@ -79,22 +79,22 @@ class PostgresIndex:
         MissingExtraError: the driver is not installed.
     """
 
-    def __init__(self, place: Place, server: Server, dim: int, dtype: str) -> None:
-        self._place, self._server, self._dim, self._type = place, server, dim, _TYPES[dtype]
+    def __init__(self, location: Location, server: Server, dim: int, dtype: str) -> None:
+        self._location, self._server, self._dim, self._type = location, server, dim, _TYPES[dtype]
         self._like = ExactIndex(np.zeros((1, dim), np.float32), resident_bytes=0)
         self._lock = threading.Lock()
         self._connection: Any = None
-        last = self._ask(f"SELECT max(row) FROM {place.name}")[0][0]  # noqa: S608
+        last = self._ask(f"SELECT max(row) FROM {location.name}")[0][0]  # noqa: S608
         self._count = 0 if last is None else int(last) + 1
 
     @staticmethod
     def write(
-        place: Place, server: Server, vectors: Floats, items: Sequence[Item], dtype: DType
+        location: Location, server: Server, vectors: Floats, items: Sequence[Item], dtype: DType
     ) -> None:
         """Make the table, whole or not at all.
 
         Args:
-            place: the table.
+            location: the table.
             server: that shall hold it.
             vectors: unit vectors float32 [N, D].
             items: item i for vector i.
@@ -103,36 +103,36 @@ class PostgresIndex:
         Raises:
             VectorIndexError: two items with one id; the server does not answer, or refuses.
         """
-        check_vectors(vectors, place.name)
+        check_vectors(vectors, location.name)
         check_unit(vectors)
         check_items(items)
         kind = _TYPES[dtype]
-        with _answers(place), _connect(server, kind, extension=True) as connection:
+        with _answers(location), _connect(server, kind, extension=True) as connection:
             cursor = connection.cursor()
-            cursor.execute(_SCHEMA.format(table=place.name, type=kind, dim=vectors.shape[1]))
-            with cursor.copy(f"COPY {place.name} FROM STDIN WITH (FORMAT BINARY)") as copy:
+            cursor.execute(_SCHEMA.format(table=location.name, type=kind, dim=vectors.shape[1]))
+            with cursor.copy(f"COPY {location.name} FROM STDIN WITH (FORMAT BINARY)") as copy:
                 copy.set_types([*_WIRE, kind])
                 for row, (item, vector) in enumerate(zip(items, vectors, strict=True)):
                     copy.write_row(_record(row, item, vector, kind))
             for column in ("folder", "modified", "bytes"):
-                cursor.execute(f"CREATE INDEX ON {place.name} ({column})")
+                cursor.execute(f"CREATE INDEX ON {location.name} ({column})")
             cursor.execute(
-                f"CREATE INDEX ON {place.name} USING hnsw (vector {kind}_ip_ops) "
+                f"CREATE INDEX ON {location.name} USING hnsw (vector {kind}_ip_ops) "
                 f"WITH (m = {LINKS}, ef_construction = {EF_CONSTRUCTION})"
             )
             connection.commit()
             connection.autocommit = True
-            cursor.execute(f"ANALYZE {place.name}")
+            cursor.execute(f"ANALYZE {location.name}")
 
     @staticmethod
-    def drop(place: Place, server: Server) -> None:
+    def drop(location: Location, server: Server) -> None:
         """Remove the table, if it is there.
 
         Raises:
             VectorIndexError: the server does not answer, or refuses.
         """
-        with _answers(place), _connect(server) as connection:
-            connection.execute(f"DROP TABLE IF EXISTS {place.name}")
+        with _answers(location), _connect(server) as connection:
+            connection.execute(f"DROP TABLE IF EXISTS {location.name}")
 
     @property
     def dim(self) -> int:
@@ -145,7 +145,7 @@ class PostgresIndex:
 
     def vectors(self, rows: Ints) -> Floats:
         """Give the stored vectors of some rows, float32 [K, D]."""
-        query = f"SELECT row, vector FROM {self._place.name} WHERE row = ANY(%s)"  # noqa: S608
+        query = f"SELECT row, vector FROM {self._location.name} WHERE row = ANY(%s)"  # noqa: S608
         found = {row: _values(vector) for row, vector in self._ask(query, [rows.tolist()])}
         return np.stack([found[int(row)] for row in rows])
 
@@ -167,10 +167,10 @@ class PostgresIndex:
         """Give the items of some rows; see `ItemStore.at`."""
         for row in rows:
             if not 0 <= row < len(self):
-                raise no_such_row(self._place.name, row, len(self))
-        query = f"SELECT {_COLUMNS} FROM {self._place.name} WHERE row = ANY(%s)"  # noqa: S608
+                raise no_such_row(self._location.name, row, len(self))
+        query = f"SELECT {_COLUMNS} FROM {self._location.name} WHERE row = ANY(%s)"  # noqa: S608
         about = self._ask(query, [[int(r) for r in rows]])
-        with _answers(self._place):
+        with _answers(self._location):
             found = {row: parse_item(fields) for row, *fields in about}
         return [found[int(row)] for row in rows]
 
@@ -178,7 +178,7 @@ class PostgresIndex:
         """Give the row of an id; see `ItemStore.row_of`."""
         try:
             item_id.encode()
-            query = f"SELECT row FROM {self._place.name} WHERE id = %s"  # noqa: S608
+            query = f"SELECT row FROM {self._location.name} WHERE id = %s"  # noqa: S608
             found = [] if "\x00" in item_id else self._ask(query, [item_id])
         except UnicodeEncodeError:
             found = []
@@ -189,13 +189,13 @@ class PostgresIndex:
     def matching(self, filter_: Filter) -> Ints:
         """Rows int64 of the items that a filter lets through, rising."""
         where, values = filter_.where()
-        query = f"SELECT row FROM {self._place.name} WHERE {where} ORDER BY row"  # noqa: S608
+        query = f"SELECT row FROM {self._location.name} WHERE {where} ORDER BY row"  # noqa: S608
         found = self._ask(query.replace("?", "%s"), values)
         return np.fromiter((row for (row,) in found), np.int64)
 
     def folders(self) -> list[str]:
         """Every folder that items are in, by their ids, in the order of names."""
-        query = f"SELECT DISTINCT folder FROM {self._place.name} ORDER BY folder"  # noqa: S608
+        query = f"SELECT DISTINCT folder FROM {self._location.name} ORDER BY folder"  # noqa: S608
         return [folder for (folder,) in self._ask(query) if folder]
 
     def close(self) -> None:
@@ -210,7 +210,7 @@ class PostgresIndex:
     ) -> tuple[Ints, Floats]:
         """Give candidates, at least ``k`` of them, and their stored values."""
         depth = min(k + 8, count)
-        source, values = self._place.name, []
+        source, values = self._location.name, []
         exact = depth > _MOST or (among is not None and count <= FEW)
         if among is not None:
             source, values = f"{source} WHERE row = ANY(%s)", [among.tolist()]
@@ -242,7 +242,7 @@ class PostgresIndex:
             answer: list[Any] = cursor.execute(query, values).fetchall()
             return answer
 
-        with self._lock, _answers(self._place):
+        with self._lock, _answers(self._location):
             return _again(ask)
 
 
@@ -298,14 +298,14 @@ def _values(vector: Any) -> Floats:  # noqa: ANN401 - of pgvector
 
 
 @contextmanager
-def _answers(place: Place) -> Iterator[None]:
+def _answers(location: Location) -> Iterator[None]:
     """Turn what goes wrong between here and the server into one line."""
     psycopg = _psycopg()
     try:
         yield
     except (psycopg.Error, OSError, ValueError) as error:
         raise VectorIndexError(
-            f"table {place.name} at {place.url}",
+            f"table {location.name} at {location.url}",
             expected="a PostgreSQL server with pgvector 0.8 or later that holds it",
             found=(str(error).strip() or type(error).__name__).splitlines()[0],
             remedy="start the server, set PGPASSWORD, or build the index again",

@@ -16,12 +16,12 @@ from typing import Any, Literal, cast, get_args
 from cl2cm.errors import CL2CMError, ConfigError
 from cl2cm.index.address import Server, public_url
 from cl2cm.index.allowed import Allowed
-from cl2cm.index.backends.codes import DTYPES, DType
 from cl2cm.index.backends.exact import ExactIndex
-from cl2cm.index.backends.place import Place, place_name
+from cl2cm.index.backends.location import Location, remote_name
+from cl2cm.index.backends.quantization import DTYPES, DType
 from cl2cm.index.backends.rescoring import RescoredIndex
-from cl2cm.index.head import is_ours
 from cl2cm.index.items import ItemStore
+from cl2cm.index.metadata import is_ours
 from cl2cm.index.protocol import Items, VectorIndex
 from cl2cm.progress import say
 from cl2cm.types import Floats, Item
@@ -30,12 +30,12 @@ BackendName = Literal["exact", "faiss", "qdrant", "pgvector"]
 BACKENDS: tuple[str, ...] = get_args(BackendName)
 
 SMALL = 2**24  # values, 64 MiB in float32: too few for rounding to save anything
-_ORPHAN_SECONDS = 24 * 3600  # after this nobody is still filling a place that nothing names
+_ORPHAN_SECONDS = 24 * 3600  # after this nobody is still filling a location that nothing names
 
 
 @dataclass(frozen=True, slots=True)
-class Backend:
-    """What an index is searched with; kept in its head.
+class BackendConfig:
+    """What an index is searched with; kept in its metadata.
 
     Attributes:
         name: one of four.
@@ -72,40 +72,40 @@ class Backend:
 
 
 @dataclass(frozen=True, slots=True)
-class Choice:
-    """What is asked for of a `Backend`; None is as in the index that is there, or the default."""
+class BackendOptions:
+    """What the user asks for; None keeps what the index has, or takes the default."""
 
     backend: str | None = None
     dtype: str | None = None
     url: str | None = None
     cleartext: bool = False
 
-    def resolve(self, head: Mapping[str, Any], values: int = 0) -> Backend:
+    def resolve(self, metadata: Mapping[str, Any], values: int = 0) -> BackendConfig:
         """Give the backend.
 
         Args:
-            head: of the index that is there, or empty.
+            metadata: of the index that is there, or empty.
             values: N times D; few are stored as they are, in float32, many in float16.
 
         Raises:
             ConfigError: a choice that cannot be.
             VectorIndexError: the address of a server that only the index names.
         """
-        name = self.backend or head.get("backend", "exact")
-        before = head if name == head.get("backend") else {}
+        name = self.backend or metadata.get("backend", "exact")
+        before = metadata if name == metadata.get("backend") else {}
         default = "float32" if values <= SMALL else "float16"
         dtype = self.dtype or before.get("dtype", default)
         allowed = Allowed.of(cleartext=bool(self.cleartext))
         server = Server(before.get("url", "") if self.url is None else self.url, allowed.cleartext)
         if server.url and self.url is None:
             kept = before.get("cleartext", False)
-            place = Place(name, server.url, place_name("0"), "", kept, is_ours(head))
-            server = place.server(allowed)
+            location = Location(name, server.url, remote_name("0"), "", kept, is_ours(metadata))
+            server = location.server(allowed)
         kind, form = cast("BackendName", name), cast("DType", dtype)  # it checks them
-        return Backend(kind, form, *server)
+        return BackendConfig(kind, form, *server)
 
 
-def check_backend(backend: Backend) -> None:
+def check_backend(backend: BackendConfig) -> None:
     """Refuse now what could not be written after hours of encoding.
 
     Raises:
@@ -122,11 +122,11 @@ def check_backend(backend: Backend) -> None:
             from cl2cm.index.backends.pgvector import check_server  # noqa: PLC0415 - an extra
         else:
             from cl2cm.index.backends.qdrant import check_server  # noqa: PLC0415 - an extra
-        check_server(Place(backend.name, backend.public, place_name("check")), backend.server)
+        check_server(Location(backend.name, backend.public, remote_name("check")), backend.server)
 
 
 def write(
-    backend: Backend,
+    backend: BackendConfig,
     files: Mapping[str, Path],
     vectors: Floats,
     items: Sequence[Item],
@@ -145,18 +145,20 @@ def write(
         VectorIndexError: no vectors, or not of unit length; an id twice; a server that refuses.
         MissingExtraError: the backend's package is not installed.
     """
-    place = None
+    location = None
     if "place" in files:
         token = files["place"].stem.partition("-")[2]
-        name = place_name(token)
-        place = Place(backend.name, backend.public, name, folder, backend.cleartext, ours=True)
-        place.write(files["place"])
+        name = remote_name(token)
+        location = Location(
+            backend.name, backend.public, name, folder, backend.cleartext, ours=True
+        )
+        location.write(files["place"])
     try:
         if backend.name == "pgvector":
             from cl2cm.index.backends.pgvector import PostgresIndex  # noqa: PLC0415 - an extra
 
-            assert place is not None  # noqa: S101 - its files say so
-            PostgresIndex.write(place, backend.server, vectors, items, backend.dtype)
+            assert location is not None  # noqa: S101 - its files say so
+            PostgresIndex.write(location, backend.server, vectors, items, backend.dtype)
             return
         ExactIndex.write(files["vectors"], vectors, backend.dtype)
         ItemStore.write(files["items"], items)
@@ -166,19 +168,19 @@ def write(
             from cl2cm.index.backends.faiss import FaissFinder  # noqa: PLC0415 - an extra
 
             FaissFinder.write(files["graph"], stored)
-        elif place is not None:
+        elif location is not None:
             from cl2cm.index.backends.qdrant import QdrantFinder  # noqa: PLC0415 - an extra
 
-            QdrantFinder.write(place, backend.server, stored)
+            QdrantFinder.write(location, backend.server, stored)
     except BaseException:
-        if place is not None:
+        if location is not None:
             with contextlib.suppress(CL2CMError):
-                drop(place, backend.server)
+                drop(location, backend.server)
         raise
 
 
 def open_backend(
-    files: Mapping[str, Path], head: Mapping[str, Any], allowed: Allowed
+    files: Mapping[str, Path], metadata: Mapping[str, Any], allowed: Allowed
 ) -> tuple[VectorIndex, Items]:
     """Open the vectors and items of a generation.
 
@@ -189,33 +191,33 @@ def open_backend(
         VectorIndexError: a file is damaged, or a server does not answer.
         MissingExtraError: the backend's package is not installed.
     """
-    shape = (int(head["count"]), int(head["dim"]))
-    if head["backend"] == "pgvector":
+    shape = (int(metadata["count"]), int(metadata["dim"]))
+    if metadata["backend"] == "pgvector":
         from cl2cm.index.backends.pgvector import PostgresIndex  # noqa: PLC0415 - an extra
 
-        place = Place.read(files["place"])
-        table = PostgresIndex(place, place.server(allowed), shape[1], head["dtype"])
+        location = Location.read(files["place"])
+        table = PostgresIndex(location, location.server(allowed), shape[1], metadata["dtype"])
         return table, table
-    backend = head["backend"]
-    if backend == "faiss" and not is_ours(head):
+    backend = metadata["backend"]
+    if backend == "faiss" and not is_ours(metadata):
         say(
             f"{files['graph']}: not read, since you did not make it, or with an earlier version; "
             "every row is compared"
         )
         backend = "exact"
     room = None if backend == "exact" else 0  # the others seldom search them all
-    stored = ExactIndex.open(files["vectors"], *shape, head["dtype"], resident_bytes=room)
+    stored = ExactIndex.open(files["vectors"], *shape, metadata["dtype"], resident_bytes=room)
     vectors: VectorIndex = stored
     if backend == "faiss":
         from cl2cm.index.backends.faiss import FaissFinder  # noqa: PLC0415 - an extra
 
-        finder = FaissFinder.open(files["graph"], head["files"]["graph"]["sha256"], *shape)
+        finder = FaissFinder.open(files["graph"], metadata["files"]["graph"]["sha256"], *shape)
         vectors = RescoredIndex(stored, finder)
     elif backend == "qdrant":
         from cl2cm.index.backends.qdrant import QdrantFinder  # noqa: PLC0415 - an extra
 
-        place = Place.read(files["place"])
-        vectors = RescoredIndex(stored, QdrantFinder(place, place.server(allowed), stored))
+        location = Location.read(files["place"])
+        vectors = RescoredIndex(stored, QdrantFinder(location, location.server(allowed), stored))
     try:
         return vectors, ItemStore(files["items"])
     except BaseException:
@@ -223,30 +225,30 @@ def open_backend(
         raise
 
 
-def drop(place: Place, server: Server) -> None:
-    """Remove what is at a place of a server, if it is there.
+def drop(location: Location, server: Server) -> None:
+    """Remove what is at a location of a server, if it is there.
 
     Raises:
         VectorIndexError: the server does not answer, or refuses.
     """
-    if place.backend == "pgvector":
+    if location.backend == "pgvector":
         from cl2cm.index.backends.pgvector import PostgresIndex  # noqa: PLC0415 - an extra
 
-        PostgresIndex.drop(place, server)
+        PostgresIndex.drop(location, server)
     else:
         from cl2cm.index.backends.qdrant import QdrantFinder  # noqa: PLC0415 - an extra
 
-        QdrantFinder.drop(place, server)
+        QdrantFinder.drop(location, server)
 
 
-def sweep_places(folder: Path, keep: frozenset[str], gone: frozenset[str]) -> None:
-    """Remove the places ``gone``, and what killed runs left a day ago; a later run tries again.
+def sweep_locations(folder: Path, keep: frozenset[str], gone: frozenset[str]) -> None:
+    """Remove the locations ``gone``, and what killed runs left a day ago; a later run tries again.
 
     Only what this user made for this folder is removed, at the server that this user named then.
 
     Args:
         folder: of the index.
-        keep: names of the files of places that are in use.
+        keep: names of the files of locations that are in use.
         gone: names of those that are not any more.
     """
     old = time.time() - _ORPHAN_SECONDS
@@ -254,14 +256,14 @@ def sweep_places(folder: Path, keep: frozenset[str], gone: frozenset[str]) -> No
         if path.name in keep or not (path.name in gone or path.stat().st_mtime < old):
             continue
         with contextlib.suppress(CL2CMError, OSError):
-            place = Place.read(path)
-            if place.ours and place.folder == str(folder):
-                drop(place, place.server(Allowed()))
+            location = Location.read(path)
+            if location.ours and location.folder == str(folder):
+                drop(location, location.server(Allowed()))
                 path.unlink()
             elif path.name in gone:
                 say(
-                    f"{path}: {place.name} at {place.url} was made elsewhere or by an earlier "
-                    "version, and stays; drop it there, then remove this file"
+                    f"{path}: {location.name} at {location.url} was made elsewhere or by an "
+                    "earlier version, and stays; drop it there, then remove this file"
                 )
 
 

@@ -8,8 +8,8 @@ from typing import Protocol
 
 import numpy as np
 
-from cl2cm.index.backends.best import rounding
 from cl2cm.index.backends.exact import ExactIndex
+from cl2cm.index.backends.topk import rounding_error
 from cl2cm.types import Floats, Ints
 
 FEW = 20_000  # rows that are as well compared one by one
@@ -93,6 +93,8 @@ class RescoredIndex:
             return None
         scores = self._stored.scores(query, rows)
         order = np.lexsort((rows, -scores))
-        if self._finder.exact and scores[order[k - 1]] - scores[order[-1]] <= 2 * rounding(query):
+        if self._finder.exact and scores[order[k - 1]] - scores[order[-1]] <= 2 * rounding_error(
+            query
+        ):
             return None
         return scores[order[:k]], rows[order[:k]]

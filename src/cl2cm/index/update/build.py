@@ -8,8 +8,8 @@ import numpy as np
 
 from cl2cm.data.scan import check_name
 from cl2cm.errors import ManifestError, MediaError
-from cl2cm.index import Choice, Index
-from cl2cm.index.head import refuse_other_folder
+from cl2cm.index import BackendOptions, Index
+from cl2cm.index.metadata import refuse_other_folder
 from cl2cm.media.images import media_of
 from cl2cm.types import Example, Floats, Item, VisualModel
 
@@ -76,7 +76,7 @@ def build_index(
     run: Path,
     vectors: Floats | None = None,
     batch_size: int = 256,
-    choice: Choice | None = None,
+    backend: BackendOptions | None = None,
     roots: Sequence[Path] | None = None,
     on_bad: BadHandler | None = None,
     progress: Callable[[int], None] | None = None,
@@ -90,7 +90,7 @@ def build_index(
         run: the run or export that ``model`` was loaded from.
         vectors: unit vectors, float32 [N, D], if they are known already; nothing is encoded.
         batch_size: pictures given to the model at once.
-        choice: what the index is searched with, where that shall change.
+        backend: what the index is searched with, where that shall change.
         roots: folders that the files are in; see `Index.create`.
         on_bad: called for each picture that cannot be read, which is then left out; without
             it the first one is an error.
@@ -114,7 +114,7 @@ def build_index(
         examples = [example for example, _ in kept]
         vectors = np.array([vector for _, vector in kept], np.float32).reshape(-1, model.dim)
     items = [_item(example) for example in examples]
-    asked = asdict(choice or Choice())
+    asked = asdict(backend or BackendOptions())
     return Index.create(out, vectors, items, model=model.fingerprint, run=run, roots=roots, **asked)
 
 

@@ -4,8 +4,8 @@ It names the data files of its generation with their sizes and hashes. A new gen
 beside the old one; once ``index.json`` points at it, the old files are removed, which a reader
 that has them open does not notice.
 
-The whole of it carries the user's seal (seal.py). A head without one is from somebody else, or from
-before there were seals: what it says of other folders and of servers is then not followed.
+It carries the user's seal (seal.py). Metadata without a seal is from somebody else, or from a
+version that wrote none: what it says about other folders and about servers is then ignored.
 """
 
 import contextlib
@@ -25,11 +25,11 @@ from cl2cm.storage import open_confined, sha256_file, write_json
 
 FORMAT = "cl2cm-index"
 VERSION = 1
-HEAD = "index.json"
+METADATA = "index.json"
 JOURNAL = "encoded.sqlite"  # what was encoded so far; an index that is begun has nothing else
 REMEDY = "build the index again with cl2cm index"
 
-_SEALED = "head"
+_SEALED = "head"  # as seals of earlier versions have it
 _BYTES = 2**24  # of index.json: more than any list of folders
 _MOST = {"count": 2**40, "dim": 2**16}
 _FIELDS: dict[str, type] = {
@@ -62,10 +62,10 @@ _ORPHAN_SECONDS = 24 * 3600  # after this nobody is still writing a file that no
 
 
 @contextmanager
-def write_generation(folder: Path, head: Mapping[str, Any]) -> Iterator[dict[str, Path]]:
+def write_generation(folder: Path, metadata: Mapping[str, Any]) -> Iterator[dict[str, Path]]:
     """Give the paths of a new generation's files; point ``index.json`` at them on success."""
     token = secrets.token_hex(4)
-    kinds = _KINDS[head["backend"]]
+    kinds = _KINDS[metadata["backend"]]
     paths = {kind: folder / f"{kind}-{token}{_SUFFIXES[kind]}" for kind in kinds}
     try:
         yield paths
@@ -73,26 +73,26 @@ def write_generation(folder: Path, head: Mapping[str, Any]) -> Iterator[dict[str
             kind: {"name": p.name, "bytes": p.stat().st_size, "sha256": sha256_file(p)}
             for kind, p in paths.items()
         }
-        write_json(folder / HEAD, sealed(_SEALED, {**head, "files": files}))
+        write_json(folder / METADATA, sealed(_SEALED, {**metadata, "files": files}))
     finally:
         for path in paths.values():
-            if path.name not in named_files(folder):
+            if path.name not in files_in_use(folder):
                 path.unlink(missing_ok=True)
 
 
-def read_head(folder: Path) -> dict[str, Any]:
+def read_metadata(folder: Path) -> dict[str, Any]:
     """Read and check ``index.json``.
 
     Raises:
         VectorIndexError: it is absent, damaged, or of another format or version.
     """
-    path = folder / HEAD
+    path = folder / METADATA
     try:
         with open_confined(path, [folder]) as file:
             content = file.read(_BYTES + 1)
         if len(content) > _BYTES:
             raise _damaged(path, f"at most {_BYTES // 2**20} MB", "a longer file")
-        head = json.loads(content)
+        metadata = json.loads(content)
     except FileNotFoundError:
         if os.path.lexists(path):
             raise _damaged(
@@ -100,7 +100,7 @@ def read_head(folder: Path) -> dict[str, Any]:
             ) from None
         raise VectorIndexError(
             str(folder),
-            expected=f"an index, a folder with {HEAD}",
+            expected=f"an index, a folder with {METADATA}",
             found="none" if folder.is_dir() else "no such folder",
             remedy="make one with cl2cm index",
         ) from None
@@ -109,22 +109,22 @@ def read_head(folder: Path) -> dict[str, Any]:
         raise _damaged(path, "a file that can be read", found) from error
     except (ValueError, RecursionError) as error:
         raise _damaged(path, "one JSON object", str(error)) from error
-    if not isinstance(head, dict) or head.get("format") != FORMAT:
-        raise _damaged(path, f"the head of an index ({FORMAT})", "something else")
-    if head.get("version") != VERSION:
-        found = f"version {head.get('version')}"
+    if not isinstance(metadata, dict) or metadata.get("format") != FORMAT:
+        raise _damaged(path, f"the metadata of an index ({FORMAT})", "something else")
+    if metadata.get("version") != VERSION:
+        found = f"version {metadata.get('version')}"
         raise _damaged(path, f"version {VERSION} of the format", found)
-    _check_fields(path, head)
-    return head
+    _check_fields(path, metadata)
+    return metadata
 
 
-def check_files(folder: Path, head: Mapping[str, Any]) -> None:
+def check_files(folder: Path, metadata: Mapping[str, Any]) -> None:
     """Compare the sizes of the data files with ``index.json``; each is a file of the folder itself.
 
     Raises:
         VectorIndexError: a file is absent, a link, or shorter or longer than it was written.
     """
-    for entry in head["files"].values():
+    for entry in metadata["files"].values():
         path = folder / entry["name"]
         try:
             with open_confined(path, [folder]) as file:
@@ -135,15 +135,15 @@ def check_files(folder: Path, head: Mapping[str, Any]) -> None:
             raise _damaged(path, f"{entry['bytes']} bytes", found)
 
 
-def is_ours(head: Mapping[str, Any]) -> bool:
-    """Whether this user wrote a head; only then it speaks for the user."""
-    return is_sealed(_SEALED, head)
+def is_ours(metadata: Mapping[str, Any]) -> bool:
+    """Whether this user wrote the metadata; only then they speak for the user."""
+    return is_sealed(_SEALED, metadata)
 
 
-def named_files(folder: Path) -> frozenset[str]:
+def files_in_use(folder: Path) -> frozenset[str]:
     """Names of the data files of the present generation; none where there is no good index."""
     try:
-        return frozenset(entry["name"] for entry in read_head(folder)["files"].values())
+        return frozenset(entry["name"] for entry in read_metadata(folder)["files"].values())
     except VectorIndexError:
         return frozenset()
 
@@ -151,11 +151,11 @@ def named_files(folder: Path) -> frozenset[str]:
 def is_index(folder: Path) -> bool:
     """Whether a folder is an index, be it a damaged one."""
     try:
-        read_head(folder)
+        read_metadata(folder)
     except VectorIndexError:
-        head = folder / HEAD
-        return head.is_file() and any(
-            path != head and _is_data(path.name) for path in folder.iterdir()
+        metadata = folder / METADATA
+        return metadata.is_file() and any(
+            path != metadata and _is_data(path.name) for path in folder.iterdir()
         )
     return True
 
@@ -201,49 +201,54 @@ def _is_begun(folder: Path) -> bool:
 
 def sweep(folder: Path, before: frozenset[str]) -> None:
     """Remove the files of the generation ``before``, and what a killed run left a day ago."""
-    keep = named_files(folder) | {HEAD}
+    keep = files_in_use(folder) | {METADATA}
     old = time.time() - _ORPHAN_SECONDS
     for path in folder.iterdir():
-        if path.name in keep or not _is_data(path.name) or is_place(path.name):
+        if path.name in keep or not _is_data(path.name) or names_location(path.name):
             continue
         with contextlib.suppress(OSError):  # a file that is open cannot be removed on Windows
             if path.name in before or path.stat().st_mtime < old:
                 path.unlink()
 
 
-def is_place(name: str) -> bool:
+def names_location(name: str) -> bool:
     """Whether a file names something on a server, which has to go before the file goes."""
     return name.startswith("place-")
 
 
 def _is_data(name: str) -> bool:
     plain = name.removeprefix(".").partition(".partial-")[0]
-    return plain == HEAD or any(
+    return plain == METADATA or any(
         plain.startswith(f"{kind}-") and plain.endswith(suffix)
         for kind, suffix in _SUFFIXES.items()
     )
 
 
-def _check_fields(path: Path, head: Mapping[str, Any]) -> None:
-    for key, kind in (_FIELDS | {key: _LATER[key] for key in _LATER if key in head}).items():
-        if type(head.get(key)) is not kind:
-            raise _damaged(path, f"{key} as {kind.__name__}", _shown(head.get(key)))
-    _check_keys(path, "index.json", head, {*_FIELDS, *_LATER})
+def _check_fields(path: Path, metadata: Mapping[str, Any]) -> None:
+    for key, kind in (_FIELDS | {key: _LATER[key] for key in _LATER if key in metadata}).items():
+        if type(metadata.get(key)) is not kind:
+            raise _damaged(path, f"{key} as {kind.__name__}", _shown(metadata.get(key)))
+    _check_keys(path, "index.json", metadata, {*_FIELDS, *_LATER})
     for key, most in _MOST.items():
-        if not 1 <= head[key] <= most:
-            raise _damaged(path, f"{key} from 1 to {most}", _shown(head[key]))
-    _check_folders(path, head)
-    if head["backend"] not in _KINDS:
-        raise _damaged(path, f"a backend, {' or '.join(_KINDS)}", _shown(head["backend"]))
-    _check_keys(path, "files", head["files"], set(_KINDS[head["backend"]]))
-    for name in _KINDS[head["backend"]]:
-        _check_entry(path, name, head["files"].get(name))
+        if not 1 <= metadata[key] <= most:
+            raise _damaged(path, f"{key} from 1 to {most}", _shown(metadata[key]))
+    _check_folders(path, metadata)
+    if metadata["backend"] not in _KINDS:
+        raise _damaged(path, f"a backend, {' or '.join(_KINDS)}", _shown(metadata["backend"]))
+    _check_keys(path, "files", metadata["files"], set(_KINDS[metadata["backend"]]))
+    for name in _KINDS[metadata["backend"]]:
+        _check_entry(path, name, metadata["files"].get(name))
 
 
-def _check_folders(path: Path, head: Mapping[str, Any]) -> None:
-    run = head["run"]
+def _check_folders(path: Path, metadata: Mapping[str, Any]) -> None:
+    run = metadata["run"]
     _check_keys(path, "run", run, {"absolute", "relative"})
-    named = [run.get("absolute"), run.get("relative"), head["folder"], *head.get("roots", ())]
+    named = [
+        run.get("absolute"),
+        run.get("relative"),
+        metadata["folder"],
+        *metadata.get("roots", ()),
+    ]
     for folder in named:
         if type(folder) is not str or "\0" in folder:
             raise _damaged(path, "run, folder and roots as paths", _shown(folder))

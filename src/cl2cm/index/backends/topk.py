@@ -3,11 +3,11 @@
 import numpy as np
 import numpy.typing as npt
 
-from cl2cm.index.backends.codes import Matrix, decoded
+from cl2cm.index.backends.quantization import Matrix, decoded
 from cl2cm.types import Floats, Ints
 
 
-class Best:
+class TopK:
     """The best ``k`` rows so far for one query.
 
     Args:
@@ -22,7 +22,7 @@ class Best:
         self._among = among  # the rows that count, where not all do
         self._k = k
         self._matrix = matrix
-        self._error = rounding(query)
+        self._error = rounding_error(query)
         self.scores = np.empty(0, np.float32)
         self.rows = np.empty(0, np.int64)
 
@@ -45,7 +45,7 @@ class Best:
         self.scores, self.rows = scores[order], rows[order]
 
 
-def rounding(query: Floats) -> float:
+def rounding_error(query: Floats) -> float:
     """How far a score for a query, summed in float32 in any order, may be from the exact one.
 
     |fl(q·v) - q·v| <= D u |q| |v|, u = 2**-24; twice that, and the rounding of the score.

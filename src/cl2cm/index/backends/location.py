@@ -4,10 +4,10 @@ The file ``place-TOKEN.json`` is written before anything is made on the server, 
 killed run left there can be found and dropped. No password is ever written: PostgreSQL takes it
 from ``PGPASSWORD`` or ``~/.pgpass``, Qdrant its key from ``QDRANT_API_KEY``.
 
-A stranger's file may name any server and any table. So a place is *ours* only with the user's seal
-(seal.py); no server is asked, and no credential sent, for another unless the user named the server
-on this command or in ``CL2CM_SERVERS``; and only a place that was made for the same folder is
-ever dropped.
+A stranger's file may name any server and any table. So a location is *ours* only with the user's
+seal (seal.py); no server is asked, and no credential sent, for another unless the user named the
+server on this command or in ``CL2CM_SERVERS``; and only a location that was made for the same
+folder is ever dropped.
 """
 
 import json
@@ -30,7 +30,7 @@ _BACKENDS = ("qdrant", "pgvector")
 
 
 @dataclass(frozen=True, slots=True)
-class Place:
+class Location:
     """A collection or a table on a server.
 
     Attributes:
@@ -57,7 +57,7 @@ class Place:
         write_json(path, sealed(_KIND, value))
 
     @classmethod
-    def read(cls, path: Path) -> "Place":
+    def read(cls, path: Path) -> "Location":
         """Read what `write` wrote.
 
         Raises:
@@ -68,14 +68,14 @@ class Place:
                 value = json.loads(file.read(_LIMIT))
             ours = is_sealed(_KIND, value)
             value.pop(SEAL, None)
-            place = cls(**value)
-            if _is_sound(value, place):
+            location = cls(**value)
+            if _is_sound(value, location):
                 return cls(**value, ours=ours)
         except (OSError, ValueError, TypeError, AttributeError, RecursionError):
             pass
         raise VectorIndexError(
             str(path),
-            expected="the place of an index on a server",
+            expected="the location of an index on a server",
             found="a damaged file",
             remedy="build the index again",
         )
@@ -98,10 +98,10 @@ class Place:
                 continue
             if same:
                 return Server(server, allowed.cleartext)
-        raise not_allowed(self.url)
+        raise server_not_allowed(self.url)
 
 
-def not_allowed(url: str) -> VectorIndexError:
+def server_not_allowed(url: str) -> VectorIndexError:
     """Return the error for a server that only the index names."""
     return VectorIndexError(
         f"server {url}",
@@ -111,17 +111,17 @@ def not_allowed(url: str) -> VectorIndexError:
     )
 
 
-def place_name(token: str) -> str:
+def remote_name(token: str) -> str:
     """Name on a server of the generation that a token names."""
     return f"cl2cm_{token}"
 
 
-def _is_sound(value: dict[str, Any], place: Place) -> bool:
+def _is_sound(value: dict[str, Any], location: Location) -> bool:
     """Whether the fields are of their types, and the name can stand in a statement as it is."""
     return (
         "ours" not in value
-        and place.backend in _BACKENDS
-        and all(isinstance(getattr(place, key), str) for key in _TEXTS)
-        and isinstance(place.cleartext, bool)
-        and _NAME.fullmatch(place.name) is not None
+        and location.backend in _BACKENDS
+        and all(isinstance(getattr(location, key), str) for key in _TEXTS)
+        and isinstance(location.cleartext, bool)
+        and _NAME.fullmatch(location.name) is not None
     )

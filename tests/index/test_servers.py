@@ -132,7 +132,7 @@ def test_what_the_user_named_when_the_index_was_made_is_remembered_under_a_seal(
     place = Location(backend, url_of(backend, silent.port), "cl2cm_0a", str(tmp_path))
     place.write(tmp_path / "place-0a.json")
     read = Location.read(tmp_path / "place-0a.json")
-    assert (read.ours, read.server(Allowed()).url) == (True, place.url)
+    assert (read.ours, read.server(Allowed(), str).url) == (True, place.url)
     for change in ({"url": url_of(backend, 1)}, {"name": "cl2cm_0b"}, {"folder": "/"}, {"cleartext": True}):  # fmt: skip
         value = json.loads((tmp_path / "place-0a.json").read_text())
         (tmp_path / "place-0a.json").write_text(json.dumps(value | change))
@@ -142,10 +142,10 @@ def test_what_the_user_named_when_the_index_was_made_is_remembered_under_a_seal(
 
 def test_a_place_that_was_made_for_another_folder_is_not_dropped(tmp_path, monkeypatch):
     """Somebody got hold of one of our indexes, and sends its old place files back."""
-    import cl2cm.index.backends.registry
+    import cl2cm.index.generation
 
     dropped = []
-    monkeypatch.setattr(cl2cm.index.backends.registry, "drop", lambda place, server: dropped.append(place.name))  # fmt: skip
+    monkeypatch.setattr(cl2cm.index.generation, "drop", lambda place, server: dropped.append(place.name))  # fmt: skip
     for name in ("mine", "evil"):
         make_index(tmp_path / name)
     Location("pgvector", "host=h", "cl2cm_0a", str(tmp_path / "mine")).write(tmp_path / "mine/place-0a.json")  # fmt: skip

@@ -12,9 +12,7 @@ the old one open goes on reading the files it holds until it closes them; on a s
 generation but one is dropped when the next is made.
 """
 
-import os
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
 from io import BufferedReader
 from pathlib import Path
 from typing import Any
@@ -23,38 +21,13 @@ import numpy as np
 
 from cl2cm.errors import VectorIndexError
 from cl2cm.index.allowed import Allowed
-from cl2cm.index.backends.registry import (
-    BackendConfig,
-    BackendOptions,
-    open_backend,
-    sweep_locations,
-    write,
-)
 from cl2cm.index.filter import Filter
-from cl2cm.index.media import (
-    folders_of,
-    media_path,
-    open_media,
-    portable_path,
-    roots_of,
-    run_of,
-    run_paths,
-)
-from cl2cm.index.metadata import (
-    FORMAT,
-    REMEDY,
-    VERSION,
-    check_files,
-    files_in_use,
-    is_index,
-    is_ours,
-    names_location,
-    read_metadata,
-    refuse_other_folder,
-    sweep,
-    write_generation,
-)
-from cl2cm.storage import atomic_folder, sha256_file, sha256_text, storage_errors
+from cl2cm.index.generation import open_generation
+from cl2cm.index.media import media_path, open_media, roots_of, run_of
+from cl2cm.index.metadata import REMEDY, check_files, check_hashes, is_ours, read_metadata
+from cl2cm.index.options import BackendOptions
+from cl2cm.index.write import write_index
+from cl2cm.storage import sha256_text
 from cl2cm.types import Floats, Hit, Ints, Item
 
 
@@ -69,12 +42,11 @@ class Index:
         self.allowed = allowed
         self.roots = roots_of(path, metadata, allowed)
         self._metadata = metadata
-        files = {name: path / entry["name"] for name, entry in metadata["files"].items()}
-        self._vectors, self._items = open_backend(files, metadata, allowed)
+        self._vectors, self._items = open_generation(path, metadata, allowed)
         if len(self._items) != metadata["count"]:
             self.close()
             raise VectorIndexError(
-                str(files.get("items", path)),
+                str(path / metadata["files"].get("items", {}).get("name", "")),
                 expected=f"{metadata['count']} items, one for each vector",
                 found=f"{len(self._items)}",
                 remedy=REMEDY,
@@ -104,9 +76,10 @@ class Index:
             model: fingerprint of the model that made the vectors.
             run: the run or export that a search loads to encode its queries.
             dtype: how the vectors are stored: ``float16``, ``float32`` or ``int8``.
-            backend: ``exact``, ``faiss``, ``qdrant`` or ``pgvector``. What is None is as in the
-                index that is there, or ``exact``, and ``float32`` up to 64 MiB, else ``float16``.
-            url: of the server, for ``qdrant`` and ``pgvector``; a password in it is not kept.
+            backend: ``exact``, ``faiss``, ``qdrant``, ``pgvector``, or one of another package. What
+                is None is as in the index that is there, or ``exact``, and ``float32`` up to
+                64 MiB, else ``float16``.
+            url: of the server, for a backend with a server; a password in it is not kept.
             cleartext: whether credentials may go to a server on another machine without TLS.
             roots: folders that the items' files are in; nothing outside of them is ever read.
                 None: the folder of each file.
@@ -118,41 +91,12 @@ class Index:
             MissingExtraError: the backend's package is not installed.
             StorageError: the disk is full, read-only or closed to us.
         """
-        vectors = np.asarray(vectors)
-        if vectors.ndim == 2 and len(vectors) != len(items):
-            raise VectorIndexError(
-                str(path),
-                expected="an item for each vector",
-                found=f"{len(vectors)} vectors and {len(items)} items",
-                remedy="give both in the same order and number",
-            )
-        path = path.resolve()
-        refuse_other_folder(path)
-        if roots is None:
-            roots = folders_of(Path(item.path) for item in items if os.path.isabs(item.path))  # noqa: PTH117
-        items = [replace(item, path=portable_path(item.path, path)) for item in items]
-        old = _old_metadata(path)
-        config = BackendOptions(backend, dtype, url, cleartext).resolve(old, vectors.size)
-        metadata = {
-            "format": FORMAT, "version": VERSION, "backend": config.name, "dtype": config.dtype,
-            "count": len(items), "dim": vectors.shape[-1] if vectors.ndim else 0, "model": model,
-            "folder": str(path), "run": run_paths(run, path), "url": config.public,
-            "cleartext": config.cleartext,
-            "roots": [portable_path(os.path.abspath(root), path) for root in roots],  # noqa: PTH100
-            "previous": old.get("files", {}).get("place", {}).get("name", ""),
-        }  # fmt: skip
-        if is_index(path) or (path.is_dir() and any(path.iterdir())):
-            with storage_errors(path):
-                _write(path, metadata, config, vectors, items)
-            sweep(path, frozenset(entry["name"] for entry in old.get("files", {}).values()))
-            keep = frozenset(
-                {str(metadata["previous"]), *filter(names_location, files_in_use(path))}
-            )
-            sweep_locations(path, keep, frozenset({str(old.get("previous", ""))}))
-        else:
-            with atomic_folder(path) as partial:
-                _write(partial, metadata, config, vectors, items)
-        return cls.open(path, Allowed.of(url, cleartext=cleartext))
+        options = BackendOptions(backend, dtype, url, cleartext)
+        config = write_index(
+            path, vectors, items, model=model, run=run, options=options, roots=roots
+        )
+        allowed = Allowed.of(url, cleartext=cleartext, backends=(config.name,))
+        return cls.open(path, allowed)
 
     @classmethod
     def open(cls, path: Path, allowed: Allowed | None = None) -> "Index":
@@ -282,7 +226,7 @@ class Index:
 
     @property
     def backend(self) -> str:
-        """What searches it: ``exact``, ``faiss``, ``qdrant`` or ``pgvector``."""
+        """Name of the backend that searches it."""
         return str(self._metadata["backend"])
 
     def item(self, row: int) -> Item:
@@ -343,34 +287,9 @@ class Index:
         Raises:
             VectorIndexError: a file is not the one that was written.
         """
-        for entry in self._metadata["files"].values():
-            if sha256_file(self.path / entry["name"]) != entry["sha256"]:
-                raise VectorIndexError(
-                    str(self.path / entry["name"]),
-                    expected=f"the hash {entry['sha256'][:16]}…",
-                    found="another",
-                    remedy=REMEDY,
-                )
+        check_hashes(self.path, self._metadata)
 
     def close(self) -> None:
         """Close the files; no search is possible afterwards."""
         self._vectors.close()
         self._items.close()
-
-
-def _old_metadata(folder: Path) -> dict[str, Any]:
-    try:
-        return read_metadata(folder)
-    except VectorIndexError:
-        return {}
-
-
-def _write(
-    folder: Path,
-    metadata: Mapping[str, Any],
-    backend: BackendConfig,
-    vectors: Floats,
-    items: Sequence[Item],
-) -> None:
-    with write_generation(folder, metadata) as files:
-        write(backend, files, vectors, items, metadata["folder"])

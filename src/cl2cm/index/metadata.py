@@ -8,18 +8,17 @@ It carries the user's seal (seal.py). Metadata without a seal is from somebody e
 version that wrote none: what it says about other folders and about servers is then ignored.
 """
 
-import contextlib
 import json
 import os
 import re
 import secrets
-import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 from cl2cm.errors import VectorIndexError
+from cl2cm.index.backends.registry import BACKENDS, is_kind, is_name, load_backend
 from cl2cm.index.seal import SEAL, is_sealed, sealed
 from cl2cm.storage import open_confined, sha256_file, write_json
 
@@ -51,22 +50,17 @@ _LATER: dict[str, type] = {  # fields that an older index does not have
     "roots": list,
     SEAL: str,
 }
-_SUFFIXES = {"vectors": ".npy", "items": ".sqlite", "graph": ".faiss", "place": ".json"}
-_KINDS = {  # of files, by backend
-    "exact": ("vectors", "items"),
-    "faiss": ("vectors", "items", "graph"),
-    "qdrant": ("vectors", "items", "place"),
-    "pgvector": ("place",),
-}
-_ORPHAN_SECONDS = 24 * 3600  # after this nobody is still writing a file that nothing names
+SUFFIXES = {"vectors": ".npy", "items": ".sqlite", "graph": ".faiss", "place": ".json"}
+_SUFFIX = ".cl2cm"  # of every other kind of file; so a backend's files are known without it
+_MOST_KINDS = 16
 
 
 @contextmanager
 def write_generation(folder: Path, metadata: Mapping[str, Any]) -> Iterator[dict[str, Path]]:
     """Give the paths of a new generation's files; point ``index.json`` at them on success."""
     token = secrets.token_hex(4)
-    kinds = _KINDS[metadata["backend"]]
-    paths = {kind: folder / f"{kind}-{token}{_SUFFIXES[kind]}" for kind in kinds}
+    kinds = load_backend(metadata["backend"]).kinds
+    paths = {kind: folder / f"{kind}-{token}{_suffix(kind)}" for kind in kinds}
     try:
         yield paths
         files = {
@@ -135,6 +129,18 @@ def check_files(folder: Path, metadata: Mapping[str, Any]) -> None:
             raise _damaged(path, f"{entry['bytes']} bytes", found)
 
 
+def check_hashes(folder: Path, metadata: Mapping[str, Any]) -> None:
+    """Read every byte of the data files and compare the hashes with ``index.json``.
+
+    Raises:
+        VectorIndexError: a file is not the one that was written.
+    """
+    for entry in metadata["files"].values():
+        if sha256_file(folder / entry["name"]) != entry["sha256"]:
+            expected = f"the hash {entry['sha256'][:16]}…"
+            raise _damaged(folder / entry["name"], expected, "another")
+
+
 def is_ours(metadata: Mapping[str, Any]) -> bool:
     """Whether this user wrote the metadata; only then they speak for the user."""
     return is_sealed(_SEALED, metadata)
@@ -146,18 +152,6 @@ def files_in_use(folder: Path) -> frozenset[str]:
         return frozenset(entry["name"] for entry in read_metadata(folder)["files"].values())
     except VectorIndexError:
         return frozenset()
-
-
-def is_index(folder: Path) -> bool:
-    """Whether a folder is an index, be it a damaged one."""
-    try:
-        read_metadata(folder)
-    except VectorIndexError:
-        metadata = folder / METADATA
-        return metadata.is_file() and any(
-            path != metadata and _is_data(path.name) for path in folder.iterdir()
-        )
-    return True
 
 
 def check_path(path: Path) -> None:
@@ -177,51 +171,8 @@ def check_path(path: Path) -> None:
         ) from error
 
 
-def refuse_other_folder(folder: Path) -> None:
-    """Refuse to write an index over what is not one.
-
-    Raises:
-        VectorIndexError: a file, or a folder with other things in it.
-    """
-    if folder.is_dir() and (_is_begun(folder) or is_index(folder)):
-        return
-    if folder.exists():
-        raise VectorIndexError(
-            str(folder),
-            expected="a new, an empty or an index folder",
-            found="a folder of other things" if folder.is_dir() else "a file",
-            remedy="choose another place for the index",
-        )
-
-
-def _is_begun(folder: Path) -> bool:
-    """Whether a folder is empty, or holds no more than what was encoded so far."""
-    return all(path.name.startswith(JOURNAL) or _is_data(path.name) for path in folder.iterdir())
-
-
-def sweep(folder: Path, before: frozenset[str]) -> None:
-    """Remove the files of the generation ``before``, and what a killed run left a day ago."""
-    keep = files_in_use(folder) | {METADATA}
-    old = time.time() - _ORPHAN_SECONDS
-    for path in folder.iterdir():
-        if path.name in keep or not _is_data(path.name) or names_location(path.name):
-            continue
-        with contextlib.suppress(OSError):  # a file that is open cannot be removed on Windows
-            if path.name in before or path.stat().st_mtime < old:
-                path.unlink()
-
-
-def names_location(name: str) -> bool:
-    """Whether a file names something on a server, which has to go before the file goes."""
-    return name.startswith("place-")
-
-
-def _is_data(name: str) -> bool:
-    plain = name.removeprefix(".").partition(".partial-")[0]
-    return plain == METADATA or any(
-        plain.startswith(f"{kind}-") and plain.endswith(suffix)
-        for kind, suffix in _SUFFIXES.items()
-    )
+def _suffix(kind: str) -> str:
+    return SUFFIXES.get(kind, _SUFFIX)
 
 
 def _check_fields(path: Path, metadata: Mapping[str, Any]) -> None:
@@ -233,11 +184,22 @@ def _check_fields(path: Path, metadata: Mapping[str, Any]) -> None:
         if not 1 <= metadata[key] <= most:
             raise _damaged(path, f"{key} from 1 to {most}", _shown(metadata[key]))
     _check_folders(path, metadata)
-    if metadata["backend"] not in _KINDS:
-        raise _damaged(path, f"a backend, {' or '.join(_KINDS)}", _shown(metadata["backend"]))
-    _check_keys(path, "files", metadata["files"], set(_KINDS[metadata["backend"]]))
-    for name in _KINDS[metadata["backend"]]:
+    for name in _kinds(path, metadata):
         _check_entry(path, name, metadata["files"].get(name))
+
+
+def _kinds(path: Path, metadata: Mapping[str, Any]) -> Collection[str]:
+    """Return the kinds of the files; of a backend of another package, which is not asked here."""
+    name, files = metadata["backend"], metadata["files"]
+    if name in BACKENDS:
+        kinds = load_backend(name).kinds
+        _check_keys(path, "files", files, set(kinds))
+        return kinds
+    if not is_name(name):
+        raise _damaged(path, f"a backend, {' or '.join(BACKENDS)}", _shown(name))
+    if len(files) > _MOST_KINDS or not all(map(is_kind, files)):
+        raise _damaged(path, "files of a backend by their kinds", _shown(sorted(files)))
+    return list(files)
 
 
 def _check_folders(path: Path, metadata: Mapping[str, Any]) -> None:
@@ -264,7 +226,7 @@ def _check_entry(path: Path, kind: str, entry: object) -> None:
     if not isinstance(entry, dict) or any(type(entry.get(k)) is not t for k, t in fields.items()):
         raise _damaged(path, f"files.{kind} with name, bytes and sha256", _shown(entry))
     _check_keys(path, f"files.{kind}", entry, set(fields))
-    if not re.fullmatch(rf"{kind}-[0-9A-Za-z]{{1,40}}\{_SUFFIXES[kind]}", entry["name"]):
+    if not re.fullmatch(rf"{kind}-[0-9A-Za-z]{{1,40}}\{_suffix(kind)}", entry["name"]):
         raise _damaged(path, f"a plain file name in files.{kind}", _shown(entry["name"]))
 
 

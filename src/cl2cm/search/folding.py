@@ -39,6 +39,6 @@ def fold(hits: Sequence[Hit], vectors: Floats, *, same: float = SAME) -> list[li
     return groups
 
 
-def single(hits: Sequence[Hit]) -> list[list[Hit]]:
-    """Give each hit a group of its own."""
+def unfolded(hits: Sequence[Hit]) -> list[list[Hit]]:
+    """Return each hit in a group of its own."""
     return [[hit] for hit in hits]

@@ -42,8 +42,8 @@ class Background:
         rows = sorted({int(row) for row in np.linspace(0, len(index) - 1, SAMPLE)})
         return cls(index.vectors(rows), len(index))
 
-    def spread(self, vector: Floats) -> float:
-        """Give the deviation of the scores of a query, a vector [D]; above 0."""
+    def deviation(self, vector: Floats) -> float:
+        """Return the standard deviation of the scores of a query float32 [D]; above 0."""
         return max(float((self._sample @ vector).std()), _LEAST)
 
     def matches(self, vector: Floats, scores: Sequence[float]) -> list[float]:

@@ -85,7 +85,7 @@ def checked(query: Query) -> Query:
             found=f"{query}"[:60],
             remedy="add a word, or take the hyphen away",
         )
-    text = checked_text(query.text) if query.text.strip() or query.like is None else ""
+    text = _checked_text(query.text) if query.text.strip() or query.like is None else ""
     if len(query.without) > MAX_WITHOUT:
         raise QueryError(
             "query",
@@ -94,7 +94,7 @@ def checked(query: Query) -> Query:
             remedy="leave some away",
         )
     check_numbers(query)
-    return replace(query, text=text, without=tuple(checked_text(term) for term in query.without))
+    return replace(query, text=text, without=tuple(_checked_text(term) for term in query.without))
 
 
 def check_numbers(query: Query) -> None:
@@ -111,7 +111,7 @@ def check_numbers(query: Query) -> None:
         )
 
 
-def checked_text(text: str) -> str:
+def _checked_text(text: str) -> str:
     """Give a text without the blanks around it.
 
     Raises:

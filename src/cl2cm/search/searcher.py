@@ -17,23 +17,16 @@ import numpy as np
 
 from cl2cm.errors import QueryError, VectorIndexError
 from cl2cm.index import Index
-from cl2cm.search.folding import fold, single
+from cl2cm.search.folding import fold, unfolded
 from cl2cm.search.language import identify
 from cl2cm.search.match import Background
 from cl2cm.search.query import (
     MAX_DEPTH,
-    MAX_K,
-    MAX_QUERY,
     WITHOUT_WEIGHT,
     Query,
     checked,
-    checked_text,
 )
 from cl2cm.types import Floats, Hit, SearchModel
-
-__all__ = ["MAX_K", "MAX_QUERY", "Query", "QueryVectors", "SearchResult", "Searcher"]
-
-checked_query = checked_text
 
 
 class QueryVectors(NamedTuple):
@@ -54,7 +47,7 @@ class SearchResult:
     Attributes:
         request: as it was searched.
         hits: best first.
-        matches: what each hit's score is worth, 0 to 1; see calibration.py.
+        matches: what each hit's score is worth, 0 to 1; see match.py.
         folded: near-duplicates of each hit that it stands for, where they were to be folded.
         language: of the query's text, where it is clear.
         more: whether there are further hits.
@@ -227,7 +220,7 @@ class Searcher:
             return parts[0][0]
         total = np.zeros(self.index.dim, np.float32)
         for part, weight in parts:
-            total += np.float32(weight / self._background.spread(part)) * part
+            total += np.float32(weight / self._background.deviation(part)) * part
         length = np.float32(np.linalg.norm(total))
         if length < 1e-6:
             raise QueryError(
@@ -261,7 +254,7 @@ class Searcher:
         while True:
             (hits,) = self._search(vector[None], depth, query)
             kept = [hit for hit in hits if hit.id != itself]
-            groups = fold(kept, self._vectors(kept)) if query.fold else single(kept)
+            groups = fold(kept, self._vectors(kept)) if query.fold else unfolded(kept)
             if len(groups) > last or len(hits) < depth or depth >= 2 * MAX_DEPTH:
                 return groups[query.offset : last], len(groups) > last
             depth *= 2

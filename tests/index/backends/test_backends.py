@@ -9,14 +9,13 @@ import pytest
 import cl2cm.index.backends.faiss
 import cl2cm.index.backends.pgvector
 import cl2cm.index.backends.qdrant
-import cl2cm.index.backends.registry
 import cl2cm.index.backends.rescoring
 from cl2cm.errors import ConfigError, MissingExtraError, VectorIndexError
 from cl2cm.index import BackendOptions, ExactIndex, Filter, Index
 from cl2cm.index.backends.faiss import FaissFinder
 from cl2cm.index.backends.location import Location
-from cl2cm.index.backends.registry import SMALL
 from cl2cm.index.backends.rescoring import RescoredIndex
+from cl2cm.index.options import SMALL, BackendConfig
 from cl2cm.types import Item
 
 pytestmark = pytest.mark.filterwarnings("ignore:Local mode performs exact")
@@ -294,7 +293,7 @@ def test_a_password_is_never_written(make, postgres, tmp_path):
     with pytest.raises(VectorIndexError) as caught:
         make("pgvector", url="postgresql://postgres:s3cret@localhost:1/postgres")
     assert "s3cret" not in str(caught.value)
-    assert cl2cm.index.backends.registry.BackendConfig("qdrant", url="http://me:s3cret@[::1]:6333/?k=s3cret").public == "http://[::1]:6333"  # fmt: skip
+    assert BackendConfig("qdrant", url="http://me:s3cret@[::1]:6333/?k=s3cret").public == "http://[::1]:6333"  # fmt: skip
 
 
 @pytest.mark.parametrize(

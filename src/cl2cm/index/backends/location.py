@@ -12,13 +12,15 @@ folder is ever dropped.
 
 import json
 import re
+from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 from cl2cm.errors import ConfigError, VectorIndexError
-from cl2cm.index.address import Server, public_url
+from cl2cm.index.address import Server
 from cl2cm.index.allowed import Allowed
+from cl2cm.index.backends.registry import has_server
 from cl2cm.index.seal import SEAL, is_sealed, sealed
 from cl2cm.storage import open_confined, write_json
 
@@ -26,7 +28,6 @@ _KIND = "place"
 _NAME = re.compile(r"cl2cm_[0-9A-Za-z]{1,40}")  # it stands in statements as it is
 _LIMIT = 2**16  # bytes of a file
 _TEXTS = ("backend", "url", "name", "folder")
-_BACKENDS = ("qdrant", "pgvector")
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,7 +35,7 @@ class Location:
     """A collection or a table on a server.
 
     Attributes:
-        backend: ``qdrant`` or ``pgvector``.
+        backend: name of the backend.
         url: without a password; empty for Qdrant within this process.
         name: of the collection or table.
         folder: of the index that it was made for.
@@ -57,8 +58,12 @@ class Location:
         write_json(path, sealed(_KIND, value))
 
     @classmethod
-    def read(cls, path: Path) -> "Location":
+    def read(cls, path: Path, backend: str | None = None) -> "Location":
         """Read what `write` wrote.
+
+        Args:
+            path: the file.
+            backend: of the index that the file belongs to; None: any.
 
         Raises:
             VectorIndexError: the file is absent or damaged.
@@ -69,7 +74,7 @@ class Location:
             ours = is_sealed(_KIND, value)
             value.pop(SEAL, None)
             location = cls(**value)
-            if _is_sound(value, location):
+            if _is_sound(value, location) and backend in (None, location.backend):
                 return cls(**value, ours=ours)
         except (OSError, ValueError, TypeError, AttributeError, RecursionError):
             pass
@@ -80,8 +85,12 @@ class Location:
             remedy="build the index again",
         )
 
-    def server(self, allowed: Allowed) -> Server:
+    def server(self, allowed: Allowed, public_url: Callable[[str], str]) -> Server:
         """Return the server to connect to.
+
+        Args:
+            allowed: what the user allows.
+            public_url: of the backend; see `Backend.public_url`.
 
         Raises:
             VectorIndexError: the user allowed no such server.
@@ -93,7 +102,7 @@ class Location:
             return Server(self.url, self.cleartext or allowed.cleartext)
         for server in allowed.servers:
             try:
-                same = public_url(self.backend, server) == public_url(self.backend, self.url)
+                same = public_url(server) == public_url(self.url)
             except ConfigError:  # of the other kind, or the folder's is no address
                 continue
             if same:
@@ -120,8 +129,8 @@ def _is_sound(value: dict[str, Any], location: Location) -> bool:
     """Whether the fields are of their types, and the name can stand in a statement as it is."""
     return (
         "ours" not in value
-        and location.backend in _BACKENDS
         and all(isinstance(getattr(location, key), str) for key in _TEXTS)
+        and has_server(location.backend)
         and isinstance(location.cleartext, bool)
         and _NAME.fullmatch(location.name) is not None
     )

@@ -5,26 +5,24 @@ the stored values, in the order of the exact search. Filters are part of the sta
 comes from ``PGPASSWORD`` or ``~/.pgpass``.
 """
 
-import json
 import threading
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
-from typing import Any, TypeVar
+from collections.abc import Sequence
+from typing import Any, ClassVar
 
 import numpy as np
 
-from cl2cm.errors import MissingExtraError, VectorIndexError
-from cl2cm.index.address import Server, postgres_address
+from cl2cm.index.address import Server, public_postgres
+from cl2cm.index.backends.base import Backend, Generation, ServerUse
 from cl2cm.index.backends.exact import ExactIndex
 from cl2cm.index.backends.location import Location
+from cl2cm.index.backends.postgres import again, answers, connect, from_wire, to_wire
 from cl2cm.index.backends.quantization import DType, check_unit, check_vectors
 from cl2cm.index.backends.rescoring import FEW
 from cl2cm.index.backends.topk import exact_scores
 from cl2cm.index.filter import Filter
-from cl2cm.index.items import check_items, folder_of, no_such_id, no_such_row, parse_item
+from cl2cm.index.protocol import Items, VectorIndex
+from cl2cm.index.records import check_items, item_fields, no_such_id, no_such_row, parse_item
 from cl2cm.types import Floats, Ints, Item
-
-Result = TypeVar("Result")
 
 LINKS = 16
 EF_CONSTRUCTION = 100
@@ -50,19 +48,37 @@ CREATE TABLE {table} (
 _WIRE = ("int8", "text", "text", "float8", "float8", "text", "text", "int8", "float8", "text")
 
 
-def check_server(location: Location, server: Server) -> None:
-    """Refuse a server that does not answer, or has no pgvector.
+class PostgresBackend(Backend):
+    """Vectors and items in a table of PostgreSQL with pgvector."""
 
-    Args:
-        location: what an error calls it.
-        server: to ask.
+    name: ClassVar[str] = "pgvector"
+    dtypes: ClassVar[tuple[str, ...]] = tuple(_TYPES)
+    files: ClassVar[tuple[str, ...]] = ()
+    server: ClassVar[ServerUse] = "required"
+    address: ClassVar[str] = "postgresql://USER@HOST/DATABASE"
 
-    Raises:
-        VectorIndexError: it is one.
-        MissingExtraError: the driver is not installed.
-    """
-    with _answers(location), _connect(server, _TYPES["float16"], extension=True):
-        pass
+    def public_url(self, url: str) -> str:
+        """Return an address without its password; see `Backend.public_url`."""
+        return public_postgres(url)
+
+    def check(self, location: Location, server: Server) -> None:
+        """Refuse a server that does not answer, or has no pgvector; see `Backend.check`."""
+        with answers(location), connect(server, _TYPES["float16"], extension=True):
+            pass
+
+    def write(self, generation: Generation, vectors: Floats, items: Sequence[Item]) -> None:
+        """Make the table; see `Backend.write`."""
+        PostgresIndex.write(*generation.remote, vectors, items, generation.dtype)
+
+    def open(self, generation: Generation) -> tuple[VectorIndex, Items]:
+        """Connect to the table; see `Backend.open`."""
+        table = PostgresIndex(*generation.remote, generation.dim, generation.dtype)
+        return table, table
+
+    def drop(self, location: Location, server: Server) -> None:
+        """Remove the table, if it is there; see `Backend.drop`."""
+        with answers(location), connect(server) as connection:
+            connection.execute(f"DROP TABLE IF EXISTS {location.name}")
 
 
 class PostgresIndex:
@@ -107,7 +123,7 @@ class PostgresIndex:
         check_unit(vectors)
         check_items(items)
         kind = _TYPES[dtype]
-        with _answers(location), _connect(server, kind, extension=True) as connection:
+        with answers(location), connect(server, kind, extension=True) as connection:
             cursor = connection.cursor()
             cursor.execute(_SCHEMA.format(table=location.name, type=kind, dim=vectors.shape[1]))
             with cursor.copy(f"COPY {location.name} FROM STDIN WITH (FORMAT BINARY)") as copy:
@@ -124,16 +140,6 @@ class PostgresIndex:
             connection.autocommit = True
             cursor.execute(f"ANALYZE {location.name}")
 
-    @staticmethod
-    def drop(location: Location, server: Server) -> None:
-        """Remove the table, if it is there.
-
-        Raises:
-            VectorIndexError: the server does not answer, or refuses.
-        """
-        with _answers(location), _connect(server) as connection:
-            connection.execute(f"DROP TABLE IF EXISTS {location.name}")
-
     @property
     def dim(self) -> int:
         """Width D of the vectors."""
@@ -146,7 +152,7 @@ class PostgresIndex:
     def vectors(self, rows: Ints) -> Floats:
         """Give the stored vectors of some rows, float32 [K, D]."""
         query = f"SELECT row, vector FROM {self._location.name} WHERE row = ANY(%s)"  # noqa: S608
-        found = {row: _values(vector) for row, vector in self._ask(query, [rows.tolist()])}
+        found = {row: from_wire(vector) for row, vector in self._ask(query, [rows.tolist()])}
         return np.stack([found[int(row)] for row in rows])
 
     def search(self, queries: Floats, k: int, *, among: Ints | None = None) -> tuple[Floats, Ints]:
@@ -170,7 +176,7 @@ class PostgresIndex:
                 raise no_such_row(self._location.name, row, len(self))
         query = f"SELECT {_COLUMNS} FROM {self._location.name} WHERE row = ANY(%s)"  # noqa: S608
         about = self._ask(query, [[int(r) for r in rows]])
-        with _answers(self._location):
+        with answers(self._location):
             found = {row: parse_item(fields) for row, *fields in about}
         return [found[int(row)] for row in rows]
 
@@ -220,21 +226,21 @@ class PostgresIndex:
             order += ", row"
         else:
             text = f"SELECT row, vector FROM {source} "  # noqa: S608
-        asked = [*values, _wire(query, self._type), depth]
+        asked = [*values, to_wire(query, self._type), depth]
         ef = min(max(EF_SEARCH, 2 * depth), _MOST)
         found = self._ask(f"{text}{order} LIMIT %s", asked, ef=ef)
         if len(found) < depth and not exact:  # the graph's walk ended early
             text = f"SELECT row, vector FROM (SELECT row, vector FROM {source} OFFSET 0) AS t "  # noqa: S608
             found = self._ask(f"{text}{order}, row LIMIT %s", asked)
         rows = np.array([row for row, _ in found], np.int64)
-        return rows, np.stack([_values(vector) for _, vector in found])
+        return rows, np.stack([from_wire(vector) for _, vector in found])
 
     def _ask(self, query: str, values: Sequence[Any] = (), *, ef: int | None = None) -> list[Any]:
         """Answer of a statement; a connection that was lost is made once more."""
 
         def ask() -> list[Any]:
             if self._connection is None or self._connection.closed:
-                self._connection = _connect(self._server, self._type)
+                self._connection = connect(self._server, self._type)
                 self._connection.autocommit = True
             if ef is not None:
                 self._connection.execute(f"SET hnsw.ef_search = {ef}")
@@ -242,71 +248,9 @@ class PostgresIndex:
             answer: list[Any] = cursor.execute(query, values).fetchall()
             return answer
 
-        with self._lock, _answers(self._location):
-            return _again(ask)
-
-
-def _again(ask: Callable[[], Result]) -> Result:
-    try:
-        return ask()
-    except _psycopg().OperationalError:
-        return ask()
-
-
-def _psycopg() -> Any:  # noqa: ANN401 - a module
-    try:
-        import pgvector.psycopg  # noqa: PLC0415, F401 - an extra
-        import psycopg  # noqa: PLC0415
-    except ImportError as error:
-        raise MissingExtraError("psycopg and pgvector", "pgvector") from error
-    return psycopg
-
-
-def _connect(server: Server, kind: str = "", *, extension: bool = False) -> Any:  # noqa: ANN401
-    """Give a connection; with ``kind`` one that knows vectors and how to walk the graph."""
-    from pgvector.psycopg import register_vector  # noqa: PLC0415 - an extra
-
-    connection = _psycopg().connect(postgres_address(server), connect_timeout=10)
-    if extension:
-        connection.execute("CREATE EXTENSION IF NOT EXISTS vector")
-        connection.commit()
-    if kind:
-        register_vector(connection)
-        connection.execute("SET hnsw.iterative_scan = strict_order")
-        connection.commit()
-    return connection
+        with self._lock, answers(self._location):
+            return again(ask)
 
 
 def _record(row: int, item: Item, vector: Floats, kind: str) -> tuple[Any, ...]:
-    captions = json.dumps({k: list(v) for k, v in item.captions.items()}, ensure_ascii=False)
-    return (
-        *(row, item.id, item.path, item.start, item.end, captions),
-        *(item.media, item.bytes, item.modified, folder_of(item), _wire(vector, kind)),
-    )
-
-
-def _wire(vector: Floats, kind: str) -> Any:  # noqa: ANN401 - of pgvector
-    from pgvector import HalfVector, Vector  # noqa: PLC0415 - an extra
-
-    return HalfVector(vector) if kind == "halfvec" else Vector(vector)
-
-
-def _values(vector: Any) -> Floats:  # noqa: ANN401 - of pgvector
-    array = vector if isinstance(vector, np.ndarray) else vector.to_numpy()
-    values: Floats = array.astype(np.float32)
-    return values
-
-
-@contextmanager
-def _answers(location: Location) -> Iterator[None]:
-    """Turn what goes wrong between here and the server into one line."""
-    psycopg = _psycopg()
-    try:
-        yield
-    except (psycopg.Error, OSError, ValueError) as error:
-        raise VectorIndexError(
-            f"table {location.name} at {location.url}",
-            expected="a PostgreSQL server with pgvector 0.8 or later that holds it",
-            found=(str(error).strip() or type(error).__name__).splitlines()[0],
-            remedy="start the server, set PGPASSWORD, or build the index again",
-        ) from error
+    return (row, *item_fields(item), to_wire(vector, kind))

@@ -9,14 +9,16 @@ import os
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 
 from cl2cm.errors import CL2CMError, MissingExtraError, VectorIndexError
 from cl2cm.index.address import Server, qdrant_address
+from cl2cm.index.backends.base import Generation, ServerUse
 from cl2cm.index.backends.exact import ExactIndex
 from cl2cm.index.backends.location import Location
+from cl2cm.index.backends.rescoring import CandidateBackend
 from cl2cm.types import Floats, Ints
 
 EF_SEARCH = 128  # rows kept in view; more for more hits
@@ -50,21 +52,38 @@ def connect(server: Server) -> Any:  # noqa: ANN401 - a client
         )
 
 
-def check_server(location: Location, server: Server) -> None:
-    """Refuse a server that does not answer.
+class QdrantBackend(CandidateBackend):
+    """Vectors and items in files, and a collection of Qdrant that finds candidates."""
 
-    Raises:
-        VectorIndexError: it is one.
-        MissingExtraError: the client is not installed.
-    """
-    client = connect(server)
-    with _answers(location):
-        client.collection_exists(location.name)
-    client.close()
+    name: ClassVar[str] = "qdrant"
+    server: ClassVar[ServerUse] = "optional"
+
+    def check(self, location: Location, server: Server) -> None:
+        """Refuse a server that does not answer; see `Backend.check`."""
+        client = connect(server)
+        with _answers(location):
+            client.collection_exists(location.name)
+        client.close()
+
+    def write_finder(self, generation: Generation, stored: ExactIndex) -> None:
+        """Make the collection on the server."""
+        QdrantFinder.write(*generation.remote, stored)
+
+    def open_finder(self, generation: Generation, stored: ExactIndex) -> "QdrantFinder":
+        """Connect to the collection."""
+        return QdrantFinder(*generation.remote, stored)
+
+    def drop(self, location: Location, server: Server) -> None:
+        """Remove the collection, if it is there; see `Backend.drop`."""
+        if server.url:
+            client = connect(server)
+            with _answers(location):
+                client.delete_collection(location.name)
+            client.close()
 
 
 class QdrantFinder:
-    """A collection that finds candidates; see `Finder`.
+    """A collection that finds candidates; see `CandidateFinder`.
 
     Args:
         location: the collection.
@@ -110,26 +129,13 @@ class QdrantFinder:
                 _fill(client, location.name, stored)
         client.close()
 
-    @staticmethod
-    def drop(location: Location, server: Server) -> None:
-        """Remove the collection, if it is there.
-
-        Raises:
-            VectorIndexError: the server does not answer, or refuses.
-        """
-        if server.url:
-            client = connect(server)
-            with _answers(location):
-                client.delete_collection(location.name)
-            client.close()
-
     @property
     def exact(self) -> bool:
         """Whether every row is compared."""
         return self._local
 
     def find(self, queries: Floats, depth: int, among: Ints | None) -> Ints:
-        """Give candidates; see `Finder.find`."""
+        """Give candidates; see `CandidateFinder.find`."""
         from qdrant_client import models  # noqa: PLC0415 - an extra
 
         only = None

@@ -6,14 +6,11 @@ from pathlib import Path
 
 import numpy as np
 
-from cl2cm.data.scan import check_name
 from cl2cm.errors import ManifestError, MediaError
 from cl2cm.index import BackendOptions, Index
-from cl2cm.index.metadata import refuse_other_folder
-from cl2cm.media.images import media_of
+from cl2cm.index.layout import refuse_other_folder
+from cl2cm.index.update.encode import BadHandler, encode_batches
 from cl2cm.types import Example, Floats, Item, VisualModel
-
-BadHandler = Callable[[Example, MediaError], None]
 
 
 def confine(
@@ -106,48 +103,15 @@ def build_index(
     refuse_other_folder(out.resolve())  # before the hours of work, not after them
     if vectors is None:
         kept: list[tuple[Example, Floats]] = []
-        for start in range(0, len(examples), batch_size):
-            batch = examples[start : start + batch_size]
-            kept += encode_examples(model, batch, on_bad)
+        for done, batch in encode_batches(model, examples, batch_size, on_bad):
+            kept += batch
             if progress:
-                progress(start + len(batch))
+                progress(done)
         examples = [example for example, _ in kept]
         vectors = np.array([vector for _, vector in kept], np.float32).reshape(-1, model.dim)
     items = [_item(example) for example in examples]
     asked = asdict(backend or BackendOptions())
     return Index.create(out, vectors, items, model=model.fingerprint, run=run, roots=roots, **asked)
-
-
-def encode_examples(
-    model: VisualModel, batch: Sequence[Example], on_bad: BadHandler | None
-) -> list[tuple[Example, Floats]]:
-    """Encode a batch; if it holds a bad picture and bad ones are left out, one by one.
-
-    Raises:
-        MediaError: a picture that cannot be read, without ``on_bad``.
-    """
-    try:
-        vectors = model.encode_visual([_media(example) for example in batch])
-        return list(zip(batch, vectors, strict=True))
-    except MediaError as error:
-        if on_bad is None:
-            raise
-        if len(batch) == 1:
-            on_bad(batch[0], error)
-            return []
-    return [pair for example in batch for pair in encode_examples(model, [example], on_bad)]
-
-
-def _media(example: Example) -> Path | Example:
-    if example.image is None and example.video is None:
-        raise MediaError(
-            f"item {example.id!r}",
-            expected="a picture or film",
-            found="features only",
-            remedy="encode it first and give its vectors",
-        )
-    check_name(example)
-    return media_of(example)
 
 
 def _item(example: Example) -> Item:

@@ -13,11 +13,12 @@ from pathlib import Path
 import numpy as np
 
 from cl2cm.errors import MissingExtraError, VectorIndexError
-from cl2cm.index import BackendOptions, Index
-from cl2cm.index.backends.registry import check_backend
-from cl2cm.index.metadata import read_metadata, refuse_other_folder
-from cl2cm.index.update.build import BadHandler, build_index, check_examples
-from cl2cm.index.update.encode import Known, Progress, encode_new
+from cl2cm.index import Allowed, BackendOptions, Index
+from cl2cm.index.generation import check_backend
+from cl2cm.index.layout import refuse_other_folder
+from cl2cm.index.metadata import read_metadata
+from cl2cm.index.update.build import build_index, check_examples
+from cl2cm.index.update.encode import BadHandler, Known, Progress, encode_new
 from cl2cm.index.update.journal import JOURNAL, Journal, is_useless
 from cl2cm.progress import say
 from cl2cm.storage import locked
@@ -85,7 +86,7 @@ def update_index(
     examples = list(examples)
     check_examples(examples)
     out = out.resolve()
-    with _turn(out, model, options) as before:
+    with _exclusive(out, model, options) as before:
         journal = Journal(out / JOURNAL)
         try:
             known, encoded = encode_new(
@@ -128,7 +129,7 @@ def replace_index(
     """
     options = options or UpdateOptions()
     out = out.resolve()
-    with _turn(out, model, options) as before:
+    with _exclusive(out, model, options) as before:
         made = build_index(
             model,
             examples,
@@ -142,15 +143,18 @@ def replace_index(
 
 
 @contextmanager
-def _turn(out: Path, model: VisualModel, options: UpdateOptions) -> Iterator[set[str]]:
-    """Wait until nobody else updates an index; gives the ids in it. What is made in vain goes."""
+def _exclusive(out: Path, model: VisualModel, options: UpdateOptions) -> Iterator[set[str]]:
+    """Wait until no other process updates the index, and yield the ids in it.
+
+    What was made in vain is removed.
+    """
     _check(out, model, options)  # before the wait, and what was there then may be another after it
     new_folder = not out.exists()
     waiting = f"{out}: another process updates it, waiting"
     with locked(out / f"{JOURNAL}.lock", lambda: say(waiting)):
         try:
             _check(out, model, options)
-            yield _ids(out)
+            yield _ids(out, options.backend)
         finally:
             if is_useless(out / JOURNAL):
                 _discard(out, folder=new_folder)
@@ -212,10 +216,11 @@ def _check(out: Path, model: VisualModel, options: UpdateOptions) -> None:
     check_backend(options.backend.resolve(metadata))
 
 
-def _ids(out: Path) -> set[str]:
+def _ids(out: Path, backend: BackendOptions) -> set[str]:
     """Ids of the index that is there."""
+    named = (backend.backend,) if backend.backend else ()
     try:
-        index = Index.open(out)
+        index = Index.open(out, Allowed.of(backends=named))
     except (VectorIndexError, MissingExtraError):
         return set()
     ids = {item.id for item in index.items(range(len(index)))}

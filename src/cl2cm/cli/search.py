@@ -20,6 +20,14 @@ Cleartext = Annotated[
         "--allow-cleartext", help="Send credentials to a server on another machine without TLS."
     ),
 ]
+ForeignBackend = Annotated[
+    str | None,
+    typer.Option(
+        "--backend",
+        help="Backend of another package that an index of somebody else may use.",
+        metavar="NAME",
+    ),
+]
 ServerUrl = Annotated[str | None, typer.Option("--url", help="Of the server that holds the index.")]
 
 
@@ -43,7 +51,10 @@ def index(
     watch: Annotated[bool, typer.Option("--watch", help="Follow the folder until Ctrl-C.")] = False,
     backend: Annotated[
         str | None,
-        typer.Option(help="exact | faiss | qdrant | pgvector; kept from then on.", metavar="NAME"),
+        typer.Option(
+            help="exact | faiss | qdrant | pgvector, or one of another package; kept.",
+            metavar="NAME",
+        ),
     ] = None,
     url: Annotated[
         str | None,
@@ -123,6 +134,7 @@ def search(
     run: Annotated[
         Path | None, typer.Option(help="Run folder, where it is not the one of the index.")
     ] = None,
+    backend: ForeignBackend = None,
     url: ServerUrl = None,
     allow_cleartext: Cleartext = False,
     as_json: Json = False,
@@ -142,7 +154,7 @@ def search(
     request = Query(
         text, (*unwanted, *(without or ())), like or picture, weight, k, offset, among, fold=fold
     )
-    allowed = Allowed.of(url, cleartext=allow_cleartext)
+    allowed = Allowed.of(url, cleartext=allow_cleartext, backends=_named(backend))
     if queries is not None or trec is not None:
         _search_file(index, queries, request, trec=trec, run=run, allowed=allowed, as_json=as_json)
         return
@@ -205,6 +217,7 @@ def serve(
     run: Annotated[
         Path | None, typer.Option(help="Run folder, where it is not the one of the index.")
     ] = None,
+    backend: ForeignBackend = None,
     url: ServerUrl = None,
     allow_cleartext: Cleartext = False,
 ) -> None:
@@ -220,8 +233,17 @@ def serve(
         token=read_token(token_file),
         names=name or (),
         run=run,
-        allowed=Allowed.of(url, tuple(media_root or ()), cleartext=allow_cleartext),
+        allowed=Allowed.of(
+            url,
+            tuple(media_root or ()),
+            cleartext=allow_cleartext,
+            backends=_named(backend),
+        ),
     )
+
+
+def _named(backend: str | None) -> tuple[str, ...]:
+    return (backend,) if backend else ()
 
 
 def serve_index(

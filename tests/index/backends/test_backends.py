@@ -14,6 +14,7 @@ from cl2cm.errors import ConfigError, MissingExtraError, VectorIndexError
 from cl2cm.index import BackendOptions, ExactIndex, Filter, Index
 from cl2cm.index.backends.faiss import FaissFinder
 from cl2cm.index.backends.location import Location
+from cl2cm.index.backends.registry import BACKENDS, backend_names
 from cl2cm.index.backends.rescoring import RescoredIndex
 from cl2cm.index.options import SMALL, BackendConfig
 from cl2cm.types import Item
@@ -64,12 +65,21 @@ WAYS = {
     "faiss-ivfpq": {"backend": "faiss", "kind": "ivfpq"},
     "qdrant": {"backend": "qdrant"},
     "qdrant-server": {"backend": "qdrant", "url": "http://localhost:6333"},
+    "lists": {"backend": "lists"},
     "pgvector": {"backend": "pgvector", "dtype": "float16"},
     "pgvector-float32": {"backend": "pgvector", "dtype": "float32"},
 }
-EXACT = [way for way in WAYS if not way.startswith(("faiss-hnsw", "faiss-ivf", "pgvector"))]
+EXACT = [
+    way for way in WAYS if not way.startswith(("faiss-hnsw", "faiss-ivf", "lists", "pgvector"))
+]
 QUICK = [way for way in WAYS if way != "faiss-ivfpq"]  # its training takes a second
-RECALL = {"faiss-hnsw": 0.95, "faiss-ivfpq": 0.8, "pgvector": 0.95, "pgvector-float32": 0.95}
+RECALL = {
+    "faiss-hnsw": 0.95,
+    "faiss-ivfpq": 0.8,
+    "lists": 0.9,
+    "pgvector": 0.95,
+    "pgvector-float32": 0.95,
+}
 
 
 @pytest.fixture
@@ -89,6 +99,10 @@ def make(request, tmp_path, monkeypatch):
             monkeypatch.setattr(cl2cm.index.backends.rescoring, "FEW", 40)
             if values.get("url"):
                 request.getfixturevalue("qdrant_server")
+        elif values.get("backend") == "lists":  # of another package
+            monkeypatch.setattr(cl2cm.index.backends.rescoring, "FEW", 40)
+            if "lists" not in backend_names():
+                request.getfixturevalue("install")()
         elif values.get("backend") == "pgvector":
             values.setdefault("url", request.getfixturevalue("postgres"))
         vectors = vectors_of() if vectors is None else vectors
@@ -96,6 +110,10 @@ def make(request, tmp_path, monkeypatch):
         return Index.create(path, vectors, items, model=model, run=tmp_path / "run", **values)
 
     return make
+
+
+def test_every_backend_is_in_this_suite():
+    assert {values.get("backend", "exact") for values in WAYS.values()} == {*BACKENDS, "lists"}
 
 
 def exact_of(index):
@@ -343,7 +361,7 @@ def test_damage_is_found(make, tmp_path):
     size = place.stat().st_size
     for bad in ("[" * size, json.dumps(value | {"name": "x; DROP"}).ljust(size)[:size]):
         place.write_text(bad)
-        with pytest.raises(VectorIndexError, match="place of an index"):
+        with pytest.raises(VectorIndexError, match="location of an index"):
             Index.open(tmp_path / "index")
 
 

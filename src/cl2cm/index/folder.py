@@ -171,7 +171,7 @@ class Index:
         model: str,
         filter: Filter | None = None,  # noqa: A002
     ) -> tuple[Floats, Ints]:
-        """Give scores float32 and rows int64, both [Q, K], of the best rows for each vector.
+        """Return scores float32 and rows int64, both [Q, K], of the best rows for each vector.
 
         Args:
             vectors: unit vectors, float32 [Q, D].
@@ -200,7 +200,7 @@ class Index:
         model: str,
         filter: Filter | None = None,  # noqa: A002
     ) -> list[list[Hit]]:
-        """Give the best ``k`` hits for each of Q vectors, best first; as `nearest`."""
+        """Return the best ``k`` hits for each of Q vectors, best first; as `nearest`."""
         scores, rows = self.nearest(vectors, k, model=model, filter=filter)
         items = {row: self.item(row) for row in {int(row) for row in rows.flat}}
         return [
@@ -209,18 +209,18 @@ class Index:
         ]
 
     def hit(self, item: Item, score: float) -> Hit:
-        """Give an item with its score; the hit's path is absolute, or empty without a file."""
+        """Return an item with its score; the hit's path is absolute, or empty without a file."""
         path = str(self.media_path(item)) if item.path else ""
         return Hit(item.id, score, path, item.start, item.end, item.captions)
 
     def vector(self, row: int) -> Floats:
-        """Give a stored vector, float32 [D]."""
+        """Return a stored vector, float32 [D]."""
         self.item(row)
         vector: Floats = self._vectors.vectors(np.array([row]))[0]
         return vector
 
     def vectors(self, rows: Sequence[int]) -> Floats:
-        """Give the stored vectors of some rows, float32 [K, D]; as `item`."""
+        """Return the stored vectors of some rows, float32 [K, D]; as `item`."""
         self._items.at(rows)
         return self._vectors.vectors(np.asarray(rows, np.int64))
 
@@ -230,7 +230,7 @@ class Index:
         return str(self._metadata["backend"])
 
     def item(self, row: int) -> Item:
-        """Give the item of a row.
+        """Return the item of a row.
 
         Raises:
             VectorIndexError: no such row, or a damaged file.
@@ -242,11 +242,11 @@ class Index:
         return self._items.folders()
 
     def items(self, rows: Sequence[int]) -> list[Item]:
-        """Give the items of some rows, in that order; as `item`."""
+        """Return the items of some rows, in that order; as `item`."""
         return self._items.at(rows)
 
     def row_of(self, item_id: str) -> int:
-        """Give the row of an id.
+        """Return the row of an id.
 
         Raises:
             VectorIndexError: no such id, or a damaged file.
@@ -254,11 +254,11 @@ class Index:
         return self._items.row_of(item_id)
 
     def item_by_id(self, item_id: str) -> Item:
-        """Give the item of an id; as `row_of`."""
+        """Return the item of an id; as `row_of`."""
         return self.item(self.row_of(item_id))
 
     def media_path(self, item: Item) -> Path:
-        """Give the absolute path of an item's picture or film, which may have gone since.
+        """Return the absolute path of an item's image or video, which may have gone since.
 
         Raises:
             VectorIndexError: the item was indexed from features, without a file.
@@ -266,9 +266,9 @@ class Index:
         if not item.path:
             raise VectorIndexError(
                 f"item {item.id!r}",
-                expected="a picture or film",
+                expected="an image or video",
                 found="only features",
-                remedy="index the pictures themselves to see them",
+                remedy="index the images themselves to see them",
             )
         return media_path(self.path, self._metadata, item.path, self.roots)
 

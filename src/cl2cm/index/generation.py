@@ -12,7 +12,7 @@ from cl2cm.index.allowed import Allowed
 from cl2cm.index.backends.base import Backend, Generation
 from cl2cm.index.backends.location import Location, remote_name
 from cl2cm.index.backends.registry import load_backend, warn_of_shadowed
-from cl2cm.index.metadata import REMEDY, is_ours
+from cl2cm.index.metadata import METADATA, REMEDY, is_ours
 from cl2cm.index.options import BackendConfig, trusted_name
 from cl2cm.index.protocol import Items, VectorIndex
 from cl2cm.progress import say
@@ -89,7 +89,7 @@ def open_generation(
         backend = load_backend(name)
     except ConfigError as error:
         raise VectorIndexError(
-            f"{folder}: backend {name!r}",
+            f"{folder / METADATA}: backend {name!r}",
             expected=error.expected,
             found=error.found,
             remedy=error.remedy,
@@ -97,7 +97,7 @@ def open_generation(
     files = {kind: folder / entry["name"] for kind, entry in metadata["files"].items()}
     if files.keys() != set(backend.kinds) or metadata["dtype"] not in backend.dtypes:
         raise VectorIndexError(
-            str(folder),
+            str(folder / METADATA),
             expected=f"an index of the backend {name}: {', '.join(backend.kinds)}",
             found=f"{', '.join(sorted(files))} in {metadata['dtype']!r:.40}",
             remedy=REMEDY,

@@ -109,7 +109,7 @@ class ItemStore:
         return self._count
 
     def at(self, rows: Sequence[int]) -> list[Item]:
-        """Give the items of some rows, in that order.
+        """Return the items of some rows, in that order.
 
         Raises:
             VectorIndexError: a row that is not there, or a damaged file.
@@ -126,7 +126,7 @@ class ItemStore:
             return [found[int(row)] for row in rows]
 
     def row_of(self, item_id: str) -> int:
-        """Give the row of an id.
+        """Return the row of an id.
 
         Raises:
             VectorIndexError: no item has this id, or the file is damaged.

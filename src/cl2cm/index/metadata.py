@@ -57,7 +57,7 @@ _MOST_KINDS = 16
 
 @contextmanager
 def write_generation(folder: Path, metadata: Mapping[str, Any]) -> Iterator[dict[str, Path]]:
-    """Give the paths of a new generation's files; point ``index.json`` at them on success."""
+    """Yield the paths of a new generation's files; point ``index.json`` at them on success."""
     token = secrets.token_hex(4)
     kinds = load_backend(metadata["backend"]).kinds
     paths = {kind: folder / f"{kind}-{token}{_suffix(kind)}" for kind in kinds}

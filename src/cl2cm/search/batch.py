@@ -35,7 +35,7 @@ class BatchAnswer(NamedTuple):
     matches: list[float]
 
     def to_json(self) -> dict[str, Any]:
-        """Give the object of one query of ``search --queries --json``."""
+        """Return the object of one query of ``search --queries --json``."""
         rows = zip(self.hits, self.matches, strict=True)
         return {
             "id": self.asked.id,

@@ -1,4 +1,4 @@
-"""Search: a query in any language, a picture, or both, to the pictures that fit it best.
+"""Search: a query in any language, an image, or both, to the images that fit it best.
 
 A query is encoded once and compared with every item of the index (the similarity of "Two
 networks" in method.md). A query of several parts is still one vector: each part is divided by the
@@ -70,7 +70,7 @@ class SearchResult:
         return str(self.request)
 
     def to_json(self) -> dict[str, Any]:
-        """Give the object that ``cl2cm search --json`` and the service answer with."""
+        """Return the object that ``cl2cm search --json`` and the service answer with."""
         rows = zip(self.hits, self.matches, self.folded, strict=True)
         return {
             "query": self.query,
@@ -113,7 +113,7 @@ class Searcher:
         self._encoding = threading.Lock()
 
     def search(self, query: str | Query, k: int = 10) -> list[Hit]:
-        """Give the best hits for a query in any language, best first.
+        """Return the best hits for a query in any language, best first.
 
         Args:
             query: a text of 1 to 2,000 characters, searched as it stands, or a `Query`.
@@ -121,7 +121,7 @@ class Searcher:
 
         Raises:
             QueryError: an empty or too long query, or a number out of its range.
-            MediaError: the query's picture cannot be read.
+            MediaError: the query's image cannot be read.
         """
         return list(self.search_timed(query, k).hits)
 
@@ -133,16 +133,16 @@ class Searcher:
         return self.find(request, vectors, encode_ms=(time.perf_counter() - begin) * 1e3)
 
     def similar(self, to: str | Path, k: int = 10) -> list[Hit]:
-        """Give the ``k`` hits most like an item or a picture, best first.
+        """Return the ``k`` hits most like an item or an image, best first.
 
         Args:
             to: the id of an item (a ``str``), which is then left out of the hits, or the path
-                of a picture or film (a ``Path``).
+                of an image or video (a ``Path``).
             k: hits wanted, 1 to 1,000.
 
         Raises:
             QueryError: no such item, or ``k`` out of range.
-            MediaError: the picture cannot be read.
+            MediaError: the image cannot be read.
         """
         return self.search(Query(like=to, k=k))
 
@@ -150,7 +150,7 @@ class Searcher:
         """Encode what has to be encoded of a query.
 
         Raises:
-            MediaError: its picture cannot be read.
+            MediaError: its image cannot be read.
         """
         picture = None
         with self._encoding:
@@ -162,7 +162,7 @@ class Searcher:
     def search_texts(
         self, texts: Sequence[str], query: Query
     ) -> list[tuple[list[Hit], list[float]]]:
-        """Give hits and matches for many texts, each searched as it stands.
+        """Return hits and matches for many texts, each searched as it stands.
 
         Args:
             texts: as `cl2cm.search.query.checked` gave them.
@@ -208,7 +208,7 @@ class Searcher:
         )
 
     def _combine(self, query: Query, vectors: QueryVectors) -> Floats:
-        """Give the unit vector float32 [D] of all parts of a query."""
+        """Return the unit vector float32 [D] of all parts of a query."""
         wanted = vectors.texts[: len(query.texts) - len(query.without)]
         alone = query.like is None or not query.text
         parts: list[tuple[Floats, float]]
@@ -226,8 +226,8 @@ class Searcher:
             raise QueryError(
                 "query",
                 expected="something to look for",
-                found="parts that leave nothing of each other",
-                remedy="leave out less",
+                found="query parts that cancel out",
+                remedy="exclude fewer terms",
             )
         unit: Floats = total / length
         return unit
@@ -247,7 +247,7 @@ class Searcher:
         return vector
 
     def _ranked(self, query: Query, vector: Floats) -> tuple[list[list[Hit]], bool]:
-        """Give the hits of a page, each with those folded into it, and whether more follow."""
+        """Return the hits of a page, each with those folded into it, and whether more follow."""
         last = query.offset + query.k
         itself = query.like if isinstance(query.like, str) else None
         depth = last + 1 + (itself is not None)

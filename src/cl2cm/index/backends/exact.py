@@ -159,11 +159,11 @@ class ExactIndex:
         return len(self._matrix)
 
     def vectors(self, rows: Ints) -> Floats:
-        """Give the stored vectors of some rows, float32 [K, D]."""
+        """Return the stored vectors of some rows, float32 [K, D]."""
         return decoded(self._matrix[rows])
 
     def search(self, queries: Floats, k: int, *, among: Ints | None = None) -> tuple[Floats, Ints]:
-        """Give the best ``k`` rows for each query: scores float32 and rows int64, both [Q, K].
+        """Return the best ``k`` rows for each query: scores float32 and rows int64, both [Q, K].
 
         See `VectorIndex.search`. Memory beyond the matrix is bounded: a chunk in float32 and
         its scores for at most 256 queries.
@@ -186,14 +186,14 @@ class ExactIndex:
         return scores, rows
 
     def scores(self, query: Floats, rows: Ints) -> Floats:
-        """Give the scores float32 [K] of some rows for a query float32 [D]; as `search` does."""
+        """Return the scores float32 [K] of some rows for a query float32 [D]; as `search` does."""
         return exact_scores(self._matrix, rows, query.astype(np.float64))
 
     def close(self) -> None:
         """Do nothing: the file is closed when it is read no more."""
 
     def checked(self, queries: Floats, k: int) -> Floats:
-        """Give queries as float32, contiguous.
+        """Return queries as float32, contiguous.
 
         Raises:
             VectorIndexError: queries of another width, or not finite; k below 1.
@@ -272,7 +272,7 @@ class ExactIndex:
             yield first, decoded(part), np.float32(1.0)
 
     def _kept(self) -> Floats | None:
-        """Give the matrix in float32 if it is so, or worth keeping so and not just being made."""
+        """Return the matrix in float32 if it is so, or worth keeping so and not just being made."""
         wanted = self._resident is None and self._keep and self._blocks > 1
         if wanted and self._widening.acquire(blocking=False):
             try:

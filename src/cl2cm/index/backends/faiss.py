@@ -42,7 +42,7 @@ _TRAINING = 64  # rows for each list
 
 
 def load_faiss() -> Any:  # noqa: ANN401 - it has no types
-    """Give the package.
+    """Return the package.
 
     Raises:
         MissingExtraError: it is not installed.
@@ -165,7 +165,7 @@ class FaissFinder:
         return self.kind == "flat"
 
     def find(self, queries: Floats, depth: int, among: Ints | None) -> Ints:
-        """Give candidates; see `CandidateFinder.find`."""
+        """Return candidates; see `CandidateFinder.find`."""
         if self.kind == "ivfpq":
             depth = min(max(depth * _OVERSAMPLE, 100), self._index.ntotal)
         bits = None

@@ -150,13 +150,13 @@ class PostgresIndex:
         return self._count
 
     def vectors(self, rows: Ints) -> Floats:
-        """Give the stored vectors of some rows, float32 [K, D]."""
+        """Return the stored vectors of some rows, float32 [K, D]."""
         query = f"SELECT row, vector FROM {self._location.name} WHERE row = ANY(%s)"  # noqa: S608
         found = {row: from_wire(vector) for row, vector in self._ask(query, [rows.tolist()])}
         return np.stack([found[int(row)] for row in rows])
 
     def search(self, queries: Floats, k: int, *, among: Ints | None = None) -> tuple[Floats, Ints]:
-        """Give the best ``k`` rows for each query; see `VectorIndex.search`."""
+        """Return the best ``k`` rows for each query; see `VectorIndex.search`."""
         queries = self._like.checked(queries, k)
         count = len(self) if among is None else len(among)
         k = min(k, count)
@@ -170,7 +170,7 @@ class PostgresIndex:
         return scores, rows
 
     def at(self, rows: Sequence[int]) -> list[Item]:
-        """Give the items of some rows; see `ItemStore.at`."""
+        """Return the items of some rows; see `ItemStore.at`."""
         for row in rows:
             if not 0 <= row < len(self):
                 raise no_such_row(self._location.name, row, len(self))
@@ -181,7 +181,7 @@ class PostgresIndex:
         return [found[int(row)] for row in rows]
 
     def row_of(self, item_id: str) -> int:
-        """Give the row of an id; see `ItemStore.row_of`."""
+        """Return the row of an id; see `ItemStore.row_of`."""
         try:
             item_id.encode()
             query = f"SELECT row FROM {self._location.name} WHERE id = %s"  # noqa: S608
@@ -214,7 +214,7 @@ class PostgresIndex:
     def _nearest(
         self, query: Floats, k: int, among: Ints | None, count: int
     ) -> tuple[Ints, Floats]:
-        """Give candidates, at least ``k`` of them, and their stored values."""
+        """Return candidates, at least ``k`` of them, and their stored values."""
         depth = min(k + 8, count)
         source, values = self._location.name, []
         exact = depth > _MOST or (among is not None and count <= FEW)

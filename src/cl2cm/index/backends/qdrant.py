@@ -135,7 +135,7 @@ class QdrantFinder:
         return self._local
 
     def find(self, queries: Floats, depth: int, among: Ints | None) -> Ints:
-        """Give candidates; see `CandidateFinder.find`."""
+        """Return candidates; see `CandidateFinder.find`."""
         from qdrant_client import models  # noqa: PLC0415 - an extra
 
         only = None

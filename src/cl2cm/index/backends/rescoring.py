@@ -81,7 +81,7 @@ class RescoredIndex:
         return len(self._stored)
 
     def vectors(self, rows: Ints) -> Floats:
-        """Give the stored vectors of some rows, float32 [K, D]."""
+        """Return the stored vectors of some rows, float32 [K, D]."""
         return self._stored.vectors(rows)
 
     def close(self) -> None:
@@ -89,7 +89,7 @@ class RescoredIndex:
         self._finder.close()
 
     def search(self, queries: Floats, k: int, *, among: Ints | None = None) -> tuple[Floats, Ints]:
-        """Give the best ``k`` rows for each query; see `VectorIndex.search`.
+        """Return the best ``k`` rows for each query; see `VectorIndex.search`.
 
         Compared one by one are the rows of a filter that leaves few, all rows where a great part
         of them is wanted, and all rows for a query for which too few candidates were found.

@@ -78,7 +78,7 @@ def build_index(
     on_bad: BadHandler | None = None,
     progress: Callable[[int], None] | None = None,
 ) -> Index:
-    """Encode pictures and films and write their index.
+    """Encode images and videos and write their index.
 
     Args:
         model: encodes them.
@@ -86,15 +86,15 @@ def build_index(
         out: the index folder; an index that is there is replaced once the new one is whole.
         run: the run or export that ``model`` was loaded from.
         vectors: unit vectors, float32 [N, D], if they are known already; nothing is encoded.
-        batch_size: pictures given to the model at once.
+        batch_size: images given to the model at once.
         backend: what the index is searched with, where that shall change.
         roots: folders that the files are in; see `Index.create`.
-        on_bad: called for each picture that cannot be read, which is then left out; without
+        on_bad: called for each image that cannot be read, which is then left out; without
             it the first one is an error.
         progress: called after each batch with the number of examples done.
 
     Raises:
-        MediaError: a picture that cannot be read, without ``on_bad``.
+        MediaError: an image that cannot be read, without ``on_bad``.
         ManifestError: an id twice.
         VectorIndexError: nothing to index, or a folder of something else at ``out``.
     """

@@ -64,7 +64,7 @@ def _media(example: Example) -> Path | Example:
     if example.image is None and example.video is None:
         raise MediaError(
             f"item {example.id!r}",
-            expected="a picture or film",
+            expected="an image or video",
             found="features only",
             remedy="encode it first and give its vectors",
         )
@@ -164,7 +164,7 @@ def _content(
         found = (error.strerror or str(error)).lower()
     raise MediaError(
         str(path or f"item {example.id!r}"),
-        expected="a picture or film",
+        expected="an image or video",
         found=found,
         remedy="correct the path, or skip what is broken",
     )

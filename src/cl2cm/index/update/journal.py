@@ -43,7 +43,7 @@ _WHOLE = -1.0  # start and end of a whole file
 
 @dataclass(frozen=True, slots=True, order=True)
 class Content:
-    """What a vector was made of: a file's bytes, or a part of a film."""
+    """What a vector was made of: a file's bytes, or a part of a video."""
 
     sha256: str
     start: float = _WHOLE

@@ -175,7 +175,7 @@ def _write(
     if not kept:
         raise VectorIndexError(
             str(out),
-            expected="at least one picture or film that can be read",
+            expected="at least one image or video that can be read",
             found="none",
             remedy="see what was skipped",
         )

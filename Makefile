@@ -1,7 +1,10 @@
 # make demo    the whole way on the embedded data, then the search page
 # make test    the tests
-# make check   lint, types, import contracts and tests
+# make check   lint, types, import contracts, audit of the dependencies, and tests
 # make bench   the benchmarks
+# make audit   the dependencies against known vulnerabilities
+# make sbom    a bill of materials (CycloneDX) in sbom.json
+# make locked  install everything by hash; make lock   write the hashes anew (needs uv)
 # Everything is installed into .venv; run again, they skip what is done.
 
 PYTHON ?= python3
@@ -11,7 +14,7 @@ PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c const
 DEMO ?=
 PYTEST ?=
 
-.PHONY: demo test check lint types imports bench weights clean
+.PHONY: demo test check lint types imports audit sbom lock locked bench weights clean
 
 demo: $(VENV)/.demo
 	@$(BIN)/cl2cm demo $(DEMO)
@@ -19,7 +22,7 @@ demo: $(VENV)/.demo
 test: $(VENV)/.dev
 	@$(BIN)/python -m pytest $(PYTEST)
 
-check: lint types imports test
+check: lint types imports audit test
 
 lint: $(VENV)/.dev
 	@$(BIN)/ruff check .
@@ -30,6 +33,21 @@ types: $(VENV)/.dev
 
 imports: $(VENV)/.dev
 	@$(BIN)/lint-imports
+
+audit: $(VENV)/.dev
+	@$(BIN)/python supply_chain/audit.py
+
+sbom: $(VENV)/.dev
+	@$(BIN)/python supply_chain/sbom.py >sbom.json.partial && mv sbom.json.partial sbom.json
+
+lock:
+	@supply_chain/lock
+
+# Every file must have its hash in requirements.lock; torch is pinned by version, as below.
+locked: $(VENV)/.torch
+	@$(PIP) --no-deps --require-hashes -r requirements.lock >&2
+	@$(PIP) --no-deps -e . >&2
+	@touch $(VENV)/.demo $(VENV)/.dev
 
 bench: $(VENV)/.dev weights
 	@for file in benchmarks/*.py; do echo "== $$file"; $(BIN)/python $$file || exit 1; done

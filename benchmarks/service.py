@@ -137,6 +137,8 @@ def with_server(
 class Client:
     """One connection that is kept."""
 
+    headers = ""
+
     def __init__(self, where: Where) -> None:
         self._where = where
         self._streams: tuple[asyncio.StreamReader, asyncio.StreamWriter] | None = None
@@ -146,7 +148,9 @@ class Client:
         if self._streams is None or self._streams[0].at_eof():
             self._streams = await asyncio.open_connection(*self._where)
         reader, writer = self._streams
-        writer.write(f"GET {path} HTTP/1.1\r\nHost: {self._where[0]}\r\n\r\n".encode())
+        writer.write(
+            f"GET {path} HTTP/1.1\r\nHost: {self._where[0]}\r\n{self.headers}\r\n".encode()
+        )
         head = await reader.readuntil(b"\r\n\r\n")
         fields = dict(line.split(": ", 1) for line in head.decode().split("\r\n")[1:-2])
         lower = {name.lower(): value for name, value in fields.items()}

@@ -24,6 +24,7 @@ def _own_cache(tmp_path_factory):
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("CL2CM_CACHE", str(tmp_path_factory.mktemp("cache")))
         patch.setenv("CL2CM_CONFIG", str(tmp_path_factory.mktemp("config")))
+        patch.setenv("CL2CM_STATE", str(tmp_path_factory.mktemp("state")))
         yield
 
 

@@ -6,6 +6,10 @@ The public names are loaded when they are first used, so that ``import cl2cm`` c
 from importlib import import_module
 from typing import Any
 
+from cl2cm.telemetry import switch_off
+
+switch_off()  # before onnxruntime, transformers and others read their switches
+
 _PUBLIC = {
     "CL2CMError": "cl2cm.errors",
     "Config": "cl2cm.model.config",

@@ -397,3 +397,14 @@ def config_folder() -> Path:
         return Path(chosen).expanduser()
     base = os.environ.get("XDG_CONFIG_HOME")
     return (Path(base) if base else Path.home() / ".config") / "cl2cm"
+
+
+def state_folder() -> Path:
+    """Folder for what must be kept but is neither data nor cache.
+
+    ``$CL2CM_STATE``, else ``$XDG_STATE_HOME/cl2cm``, else ``~/.local/state/cl2cm``.
+    """
+    if chosen := os.environ.get("CL2CM_STATE"):
+        return Path(chosen).expanduser()
+    base = os.environ.get("XDG_STATE_HOME")
+    return (Path(base) if base else Path.home() / ".local" / "state") / "cl2cm"

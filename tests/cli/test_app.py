@@ -163,7 +163,7 @@ def test_the_whole_way_in_json(small, settings, tmp_path, capfd):
     assert set(trained) == {"run", "versions", *keys}
     code, measured = call(capfd, "evaluate", tmp_path / "run", small.manifest, "--json")
     assert code == 0
-    assert set(measured) == {"run", "split", "languages", "leaks"}
+    assert set(measured) == {"run", "split", "languages", "leaks", "skipped"}
     assert set(measured["languages"]) == {"en", "xx", "yy"}
     xx = measured["languages"]["xx"]
     assert set(xx) == {*SIDES, "SumR", "queries", "gallery"}

@@ -53,11 +53,12 @@ RUNS = {
     ),
     "no settings": (lambda run: (run / "config.toml").unlink(), "unreadable settings"),
     "damaged settings": (lambda run: halve(run / "config.toml"), "unreadable settings"),
-    "an encoder that went": (
+    "an encoder elsewhere": (
         lambda run: (run / "config.toml").write_text(
             (run / "config.toml").read_text().replace('"onnx:', '"onnx:/none')
         ),
-        "model.onnx",
+        "a folder that you have named",
+        "--model-root",
     ),
     "no contract": (lambda run: (run / "contract.json").unlink(), "unreadable settings"),
     "truncated contract": (lambda run: halve(run / "contract.json"), "unreadable settings"),

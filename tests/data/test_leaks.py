@@ -188,7 +188,10 @@ def test_what_cannot_be_read_is_said_and_not_compared(pictures, tmp_path, capsys
     bad = [Example(f"bad{n}", f"s{n}", image=tmp_path / "bad.jpg") for n in range(2)]
     gone = Example("gone", "test", image=tmp_path / "gone.jpg")
     assert find_leaks([*pictures, *bad, gone], progress=False) == []
-    assert "3 of 63 pictures could not be read" in capsys.readouterr().err
+    said = capsys.readouterr().err
+    assert "3 of 63 images could not be read" in said
+    assert "bad.jpg" in said
+    assert "gone.jpg" in said
 
 
 def test_progress_and_silence(pictures, capsys):

@@ -1,6 +1,7 @@
 import gzip
 import json
 import os
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -10,6 +11,7 @@ from hypothesis import strategies as st
 from cl2cm.data.lines import LINE_LIMIT
 from cl2cm.data.manifest import read_manifest, summarise, write_manifest
 from cl2cm.errors import ManifestError
+from cl2cm.text import is_blank, normalise
 from cl2cm.types import Example
 
 GOOD = {
@@ -87,7 +89,12 @@ BAD_LINES = {
     "unknown key": (line(caption="x"), r"found \"caption\"; did you mean 'captions'\?"),
     "strange key": (line(zzz="x"), 'found "zzz"; remove it'),
     "no id": (line(id=...), "id: expected a name .* found no such key"),
-    "number as id": (line(id=7), "id: expected a name .* found 7"),
+    "number as id": (line(id=7.5), r"id: expected a name .* found 7\.5"),
+    "text for a list": (
+        line(captions={"en": "a dog"}),
+        r'captions.en: expected a list of texts, found "a dog"; write it as a list: \["a dog"\]',
+    ),
+    "invisible caption": (line(captions={"en": ["\u200b\ufeff"]}), r"captions.en\[0\]: expected"),
     "blank id": (line(id=" "), 'id: expected a name .* found " "'),
     "newline in id": (line(id="a\nb"), "id: expected a name"),
     "no split": (line(split=...), "split: expected a name"),
@@ -187,7 +194,9 @@ def test_damaged_files(tmp_path):
 
 
 WORDS = st.text(st.characters(exclude_categories=["Cc", "Cs"]), min_size=1).filter(str.strip)
-TEXTS = st.text(st.characters(exclude_categories=["Cs"]), min_size=1).filter(str.strip)
+TEXTS = st.text(st.characters(exclude_categories=["Cs"]), min_size=1).filter(
+    lambda text: not is_blank(text)
+)
 CODES = st.sampled_from(["de", "zh-Hans", "pt-BR", "es-419", "sr-Latn-RS", "de-1996", "gsw"])
 NAMES = st.text(st.sampled_from("aZ9 é狗._-"), min_size=1).filter(lambda n: n.strip(" ."))
 
@@ -210,6 +219,33 @@ def examples(draw, folder: Path):
     return Example(draw(WORDS), draw(WORDS), captions=captions, translations=translations, **value)
 
 
+def normal(example):
+    captions = {code: tuple(map(normalise, texts)) for code, texts in example.captions.items()}
+    translations = {
+        code: {
+            engine: tuple(None if text is None else normalise(text) for text in column)
+            for engine, column in by.items()
+        }
+        for code, by in example.translations.items()
+    }
+    return replace(example, captions=captions, translations=translations)
+
+
+def test_texts_are_composed_and_whole_numbers_are_ids(tmp_path):
+    value = {
+        "id": 7,
+        "features": 8,
+        "split": "test",
+        "captions": {"en": ["cafe\u0301 dog"], "ar": ["ك\u0640لب\u200f"]},
+        "translations": {"ko": {"x": ["\u1100\u1161\u11bc"]}},
+    }
+    path = written(tmp_path, json.dumps(value))
+    [example] = read_manifest(path)
+    assert (example.id, example.features) == ("7", "8")
+    assert example.captions == {"en": ("caf\u00e9 dog",), "ar": ("كلب",)}
+    assert example.translations == {"ko": {"x": ("\uac15",)}}
+
+
 @settings(max_examples=60, deadline=None)
 @given(data=st.data(), compressed=st.booleans())
 def test_round_trip(tmp_path_factory, data, compressed):
@@ -218,7 +254,9 @@ def test_round_trip(tmp_path_factory, data, compressed):
     given_examples = data.draw(some)
     path = folder / ("m.jsonl.gz" if compressed else "m.jsonl")
     write_manifest(path, given_examples)
-    assert list(read_manifest(path)) == given_examples
+    read = list(read_manifest(path))
+    assert read == [normal(example) for example in given_examples]
+    assert [normal(example) for example in read] == read
     first = path.read_bytes()
     write_manifest(path, iter(given_examples))
     assert path.read_bytes() == first

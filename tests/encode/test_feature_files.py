@@ -155,6 +155,8 @@ def test_three_dimensions_and_half_precision(tmp_path):
         ["video_0", "video_1", "video_2"],
         ["a_0", "b_0", "c"],
         ["12345", "67890"],
+        ["cat_0", "dog_0", "red_cat_0"],
+        ["cat_1", "dog_1"],
     ],
 )
 def test_ids_with_numbers_that_are_no_frames(ids, tmp_path):
@@ -162,6 +164,14 @@ def test_ids_with_numbers_that_are_no_frames(ids, tmp_path):
     files = FeatureFiles("features:x", write_rows(tmp_path / "f", ids, rows))
     assert [files.has(Example(name, "test")) for name in ids] == [True] * len(ids)
     assert_array_equal(files.frames(1), rows[1:2])
+
+
+def test_ids_are_found_in_either_form(tmp_path):
+    rows = np.random.default_rng(0).random((2, 2), dtype=np.float32)
+    files = FeatureFiles("features:x", write_rows(tmp_path / "f", ["Ka\u0308fer", "\u00e9"], rows))
+    items = [Example("K\u00e4fer", "test"), Example("e\u0301", "test")]
+    assert all(map(files.has, items))
+    assert files.choose(items).gather(torch.tensor([1])).values[0, 0].tolist() == rows[1].tolist()
 
 
 def test_frames_are_sorted_by_number_not_by_text(tmp_path):

@@ -121,8 +121,8 @@ def test_shots_are_looked_for_once(make, tmp_path, monkeypatch):
     first = split_films([example])
     (kept,) = (tmp_path / "cache" / "shots").iterdir()
     sought = []
-    find = shots.find_shots
-    monkeypatch.setattr(shots, "find_shots", lambda *a, **k: (sought.append(1), find(*a, **k))[1])
+    find = shots.shots_of
+    monkeypatch.setattr(shots, "shots_of", lambda *a, **k: (sought.append(1), find(*a, **k))[1])
     assert split_films([example]) == first
     assert not sought
     for damage in ("", "[]", '{"shots": [[2, 1]]}', '{"shots": []}', '{"shots": [["a", 2]]}'):

@@ -13,6 +13,8 @@ from cl2cm.encode.encoding import encode_pictures, find_pictures, picture_key
 from cl2cm.encode.store import FeatureStore
 from cl2cm.encode.vision import encode_paths, load_vision
 from cl2cm.errors import MediaError, MissingExtraError, StoreError
+from cl2cm.media import decoder_pool
+from cl2cm.media import images as visual
 from cl2cm.media.decoding import decode_parallel
 from cl2cm.media.images import Preprocess, film_frames, load_frames
 from cl2cm.media.sampling import sample_times
@@ -299,10 +301,8 @@ def test_batches_of_pictures_and_films(film, folder):
 
 def test_a_film_is_read_only_as_far_as_it_is_asked_for(film, monkeypatch):
     decoded = []
-    good = Film._good
-    monkeypatch.setattr(
-        Film, "_good", lambda self, frame: (decoded.append(1), good(self, frame))[1]
-    )
+    receive = decoder_pool.read
+    monkeypatch.setattr(decoder_pool, "read", lambda pipe: (decoded.append(1), receive(pipe))[1])
     batches = decode_parallel([film] * 50, TO_32, sampling=Sampling("fps", fps=10), batch_size=4)
     next(batches)
     batches.close()
@@ -315,15 +315,15 @@ def vision(small):
 
 
 def test_a_film_that_breaks_off_leaves_nothing(film, folder, vision, monkeypatch):
-    frames = Film.at
+    frames = visual.frames_of
 
-    def breaking(self, times):
-        for number, frame in enumerate(frames(self, times)):
-            if number == 3 and "bad" in self._file.name:
-                self._file.refuse("one that is damaged")
+    def breaking(path, *rest):
+        for number, frame in enumerate(frames(path, *rest)):
+            if number == 3 and "bad" in path.name:
+                raise MediaError(str(path), expected="a", found="b", remedy="c")
             yield frame
 
-    monkeypatch.setattr(Film, "at", breaking)
+    monkeypatch.setattr(visual, "frames_of", breaking)
     bad = write_film(folder / "bad.mp4", [grey(n) for n in range(60)])
     done = []
     found = encode_paths(

@@ -34,8 +34,9 @@ def run(trained, tmp_path):
 
 
 @pytest.fixture
-def own_encoders(trained, small, tmp_path):
+def own_encoders(trained, small, tmp_path, monkeypatch):
     """A copy of run and encoders to spoil."""
+    monkeypatch.setenv("CL2CM_MODEL_ROOTS", str(tmp_path))
     text = shutil.copytree(small.text, tmp_path / "text")
     vision = shutil.copytree(small.vision, tmp_path / "vision")
     run = shutil.copytree(trained, tmp_path / "run")

@@ -43,6 +43,9 @@ SPECIAL = {
     ("train", "warmup"): SHARE,
     ("train", "seed"): st.integers(0, 2**63 - 1),
     ("train", "threads"): st.integers(0, 1024),
+    ("vision", "frames"): st.integers(1, 10**4),
+    ("vision", "fps"): st.floats(0.01, 1000),
+    ("transport", "max_iterations"): st.integers(1, 10**4),
 }
 
 

@@ -9,6 +9,7 @@ from cl2cm.errors import QueryError
 from cl2cm.search.folding import fold
 from cl2cm.search.language import identify
 from cl2cm.search.query import MAX_WITHOUT, Query, checked, parse_query
+from cl2cm.text import one_line
 from cl2cm.types import Hit
 
 
@@ -37,7 +38,20 @@ def test_whatever_is_typed_is_understood_once(typed):
     assert all(term.strip() == term and term for term in unwanted)
     again = parse_query(str(Query(wanted, unwanted)))
     if not any(mark in typed for mark in '"-'):
-        assert again == (" ".join(typed.split()), ())
+        assert again == (one_line(typed), ())
+
+
+@pytest.mark.parametrize("typed", ["\u200b", "\u200e \ufeff", "\u00ad", "\0", "\u0640", "\u200c"])
+def test_a_query_that_nobody_sees_is_no_query(typed):
+    with pytest.raises(QueryError, match="some words"):
+        checked(Query(typed))
+    assert checked(Query(typed, like="x")).texts == ()
+
+
+def test_a_query_is_normalised():
+    assert checked(Query("he\u00adart\u200e", ("cafe\u0301",))).texts == ("heart", "caf\u00e9")
+    assert parse_query("\u200e-ro\u200bt Ka\u0308fer") == ("K\u00e4fer", ("rot",))
+    assert checked(Query("می\u200cخواهم")).text == "می\u200cخواهم"
 
 
 def test_a_query_is_checked_whole():

@@ -6,16 +6,14 @@ import socket
 import subprocess
 import sys
 import threading
-import time
 import urllib.request
 
 import pytest
 from fastapi.testclient import TestClient
 from PIL import Image
 
-import cl2cm.serve.media
 from cl2cm.errors import ConfigError, MissingExtraError
-from cl2cm.serve import create_app, run
+from cl2cm.serve import create_app, media, run
 from cl2cm.serve.media import Thumbnails, shrink
 from cl2cm.serve.server import _Server, listen
 
@@ -69,32 +67,14 @@ def test_further_names_are_as_people_write_them(make_searcher, monkeypatch):
     assert TestClient(apps[0]).get("/api/health", headers={"host": "other"}).status_code == 421
 
 
-def test_large_pictures_are_decoded_two_at_a_time(monkeypatch):
-    busy, most, lock = [], [], threading.Lock()
-    save = cl2cm.serve.media._save
-
-    def slow(*args, **kwargs):
-        with lock:
-            busy.append(True)
-            most.append(len(busy))
-        time.sleep(0.02)
-        with lock:
-            busy.pop()
-        return save(*args, **kwargs)
-
-    monkeypatch.setattr(cl2cm.serve.media, "_save", slow)
-    file = io.BytesIO()
-    Image.new("RGB", (40, 30)).save(file, "PNG")
-    threads = [threading.Thread(target=shrink, args=(file.getvalue(), 20, "x")) for _ in range(8)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    assert max(most) == 2
+def test_thumbnails_and_uploads_have_decoders_of_their_own():
+    pools = [media.decoders("thumbnails"), media.decoders("uploads")]
+    assert pools[0] is not pools[1]
+    assert media.decoders("uploads") is pools[1]
 
 
 @pytest.mark.parametrize("mode", ["1", "L", "LA", "P", "PA", "I;16", "RGB", "RGBA", "CMYK"])
-def test_every_kind_of_picture_becomes_small_and_upright(mode):
+def test_every_kind_of_picture_becomes_small_and_upright(mode, tmp_path):
     file, turn = io.BytesIO(), Image.Exif()
     turn[0x0112] = 6
     kind = "TIFF" if mode in ("PA", "CMYK") else "PNG"
@@ -108,7 +88,8 @@ def test_every_kind_of_picture_becomes_small_and_upright(mode):
     if mode == "PA":
         source, kind = source.convert("RGBA"), "PNG"
     source.save(file, kind, exif=turn)
-    small, media_type = shrink(file.getvalue(), 100, "x")
+    (tmp_path / "x").write_bytes(file.getvalue())
+    small, media_type = shrink(tmp_path / "x", 100, "x")
     picture = Image.open(io.BytesIO(small))
     assert picture.size == (50, 100)
     assert media_type == ("image/png" if picture.mode == "RGBA" else "image/jpeg")
@@ -130,16 +111,9 @@ def test_importing_the_service_loads_no_framework():
     assert subprocess.check_output([sys.executable, "-c", code], text=True).strip() == "set()"
 
 
-def test_thumbnails_are_kept_within_bounds_and_the_last_used_stay(pictures, monkeypatch):
-    from cl2cm.serve import media
-
+def test_thumbnails_are_kept_within_bounds_and_the_last_used_stay():
     made = []
-    shrink = media.shrink
-    monkeypatch.setattr(
-        media, "shrink", lambda path, *rest: (made.append(path.stem), shrink(path, *rest))[1]
-    )
-    one = len(shrink(pictures / "red.png", 320, "red")[0])
-    thumbnails = Thumbnails(cache_bytes=int(one * 2.5))
+    thumbnails = Thumbnails(cache_bytes=25)
     for name in ("red", "green", "red", "blue", "red", "green"):
-        thumbnails.get(pictures / f"{name}.png", 320)
+        thumbnails.get(name, lambda name=name: (made.append(name), (b"0" * 10, "image/png"))[1])
     assert made == ["red", "green", "blue", "green"]

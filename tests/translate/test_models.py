@@ -158,6 +158,20 @@ def test_m2m_models_say_the_same_in_both_engines(m2m):
 
 
 @needs_models
+def test_a_long_text_is_named_and_not_taken_for_a_damaged_model(marian, capfd):
+    from cl2cm.translate import ctranslate2, open_translator
+
+    long = "the dog " * (ctranslate2.LONGEST + 20)
+    for spec in (f"hf:{marian[0]}", f"ct2:{marian[1]}"):
+        engine = open_translator(spec, "en", "de")
+        first, second = engine.translate([long, "the dog"])
+        assert (first, bool(second)) == ("", True)
+        assert "not translated, longer than" in capfd.readouterr().err
+        assert engine.translate([long]) == [""]
+        assert engine.translate(["the dog"]) == [second]
+
+
+@needs_models
 def test_neither_order_nor_batch_changes_a_translation(marian):
     engine = open_translator(f"ct2:{marian[1]}", "en", "de")
     assert engine.translate(CAPTIONS[::-1]) == engine.translate(CAPTIONS)[::-1]

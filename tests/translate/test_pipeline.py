@@ -36,6 +36,15 @@ def test_each_distinct_text_is_translated_once(cache, jobs):
     assert engine.most <= max(jobs, os.cpu_count() if jobs == 0 else 1)
 
 
+def test_engines_and_cache_get_one_spelling(cache):
+    engine = Backwards()
+    cache.add(HERE, {"cafe\u0301": "of old", "chien": "e\u0301tait\u200b la\u0300"})
+    done = translate_texts(engine, ["cafe\u0301", "caf\u00e9", "ca\u00adf\u00e9", "chien"], cache)
+    assert engine.asked == ["caf\u00e9"]  # the old spelling's translation is not taken
+    assert done.made == {"caf\u00e9": "\u00e9fac", "chien": "\u00e9tait l\u00e0"}
+    assert done.cached == 1
+
+
 def test_batches_are_of_like_length_and_the_longest_come_first(cache):
     engine = Backwards()
     translate_texts(engine, TEXTS, cache, jobs=1)

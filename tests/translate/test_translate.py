@@ -190,7 +190,7 @@ def test_what_comes_out_is_not_corrected_for_the_worse():
 
 
 @real
-@pytest.mark.parametrize("text", ["日本", "😀", "…", "x" * 200, "\u200b", "a\x00b"])
+@pytest.mark.parametrize("text", ["日本", "😀", "…", "x" * 200, "a\u200bb", "a\x00b"])
 def test_odd_texts_are_survived(portuguese, text):
     assert portuguese.translate([text])[0]
 

@@ -6,15 +6,16 @@ failure. Nothing heavy is imported before a command runs.
 """
 
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from cl2cm.cli.data import encode, prepare, translate
-from cl2cm.cli.options import Json, numbers, show, words
+from cl2cm.cli.options import Json, SkipBad, numbers, show, words
 from cl2cm.cli.search import index, search, serve, serve_index
+from cl2cm.cli.trust import opens_models
 from cl2cm.errors import CL2CMError, ConfigError
 from cl2cm.progress import say
 from cl2cm.storage import storage_error
@@ -94,6 +95,7 @@ def train(
         list[str] | None, typer.Option("--set", help="Change a setting: train.epochs=3.")
     ] = None,
     resume: Annotated[bool, typer.Option("--resume", help="Go on with a stopped run.")] = False,
+    skip_bad: SkipBad = False,
     as_json: Json = False,
 ) -> None:
     """Train a model: cl2cm, translate-train, or another method of docs/method.md."""
@@ -101,7 +103,8 @@ def train(
     from cl2cm.model.config import load_config
     from cl2cm.training.loop import train as train_run
 
-    loaded = load_config(config, settings or ())
+    lenient = ["data.skip_bad=true"] if skip_bad else []
+    loaded = load_config(config, [*(settings or ()), *lenient])
     method_class(loaded.method)
     provenance = train_run(loaded, out, resume=resume)
     best = ", ".join(f"{k} {v:.1f}" for k, v in provenance["validation_SumR"].items())
@@ -117,6 +120,7 @@ def evaluate(
     leak_check: Annotated[
         bool, typer.Option("--leak-check/--no-leak-check", help="Look for pictures in two splits.")
     ] = True,
+    skip_bad: SkipBad = False,
     as_json: Json = False,
 ) -> None:
     """Measure a run: R@1, R@5, R@10, median rank, mAP and SumR, per language."""
@@ -129,6 +133,7 @@ def evaluate(
         languages=words(languages),
         trec=trec,
         leak_check=leak_check,
+        skip_bad=skip_bad,
     )
     show(result, as_json=as_json, lines=evaluation_lines(result))
 
@@ -158,6 +163,7 @@ def bench(
     jobs: Annotated[int, typer.Option(min=0, help="Runs at a time; 0: one a core.")] = 0,
     csv: Annotated[Path | None, typer.Option(help="Write the rows to this file.")] = None,
     trec: Annotated[bool, typer.Option("--trec", help="Write a TREC run in each folder.")] = False,
+    skip_bad: SkipBad = False,
     as_json: Json = False,
 ) -> None:
     """Compare methods on a data set, over seeds, with statistics; a stopped one goes on."""
@@ -173,6 +179,7 @@ def bench(
         quick=quick,
         single=single,
         split=split,
+        skip_bad=skip_bad,
     )
     where = out or Path("bench") / (f"{suite}-quick" if quick else suite)
     result = run_bench(suite, data, where, choice, jobs=jobs, csv=csv, trec=trec)
@@ -226,8 +233,12 @@ def doctor(
     show(found, as_json=as_json, lines=lines(found))
 
 
-for _command in (
-    *(demo, prepare, translate, encode, train, evaluate),
-    *(bench, align, index, search, serve, doctor),
-):
+_PLAIN: tuple[Callable[..., None], ...] = (demo, prepare, doctor)
+_MODELS: tuple[Callable[..., None], ...] = (
+    *(translate, encode, train, evaluate),
+    *(bench, align, index, search, serve),
+)
+for _command in _PLAIN:
     app.command()(_command)
+for _command in _MODELS:
+    app.command()(opens_models(_command))

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from cl2cm.data.leaks import known_leaks
-from cl2cm.data.manifest import read_manifest
+from cl2cm.data.manifest import Skipped, read_manifest, split_of_manifest
 from cl2cm.data.queries import caption_languages
 from cl2cm.data.scan import check_name, scan_folder
 from cl2cm.encode.encoding import encode_pictures, encode_texts, find_pictures
@@ -23,14 +23,19 @@ from cl2cm.index.update.update import UpdateOptions, replace_index, update_index
 from cl2cm.media.shots import LONG, split_films
 from cl2cm.methods.translate_test import TranslateTest
 from cl2cm.model.checkpoint import load, load_visual, read_run
+from cl2cm.model.retrieval import VisualSide
 from cl2cm.progress import say, track
 from cl2cm.search.searcher import Searcher
 from cl2cm.translate import find_translators
-from cl2cm.types import Example
+from cl2cm.types import Example, Floats
 
 
-def read_source(source: Path, *, skip_bad: bool = False) -> list[Example]:
+def read_source(source: Path, *, skipped: Skipped | None = None) -> list[Example]:
     """Examples of a folder of pictures, or of a manifest.
+
+    Args:
+        source: folder or manifest.
+        skipped: gets the places of lines that do not fit; None: such a line is an error.
 
     Raises:
         MediaError: a folder without pictures, or with a folder in it that cannot be read.
@@ -38,14 +43,24 @@ def read_source(source: Path, *, skip_bad: bool = False) -> list[Example]:
     """
     if source.is_dir():
         return scan_folder(source)
-    examples = list(
-        read_manifest(source, skip_bad=skip_bad, on_skip=lambda error: say(f"skipped: {error}"))
-    )
+    examples = read_lines(source, skipped)
     if not examples:
         raise ManifestError(
             str(source), expected="at least one item", found="none", remedy="check the file"
         )
     return examples
+
+
+def read_lines(manifest: Path, skipped: Skipped | None, *, source: str = "en") -> list[Example]:
+    """Examples of a manifest; see `read_source`."""
+    return list(
+        read_manifest(
+            manifest,
+            source=source,
+            skip_bad=skipped is not None,
+            on_skip=skipped.line if skipped is not None else None,
+        )
+    )
 
 
 def encode_store(
@@ -64,12 +79,13 @@ def encode_store(
         raise ConfigError(
             "--side", expected="'vision' or 'text'", found=repr(side), remedy="choose one"
         )
-    skipped: list[str] = []
-    examples = _named(read_source(source, skip_bad=skip_bad), skipped if skip_bad else None)
+    skipped = Skipped()
+    bad = skipped if skip_bad else None
+    examples = _named(read_source(source, skipped=bad), bad)
     begin = time.monotonic()
     if side == "vision":
         store = encode_pictures(
-            examples, load_vision(encoder), out, skip_bad=skip_bad, on_skip=_collect(skipped)
+            examples, load_vision(encoder), out, skip_bad=skip_bad, on_skip=skipped.item
         )
     else:
         store = encode_texts(all_texts(examples), TextBackbone.load(encoder), out)
@@ -78,12 +94,12 @@ def encode_store(
         "encoder": encoder,
         "items": sum(store.has(name) for name in store.ids),
         "width": store.width,
-        "skipped": skipped,
+        "skipped": skipped.names,
         "rate": len(store) / max(time.monotonic() - begin, 1e-9),
     }
 
 
-def _named(examples: list[Example], skipped: list[str] | None) -> list[Example]:
+def _named(examples: list[Example], skipped: Skipped | None) -> list[Example]:
     """Examples whose names are texts; the others are told to ``skipped``, or an error."""
     named = []
     for example in examples:
@@ -92,7 +108,7 @@ def _named(examples: list[Example], skipped: list[str] | None) -> list[Example]:
         except MediaError as error:
             if skipped is None:
                 raise
-            _collect(skipped)(example.id, error)
+            skipped.item(example.id, error)
         else:
             named.append(example)
     return named
@@ -122,8 +138,12 @@ def evaluate_manifest(
     languages: Sequence[str] = (),
     trec: Path | None = None,
     leak_check: bool = True,
+    skip_bad: bool = False,
 ) -> dict[str, Any]:
     """The object of ``evaluate --json``, with the pictures that are in two splits as ``leaks``.
+
+    With ``skip_bad``, lines that do not fit and items whose file or features cannot be read are
+    left out, and named under ``skipped``.
 
     A ``translate-test`` run is asked in its source language: the captions of every other language
     are translated into it, and without named languages those that have no engine are left out.
@@ -134,32 +154,54 @@ def evaluate_manifest(
         CheckpointError: the run is damaged or unfinished.
         MissingExtraError: an engine is not installed.
     """
-    everything = list(read_manifest(manifest))
-    examples = [example for example in everything if example.split == split]
-    if not examples:
-        there = sorted({example.split for example in everything})
-        raise ManifestError(
-            str(manifest),
-            expected=f"items of the split {split!r}",
-            found=f"splits {', '.join(there) or 'none'}",
-            remedy="choose another --split",
-        )
+    skipped = Skipped()
+    everything = read_lines(manifest, skipped if skip_bad else None)
+    examples = split_of_manifest(everything, split, manifest)
     asked = list(languages) or caption_languages(examples)
     config, _ = read_run(run)
     translate = None
     if config.method == TranslateTest.name:
         asked, translate = _translated(asked, config.data.source, named=bool(languages))
     model = load(run)
-    everywhere = not isinstance(model.vision, FeatureFiles)  # one store, made in training
-    known = everything if everywhere and find_pictures(everything, model.vision) else examples
-    vectors = dict(zip((e.id for e in known), model.encode_examples(known), strict=True))
+    vectors = _vectors(model, everything, examples, skipped if skip_bad else None)
+    examples = [example for example in examples if example.id in vectors]
+    if not languages:
+        there = caption_languages(examples)
+        asked = [language for language in asked if language in there]
     found = evaluate(
         model, examples, languages=asked, vectors=vectors, trec=trec, translate=translate
     )
     leaks = known_leaks(everything) if leak_check else []
     if leaks:
         say(f"warning: {len(leaks)} pictures are in two splits, such as {leaks[0]}")
-    return {"run": str(run), "split": split, "languages": found, "leaks": leaks}
+    return {
+        "run": str(run),
+        "split": split,
+        "languages": found,
+        "leaks": leaks,
+        "skipped": skipped.names,
+    }
+
+
+def _vectors(
+    model: VisualSide,
+    everything: Sequence[Example],
+    examples: Sequence[Example],
+    skipped: Skipped | None,
+) -> dict[str, Floats]:
+    """Vectors of the examples, from the store of everything where training has made one."""
+    lenient = skipped is not None
+    whole = not isinstance(model.vision, FeatureFiles) and find_pictures(
+        everything, model.vision, partial=lenient
+    )
+    asked = {example.id for example in examples}
+
+    def on_skip(name: str, error: MediaError) -> None:
+        if skipped is not None and name in asked:
+            skipped.item(name, error)
+
+    known = everything if whole else examples
+    return model.vectors_by_id(known, skip_bad=lenient, on_skip=on_skip)
 
 
 def _translated(
@@ -198,12 +240,18 @@ def evaluation_lines(result: dict[str, Any]) -> list[str]:
     """An evaluation as a table for people."""
     lines = [f"{'':6}{'text to vision':^32}{'vision to text':^32}"]
     names = ("R@1", "R@5", "R@10", "MedR")
-    lines.append(f"{'':6}" + "".join(f"{name:>8}" for name in names * 2) + f"{'SumR':>9}")
+    lines.append(
+        f"{'':6}" + "".join(f"{name:>8}" for name in names * 2)
+        + f"{'SumR':>9}{'queries':>9}{'gallery':>9}"
+    )  # fmt: skip
     for language, scores in result["languages"].items():
         cells = [scores[side][n] for side in ("text_to_vision", "vision_to_text") for n in names]
         lines.append(
-            f"{language:6}" + "".join(f"{cell:8.1f}" for cell in cells) + f"{scores['SumR']:9.1f}"
-        )
+            f"{language:6}" + "".join(f"{cell:8.1f}" for cell in cells)
+            + f"{scores['SumR']:9.1f}{scores['queries']:9}{scores['gallery']:9}"
+        )  # fmt: skip
+    if result["skipped"]:
+        lines.append(f"{len(result['skipped'])} skipped: {', '.join(result['skipped'])}")
     return lines
 
 
@@ -233,9 +281,9 @@ def index_source(
     """
     for path in (run, out):
         check_path(path)
-    skipped: list[str] = []
-    bad = _collect_examples(skipped) if skip_bad else None
-    examples = read_source(source, skip_bad=skip_bad)
+    skipped = Skipped()
+    bad = skipped.example if skip_bad else None
+    examples = read_source(source, skipped=skipped if skip_bad else None)
     if source.is_dir():  # whose files are all below it
         roots = (source.absolute(),)
     else:
@@ -245,7 +293,7 @@ def index_source(
     model = load_visual(run)
     stored = isinstance(model.vision, FeatureFiles)
     if skip_bad and isinstance(model.vision, FeatureFiles):
-        examples = model.vision.known(examples, _collect(skipped))
+        examples = model.vision.known(examples, skipped.item)
     if shots is not False and not stored:
         examples = split_films(examples, longer_than=0.0 if shots else LONG, on_bad=bad)
     if stored or find_pictures(examples, model.vision):
@@ -268,7 +316,7 @@ def index_source(
         "encoded": update.encoded,
         "kept": update.kept,
         "dropped": update.dropped,
-        "skipped": skipped,
+        "skipped": skipped.names,
         "model": model.fingerprint,
     }
 
@@ -299,16 +347,3 @@ def open_searcher(index: Path, run: Path | None = None, allowed: Allowed | None 
     """
     opened = Index.open(index, allowed)
     return Searcher(load(run or opened.run), opened)
-
-
-def _collect(skipped: list[str]) -> Any:  # noqa: ANN401 - a callback
-    def on_skip(name: str, error: MediaError) -> None:
-        skipped.append(name)
-        say(f"skipped {name}: {error}")
-
-    return on_skip
-
-
-def _collect_examples(skipped: list[str]) -> Any:  # noqa: ANN401 - a callback
-    collect = _collect(skipped)
-    return lambda example, error: collect(example.id, error)

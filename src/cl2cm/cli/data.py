@@ -28,8 +28,17 @@ def prepare(
     ] = False,
     split: Annotated[str, typer.Option(help="Of coco-cn-ext: the split to put it in.")] = "test",
     language: Annotated[str, typer.Option(help="Language of captions that name none.")] = "en",
+    columns: Annotated[
+        str,
+        typer.Option(
+            help="Columns of your own table: file=photo,caption=text; also language, split, id."
+        ),
+    ] = "",
     allow_partial: Annotated[
-        bool, typer.Option("--allow-partial", help="Say what is missing, and go on.")
+        bool,
+        typer.Option(
+            "--allow-partial", help="Name what is missing or does not fit, leave it out, and go on."
+        ),
     ] = False,
     allow_leaks: Annotated[
         bool, typer.Option("--allow-leaks", help="Let a picture of one's own be in two splits.")
@@ -42,13 +51,22 @@ def prepare(
     """Turn an official data set, or a folder of your own, into a manifest."""
     from cl2cm.data.manifest import read_manifest, summarise
     from cl2cm.data.readers import prepare_dataset
+    from cl2cm.data.readers.columns import parse_columns
     from cl2cm.data.readers.reading import Options
 
+    options = Options(
+        task=task,
+        images=images,
+        no_images=no_images,
+        split=split,
+        language=language,
+        columns=parse_columns(columns),
+    )
     manifest = prepare_dataset(
         dataset,
         None if source == "-" else Path(source),
         out,
-        Options(task=task, images=images, no_images=no_images, split=split, language=language),
+        options,
         allow_partial=allow_partial,
         allow_leaks=allow_leaks,
         leak_check=leak_check,

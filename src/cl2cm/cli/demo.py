@@ -5,7 +5,7 @@ The models are trained on names in 12 languages; Korean and Persian are never se
 """
 
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -13,7 +13,8 @@ from typing import Any
 import numpy as np
 
 from cl2cm.data.manifest import read_manifest
-from cl2cm.data.readers.openmoji import HELD_OUT, is_flag, prepare
+from cl2cm.data.readers import prepare_dataset
+from cl2cm.data.readers.openmoji import HELD_OUT, is_flag
 from cl2cm.encode.encoding import encode_pictures
 from cl2cm.encode.offline import install_weights
 from cl2cm.encode.vision import load_vision
@@ -71,7 +72,7 @@ def run_demo(out: Path, *, seed: int = 0) -> dict[str, Any]:
     with _timed("weights", seconds):
         install_weights(WEIGHTS, progress=say)
     with _timed("data", seconds):
-        manifest = prepare(out / "data", progress=_counter("draw pictures"))
+        manifest = prepare_dataset("openmoji", None, out / "data", leak_check=False)
     with _timed("encode", seconds):
         examples = list(read_manifest(manifest))
         encode_pictures(examples, load_vision(Config().vision.encoder))
@@ -146,11 +147,3 @@ def _timed(stage: str, seconds: dict[str, float]) -> Iterator[None]:
     begin = time.monotonic()
     yield
     seconds[stage] = time.monotonic() - begin
-
-
-def _counter(what: str) -> Callable[[int, int], None]:
-    def progress(done: int, total: int) -> None:
-        if done == total or done % 500 == 0:
-            say(f"{what}: {done}/{total}")
-
-    return progress

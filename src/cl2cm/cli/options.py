@@ -11,6 +11,8 @@ from cl2cm.errors import ConfigError
 from cl2cm.progress import plain, plain_json
 
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON object and nothing else.")]
+# Of every command that reads a manifest: lines that do not fit, and items whose file or features
+# cannot be read, are named and left out; without it the first of them is an error.
 SkipBad = Annotated[bool, typer.Option("--skip-bad", help="List broken items and leave them out.")]
 
 

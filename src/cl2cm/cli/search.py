@@ -213,6 +213,16 @@ def serve(
         list[str] | None,
         typer.Option(help="A further host name of the service, such as a proxy's; repeatable."),
     ] = None,
+    proxy: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="Address or network of a proxy before the service; from it alone the clients' "
+            "addresses (X-Forwarded-For) are taken, to which limits apply; repeatable.",
+        ),
+    ] = None,
+    root_path: Annotated[
+        str, typer.Option(help="Path below which a proxy shows the service, such as /photos.")
+    ] = "",
     media_root: Roots = None,
     run: Annotated[
         Path | None, typer.Option(help="Run folder, where it is not the one of the index.")
@@ -232,6 +242,8 @@ def serve(
         title=title,
         token=read_token(token_file),
         names=name or (),
+        proxies=proxy or (),
+        root_path=root_path,
         run=run,
         allowed=Allowed.of(
             url,
@@ -255,6 +267,8 @@ def serve_index(
     title: str = "cl2cm",
     token: str | None = None,
     names: Sequence[str] = (),
+    proxies: Sequence[str] = (),
+    root_path: str = "",
     run: Path | None = None,
     allowed: Any = None,  # noqa: ANN401 - an Allowed, which is not imported yet
 ) -> None:
@@ -280,6 +294,8 @@ def serve_index(
         host=host,
         port=port,
         names=names,
+        proxies=proxies,
+        root_path=root_path,
         title=title,
         examples=examples,
         token=token,

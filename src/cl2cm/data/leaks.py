@@ -46,6 +46,7 @@ _COPY = _GRID**2 + 3 * _COLOURS**2  # numbers of a small copy
 _LUMA = np.array([0.299, 0.587, 0.114], np.float32)  # of R, G and B, ITU-R BT.601
 _NOISE = 2.0  # levels: what compression adds to a coefficient of a flat picture
 _BLOCK = 2**22  # hashes compared at a time: 32 MB
+_NAMED = 20  # files in a message
 _CHUNK = 2**12  # small copies compared at a time: 10 MB
 
 
@@ -243,7 +244,13 @@ def _look(items: Sequence[Example], *, progress: bool) -> _Looks:
             if advance is not None:
                 advance(len(batch.rows) + len(batch.failures))
     if not read.all():
-        say(f"{(~read).sum():,} of {len(paths):,} pictures could not be read and are not compared")
+        unread = [str(path) for path, good in zip(paths, read, strict=True) if not good]
+        named = ", ".join(unread[:_NAMED])
+        rest = f" and {len(unread) - _NAMED:,} more" if len(unread) > _NAMED else ""
+        say(
+            f"{len(unread):,} of {len(paths):,} images could not be read and are not compared: "
+            f"{named}{rest}"
+        )
     rows = [number for number, good in zip(numbers, read, strict=True) if good]
     return _Looks(rows, hashes[read], copies[read])
 

@@ -1,6 +1,8 @@
 """One line of a manifest ↔ one Example: the format's rules, field by field.
 
-``manifest.py`` reads and writes the files; a line is judged here, without a file in sight.
+``manifest.py`` reads and writes the files; a line is judged here, without a file in sight. Captions
+and translations are normalised on the way in and out (``text.py``); ids and paths are not, for they
+name files.
 """
 
 import difflib
@@ -8,10 +10,13 @@ import json
 import math
 import os
 import re
+from collections import Counter
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
 from cl2cm.errors import ManifestError
+from cl2cm.text import is_blank, normalise
 from cl2cm.types import Captions, Example, Quality, Translations
 
 LINE_LIMIT = 10 * 2**20  # bytes; a longer line is a damaged file, not an item
@@ -88,9 +93,9 @@ def serialise(example: Example, folder: Path, source: str) -> bytes:
         "start": example.start,
         "end": example.end,
         "split": example.split,
-        "captions": {language: list(texts) for language, texts in example.captions.items()},
+        "captions": {language: _normal(texts) for language, texts in example.captions.items()},
         "translations": {
-            language: {engine: list(texts) for engine, texts in engines.items()}
+            language: {engine: _normal(texts) for engine, texts in engines.items()}
             for language, engines in example.translations.items()
         },
         "quality": {
@@ -111,8 +116,10 @@ def serialise(example: Example, folder: Path, source: str) -> bytes:
 
 
 def _word(value: dict[str, Any], key: str) -> str:
-    """A name: a text that is not blank, without control characters."""
+    """A name: a text that is not blank, without control characters; or a whole number."""
     word = value.get(key)
+    if type(word) is int:
+        return str(word)
     if type(word) is str and word.strip() and not _CONTROL.search(word):
         return word
     found = _show(word) if key in value else "no such key"
@@ -212,12 +219,21 @@ def _scores(
 
 def _texts(value: object, field: str, *, nullable: bool = False) -> tuple[Any, ...]:
     if type(value) is not list or not value:
-        raise BadFieldError(field, "a list of texts", _show(value), "leave the language out")
+        remedy = "leave the language out"
+        if type(value) is str and not is_blank(value):
+            remedy = f"write it as a list: [{_show(value)}]"
+        elif value != [] and value not in (None, ""):
+            remedy = 'write a list such as ["a dog"]'
+        raise BadFieldError(field, "a list of texts", _show(value), remedy)
     for i, text in enumerate(value):
-        if not ((type(text) is str and text.strip()) or (nullable and text is None)):
+        if not ((type(text) is str and not is_blank(text)) or (nullable and text is None)):
             expected = "a text that is not blank" + (", or null" if nullable else "")
             raise BadFieldError(f"{field}[{i}]", expected, _show(text), "correct or remove it")
-    return tuple(value)
+    return tuple(_normal(value))
+
+
+def _normal(texts: Iterable[str | None]) -> list[str | None]:
+    return [None if text is None else normalise(text) for text in texts]
 
 
 def _language(code: str, field: str) -> str:
@@ -273,8 +289,7 @@ def _decode(line: bytes) -> dict[str, Any]:
 def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     value = dict(pairs)
     if len(value) != len(pairs):
-        names = [name for name, _ in pairs]
-        twice = next(name for name in names if names.count(name) > 1)
+        ((twice, _),) = Counter(name for name, _ in pairs).most_common(1)
         raise BadFieldError(twice, "one value", "the key twice", "remove one of them")
     return value
 

@@ -7,17 +7,45 @@ remedy. Reading streams; a manifest of any length takes the memory of its ids.
 
 import gzip
 import zlib
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
+from cl2cm.data.gzip_reading import open_gzip
 from cl2cm.data.lines import LINE_LIMIT, BadFieldError, parse, serialise
-from cl2cm.errors import ManifestError
+from cl2cm.errors import CL2CMError, ManifestError
+from cl2cm.progress import say
 from cl2cm.storage import atomic_file
 from cl2cm.types import Example
 
 OnSkip = Callable[[ManifestError], None]
+
+
+class Skipped:
+    """What a command leaves out with ``--skip-bad``: everything is named once, when it is met.
+
+    Attributes:
+        names: ids of items, and places of lines (``FILE:LINE``).
+    """
+
+    def __init__(self) -> None:
+        self.names: list[str] = []
+
+    def line(self, error: ManifestError) -> None:
+        """Note a line of a manifest that does not fit."""
+        self.names.append(error.subject)
+        say(f"skipped: {error}")
+
+    def item(self, name: str, error: CL2CMError) -> None:
+        """Note an item whose file or features cannot be read."""
+        if name not in self.names:
+            self.names.append(name)
+            say(f"skipped {name}: {error}")
+
+    def example(self, example: Example, error: CL2CMError) -> None:
+        """Note an example; see `item`."""
+        self.item(example.id, error)
 
 
 def read_manifest(
@@ -110,6 +138,24 @@ def summarise(examples: Iterable[Example]) -> dict[str, Any]:
     return {"items": sum(counts["items"] for counts in splits.values()), "splits": splits}
 
 
+def split_of_manifest(examples: Sequence[Example], split: str, path: Path) -> list[Example]:
+    """Return the items of a split.
+
+    Raises:
+        ManifestError: there is none.
+    """
+    chosen = [example for example in examples if example.split == split]
+    if not chosen:
+        there = sorted({example.split for example in examples})
+        raise ManifestError(
+            str(path),
+            expected=f"items of the split {split!r}",
+            found=f"splits {', '.join(there) or 'none'}",
+            remedy="choose another --split",
+        )
+    return chosen
+
+
 def _check_new(identity: str, number: int, seen: dict[str, int]) -> None:
     if (first := seen.setdefault(identity, number)) != number:
         found = f"that of line {first} again"
@@ -151,7 +197,7 @@ def _lines(path: Path) -> Iterator[bytes]:
     """Yield lines without their end; of an overlong one, only what shows that it is."""
     compressed = _is_gzip(path)
     with _file_errors(path):
-        opened = gzip.open(path, "rb") if compressed else path.open("rb")  # noqa: SIM115
+        opened = open_gzip(path) if compressed else path.open("rb")
     with opened as file:
         while True:
             with _file_errors(path):

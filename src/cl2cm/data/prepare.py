@@ -9,9 +9,8 @@ import dataclasses
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass
-from importlib import import_module
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 from cl2cm.data.leaks import find_leaks, leak_lines
 from cl2cm.data.manifest import summarise, write_manifest
@@ -24,6 +23,7 @@ from cl2cm.types import Example
 
 MANIFEST, RECORD = "manifest.jsonl", "prepared.json"
 _SHOWN = 3  # names in a message
+_LONGEST = 2000  # characters of a printed line
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,17 +43,16 @@ class Leniency:
 
 
 def prepare_official(
-    name: str, module: str, source: Path, out: Path, options: Options, leniency: Leniency
+    name: str, read: Reader, source: Path | None, out: Path, options: Options, leniency: Leniency
 ) -> Path:
     """Read a data set with its reader and write its manifest; see `prepare_dataset`."""
     _refuse_foreign(out, name)
-    read = cast("Reader", import_module(module).read)
-    data = read(source, dataclasses.replace(options, out=out))
-    lacking = check(data.examples, data.protocol, allow_partial=leniency.partial)
+    data = read(source, dataclasses.replace(options, out=out, partial=leniency.partial))
+    lacking = check(data.examples, data.protocol, allow_partial=leniency.partial, notes=data.notes)
     examples, missing = _present(data, allow_partial=leniency.partial)
     lines = [*lacking, *missing]
     for line in (*lines, *data.notes):
-        say(f"{name}: {line}")
+        say(f"{name}: {_short(line)}")
     pictures, before = _pictures(examples), _record(out)
     leaks = None
     if not leniency.unseen:
@@ -72,6 +71,7 @@ def prepare_official(
             "no_images": options.no_images,
             "split": options.split,
             "language": options.language,
+            "columns": dict(options.columns),
         },
         "counts": summarise(examples),
         "differs": lines,
@@ -84,9 +84,11 @@ def prepare_official(
     return manifest
 
 
-def read_record(manifest: Path) -> dict[str, Any]:
-    """What `prepare_official` has left beside a manifest; empty where there is none."""
-    return _record(manifest.parent)
+def _short(line: str) -> str:
+    """Return what is printed of a line; names without end are in the record alone."""
+    if len(line) <= _LONGEST:
+        return line
+    return f"{line[:_LONGEST].rpartition(', ')[0]}, …; all of them are in {RECORD}"
 
 
 def _record(folder: Path) -> dict[str, Any]:
@@ -121,7 +123,8 @@ def _present(data: DataSet, *, allow_partial: bool) -> tuple[list[Example], list
     ]
     if not absent:
         return data.examples, []
-    first = ", ".join(str(e.image or e.video) for e in absent[:_SHOWN])
+    names = [str(e.image or e.video) for e in absent]
+    first = ", ".join(names[:_SHOWN])
     rest = f" and {len(absent) - _SHOWN:,} more" if len(absent) > _SHOWN else ""
     if not allow_partial or len(absent) == len(data.examples):
         raise MediaError(
@@ -133,7 +136,7 @@ def _present(data: DataSet, *, allow_partial: bool) -> tuple[list[Example], list
         )
     gone = {example.id for example in absent}
     kept = [example for example in data.examples if example.id not in gone]
-    return kept, [f"{len(absent):,} pictures or films are not there and left out: {first}{rest}"]
+    return kept, [f"{len(absent):,} images or videos are not there, left out: {', '.join(names)}"]
 
 
 def _pictures(examples: Sequence[Example]) -> str:
@@ -150,7 +153,7 @@ def _judge(name: str, protocol: Protocol, lines: Sequence[str], *, allow: bool) 
     """Say what leaks; in one's own data, whose splits can be mended, it is an error."""
     if not lines:
         return
-    if not protocol.free or allow:
+    if not protocol.free or protocol.fixed or allow:
         for line in lines[:_SHOWN]:
             say(f"{name}: leak: {line}")
         if len(lines) > _SHOWN:

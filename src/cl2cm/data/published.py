@@ -37,13 +37,16 @@ class Protocol:
         name: of the data set.
         splits: its splits.
         source: where their numbers are published.
-        free: one's own data, of which nothing is published: any numbers will do.
+        free: data of which nothing is published, such as one's own: any numbers will do.
+        fixed: nobody can change the splits, so an image in two of them is said and not refused;
+            so it is where numbers are published.
     """
 
     name: str
     splits: Mapping[str, Split]
     source: str = ""
     free: bool = False
+    fixed: bool = False
 
 
 def id_checksum(ids: Iterable[str]) -> str:
@@ -67,9 +70,19 @@ def differences(examples: Sequence[Example], protocol: Protocol) -> list[str]:
 
 
 def check(
-    examples: Sequence[Example], protocol: Protocol, *, allow_partial: bool = False
+    examples: Sequence[Example],
+    protocol: Protocol,
+    *,
+    allow_partial: bool = False,
+    notes: Sequence[str] = (),
 ) -> list[str]:
     """Hold a data set to its protocol.
+
+    Args:
+        examples: what was read.
+        protocol: the numbers that it must have.
+        allow_partial: go on where they differ.
+        notes: what the reader says of the files: the reasons where nothing is left of them.
 
     Returns:
         What differs, a line each; empty unless ``allow_partial``.
@@ -80,14 +93,24 @@ def check(
     found = [] if protocol.free else differences(examples, protocol)
     if examples and (allow_partial or not found):
         return found
+    if not examples:
+        reasons = "; ".join(note[:200] for note in notes)
+        raise DatasetError(
+            protocol.name,
+            expected="at least one image or video with a caption"
+            if protocol.free
+            else "the published numbers",
+            found=f"no item at all{f': {reasons}' if reasons else ''}",
+            remedy="see docs/data.md for the layouts that are read"
+            if protocol.free
+            else "give the folder as its publisher ships it",
+        )
     rest = f" (and {len(found) - 3} more)" if len(found) > 3 else ""
     raise DatasetError(
         protocol.name,
         expected="the published numbers",
-        found="; ".join(found[:3]) + rest if examples else "no item at all",
-        remedy="fetch the files again, or go on with --allow-partial"
-        if examples
-        else "give the folder as its publisher ships it",
+        found="; ".join(found[:3]) + rest,
+        remedy="fetch the files again, or go on with --allow-partial",
     )
 
 

@@ -29,6 +29,7 @@ from cl2cm.types import Example, Tokens
 
 log = logging.getLogger(__name__)
 
+OnSkip = Callable[[str, MediaError], None]  # told id and error of an item that is left out
 TOKENS_AT_ONCE = 4096  # padded tokens in one pass of the text backbone
 FILMS_IN_SHARD = 128  # they have many frames, and what is stopped goes on with the next shard
 
@@ -116,18 +117,32 @@ def visual_fingerprint(encoder: VisionEncoder, examples: Sequence[Example]) -> s
 
 
 def find_pictures(
-    examples: Sequence[Example], encoder: VisionEncoder, root: Path | None = None
+    examples: Sequence[Example],
+    encoder: VisionEncoder,
+    root: Path | None = None,
+    *,
+    partial: bool = False,
 ) -> StoredFeatures | None:
-    """The store that ``encode_pictures`` made of exactly these examples, none left out, if any."""
+    """Return the store that ``encode_pictures`` made of exactly these examples, if any.
+
+    Args:
+        examples: with images or videos, or parts of videos.
+        encoder: the vision backbone.
+        root: folder of stores.
+        partial: also a store from which some of them were left out.
+    """
     if isinstance(encoder, FeatureFiles):
-        return encoder.choose(examples) if all(map(encoder.has, examples)) else None
+        there = any if partial else all
+        if not there(map(encoder.has, examples)):
+            return None
+        return encoder.choose(examples, skip_bad=partial)
     keys = [picture_key(example) for example in examples]
     fingerprint = visual_fingerprint(encoder, examples)
     folder = store_folder(root, "vision", fingerprint, keys)
     if not (folder / "store.json").exists():
         return None
     store = FeatureStore.open(folder, fingerprint=fingerprint)
-    return store if all(store.has(example.id) for example in examples) else None
+    return store if partial or all(store.has(example.id) for example in examples) else None
 
 
 def media_path(example: Example) -> Path:
@@ -153,7 +168,7 @@ def encode_pictures(
     folder: Path | None = None,
     *,
     skip_bad: bool = False,
-    on_skip: Callable[[str, MediaError], None] | None = None,
+    on_skip: OnSkip | None = None,
     root: Path | None = None,
 ) -> StoredFeatures:
     """Store of the features of all pictures and films, by id; one row of vectors a frame.
@@ -165,7 +180,8 @@ def encode_pictures(
         encoder: the vision backbone.
         folder: where; None chooses a place by content under ``root``, or in the cache.
         skip_bad: leave broken pictures out; they are told to ``on_skip``.
-        on_skip: told id and error of each broken picture.
+        on_skip: told id and error of each broken picture, be it in this call or when the store
+            was made.
         root: folder of stores.
 
     Raises:
@@ -179,7 +195,14 @@ def encode_pictures(
     fingerprint = visual_fingerprint(encoder, examples)
     where = folder or store_folder(root, "vision", fingerprint, keys)
     films = any(example.video is not None for example in examples)
+    shard_items = FILMS_IN_SHARD if films else SHARD_ITEMS
     ids = [example.id for example in examples]
+    told: set[str] = set()
+
+    def tell(name: str, error: MediaError) -> None:
+        told.add(name)
+        if on_skip:
+            on_skip(name, error)
 
     def encode(positions: Sequence[int]) -> Rows:
         chosen = [examples[i] for i in positions]
@@ -189,8 +212,7 @@ def encode_pictures(
             encoder, [media_of(example) for example in chosen], skip_bad=skip_bad
         )
         for place, error in failures:
-            if on_skip:
-                on_skip(chosen[place].id, error)
+            tell(chosen[place].id, error)
         if len(failures) == len(examples):
             raise MediaError(
                 f"{len(examples)} pictures",
@@ -214,20 +236,29 @@ def encode_pictures(
             width=encoder.width,
             preprocessing=f"{encoder.preprocessing}{f' {encoder.sampling}' if films else ''}",
             on_done=advance,
-            shard_items=FILMS_IN_SHARD if films else SHARD_ITEMS,
+            shard_items=shard_items,
         )
-    if not skip_bad:
-        _refuse_skipped(store, examples)
+    _tell_left_out(store, [e for e in examples if e.id not in told], tell if skip_bad else None)
     return store
 
 
-def _refuse_skipped(store: FeatureStore, examples: Sequence[Example]) -> None:
-    """A store that was made with ``skip_bad`` has no features of broken pictures."""
+def _tell_left_out(
+    store: FeatureStore, examples: Sequence[Example], on_skip: OnSkip | None
+) -> None:
+    """Tell of the items that an earlier call left out of its store, or refuse the first.
+
+    Raises:
+        MediaError: there is one, and nobody to be told.
+    """
     for example in examples:
-        if not store.has(example.id):
-            raise MediaError(
-                str(media_path(example)),
-                expected="a picture that can be read",
-                found="one that was left out when it was encoded",
-                remedy="replace it, or leave broken items out again",
-            )
+        if store.has(example.id):
+            continue
+        error = MediaError(
+            str(media_path(example)),
+            expected="an image or video that can be read",
+            found="one that was left out when it was encoded",
+            remedy="replace it, or leave broken items out again (--skip-bad)",
+        )
+        if on_skip is None:
+            raise error
+        on_skip(example.id, error)

@@ -22,6 +22,7 @@ from cl2cm.encode.store import FeatureStore, Gathered, Rows, write_store
 from cl2cm.errors import EncoderError, MediaError, StoreError
 from cl2cm.media.images import Pixels, Preprocess
 from cl2cm.progress import track
+from cl2cm.text import spellings
 from cl2cm.types import Example, Floats, Sampling
 
 SAMPLED = 64  # items whose numbers are in the fingerprint
@@ -96,7 +97,7 @@ class FeatureFiles:
 
     def has(self, example: Example) -> bool:
         """Whether the features of an item are there."""
-        return _key(example) in self._rows
+        return self._row(example) >= 0
 
     def frames(self, row: int) -> Floats:
         """Features float32 [F, D_v] of one item, F at least 1.
@@ -128,7 +129,7 @@ class FeatureFiles:
         Raises:
             MediaError: an item has none, and ``skip_bad`` is not set; or none of them has.
         """
-        rows = [self._rows.get(_key(example), -1) for example in examples]
+        rows = [self._row(example) for example in examples]
         for example, row in zip(examples, rows, strict=True):
             if row < 0:
                 error = self._missing(f"item {example.id!r}", f"features of {_key(example)!r}")
@@ -148,6 +149,11 @@ class FeatureFiles:
         """
         chosen = self.choose(examples, skip_bad=True, on_skip=on_skip)
         return [example for example in examples if chosen.has(example.id)]
+
+    def _row(self, example: Example) -> int:
+        """Row of an item's features, -1 where there are none; names may be spelt either way."""
+        rows = (self._rows.get(name, -1) for name in spellings(_key(example)))
+        return next((row for row in rows if row >= 0), -1)
 
     def _fingerprint(self) -> str:
         names = sorted(self._rows)

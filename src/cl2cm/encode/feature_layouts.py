@@ -24,14 +24,17 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
+from cl2cm.data.npy_files import map_array
+from cl2cm.encode.hdf5_features import ITEM_BYTES, Hdf5File, first_line, unfit
 from cl2cm.encode.store import FeatureStore
-from cl2cm.errors import MissingExtraError, StoreError
+from cl2cm.errors import StoreError
 from cl2cm.types import Floats, Ints
 
 FRAMES = "video2frames.txt"
 _IDS = ("id.txt", "ids.txt")
 _HDF5 = (".h5", ".hdf5")
 _BIN = "<f4"
+_LISTED_BYTES = 2**26  # of a mapping in the syntax of Python
 MAPPED_BYTES = 2**25  # read pages of a file that may stay in a process, without their neighbours
 
 
@@ -130,18 +133,18 @@ def open_bin(folder: Path) -> Matrix:
     size, wanted = path.stat().st_size, count * width * np.dtype(_BIN).itemsize
     if size != wanted:
         expected = f"{wanted:,} bytes for {count} rows of {width} (shape.txt)"
-        raise _unfit(path, expected, f"{size:,}")
+        raise unfit(path, expected, f"{size:,}")
     values = np.memmap(path, _BIN, "r", shape=(count, width)) if size else np.empty((0, width))
     return Matrix(values, ids, _frames(folder / FRAMES, ids))
 
 
 def open_array(path: Path) -> Matrix:
     """Open a ``.npy`` with the ids of its rows beside it (``NAME.txt``, id.txt or ids.txt)."""
-    values = _load(path, mapped=True)
+    values = _load(path)
     beside = [path.with_suffix(".txt"), *(path.parent / name for name in _IDS)]
     listed = next((file for file in beside if file.exists()), beside[1])
     if values.ndim not in (2, 3):
-        raise _unfit(path, "an array [N, D] or [N, F, D]", f"{list(values.shape)}")
+        raise unfit(path, "an array [N, D] or [N, F, D]", f"{list(values.shape)}")
     ids = _read_ids(listed, len(values))
     return Matrix(values, ids, _frames(path.parent / FRAMES, ids) if values.ndim == 2 else None)
 
@@ -151,47 +154,16 @@ class ArrayFolder:
 
     def __init__(self, folder: Path, files: Sequence[Path]) -> None:
         self.names: Sequence[str] = [file.stem for file in files]
-        self.width = int(_load(files[0], mapped=True).shape[-1])
+        self.width = int(_load(files[0]).shape[-1])
         self._folder = folder
 
     def frames(self, row: int) -> npt.NDArray[Any]:
         """Numbers [D] or [F, D] of one item."""
-        return _load(self._folder / f"{self.names[row]}.npy", mapped=False)
-
-
-class Hdf5File:
-    """An HDF5 file with one data set an item.
-
-    Raises:
-        MissingExtraError: h5py is not installed.
-        StoreError: the file is damaged, empty or holds something else than data sets.
-    """
-
-    def __init__(self, path: Path) -> None:
-        try:
-            import h5py  # noqa: PLC0415 — of an extra
-        except ImportError as error:
-            raise MissingExtraError("h5py", "features") from error
-        self._path = path
-        try:
-            self._file: Any = h5py.File(path, "r")
-            self.names: Sequence[str] = list(self._file)
-            first = self._file[self.names[0]] if self.names else None
-        except OSError as error:
-            raise _unfit(path, "an HDF5 file", f"a damaged one ({_first(error)})") from None
-        if not isinstance(first, h5py.Dataset) or not first.shape:
-            found = "no item" if first is None else f"{first!r:.60}"
-            raise _unfit(path, "a data set [D] or [F, D] for each item", found)
-        self.width = int(first.shape[-1])
-
-    def frames(self, row: int) -> npt.NDArray[Any]:
-        """Numbers [D] or [F, D] of one item."""
-        name = self.names[row]
-        try:
-            numbers: npt.NDArray[Any] = self._file[name][()]
-        except (OSError, KeyError, TypeError, ValueError, AttributeError) as error:
-            raise _unfit(self._path, f"a data set {name!r}", _first(error)) from None
-        return numbers
+        path = self._folder / f"{self.names[row]}.npy"
+        numbers = _load(path)
+        if numbers.nbytes > ITEM_BYTES:
+            raise unfit(path, f"at most {ITEM_BYTES // 2**20} MB", f"{numbers.nbytes:,} bytes")
+        return np.array(numbers)
 
 
 class StoredRows:
@@ -226,10 +198,12 @@ def _numbered_frames(ids: Sequence[str]) -> dict[str, list[int]] | None:
     numbered: dict[str, list[tuple[int, int]]] = {}
     for row, name in enumerate(ids):
         item, _, number = name.rpartition("_")
-        if not item or not (number.isascii() and number.isdecimal()):
+        if not item or len(number) > 18 or not (number.isascii() and number.isdecimal()):
             return None
         numbered.setdefault(item, []).append((int(number), row))
-    if len(numbered) < 2:  # "video_1 video_2 …" are items of one name, not frames of one film
+    # "video_1 video_2 …" are items of one name, not frames of one video; "cat_0 dog_0" have no
+    # second frame, and are items, too.
+    if not 2 <= len(numbered) < len(ids):
         return None
     for frames in numbered.values():
         frames.sort()
@@ -245,31 +219,35 @@ def _listed_frames(path: Path, ids: Sequence[str]) -> dict[str, list[int]]:
         try:
             listed = json.loads(text.replace("'", '"'))  # quicker than a parser of Python
         except ValueError:
+            if len(text) > _LISTED_BYTES:
+                raise
             listed = ast.literal_eval(text)
         if not isinstance(listed, dict) or not all(isinstance(n, str) for n in listed):
             raise ValueError("another value")
     except (ValueError, SyntaxError, RecursionError, MemoryError) as error:
-        found = f"something else ({_first(error)})"
-        raise _unfit(path, "a mapping of items to lists of ids", found) from None
+        found = f"something else ({first_line(error)})"
+        raise unfit(path, "a mapping of items to lists of ids", found) from None
     rows = {name: row for row, name in enumerate(ids)}
     found_rows: dict[str, list[int]] = {}
     for item, frames in listed.items():
         if not isinstance(frames, list) or not frames:
-            raise _unfit(path, f"a list of the frames of {item!r}", "none")
+            raise unfit(path, f"a list of the frames of {item!r}", "none")
         unknown = next((f for f in frames if not isinstance(f, str) or f not in rows), None)
         if unknown is not None:
-            raise _unfit(path, "ids of id.txt", f"{unknown!r:.60} for {item!r}")
+            raise unfit(path, "ids of id.txt", f"{unknown!r:.60} for {item!r}")
         found_rows[item] = [rows[name] for name in frames]
     return found_rows
 
 
 def _read_shape(path: Path) -> tuple[int, int]:
     words = _read(path).split()
-    if len(words) != 2 or not all(word.isascii() and word.isdecimal() for word in words):
-        raise _unfit(path, "two numbers, rows and width", repr(" ".join(words)[:40]))
+    if len(words) != 2 or not all(
+        word.isascii() and word.isdecimal() and len(word) <= 18 for word in words
+    ):
+        raise unfit(path, "two numbers, rows and width", repr(" ".join(words)[:40]))
     count, width = (int(word) for word in words)
     if width < 1 or max(count, width) > 10**12:
-        raise _unfit(path, "a width of at least 1", f"{count} × {width}")
+        raise unfit(path, "a width of at least 1", f"{count} × {width}")
     return count, width
 
 
@@ -278,10 +256,10 @@ def _read_ids(path: Path, count: int) -> list[str]:
     lines = [line.strip() for line in text.splitlines() if line.strip()]
     ids = lines if len(lines) == count else text.split()
     if len(ids) != count:
-        raise _unfit(path, f"{count} ids, one for each row", f"{len(ids)}")
+        raise unfit(path, f"{count} ids, one for each row", f"{len(ids)}")
     if len(set(ids)) != count:
         ((twice, _),) = Counter(ids).most_common(1)
-        raise _unfit(path, "an id of its own for each row", f"{twice[:60]!r} twice")
+        raise unfit(path, "an id of its own for each row", f"{twice[:60]!r} twice")
     return ids
 
 
@@ -289,26 +267,15 @@ def _read(path: Path) -> str:
     try:
         data = path.read_bytes()
     except OSError as error:
-        raise _unfit(path, "a text", (error.strerror or str(error)).lower()) from None
+        raise unfit(path, "a text", (error.strerror or str(error)).lower()) from None
     try:
         return data.decode("utf-8-sig")
     except UnicodeDecodeError:
         return data.decode("latin-1")  # as the tools that write this layout read it
 
 
-def _load(path: Path, *, mapped: bool) -> npt.NDArray[Any]:
+def _load(path: Path) -> npt.NDArray[Any]:
     try:
-        values = np.load(path, mmap_mode="r" if mapped else None, allow_pickle=False)
-        if not isinstance(values, np.ndarray) or not values.ndim:
-            raise ValueError("no rows of numbers")
+        return map_array(path)
     except (OSError, ValueError, EOFError) as error:
-        raise _unfit(path, "an array of numbers", f"none ({_first(error)})") from None
-    return values
-
-
-def _first(error: Exception) -> str:
-    return (str(error).splitlines() or [type(error).__name__])[0][:80]
-
-
-def _unfit(path: Path, expected: str, found: str) -> StoreError:
-    return StoreError(str(path), expected=expected, found=found, remedy="fetch or write it again")
+        raise unfit(path, "an array of numbers", f"none ({first_line(error)})") from None

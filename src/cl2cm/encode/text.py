@@ -13,6 +13,7 @@ from typing import Self
 import torch
 from torch import Tensor, nn
 
+from cl2cm.encode.pretrained import first_line
 from cl2cm.encode.text_loading import (
     find_folder,
     find_layers,
@@ -22,6 +23,7 @@ from cl2cm.encode.text_loading import (
 )
 from cl2cm.errors import EncoderError
 from cl2cm.storage import sha256_text
+from cl2cm.text import normalise
 from cl2cm.types import Special
 
 Freeze = str | int
@@ -115,15 +117,25 @@ class TextBackbone(nn.Module):
     def tokenize(self, texts: Sequence[str]) -> list[list[int]]:
         """Ids of each text, with prefix and special tokens, at most ``max_tokens``.
 
-        An empty text gives the special tokens and the prefix alone.
+        Texts are normalised first (``text.py``): equal words have equal ids, however they are
+        spelt. An empty text gives the special tokens and the prefix alone.
         """
         if not texts:
             return []
-        whole = [self.prefix + text for text in texts]
+        whole = [self.prefix + normalise(text) for text in texts]
         if self.lower_case:
             whole = [text.lower() for text in whole]
         # Padding and truncation that a tokenizer's files may ask for are overruled here.
-        encoded = self._tokenizer(whole, padding=False, truncation=True, max_length=self.max_tokens)
+        try:
+            encoded = self._tokenizer(
+                whole, padding=False, truncation=True, max_length=self.max_tokens
+            )
+        except BaseException as error:
+            if type(error).__name__ != "PanicException":  # Rust's, which is no Exception
+                raise
+            found = f"a text that it fails on ({first_line(error)})"
+            remedy = "name another model"
+            raise self._misfit("a tokenizer for any text", found, remedy) from None
         ids: list[list[int]] = encoded["input_ids"]
         return ids
 

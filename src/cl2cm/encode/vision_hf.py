@@ -7,6 +7,7 @@ processor itself (and torchvision) is not needed.
 import hashlib
 import json
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -14,7 +15,10 @@ import torch
 from transformers import AutoModel
 from transformers.image_processing_base import ImageProcessingMixin
 
+from cl2cm.encode.pretrained import LOADING, check_folder, check_weights, from_hub
 from cl2cm.encode.protocol import Described, checked
+from cl2cm.encode.text_loading import loading
+from cl2cm.encode.trust import is_bare, is_hub_id
 from cl2cm.errors import EncoderError
 from cl2cm.media.images import EVENLY, Pixels, Preprocess
 from cl2cm.types import Floats, Sampling
@@ -27,7 +31,7 @@ class HuggingFaceVision(Described):
 
     Args:
         name: what it is called in messages and records.
-        model: a folder, or an id on the hub.
+        model: a folder, with a slash in its path, or an id on the hub.
         sampling: which frames of a film it is given.
 
     Raises:
@@ -35,15 +39,19 @@ class HuggingFaceVision(Described):
     """
 
     def __init__(self, name: str, model: str, sampling: Sampling = EVENLY) -> None:
-        try:
-            settings = ImageProcessingMixin.get_image_processor_dict(model)[0]
-            self._model = AutoModel.from_pretrained(model).eval().float()
-        except (OSError, ValueError) as error:
-            found = f"none ({str(error).splitlines()[0][:120]})"
-            remedy = "correct the id, or give a folder"
-            raise EncoderError(
-                name, expected="a vision model", found=found, remedy=remedy
-            ) from error
+        folder = _find_folder(name, model)
+        with loading(name, folder, "vision model"):
+            check_folder(folder)
+            settings = ImageProcessingMixin.get_image_processor_dict(str(folder), **LOADING)[0]
+            self._model, info = AutoModel.from_pretrained(
+                str(folder),
+                **LOADING,
+                use_safetensors=True,
+                dtype=torch.float32,
+                output_loading_info=True,
+            )
+            check_weights(info, heads=True)
+            self._model.eval()
         preprocess = _from_settings(settings, name)
         scale = settings.get("rescale_factor", 1 / 255)
         mean, std = (settings.get(key, 0.5) for key in ("image_mean", "image_std"))
@@ -65,6 +73,19 @@ class HuggingFaceVision(Described):
             pooled: torch.Tensor = run(pixel_values=values).pooler_output
         features: Floats = pooled.flatten(1).numpy()
         return features
+
+
+def _find_folder(name: str, model: str) -> Path:
+    folder = Path(model).expanduser()
+    if not is_bare(model) and folder.is_dir():
+        return folder
+
+    def failed(found: str, remedy: str) -> EncoderError:
+        return EncoderError(name, expected="a vision model", found=found, remedy=remedy)
+
+    if is_hub_id(model):
+        return from_hub(model, ["*.json", "*.safetensors"], failed)
+    raise failed("no such folder", "correct the id, or give a folder such as ./NAME")
 
 
 def _from_settings(settings: Mapping[str, Any], name: str) -> Preprocess:

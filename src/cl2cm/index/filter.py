@@ -5,6 +5,7 @@ from dataclasses import dataclass, fields
 from typing import Literal
 
 from cl2cm.errors import QueryError
+from cl2cm.text import spellings
 
 Media = Literal["picture", "film"]
 
@@ -49,11 +50,13 @@ class Filter:
         """SQL over the columns of an item store, and its values."""
         terms: list[tuple[str, list[str | float]]] = []
         if self.folder is not None and (folder := self.folder.strip("/")):
-            inside = ["/", "0"]  # "0" follows "/": all names that start with FOLDER/
-            terms.append(
-                ("(folder = ? OR (folder >= ? AND folder < ?))",
-                 [folder, folder + inside[0], folder + inside[1]])
-            )  # fmt: skip
+            names = spellings(folder)  # as stored: composed, or as a Mac wrote it
+            # "0" follows "/": all names that start with FOLDER/
+            one = "folder = ? OR (folder >= ? AND folder < ?)"
+            values: list[str | float] = [
+                value for name in names for value in (name, f"{name}/", f"{name}0")
+            ]
+            terms.append((f"({' OR '.join([one] * len(names))})", values))
         if self.media is not None:
             terms.append(("media = ?", [self.media]))
         if (since := _day("since", self.since)) is not None:

@@ -18,6 +18,7 @@ from cl2cm.index.database import check_file, check_schema, confine, limited
 from cl2cm.index.filter import Filter
 from cl2cm.index.records import check_items, item_fields, no_such_id, no_such_row, parse_item
 from cl2cm.storage import atomic_path, sqlite_error
+from cl2cm.text import spellings
 from cl2cm.types import Ints, Item
 
 _SCHEMA = """
@@ -131,10 +132,10 @@ class ItemStore:
         Raises:
             VectorIndexError: no item has this id, or the file is damaged.
         """
-        found = self._select(f"{_COLUMNS} WHERE id = ?", [item_id]) if _is_text(item_id) else []
-        if not found:
-            raise no_such_id(item_id)
-        return found[0][0]
+        for name in spellings(item_id) if _is_text(item_id) else ():
+            if found := self._select(f"{_COLUMNS} WHERE id = ?", [name]):
+                return found[0][0]
+        raise no_such_id(item_id)
 
     def matching(self, filter_: Filter) -> Ints:
         """Rows int64 of the items that a filter lets through, rising."""

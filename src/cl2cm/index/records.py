@@ -7,6 +7,7 @@ from typing import Any
 
 from cl2cm.errors import VectorIndexError
 from cl2cm.index.database import FIELD_LIMIT
+from cl2cm.text import name_form
 from cl2cm.types import Item
 
 
@@ -55,8 +56,8 @@ def _parse_captions(text: str) -> dict[str, tuple[str, ...]]:
 
 
 def folder_of(item: Item) -> str:
-    """Return the folder that an item is in, by its id."""
-    return item.id.rpartition("/")[0]
+    """Return the folder that an item is in, by its id, in the form that names are compared in."""
+    return name_form(item.id.rpartition("/")[0])
 
 
 def no_such_row(where: str, row: int, count: int) -> VectorIndexError:

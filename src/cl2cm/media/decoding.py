@@ -119,7 +119,7 @@ def _picture_batches(
     skip_bad: bool,
 ) -> Iterator[Decoded]:
     starts = iter(range(0, len(sources), batch_size))
-    with ThreadPoolExecutor(workers or min(8, os.cpu_count() or 1)) as pool:
+    with ThreadPoolExecutor(workers or min(8, (os.cpu_count() or 1) + 1)) as pool:
 
         def begin(start: int) -> _Pending:
             chosen = range(start, min(start + batch_size, len(sources)))

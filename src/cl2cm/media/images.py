@@ -1,57 +1,43 @@
 """Pictures and films to frames: the only place that tells the two apart.
 
 Whatever stands for V in "The task" of method.md leaves this module as frames uint8
-[F, H, W, 3], square, RGB; a picture has F = 1. What a picture's bytes may hold is settled here:
-orientation, transparency, colour model, depth, size and damage; a film's in ``video.py``.
+[F, H, W, 3], square, RGB; a picture has F = 1. Decoding itself happens in other processes, see
+``decoder_pool.py``; what an image's bytes may hold is settled in ``image_decoding.py``, a film's
+in ``video.py``. What an image may cost is said here.
 """
 
-import io
-import warnings
+import os
+import stat
 from collections.abc import Iterator
-from dataclasses import dataclass
-from functools import lru_cache
+from dataclasses import asdict
 from pathlib import Path
 
 import numpy as np
-import numpy.typing as npt
-from PIL import Image, ImageOps, UnidentifiedImageError
+from PIL import Image
 
 from cl2cm.errors import MediaError
-from cl2cm.media.sampling import sampled_frames
+from cl2cm.media.decoder_pool import Budget, DecoderPool, decoders
+from cl2cm.media.image_decoding import Allowed, Pixels, Preprocess, square
 from cl2cm.media.video import Frame
+from cl2cm.media.video_reading import frames_of
 from cl2cm.types import Example, Sampling
 
-Pixels = npt.NDArray[np.uint8]  # [H, W, 3], [F, H, W, 3] or [N, H, W, 3]; RGB, 0 to 255
+__all__ = ["Pixels", "Preprocess", "Source", "film_frames", "is_film", "load_frames", "media_of"]
+
 Source = Example | Path | bytes | Pixels
 
-PIXEL_LIMIT = 100_000_000  # decoded pixels of one picture: 300 MB, the largest cameras' size
+PIXEL_LIMIT = 100_000_000  # decoded pixels of one image: 300 MB, the largest cameras' size
+FILE_LIMIT = 2**29  # bytes of an image's file
+WORK_LIMIT = 4 * 10**9  # pixels times scans of a JPEG
+KEPT_LIMIT = 1_200_000_000  # bytes that a progressive JPEG keeps: 200 million pixels in 3 colours
+BUDGET = Budget(cpu=30, wall=180, memory=2 * 2**30)  # of one image, on a machine that is busy
+_BINARY = getattr(os, "O_BINARY", 0)  # of Windows
 PICTURES = frozenset({".jpg", ".jpeg", ".png", ".webp", ".gif", ".bmp", ".tif", ".tiff"})
 FILMS = frozenset(
     {".3gp", ".avi", ".flv", ".m2ts", ".m4v", ".mkv", ".mov", ".mp4", ".mpeg", ".mpg", ".mts"}
     | {".ogv", ".webm", ".wmv"}
 )
 EVENLY = Sampling()
-_LONGEST = 3  # a longer strip is cut to this many squares before it is scaled
-
-
-@dataclass(frozen=True, slots=True)
-class Preprocess:
-    """How a picture becomes a square: scale the shorter side, then cut out the centre.
-
-    Attributes:
-        size: side of the square, pixels.
-        resize: shorter side before the cut, pixels, at least ``size``; None means ``size``.
-        resample: filter, ``bicubic``, ``bilinear`` or ``lanczos``; all of them antialiased.
-    """
-
-    size: int
-    resize: int | None = None
-    resample: str = "bicubic"
-
-    @property
-    def shorter_side(self) -> int:
-        """Shorter side before the cut, pixels."""
-        return self.resize or self.size
 
 
 def load_frames(source: Source, preprocess: Preprocess, sampling: Sampling = EVENLY) -> Pixels:
@@ -94,12 +80,9 @@ def film_frames(source: Source, preprocess: Preprocess, sampling: Sampling) -> I
         MissingExtraError: the extra ``video`` is not installed.
     """
     if isinstance(source, Example) and source.video is not None:
-        frames = sampled_frames(source.video, sampling, source.start, source.end)
-    else:
-        assert isinstance(source, Path), "only a path or an example is a film"  # noqa: S101
-        frames = sampled_frames(source, sampling)
-    for seconds, pixels in frames:
-        yield Frame(seconds, _square(Image.fromarray(pixels), preprocess))
+        return frames_of(source.video, preprocess, sampling, source.start, source.end)
+    assert isinstance(source, Path), "only a path or an example is a film"  # noqa: S101
+    return frames_of(source, preprocess, sampling)
 
 
 def media_of(example: Example) -> Path | Example:
@@ -110,37 +93,96 @@ def media_of(example: Example) -> Path | Example:
 
 
 def _load_picture(source: Source, preprocess: Preprocess) -> Pixels:
-    stored, name = _stored(source)
-    if isinstance(stored, np.ndarray):
-        return _square(_from_pixels(stored, name), preprocess)
-    _silence_size_warning()
-    try:
-        with Image.open(stored) as opened:
-            return _square(_whole(opened, preprocess.shorter_side, name), preprocess)
-    except MediaError:
-        raise
-    except Exception as error:  # damaged bytes make a decoder raise anything
-        raise _unreadable(name, stored, error) from error
+    if isinstance(source, np.ndarray):
+        return square(_from_pixels(source), preprocess)
+    data, name = _stored(source)
+    arguments = {"preprocess": asdict(preprocess), "allowed": asdict(usual_limits())}
+    answer = decoders().ask("square", name, BUDGET, arguments, data)
+    shape = (preprocess.size, preprocess.size, 3)
+    return np.frombuffer(answer.body, np.uint8).reshape(shape)
+
+
+def redraw_image(
+    source: Path | bytes,
+    name: str,
+    size: int,
+    *,
+    pool: DecoderPool,
+    budget: Budget,
+    allowed: Allowed,
+    lossless: bool = False,
+) -> tuple[bytes, str]:
+    """Draw an image anew, with no side longer than ``size`` pixels.
+
+    Args:
+        source: a file, or its bytes.
+        name: what an error calls it.
+        size: pixels.
+        pool: who decodes it.
+        budget: what that may cost.
+        allowed: what the image may ask for.
+        lossless: as PNG, in place of JPEG for an opaque image.
+
+    Returns:
+        The new file and its MIME type.
+
+    Raises:
+        MediaError: the image cannot be read, or asks for too much.
+    """
+    data = read_image(source, name) if isinstance(source, Path) else source
+    arguments = {"allowed": asdict(allowed), "size": size, "lossless": lossless}
+    answer = pool.ask("redraw", name, budget, arguments, data)
+    return bytes(answer.body), answer.head["media_type"]
+
+
+def usual_limits(pixels: int | None = None) -> Allowed:
+    """Return what an image may ask for; ``pixels`` in place of the usual limit."""
+    return Allowed(pixels or PIXEL_LIMIT, WORK_LIMIT, KEPT_LIMIT)
 
 
 # --- one picture -----------------------------------------------------------------------------
 
 
-def _stored(source: Source) -> tuple[Path | io.BytesIO | Pixels, str]:
-    """Where the picture is, and its name for messages."""
-    if isinstance(source, np.ndarray):
-        return source, "pixels in memory"
+def read_image(path: Path, name: str | None = None) -> bytes:
+    """Read the bytes of an image's file: a regular one, of a size that an image may have.
+
+    Args:
+        path: the file.
+        name: what an error calls it; by default its path.
+
+    Raises:
+        MediaError: there is no such file, it cannot be read, or is too large.
+    """
+    name = name or str(path)
+    try:
+        descriptor = os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | _BINARY)
+        with os.fdopen(descriptor, "rb") as file:
+            status = os.fstat(file.fileno())
+            if not stat.S_ISREG(status.st_mode):
+                raise _no_picture(name, "a device or a pipe")
+            if status.st_size > FILE_LIMIT:
+                raise _no_picture(name, f"a file of {status.st_size // 2**20:,} MB")
+            return file.read(FILE_LIMIT)
+    except OSError as error:
+        raise _no_picture(name, (error.strerror or str(error)).lower()) from error
+
+
+def _stored(source: Example | Path | bytes) -> tuple[bytes, str]:
+    """The picture's bytes, and its name for messages."""
     if isinstance(source, bytes):
-        return io.BytesIO(source), "a picture in memory"
+        return source, "a picture in memory"
     path = _picture_of(source) if isinstance(source, Example) else source
     if path.suffix.lower() in FILMS:
         remedy = 'write "video" in place of "image" in the manifest'
         raise MediaError(str(path), expected="a picture", found="a film", remedy=remedy)
-    if not path.is_file():
-        found = "a folder" if path.is_dir() else "no such file"
-        remedy = "correct the path, or skip what is broken"
-        raise MediaError(str(path), expected="a picture", found=found, remedy=remedy)
-    return path, str(path)
+    if path.is_dir() or not path.exists():
+        raise _no_picture(str(path), "a folder" if path.is_dir() else "no such file")
+    return read_image(path), str(path)
+
+
+def _no_picture(name: str, found: str) -> MediaError:
+    remedy = "correct the path, or skip what is broken"
+    return MediaError(name, expected="a picture", found=found, remedy=remedy)
 
 
 def _picture_of(example: Example) -> Path:
@@ -154,75 +196,9 @@ def _picture_of(example: Example) -> Path:
     )
 
 
-def _unreadable(name: str, stored: Path | io.BytesIO, error: Exception) -> MediaError:
-    if isinstance(error, Image.DecompressionBombError):
-        return _too_large(name, "more than that")
-    size = stored.stat().st_size if isinstance(stored, Path) else len(stored.getbuffer())
-    if size == 0:
-        found = "an empty file"
-    elif isinstance(error, UnidentifiedImageError):
-        found = "bytes of another kind"
-    else:
-        found = f"a damaged or unsupported one ({error})"
-    remedy = "replace the file, or skip what is broken"
-    return MediaError(name, expected="a whole picture", found=found, remedy=remedy)
-
-
-def _too_large(name: str, found: str) -> MediaError:
-    expected = f"at most {PIXEL_LIMIT // 10**6} million pixels"
-    return MediaError(name, expected=expected, found=found, remedy="make the picture smaller")
-
-
-def _from_pixels(pixels: Pixels, name: str) -> Image.Image:
+def _from_pixels(pixels: Pixels) -> Image.Image:
     if pixels.ndim == 3 and pixels.shape[2] == 3 and pixels.size and pixels.dtype == np.uint8:
         return Image.fromarray(pixels)
     found = f"{pixels.dtype} {list(pixels.shape)}"
     remedy = "convert them first"
-    raise MediaError(name, expected="uint8 [H, W, 3]", found=found, remedy=remedy)
-
-
-@lru_cache
-def _silence_size_warning() -> None:
-    # Pillow warns of large pictures when it opens them; we judge them after JPEG's reduction.
-    warnings.filterwarnings("ignore", category=Image.DecompressionBombWarning)
-
-
-def _whole(opened: Image.Image, shorter_side: int, name: str) -> Image.Image:
-    """Decode: upright, RGB, white where transparent; a large JPEG at reduced size."""
-    # JPEG can decode at 1/2, 1/4 or 1/8: the smallest that is no smaller than what we want.
-    opened.draft("RGB", (shorter_side, shorter_side))
-    if opened.width * opened.height > PIXEL_LIMIT:
-        raise _too_large(name, f"{opened.width} × {opened.height}")
-    opened.load()
-    return _opaque(ImageOps.exif_transpose(opened))
-
-
-def _opaque(image: Image.Image) -> Image.Image:
-    if image.mode == "F":
-        raise ValueError("floating-point pixels")
-    if image.mode.startswith("I"):  # 16 bits a pixel, the upper 8 of which we keep
-        grey = np.asarray(image).astype(np.int64) >> 8
-        return Image.fromarray(grey.clip(0, 255).astype(np.uint8)).convert("RGB")
-    if image.has_transparency_data:
-        image = image.convert("RGBA")
-        white = Image.new("RGBA", image.size, "white")
-        return Image.alpha_composite(white, image).convert("RGB")
-    return image.convert("RGB")
-
-
-def _square(image: Image.Image, preprocess: Preprocess) -> Pixels:
-    """Scale the shorter side, cut out the centre."""
-    image = _centre(image, *(min(side, _LONGEST * min(image.size)) for side in image.size))
-    short = min(image.size)
-    if short != preprocess.shorter_side:
-        width, height = (preprocess.shorter_side * side // short for side in image.size)
-        filter_ = Image.Resampling[preprocess.resample.upper()]
-        image = image.resize((width, height), filter_, reducing_gap=3.0)
-    return np.array(_centre(image, preprocess.size, preprocess.size))
-
-
-def _centre(image: Image.Image, width: int, height: int) -> Image.Image:
-    if (width, height) == image.size:
-        return image
-    left, top = (image.width - width) // 2, (image.height - height) // 2
-    return image.crop((left, top, left + width, top + height))
+    raise MediaError("pixels in memory", expected="uint8 [H, W, 3]", found=found, remedy=remedy)

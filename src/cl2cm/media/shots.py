@@ -23,6 +23,7 @@ import numpy as np
 
 from cl2cm.errors import MediaError
 from cl2cm.media.video import Film, Pixels
+from cl2cm.media.video_reading import Span, part_of, shots_of
 from cl2cm.progress import track
 from cl2cm.storage import cache_folder, sha256_text, write_json
 from cl2cm.types import Example, Floats
@@ -41,7 +42,6 @@ _THRESHOLD = 0.3  # of 1, which is nothing in common
 _REST = 0.75  # of a change, to which it must fall before the next may come
 _VERSION = 1  # of what is kept in the cache
 
-Span = tuple[float, float]
 Result = TypeVar("Result")
 BadHandler = Callable[[Example, MediaError], None]
 
@@ -103,11 +103,33 @@ def find_shots(
         MediaError: the film cannot be read, or begins after ``start``.
         MissingExtraError: the extra ``video`` is not installed.
     """
+    spans: list[Span] = []
+    for found in look_for_shots(path, start, end):
+        if isinstance(found, list):
+            spans = found
+        elif progress is not None:
+            progress(found)
+    return spans
+
+
+def look_for_shots(
+    path: Path, start: float | None = None, end: float | None = None
+) -> Iterator[int | list[Span]]:
+    """Yield the number of seconds just dealt with, again and again, and the shots at last.
+
+    This decodes in this process; see `find_shots`.
+    """
     with Film(path, many=True) as film:
         start, end = film.part(start, end)
         times: list[float] = []
-        strengths = list(_strengths(_seen(film, start, end, times, progress)))
-    return _divided(start, _changes(np.array(strengths), times), end)
+        strengths: list[float] = []
+        told = 0
+        for strength in _strengths(_seen(film, start, end, times)):
+            strengths.append(strength)
+            if int(len(times) * STEP) > told:
+                told += 1
+                yield 1
+    yield _divided(start, _changes(np.array(strengths), times), end)
 
 
 def _shots_of(example: Example, progress: Callable[[int], None]) -> list[Example]:
@@ -136,14 +158,13 @@ def _known_shots(example: Example, progress: Callable[[int], None]) -> list[Span
         if spans and all(a < b for a, b in spans):
             progress(round(spans[-1][1] - spans[0][0]))
             return spans
-    spans = find_shots(path, start, end, progress=progress)
+    spans = shots_of(path, start, end, progress)
     write_json(known, {"shots": spans})
     return spans
 
 
 def _length(example: Example) -> float:
-    with Film(_film(example)) as film:
-        start, end = film.part(example.start, example.end)
+    start, end = part_of(_film(example), example.start, example.end)
     return end - start
 
 
@@ -179,23 +200,14 @@ def _attempt(
 # --- what is compared -------------------------------------------------------------------------
 
 
-def _seen(
-    film: Film,
-    start: float,
-    end: float,
-    times: list[float],
-    progress: Callable[[int], None] | None,
-) -> Iterator[Floats]:
+def _seen(film: Film, start: float, end: float, times: list[float]) -> Iterator[Floats]:
     """The signature of the frame at every step; its time goes to ``times``."""
-    last, signature, told = None, np.empty(0, np.float32), 0
+    last, signature = None, np.empty(0, np.float32)
     for seconds, pixels in film.every(STEP, start, end, side=_SIDE):
         if pixels is not last:
             last, signature = pixels, _signature(pixels)
         times.append(seconds)
         yield signature
-        if progress and int(len(times) * STEP) > told:
-            progress(1)
-            told += 1
 
 
 def _signature(pixels: Pixels) -> Floats:

@@ -14,8 +14,11 @@ from cl2cm.errors import MediaError, MissingExtraError
 FRAME_LIMIT = 100_000_000  # pixels of one frame
 # Containers that may be opened. Play lists are not among them: they would name other files.
 _FORMATS = "mov,mp4,m4a,3gp,3g2,mj2,matroska,webm,avi,mpegts,mpeg,mpegvideo,flv,asf,ogg"
+# No network, and no other file: a track that lies elsewhere is not followed (``enable_drefs``).
+_OPTIONS = {"format_whitelist": _FORMATS, "protocol_whitelist": "file", "max_streams": "100"}
 _ESTIMATED = frozenset({"mpeg", "mpegts", "mpegvideo"})  # these do not say how long they are
 _SPARSEST = 50  # bytes a second, which no film goes below; damaged time stamps do
+_LONGEST = 100 * 3600  # seconds, which no video lasts; damaged or hostile time stamps do
 _SHORTER = 1.0  # seconds that a film may be shorter than it says; or a hundredth of it
 
 
@@ -57,7 +60,7 @@ class VideoFile:
         self._check_file()
         location = str(self._path.absolute())  # no relative name, which could pass for a URL
         try:
-            self._container = self.av.open(location, options={"format_whitelist": _FORMATS})
+            self._container = self.av.open(location, options=dict(_OPTIONS))
         except (self.av.FFmpegError, OSError, ValueError) as error:
             reason = (getattr(error, "strerror", None) or str(error)).lower()
             self.refuse(f"another kind of file, or a damaged one ({reason})", error)
@@ -104,7 +107,7 @@ class VideoFile:
             self.refuse(f"one that is cut short, at {reached:.1f} of {said:.1f} s")
         if not length.end:
             self.refuse("one without a single frame")
-        if length.end * _SPARSEST > self._path.stat().st_size:
+        if length.end > min(_LONGEST, self._path.stat().st_size / _SPARSEST):
             self.refuse(f"one that cannot last {length.end:.0f} s, by the size of its file")
         return length
 

@@ -2,7 +2,9 @@
 
 ``contract.json`` says how the text side was fed (tokenizer hash, prefix, lower-casing, tokens,
 pooling) with a few texts, their expected ids and vectors. It is checked at every load, so that a
-tokenizer that changed under a model is an error, not a slow loss of quality. A run folder:
+tokenizer that changed under a model is an error, not a slow loss of quality. A run may come from
+anyone: its files are regular files inside it, of bounded size, and its encoders are confined by
+``trust.py``. A run folder:
 
     config.toml        the settings
     model.safetensors  the student's weights
@@ -13,6 +15,7 @@ tokenizer that changed under a model is an error, not a slow loss of quality. A 
 """
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -23,9 +26,10 @@ from torch import Tensor, nn
 
 from cl2cm.encode.protocol import VisionEncoder
 from cl2cm.encode.text import TextBackbone
+from cl2cm.encode.trust import check_inside, confine
 from cl2cm.encode.vision import load_vision
 from cl2cm.errors import CheckpointError, ConfigError
-from cl2cm.model.config import Config, load_config, to_toml
+from cl2cm.model.config import Config, parse_config, read_tree, to_toml
 from cl2cm.model.networks import build_student, build_vision_head
 from cl2cm.model.retrieval import RetrievalModel, VisualSide
 from cl2cm.storage import atomic_file, atomic_path, sha256_file, sha256_text, write_json
@@ -37,6 +41,12 @@ CONTRACT_TEXTS = (
     "كلب في الثلج",
     "İstanbul",
 )
+FILES = (
+    *("config.toml", "contract.json", "provenance.json"),
+    *("model.safetensors", "teacher.safetensors"),
+)
+MAX_TEXT = 2**24  # bytes of a file that is no weights
+MAX_EXAMPLES, MAX_EXAMPLE = 64, 4096  # of the contract, and characters of each
 TOLERANCE = 1e-3  # of a contract vector's components; kernels differ between machines
 
 
@@ -167,7 +177,12 @@ def _check_fingerprint(run: Path, found: str) -> None:
 
 
 def read_run(run: Path) -> tuple[Config, dict[str, Any]]:
-    """Configuration and contract of a finished run."""
+    """Configuration and contract of a finished run; the paths in it are confined.
+
+    Raises:
+        CheckpointError: it is no run, unfinished, damaged, or names a model elsewhere.
+    """
+    _check_files(run)
     if not (run / "provenance.json").exists():
         unfinished = (run / "state").exists()
         raise CheckpointError(
@@ -177,12 +192,32 @@ def read_run(run: Path) -> tuple[Config, dict[str, Any]]:
             remedy="run cl2cm train with --resume" if unfinished else "make it with cl2cm train",
         )
     try:
-        config = load_config(run / "config.toml")
+        config = parse_config(read_tree(run / "config.toml"))
         agreed = json.loads((run / "contract.json").read_text(encoding="utf-8"))
         _check_contract(agreed)
     except (OSError, ValueError, KeyError, TypeError, RecursionError, ConfigError) as error:
         raise _damaged(run, f"unreadable settings ({error})") from None
-    return config, agreed
+    _check_size(run, config)
+    text = replace(config.text, encoder=confine(config.text.encoder, run))
+    vision = replace(config.vision, encoder=confine(config.vision.encoder, run))
+    return replace(config, text=text, vision=vision), agreed
+
+
+def _check_files(run: Path) -> None:
+    """Before any is opened: a link may lead anywhere, a pipe never ends."""
+    for name in FILES:
+        file = run / name
+        check_inside(file, run)
+        if file.suffix != ".safetensors" and file.exists() and file.stat().st_size > MAX_TEXT:
+            raise _damaged(file, f"{file.stat().st_size:,} bytes", expected="a small file")
+
+
+def _check_size(run: Path, config: Config) -> None:
+    """Refuse settings of a network far larger than the weights, before memory is taken for it."""
+    weights, network = run / "model.safetensors", config.network
+    least = 2 * network.layers * 4 * network.dim**2  # bytes of the attention in half precision
+    if weights.exists() and weights.stat().st_size < least:
+        raise _damaged(weights, f"weights that do not fit ({weights.stat().st_size:,} bytes)")
 
 
 def read_provenance(run: Path) -> dict[str, Any]:
@@ -191,11 +226,12 @@ def read_provenance(run: Path) -> dict[str, Any]:
     Raises:
         CheckpointError: it is damaged.
     """
+    _check_files(run)
     try:
         provenance = json.loads((run / "provenance.json").read_text(encoding="utf-8"))
         if not {"config", "validation_SumR"} <= provenance.keys():
             raise ValueError("missing keys")
-    except (OSError, ValueError, AttributeError) as error:
+    except (OSError, ValueError, AttributeError, RecursionError) as error:
         raise _damaged(run, f"an unreadable provenance.json ({error})") from None
     return dict(provenance)
 
@@ -225,6 +261,8 @@ def _check_contract(agreed: Any) -> None:  # noqa: ANN401 - whatever the file ho
     texts += [example["text"] for example in agreed["examples"]]
     if not agreed["examples"] or not all(isinstance(text, str) for text in texts):
         raise ValueError("a contract of another form")
+    if len(agreed["examples"]) > MAX_EXAMPLES or any(len(text) > MAX_EXAMPLE for text in texts):
+        raise ValueError("more or longer examples than a contract has")
     for example in agreed["examples"]:
         if not all(isinstance(number, int) for number in example["ids"]):
             raise ValueError("ids that are no numbers")

@@ -15,6 +15,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal, TypeVar
 
+from cl2cm.encode.trust import is_bare
 from cl2cm.errors import ConfigError, nearest
 from cl2cm.model.settings import (
     DataConfig,
@@ -32,6 +33,7 @@ from cl2cm.model.settings import (
 from cl2cm.storage import sha256_text
 
 T = TypeVar("T")
+_PATHS = (("data", "manifest"), ("data", "features"), ("text", "encoder"), ("vision", "encoder"))
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,16 +60,30 @@ class Config:
 
 
 def load_config(path: Path, overrides: Iterable[str] = ()) -> Config:
-    """Read a TOML file, then apply ``key=value`` overrides such as ``train.epochs=3``.
+    """Read a recipe of the user's, then apply ``key=value`` overrides such as ``train.epochs=3``.
 
-    A relative ``data.manifest``, ``data.features`` or path of a ``vision.encoder`` of the kind
-    ``features:`` is taken from the file's folder, in an override from the working directory.
+    A relative ``data.manifest``, ``data.features`` or folder of an encoder is taken from the file's
+    folder, in an override from the working directory.
 
     Raises:
         ConfigError: no such file, no TOML, an unknown key, a wrong type or an impossible value.
     """
+    tree = read_tree(path)
+    _anchor(tree, path.parent.absolute())
+    for override in overrides:
+        _apply(tree, override)
+    _anchor(tree, Path.cwd())
+    return parse_config(tree)
+
+
+def read_tree(path: Path) -> dict[str, Any]:
+    """The values of a TOML file, as they stand in it.
+
+    Raises:
+        ConfigError: no such file, or no TOML.
+    """
     try:
-        tree = tomllib.loads(path.read_text(encoding="utf-8"))
+        return tomllib.loads(path.read_text(encoding="utf-8"))
     except IsADirectoryError:
         raise ConfigError(
             str(path), expected="a TOML file", found="a folder", remedy="name the file in it"
@@ -85,27 +101,41 @@ def load_config(path: Path, overrides: Iterable[str] = ()) -> Config:
         raise ConfigError(
             str(path), expected="TOML", found=str(error), remedy="correct that line"
         ) from None
-    _anchor(tree, path.parent.absolute())
-    for override in overrides:
-        _apply(tree, override)
-    _anchor(tree, Path.cwd())
-    return parse_config(tree)
 
 
 def _anchor(tree: dict[str, Any], base: Path) -> None:
     """Make relative paths of a tree absolute."""
-    for section, key in (("data", "manifest"), ("data", "features"), ("vision", "encoder")):
+    for section, key in _PATHS:
         values = tree.get(section)
         if not isinstance(values, dict) or not isinstance(values.get(key), str):
             continue
         value = values[key]
-        if not value:
-            continue
-        kind, colon, where = value.partition(":")
-        if section == "data":
+        if section != "data":
+            values[key] = _anchor_spec(value, base)
+        elif value:
             values[key] = str(base / value)
-        elif kind == "features" and where and not where.startswith("~"):
-            values[key] = f"{kind}{colon}{base / where}"
+
+
+def _anchor_spec(spec: str, base: Path) -> str:
+    """The spec of an encoder, with an absolute path where it names a folder or features."""
+    kind, colon, where = spec.partition(":")
+    named = kind == "features" and where and not where.startswith("~")
+    if named or (
+        kind in ("hf", "onnx") and where and not is_bare(where) and (base / where).is_dir()
+    ):
+        return f"{kind}{colon}{base / where}"
+    return spec
+
+
+def with_absolute_encoders(config: Config) -> Config:
+    """A configuration of the user's, with relative folders taken from the working directory."""
+    text = _anchor_spec(config.text.encoder, Path.cwd())
+    vision = _anchor_spec(config.vision.encoder, Path.cwd())
+    return dataclasses.replace(
+        config,
+        text=dataclasses.replace(config.text, encoder=text),
+        vision=dataclasses.replace(config.vision, encoder=vision),
+    )
 
 
 def parse_config(tree: Mapping[str, Any]) -> Config:

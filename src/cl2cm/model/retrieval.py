@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
 
-from cl2cm.encode.encoding import TOKENS_AT_ONCE, encode_pictures, text_states
+from cl2cm.encode.encoding import TOKENS_AT_ONCE, OnSkip, encode_pictures, text_states
 from cl2cm.encode.protocol import VisionEncoder
 from cl2cm.encode.store import StoredFeatures, length_batches
 from cl2cm.encode.text import TextBackbone
@@ -16,6 +16,7 @@ from cl2cm.encode.tokens import TextSource, pad_tokens
 from cl2cm.encode.vision import encode_paths
 from cl2cm.errors import QueryError
 from cl2cm.model.networks import CrossLingualNetwork, CrossModalNetwork, VisionHead
+from cl2cm.text import is_blank
 from cl2cm.types import Example, Floats, Frames, Tokens
 
 TEXTS_AT_ONCE = 1024
@@ -116,10 +117,30 @@ class VisualSide:
         """
         if not examples:
             return np.empty((0, self.dim), dtype=np.float32)
-        store = encode_pictures(examples, self.vision)
-        rows = torch.tensor([store.row(example.id) for example in examples])
-        vectors: Floats = picture_vectors(self._head, store, rows).numpy()
-        return vectors
+        return np.stack(list(self.vectors_by_id(examples).values()))
+
+    def vectors_by_id(
+        self,
+        examples: Sequence[Example],
+        *,
+        skip_bad: bool = False,
+        on_skip: OnSkip | None = None,
+    ) -> dict[str, Floats]:
+        """Return id → unit vector float32 [D] of each example; see `encode_examples`.
+
+        Args:
+            examples: at least one.
+            skip_bad: leave out items whose file or features cannot be read; all are told to
+                ``on_skip``, each once.
+            on_skip: told id and error of each.
+
+        Raises:
+            MediaError: an item cannot be read, and ``skip_bad`` is False; or none can.
+        """
+        store = encode_pictures(examples, self.vision, skip_bad=skip_bad, on_skip=on_skip)
+        known = [example.id for example in examples if store.has(example.id)]
+        vectors = picture_vectors(self._head, store, torch.tensor([store.row(n) for n in known]))
+        return dict(zip(known, vectors.numpy(), strict=True))
 
     def encode_features(self, values: Tensor, mask: Tensor | None = None) -> Floats:
         """Unit vectors float32 [N, D] of frame features [N, F, D_v]."""
@@ -159,7 +180,7 @@ class RetrievalModel(VisualSide):
             QueryError: a text is empty.
         """
         for text in texts:
-            if not text.strip():
+            if is_blank(text):
                 raise QueryError(
                     "query", expected="some words", found="an empty text", remedy="type a word"
                 )

@@ -82,8 +82,8 @@ class VisionConfig:
     fps: float = 2.0  # frames a second; for uniform the most, so that short films have fewer
 
     def __post_init__(self) -> None:
-        _require("vision.frames", self.frames >= 1, "1 or more", self.frames)
-        _require("vision.fps", self.fps > 0, "more than 0", self.fps)
+        _require("vision.frames", 1 <= self.frames <= 10_000, "1 to 10000", self.frames)
+        _require("vision.fps", 0 < self.fps <= 1000, "more than 0, to 1000", self.fps)
 
     @property
     def films(self) -> Sampling:
@@ -186,9 +186,8 @@ class TransportConfig:
             "0 with the solver 'ipot', which is balanced",
             self.rho,
         )
-        _require(
-            "transport.max_iterations", self.max_iterations >= 1, "1 or more", self.max_iterations
-        )
+        iterations = self.max_iterations
+        _require("transport.max_iterations", 1 <= iterations <= 10_000, "1 to 10000", iterations)
         _require("transport.tolerance", self.tolerance >= 0, "0 or more", self.tolerance)
 
 

@@ -11,6 +11,7 @@ from pathlib import Path
 
 from cl2cm.errors import QueryError
 from cl2cm.index import Filter
+from cl2cm.text import is_blank, normalise
 from cl2cm.types import Floats
 
 MAX_QUERY = 2000  # characters
@@ -67,25 +68,27 @@ def parse_query(text: str) -> tuple[str, tuple[str, ...]]:
     Returns:
         ``red heart`` and ``("broken", "birthday cake")``.
     """
+    text = normalise(text)
     without = [(quoted or word).strip() for quoted, word in _WITHOUT.findall(text)]
     return " ".join(_WITHOUT.sub("", text).split()), tuple(term for term in without if term)
 
 
 def checked(query: Query) -> Query:
-    """Return a query in its normal form: texts without the blanks around them.
+    """Return a query in its normal form: texts normalised, without the blanks around them.
 
     Raises:
         QueryError: nothing to look for; a text that is too long or not Unicode; a number out of
             its range.
     """
-    if query.without and not query.text.strip() and query.like is None:
+    empty = is_blank(query.text)
+    if query.without and empty and query.like is None:
         raise QueryError(
             "query",
             expected="something to look for besides terms to exclude",
             found=f"{query}"[:60],
             remedy="add a word, or remove the hyphen",
         )
-    text = _checked_text(query.text) if query.text.strip() or query.like is None else ""
+    text = "" if empty and query.like is not None else _checked_text(query.text)
     if len(query.without) > MAX_WITHOUT:
         raise QueryError(
             "query",
@@ -115,13 +118,13 @@ def check_numbers(query: Query) -> None:
 
 
 def _checked_text(text: str) -> str:
-    """Return a text without the blanks around it.
+    """Return a text normalised (``text.py``), without the blanks around it.
 
     Raises:
-        QueryError: it is empty, longer than 2,000 characters, or not valid Unicode.
+        QueryError: it is empty or invisible, longer than 2,000 characters, or not valid Unicode.
     """
-    text = text.strip()
-    if not text:
+    text = normalise(text).strip()
+    if is_blank(text):
         raise QueryError(
             "query", expected="some words", found="none", remedy="say what to look for"
         )

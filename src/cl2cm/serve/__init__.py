@@ -4,6 +4,7 @@ Importing this loads no web framework; `create_app` and `run` do, and say what t
 not there.
 """
 
+import socket
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -33,6 +34,8 @@ def create_app(
     examples: Sequence[Suggestion] = (),
     hosts: Sequence[str] | None = None,
     token: str | None = None,
+    proxies: Sequence[str] = (),
+    root_path: str = "",
     limits: Limits | None = None,
     align: Align | None = None,
     load_model: LoadModel | None = None,
@@ -47,6 +50,10 @@ def create_app(
             loopback should name its own, or a web page elsewhere can reach it by a name that it
             points at 127.0.0.1.
         token: what a client has to know; None lets everybody in. See `read_token`.
+        proxies: addresses or networks of proxies before the service. From them alone
+            X-Forwarded-For is read, so that limits hold for each client and not for the proxy.
+        root_path: path below which a proxy shows the service, such as ``/photos``, whether or not
+            it passes that path on.
         limits: of size, time and number; by default those of `Limits`.
         align: aligns two texts word by word, for the view of one picture; gives the object of
             ``cl2cm align --json``.
@@ -55,13 +62,18 @@ def create_app(
 
     Raises:
         MissingExtraError: the extra ``serve`` is not installed.
+        ConfigError: a proxy that is no address, or an unusable root path.
     """
     _require()
+    from cl2cm.serve.addresses import read_root  # noqa: PLC0415 - an extra
     from cl2cm.serve.app import make_app  # noqa: PLC0415 - an extra
+    from cl2cm.serve.guard import Door  # noqa: PLC0415 - an extra
+    from cl2cm.serve.origin import read_proxies  # noqa: PLC0415 - an extra
     from cl2cm.serve.service import Service  # noqa: PLC0415 - an extra
 
+    door = Door(hosts, read_proxies(proxies), read_root(root_path))
     service = Service(searcher, limits=limits or Limits(), load_model=load_model, align=align)
-    return make_app(service, title=title, examples=examples, hosts=hosts, token=token)
+    return make_app(service, title=title, examples=examples, door=door, token=token)
 
 
 def run(
@@ -70,6 +82,7 @@ def run(
     host: str = "127.0.0.1",
     port: int = 8000,
     names: Sequence[str] = (),
+    proxies: Sequence[str] = (),
     on_ready: Callable[[str], None] | None = None,
     limits: Limits | None = None,
     **settings: Any,  # noqa: ANN401 - handed on
@@ -80,8 +93,10 @@ def run(
         searcher: a model and its index.
         host: address to listen on; only this machine by default.
         port: TCP port; 0 takes a free one.
-        names: further host names under which a service on loopback may be addressed, such as
-            that of a proxy before it.
+        names: further host names under which the service may be addressed, such as that of a
+            proxy before it. Without them: loopback, ``host``, this machine's name, and the
+            address to which a client connected.
+        proxies: as for `create_app`.
         on_ready: called with the page's address once it answers.
         limits: as for `create_app`.
         settings: as for `create_app`.
@@ -91,15 +106,16 @@ def run(
         ConfigError: the port is taken, or the address is not one of this machine.
     """
     _require()
+    from cl2cm.serve.origin import host_name, read_proxies  # noqa: PLC0415 - an extra
     from cl2cm.serve.server import serve  # noqa: PLC0415 - an extra
 
     limits = limits or Limits()
-    from cl2cm.serve.guard import host_name  # noqa: PLC0415 - an extra
-
-    names = tuple(host_name(name.strip()) for name in names)
-    hosts = (*LOOPBACK, *names) if host in LOOPBACK or names else None
-    app = create_app(searcher, hosts=hosts, limits=limits, **settings)
-    serve(app, host=host, port=port, on_ready=on_ready, limits=limits)
+    machine = socket.gethostname()
+    given = [host, *names] if host in LOOPBACK else [host, machine, f"{machine}.local", *names]
+    hosts = {*LOOPBACK, *(host_name(name.strip()) for name in given if name.strip(": "))}
+    app = create_app(searcher, hosts=sorted(hosts), proxies=proxies, limits=limits, **settings)
+    trusted = read_proxies(proxies)
+    serve(app, host=host, port=port, on_ready=on_ready, limits=limits, proxies=trusted)
 
 
 def _require() -> None:

@@ -4,32 +4,64 @@ Items are named by their ids, which are looked up in the index: no part of an ad
 a path on the disk.
 """
 
+from dataclasses import dataclass
 from urllib.parse import urlencode
 
+from cl2cm.errors import ConfigError
 from cl2cm.types import Hit, Item
 
-
-def address(path: str, **values: object) -> str:
-    """Give an address with its values; empty ones are left out."""
-    kept = {name: value for name, value in values.items() if value not in (None, "", False)}
-    return f"{path}?{urlencode(kept, doseq=True)}" if kept else path
+_TAKEN = frozenset({"api", "static", "media", "thumb", "item", "align", "picture", "language"})
 
 
-def media(item: Item | Hit) -> str | None:
-    """Give the address of an item's file, at its part of a film; None without a file."""
-    if not item.path:
-        return None
-    return address("/media", id=item.id) + fragment(item)
+@dataclass(frozen=True, slots=True)
+class Addresses:
+    """Addresses of a service, which a proxy may show below a path of its own.
+
+    Attributes:
+        root: that path, such as ``/photos``; empty where there is none.
+    """
+
+    root: str = ""
+
+    def __call__(self, path: str, **values: object) -> str:
+        """Return an address with its values; empty ones are left out."""
+        kept = {name: value for name, value in values.items() if value not in (None, "", False)}
+        return self.root + (f"{path}?{urlencode(kept, doseq=True)}" if kept else path)
+
+    def media(self, item: Item | Hit) -> str | None:
+        """Return the address of an item's file, at its part of a video; None without a file."""
+        return self("/media", id=item.id) + fragment(item) if item.path else None
+
+    def thumb(self, item: Item | Hit, generation: str, size: int | None = None) -> str | None:
+        """Return the address of a small copy of an item's image; None without a file."""
+        return self("/thumb", id=item.id, size=size, v=generation) if item.path else None
 
 
 def fragment(item: Item | Hit) -> str:
-    """Give the part of a film as a media fragment, ``#t=12,15``; empty for the whole of it."""
+    """Return the part of a video as a media fragment, ``#t=12,15``; empty for all of it."""
     if item.start is None and item.end is None:
         return ""
     end = "" if item.end is None else f",{item.end:g}"
     return f"#t={item.start or 0:g}{end}"
 
 
-def thumb(item: Item | Hit, generation: str, size: int | None = None) -> str | None:
-    """Give the address of a small copy of an item's picture; None without a file."""
-    return address("/thumb", id=item.id, size=size, v=generation) if item.path else None
+def read_root(given: str) -> str:
+    """Return a root path as it stands before every address: ``photos/`` is ``/photos``.
+
+    Raises:
+        ConfigError: one that is no plain path, or one of the service's own.
+    """
+    parts = given.strip().strip("/").split("/")
+    if parts == [""]:
+        return ""
+    plain = all(
+        part.isascii() and part.replace("-", "").replace("_", "").isalnum() for part in parts
+    )
+    if not plain or parts[0] in _TAKEN:
+        raise ConfigError(
+            "--root-path",
+            expected="a path of letters, digits, - and _, such as /photos",
+            found=repr(given),
+            remedy="choose another path at the proxy" if plain else "give the path at the proxy",
+        )
+    return "/" + "/".join(parts)

@@ -8,17 +8,20 @@ from fastapi import FastAPI, Request, Response
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import HTMLResponse, JSONResponse
 from starlette.exceptions import HTTPException as AnyHTTPException
+from starlette.routing import Match
 
 from cl2cm import __version__
 from cl2cm.errors import CL2CMError, MediaError, MissingExtraError, QueryError
 from cl2cm.serve.access import Access
-from cl2cm.serve.guard import HEADERS, Guard
+from cl2cm.serve.addresses import Addresses
+from cl2cm.serve.guard import Door, Guard
+from cl2cm.serve.headers import HEADERS, NEVER_KEPT
 from cl2cm.serve.page import Page
 from cl2cm.serve.pages import page_routes, view_of
 from cl2cm.serve.rest import rest_routes
 from cl2cm.serve.service import NotFoundError, Service
 
-_PAGES = frozenset({"/", "/item", "/align", "/api", "/sign-in", "/language"})
+_PAGES = frozenset({"/", "/item", "/align", "/api", "/sign-in", "/sign-out", "/language"})
 _STATUS: dict[type[Exception], int] = {QueryError: 400, MediaError: 404, MissingExtraError: 404}
 
 
@@ -27,7 +30,7 @@ def make_app(
     *,
     title: str,
     examples: Sequence[tuple[str, str]],
-    hosts: Sequence[str] | None,
+    door: Door,
     token: str | None,
 ) -> FastAPI:
     """Make the service; see `cl2cm.serve.create_app`."""
@@ -44,21 +47,25 @@ def make_app(
         redoc_url=None,
         openapi_url="/api/openapi.json",
         lifespan=lifespan,
+        telemetry={"tracing": False, "metrics": False, "logs": False, "auto_configure": False},
+        redirect_slashes=False,  # the redirect would lead to wherever Host says
+        servers=[{"url": door.root}] if door.root else None,
     )
     logging.getLogger("python_multipart").setLevel(logging.ERROR)  # bad forms are no news
-    access, page = Access(token), Page(title, examples)
-    app.include_router(rest_routes(service, access))
-    app.include_router(page_routes(service, page, access))
+    access, addresses = Access(token), Addresses(door.root)
+    page = Page(title, examples, addresses, private=access.needed)
+    app.include_router(rest_routes(service, addresses))
+    app.include_router(page_routes(service, page, access, addresses))
     _add_errors(app, service, page)
     app.add_middleware(
-        Guard, hosts=hosts, access=access, limits=service.limits, metrics=service.metrics
+        Guard, door=door, access=access, limits=service.limits, metrics=service.metrics
     )
     return app
 
 
 def _add_errors(app: FastAPI, service: Service, page: Page) -> None:
     def answer(request: Request, status: int, message: str) -> Response:
-        path = request.url.path
+        path = request.scope["path"]
         if path not in _PAGES and (path, request.method) != ("/picture", "POST"):
             return JSONResponse({"error": message}, status)
         view = view_of(request, q=request.query_params.get("q", "")[:200])
@@ -83,9 +90,23 @@ def _add_errors(app: FastAPI, service: Service, page: Page) -> None:
 
     @app.exception_handler(AnyHTTPException)
     async def refused(request: Request, error: AnyHTTPException) -> Response:
-        return answer(request, error.status_code, str(error.detail).lower())
+        response = answer(request, error.status_code, str(error.detail).lower())
+        if error.status_code == 405:
+            response.headers["Allow"] = ", ".join(_methods(request))
+        return response
 
     @app.exception_handler(Exception)
     async def unexpected(*_: object) -> Response:
         message = "an error of the service; its log says more"
-        return JSONResponse({"error": message}, 500, HEADERS)  # answered outside of the guard
+        # answered outside of the guard
+        return JSONResponse({"error": message}, 500, {**HEADERS, "Cache-Control": NEVER_KEPT})
+
+
+def _methods(request: Request) -> list[str]:
+    """Return the methods that a path has, by asking the routes for each."""
+    found = []
+    for method in ("GET", "HEAD", "POST"):
+        scope = {**request.scope, "method": "GET" if method == "HEAD" else method}
+        if any(route.matches(scope)[0] is Match.FULL for route in request.app.routes):
+            found.append(method)
+    return found

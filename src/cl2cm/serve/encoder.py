@@ -1,15 +1,15 @@
 """Queries of concurrent requests, encoded together.
 
 One thread asks the model. It takes whatever has come in while it was busy, up to ``batch`` texts,
-as the next batch; so a query that comes alone is encoded at once and waits for nobody, and the
-more there are, the larger the batches become. Pictures are encoded by the same thread, one at a
-time: a model need not be safe between threads.
+as the next batch; so a query that comes alone is encoded at once, and the more there are, the
+larger the batches become. Images are encoded by the same thread, one at a time: a model need not be
+safe between threads. Texts go first, so that uploads keep a query waiting for one image at most;
+after some batches of texts an image has its turn all the same.
 """
 
 import asyncio
-import queue
 import threading
-from collections import OrderedDict
+from collections import OrderedDict, deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,6 +17,8 @@ from pathlib import Path
 import numpy as np
 
 from cl2cm.types import Floats, SearchModel
+
+_PATIENCE = 8  # batches of texts for which an image waits
 
 Key = tuple[str, str]  # fingerprint of the model, text
 
@@ -50,19 +52,26 @@ class QueryEncoder:
         self, batch: int, remembered: int, on_batch: Callable[[int], None] | None = None
     ) -> None:
         self._batch, self._remembered, self._on_batch = batch, remembered, on_batch
-        self._jobs: queue.SimpleQueue[_Job | None] = queue.SimpleQueue()
+        self._texts: deque[_Job] = deque()
+        self._pictures: deque[_Job] = deque()
+        self._there = threading.Condition()  # of both, and of what follows
+        self._passed = 0  # batches of texts that went before a waiting image
+        self._stopping = False
         self._known: OrderedDict[Key, Floats] = OrderedDict()
         self._coming: dict[Key, asyncio.Future[Floats]] = {}
         self._thread: threading.Thread | None = None
 
     def _start(self) -> None:
+        self._stopping = False
         self._thread = threading.Thread(target=self._work, name="encoder", daemon=True)
         self._thread.start()
 
     def stop(self) -> None:
         """End the thread after what it has begun."""
         if self._thread is not None:
-            self._jobs.put(None)
+            with self._there:
+                self._stopping = True
+                self._there.notify()
             self._thread.join(timeout=5)
             self._thread = None
 
@@ -91,7 +100,10 @@ class QueryEncoder:
         if self._thread is None:
             self._start()
         future: asyncio.Future[Floats] = asyncio.get_running_loop().create_future()
-        self._jobs.put(_Job(model, what, future))
+        with self._there:
+            jobs = self._texts if isinstance(what, str) else self._pictures
+            jobs.append(_Job(model, what, future))
+            self._there.notify()
         return future
 
     def _remember(self, key: Key, done: "asyncio.Future[Floats]") -> None:
@@ -103,29 +115,23 @@ class QueryEncoder:
             self._known.popitem(last=False)
 
     def _work(self) -> None:
-        kept: _Job | None = None  # taken from the queue, for the next batch
-        while True:
-            first = kept or self._jobs.get()
-            if first is None:
-                return
-            batch, kept = self._take(first)
+        while batch := self._next():
             self._encode(batch)
 
-    def _take(self, first: _Job) -> tuple[list[_Job], _Job | None]:
-        """Give the texts that are there for one model, and the job after them that is another's."""
-        batch = [first]
-        while isinstance(first.what, str) and len(batch) < self._batch:
-            try:
-                job = self._jobs.get_nowait()
-            except queue.Empty:
-                break
-            if job is None:
-                self._jobs.put(None)
-                break
-            if isinstance(job.what, Path) or job.model is not first.model:
-                return batch, job
-            batch.append(job)
-        return batch, None
+    def _next(self) -> list[_Job]:
+        """Wait for jobs and return those to encode together; none at the end."""
+        with self._there:
+            self._there.wait_for(lambda: self._texts or self._pictures or self._stopping)
+            if self._pictures and (not self._texts or self._passed >= _PATIENCE):
+                self._passed = 0
+                return [self._pictures.popleft()]
+            batch: list[_Job] = []
+            while self._texts and len(batch) < self._batch:
+                if batch and self._texts[0].model is not batch[0].model:
+                    break
+                batch.append(self._texts.popleft())
+            self._passed += bool(self._pictures)
+            return batch
 
     def _encode(self, batch: Sequence[_Job]) -> None:
         batch = [job for job in batch if not job.future.cancelled()]

@@ -1,4 +1,4 @@
-"""How much of this machine a stranger may use, in one place."""
+"""How much of this machine a client may use, in one place."""
 
 from dataclasses import dataclass
 
@@ -7,23 +7,38 @@ from dataclasses import dataclass
 class Limits:
     """Bounds of the service; each is at least 1.
 
+    Of ``concurrent``, ``uploading`` and ``open`` one client may use three quarters.
+
     Attributes:
-        body: bytes of a request, such as a picture to search with.
+        body: bytes of an upload, such as an image to search with.
+        small_body: bytes of every other request.
         concurrent: requests being answered; beyond them a client is told to come back.
-        connections: open connections, idle ones included.
+        uploading: uploads being received or encoded; counted apart, so that they cost no search.
+        open: requests for what needs no token, such as signing in; counted apart as well.
+        connections: open connections; for a further one, the one that has kept the service
+            waiting longest is closed.
         seconds: until an answer begins, and for a client to go on reading it.
-        header_seconds: for a client to say what it wants, once it has connected.
+        header_seconds: for a client to send the head of a request, and to stay idle.
+        body_seconds: for a small body; a larger one has to come at ``body_rate`` after that.
+        body_rate: bytes a second of an upload.
+        head: bytes of the first line and the headers of a request.
         batch: queries encoded at once.
         remembered: query vectors kept.
-        uploads: pictures to search with that are kept, each with its vector and a thumbnail.
-        threads: searches, thumbnails and the like at a time.
+        uploads: images to search with that are kept, each with its vector and a thumbnail.
+        threads: searches at a time; thumbnails, files and uploads have threads of their own.
     """
 
     body: int = 20 * 2**20
+    small_body: int = 8 * 2**10
     concurrent: int = 128
+    uploading: int = 16
+    open: int = 32
     connections: int = 512
     seconds: float = 30.0
     header_seconds: float = 10.0
+    body_seconds: float = 5.0
+    body_rate: int = 16 * 2**10
+    head: int = 32 * 2**10
     batch: int = 64
     remembered: int = 4096
     uploads: int = 256

@@ -4,25 +4,28 @@ A file is known by its first bytes, never by its name: one that is neither a pic
 not served, whatever the index calls it.
 """
 
-import io
+import functools
 import threading
 from collections import OrderedDict
+from collections.abc import Callable, Hashable
 from pathlib import Path
 
-from PIL import Image, ImageOps
-
 from cl2cm.errors import MediaError
-from cl2cm.media.images import FILMS
-from cl2cm.media.video import Film
+from cl2cm.media.decoder_pool import Budget, DecoderPool
+from cl2cm.media.image_decoding import Allowed
+from cl2cm.media.images import FILMS, PIXEL_LIMIT, redraw_image, usual_limits
+from cl2cm.media.video_reading import still_of
 
 SIZES = (320, 1280)  # longest side in pixels: in the grid, and in the view of one picture
-MAX_PIXELS = 64_000_000  # decoded; a JPEG is decoded at a reduced size, so it may have more
 UPLOAD_PIXELS = 32_000_000  # of what a stranger sends
+_UPLOAD = Allowed(pixels=UPLOAD_PIXELS, work=10**9, kept=400_000_000)
+_UPLOAD_BUDGET = Budget(cpu=5, wall=20, memory=2**30)
+_BUDGET = Budget(cpu=15, wall=25, memory=2 * 2**30)  # within the time of a request
+_AT_ONCE = 2  # images decoded for thumbnails, and for uploads, at once
+_NICE = 5  # decoding steps back behind searches
 _CACHE_BYTES = 64 * 2**20
-_DECODING = threading.BoundedSemaphore(2)  # pictures at once, which bounds the memory
 
 FILM_SUFFIXES = tuple(sorted(FILMS))
-_FORMATS = ("JPEG", "PNG", "GIF", "WEBP", "BMP", "TIFF")
 _SIGNATURES = (
     (0, b"\xff\xd8\xff", "image/jpeg"),
     (0, b"\x89PNG\r\n\x1a\n", "image/png"),
@@ -32,6 +35,10 @@ _SIGNATURES = (
     (0, b"BM", "image/bmp"),
     (0, b"II*\x00", "image/tiff"),
     (0, b"MM\x00*", "image/tiff"),
+    (4, b"ftypavif", "image/avif"),
+    (4, b"ftypavis", "image/avif"),
+    (0, b"\x00\x00\x00\x0cjP  \r\n\x87\n", "image/jp2"),
+    *((0, b"P%d" % number, "image/x-portable-anymap") for number in range(1, 7)),
     (4, b"ftyp", "video/mp4"),
     (0, b"\x1a\x45\xdf\xa3", "video/webm"),
     (8, b"AVI ", "video/x-msvideo"),
@@ -46,25 +53,20 @@ _SIGNATURES = (
 )
 
 
-def media_type(path: Path) -> str:
-    """Give the MIME type of a picture or film by its first bytes.
+def media_type(start: bytes, name: str = "the file") -> str:
+    """Return the MIME type of an image or video by its first 16 bytes.
 
     Raises:
-        MediaError: the file is gone, cannot be read, or is neither.
+        MediaError: it is neither.
     """
-    try:
-        with path.open("rb") as file:
-            start = file.read(16)
-    except OSError as error:
-        raise _unreadable(path.name, (error.strerror or str(error)).lower()) from error
     for offset, signature, kind in _SIGNATURES:
         if start.startswith(signature, offset):
             return kind
-    raise _unreadable(path.name, "a file of another kind")
+    raise _unreadable(name, "a file of another kind")
 
 
 class Thumbnails:
-    """Small copies of pictures, the last used of them kept in memory; safe between threads.
+    """Small copies of images, the last used of them kept in memory; safe between threads.
 
     Args:
         cache_bytes: how much of them is kept.
@@ -72,29 +74,22 @@ class Thumbnails:
 
     def __init__(self, cache_bytes: int = _CACHE_BYTES) -> None:
         self._limit = cache_bytes
-        self._kept: OrderedDict[tuple[str, int, int, float], tuple[bytes, str]] = OrderedDict()
+        self._kept: OrderedDict[Hashable, tuple[bytes, str]] = OrderedDict()
         self._bytes = 0
         self._lock = threading.Lock()
 
-    def get(self, path: Path, size: int, seconds: float = 0.0) -> tuple[bytes, str]:
-        """Give a copy whose longer side is at most ``size`` pixels, and its MIME type.
+    def get(self, key: Hashable, make: Callable[[], tuple[bytes, str]]) -> tuple[bytes, str]:
+        """Return the copy of a key, and its MIME type; make it where it is not kept.
 
         Args:
-            path: a picture or a film.
-            size: pixels.
-            seconds: where in a film.
-
-        Raises:
-            MediaError: no picture or film that can be read, or one with too many pixels.
-            MissingExtraError: a film, and what reads films is not installed.
+            key: of the very file, with its size and time in a video.
+            make: gives the copy.
         """
-        film = media_type(path).startswith("video/")
-        key = (str(path), path.stat().st_mtime_ns, size, seconds)
         with self._lock:
             if key in self._kept:
                 self._kept.move_to_end(key)
                 return self._kept[key]
-        made = _film_frame(path, size, seconds) if film else shrink(path, size, path.name)
+        made = make()
         with self._lock:
             if key not in self._kept:
                 self._kept[key] = made
@@ -105,73 +100,60 @@ class Thumbnails:
         return made
 
 
-def shrink(
-    source: Path | bytes,
-    size: int,
-    name: str,
-    *,
-    lossless: bool = False,
-    max_pixels: int = MAX_PIXELS,
-) -> tuple[bytes, str]:
-    """Draw a picture anew, with no side longer than ``size`` pixels; returns it and its MIME type.
+@functools.lru_cache
+def decoders(purpose: str) -> DecoderPool:
+    """Return the decoder processes of thumbnails or of uploads: neither keeps the other waiting."""
+    del purpose
+    return DecoderPool(_AT_ONCE, nice=_NICE)
+
+
+def shrink(content: bytes, size: int, name: str) -> tuple[bytes, str]:
+    """Draw an image of the index with no side longer than ``size`` pixels.
 
     Args:
-        source: a file, or its bytes.
+        content: the file's bytes.
         size: pixels.
         name: what an error calls it.
-        lossless: as PNG, in place of JPEG for what is opaque.
-        max_pixels: how many may be decoded.
+
+    Returns:
+        The new file and its MIME type.
 
     Raises:
-        MediaError: no picture that can be read, or one with too many pixels.
+        MediaError: the image cannot be read, or asks for too much.
     """
-    with _DECODING:
-        return _shrink(source, size, name, lossless, max_pixels)
-
-
-def _shrink(
-    source: Path | bytes, size: int, name: str, lossless: bool, max_pixels: int
-) -> tuple[bytes, str]:
+    pool, allowed = decoders("thumbnails"), usual_limits()
     try:
-        with Image.open(io.BytesIO(source) if isinstance(source, bytes) else source,
-                        formats=_FORMATS) as picture:  # fmt: skip
-            picture.draft("RGB", (size, size))  # a JPEG need not be decoded in full
-            if picture.width * picture.height > max_pixels:
-                found = f"{picture.width} x {picture.height} pixels"
-                raise _unreadable(name, found, max_pixels)
-            return _save(picture, size, lossless=lossless)
-    except MediaError:
-        raise
-    except Exception as error:  # decoders of broken files raise whatever comes to hand
-        found = f"{error}" if isinstance(source, Path) else "other bytes, or damaged ones"
-        raise _unreadable(name, found.replace(str(source), name), max_pixels) from error
-
-
-def _save(picture: Image.Image, size: int, *, lossless: bool = False) -> tuple[bytes, str]:
-    """Save a small copy; a large one is made small first, so that few are in memory."""
-    clear = picture.has_transparency_data
-    plain = picture if picture.mode in ("RGB", "RGBA", "L") else None
-    small = plain or picture.convert("RGBA" if clear else "RGB")
-    small.thumbnail((size, size))
-    ImageOps.exif_transpose(small, in_place=True)
-    small = small.convert("RGBA" if clear else "RGB")
-    file = io.BytesIO()
-    kind = "png" if clear or lossless else "jpeg"
-    small.save(file, kind, quality=85)
-    return file.getvalue(), f"image/{kind}"
-
-
-def _film_frame(path: Path, size: int, seconds: float) -> tuple[bytes, str]:
-    """Draw the frame that a film shows at a time."""
-    try:
-        with _DECODING, Film(path) as film:
-            pixels = next(film.at([seconds])).pixels
+        return redraw_image(content, name, size, pool=pool, budget=_BUDGET, allowed=allowed)
     except MediaError as error:
-        raise _unreadable(path.name, error.found) from error
-    return _save(Image.fromarray(pixels), size)
+        raise _unreadable(name, error.found) from error
 
 
-def _unreadable(name: str, found: str, max_pixels: int = MAX_PIXELS) -> MediaError:
+def shrink_upload(content: bytes, size: int, *, lossless: bool = False) -> tuple[bytes, str]:
+    """Draw an image that a stranger sent; as `shrink`, within narrower bounds."""
+    name, pool = "the picture", decoders("uploads")
+    try:
+        return redraw_image(
+            content,
+            name,
+            size,
+            pool=pool,
+            budget=_UPLOAD_BUDGET,
+            allowed=_UPLOAD,
+            lossless=lossless,
+        )
+    except MediaError as error:
+        raise _unreadable(name, error.found, UPLOAD_PIXELS) from error
+
+
+def shrink_frame(path: Path, size: int, seconds: float, name: str) -> tuple[bytes, str]:
+    """Draw the frame that a video shows at a time."""
+    try:
+        return still_of(path, name, seconds, size, decoders("thumbnails"), _BUDGET)
+    except MediaError as error:
+        raise _unreadable(name, error.found) from error
+
+
+def _unreadable(name: str, found: str, max_pixels: int = PIXEL_LIMIT) -> MediaError:
     return MediaError(
         name,
         expected=f"a picture or film, of at most {max_pixels // 1_000_000} million pixels",

@@ -13,7 +13,7 @@ from markupsafe import Markup, escape
 from cl2cm.index import Index
 from cl2cm.search.query import MAX_DEPTH
 from cl2cm.search.searcher import SearchResult
-from cl2cm.serve.addresses import address, fragment, media, thumb
+from cl2cm.serve.addresses import Addresses, fragment
 from cl2cm.serve.bands import Drawing
 from cl2cm.serve.media import FILM_SUFFIXES, SIZES
 from cl2cm.serve.messages import AUTONYMS, Messages, all_messages
@@ -48,6 +48,7 @@ class View:
         page: from 1.
         fold: whether near-duplicates are shown once.
         filters: the values of the filters that are set.
+        known: whether somebody looks who may see the collection.
     """
 
     messages: Messages
@@ -58,12 +59,14 @@ class View:
     page: int = 1
     fold: bool = False
     filters: Mapping[str, Any] = field(default_factory=dict[str, Any])
+    known: bool = False
 
     def link(self, **changes: object) -> str:
-        """Give the address of the same search with some values changed."""
+        """Return the address of the same search with some values changed, below the root path."""
         values: dict[str, object] = {"q": self.q, "like": self.like, "picture": self.picture}
         values |= {**self.filters, "fold": int(self.fold), **changes}
-        return address("/", **{k: v for k, v in values.items() if v != 0 and (k, v) != ("page", 1)})
+        kept = {k: v for k, v in values.items() if v != 0 and (k, v) != ("page", 1)}
+        return Addresses()("/", **kept)
 
     @property
     def bare(self) -> str:
@@ -97,10 +100,20 @@ class Page:
         title: name of the collection.
         examples: queries to try, each with its language; where there are none, captions of the
             collection are.
+        addresses: where things are.
+        private: whether a token is needed, so that somebody who signed in can sign out.
     """
 
-    def __init__(self, title: str, examples: Sequence[tuple[str, str]]) -> None:
+    def __init__(
+        self,
+        title: str,
+        examples: Sequence[tuple[str, str]],
+        addresses: Addresses | None = None,
+        *,
+        private: bool = False,
+    ) -> None:
         self.assets = _read_assets()
+        self._addresses = addresses or Addresses()
         self._examples = list(examples)
         self._known: tuple[str, list[str], list[tuple[str, str]]] = ("", [], [])
         environment = jinja2.Environment(
@@ -111,24 +124,25 @@ class Page:
             lstrip_blocks=True,
         )
         environment.globals.update(
-            title=title, asset=self._address, address=address, media=media, fragment=fragment,
-            clock=clock, emphasise=emphasise, autonym=lambda code: AUTONYMS.get(code, code),
+            title=title, asset=self._address, address=self._addresses, root=self._addresses.root,
+            media=self._addresses.media, fragment=fragment, private=private, clock=clock,
+            emphasise=emphasise, autonym=lambda code: AUTONYMS.get(code, code),
         )  # fmt: skip
         self._environment = environment
 
     def _address(self, name: str) -> str:
-        return f"/static/{name}?v={self.assets[name].version}"
+        return self._addresses(f"/static/{name}", v=self.assets[name].version)
 
     def home(self, view: View, index: Index) -> str:
         """Render the first page, with pictures from the whole of the collection."""
         rows = sorted({int(i * len(index) / _MOSAIC) for i in range(_MOSAIC)})
-        cards = [card(item, index.generation) for item in index.items(rows)]
+        cards = [self._card(item, index.generation) for item in index.items(rows)]
         return self._render("home.html", view, index, cards=cards)
 
     def results(self, view: View, index: Index, result: SearchResult, like: str | None) -> str:
         """Render the hits of a query; ``like`` is the name of the item that they are to be like."""
         cards = [
-            card(hit, index.generation, hit.score, match, len(folded))
+            self._card(hit, index.generation, hit.score, match, len(folded))
             for hit, match, folded in zip(result.hits, result.matches, result.folded, strict=True)
         ]
         asked = result.request
@@ -138,7 +152,9 @@ class Page:
         )
 
     def refused(self, view: View, index: Index, message: str) -> str:
-        """Render an error about a request."""
+        """Render an error about a request; to a stranger without anything of the collection."""
+        if not view.known:
+            return self._render_outside("refused.html", view, message=message)
         return self._render("refused.html", view, index, message=message)
 
     def item(
@@ -157,12 +173,12 @@ class Page:
             "item.html",
             view,
             index,
-            card=card(item, index.generation),
+            card=self._card(item, index.generation),
             item=item,
             film=film,
             aligns=aligns and bool(view.q),
             moments=moments,
-            cards=[card(hit, index.generation) for hit in similar.hits],
+            cards=[self._card(hit, index.generation) for hit in similar.hits],
         )
 
     def alignment(self, view: View, index: Index, item: Item, drawing: Drawing) -> str:
@@ -170,9 +186,9 @@ class Page:
         name = name_of(item.id, item.captions)[1]
         return self._render("align.html", view, index, item=item, name=name, drawing=drawing)
 
-    def sign_in(self, view: View, index: Index, *, wrong: bool) -> str:
+    def sign_in(self, view: View, *, wrong: bool) -> str:
         """Render the page that asks for the token."""
-        return self._render("sign_in.html", view, index, wrong=wrong, examples=[])
+        return self._render_outside("sign_in.html", replace(view, known=False), wrong=wrong)
 
     def api(self, view: View, index: Index, routes: Sequence[Mapping[str, Any]]) -> str:
         """Render the description of the API."""
@@ -183,10 +199,42 @@ class Page:
             self._known = (index.generation, index.folders()[:_FOLDERS], _suggestions(index))
         _, folders, suggestions = self._known
         shared = {
-            "view": view, "t": view.messages, "languages": all_messages(), "count": len(index),
-            "examples": self._examples or suggestions, "folders": folders, "sizes": _SIZES,
+            "count": len(index), "examples": self._examples or suggestions, "folders": folders,
+            "sizes": _SIZES,
         }  # fmt: skip
-        return self._environment.get_template(template).render(shared | values)
+        return self._fill(template, view, shared | values)
+
+    def _render_outside(self, template: str, view: View, **values: object) -> str:
+        """Render for somebody who has not signed in: neither index nor title comes in here."""
+        return self._fill(template, view, {"title": "cl2cm", "examples": [], **values})
+
+    def _fill(self, template: str, view: View, values: Mapping[str, object]) -> str:
+        shared = {"view": view, "t": view.messages, "languages": all_messages()}
+        return self._environment.get_template(template).render({**shared, **values})
+
+    def _card(
+        self,
+        item: Item | Hit,
+        generation: str,
+        score: float | None = None,
+        match: float | None = None,
+        folded: int = 0,
+    ) -> Card:
+        """Return the card of an item; its name is a caption, else its file's name."""
+        language, name = name_of(item.id, item.captions)
+        part = item.start is not None or item.end is not None
+        film = part or item.path.lower().endswith(FILM_SUFFIXES)
+        return Card(
+            id=item.id,
+            name=name,
+            language=language,
+            thumb=self._addresses.thumb(item, generation),
+            large=self._addresses.thumb(item, generation, SIZES[1]),
+            moment=clock(item.start or 0.0) if part else "" if film else None,
+            score=score,
+            match=match,
+            folded=folded,
+        )
 
 
 def _suggestions(index: Index) -> list[tuple[str, str]]:
@@ -199,30 +247,6 @@ def _suggestions(index: Index) -> list[tuple[str, str]]:
                 found[language] = texts[0]
                 break
     return list(found.items())[:8]
-
-
-def card(
-    item: Item | Hit,
-    generation: str,
-    score: float | None = None,
-    match: float | None = None,
-    folded: int = 0,
-) -> Card:
-    """Give the card of an item; its name is a caption, else its file's name."""
-    language, name = name_of(item.id, item.captions)
-    part = item.start is not None or item.end is not None
-    film = part or item.path.lower().endswith(FILM_SUFFIXES)
-    return Card(
-        id=item.id,
-        name=name,
-        language=language,
-        thumb=thumb(item, generation),
-        large=thumb(item, generation, SIZES[1]),
-        moment=clock(item.start or 0.0) if part else "" if film else None,
-        score=score,
-        match=match,
-        folded=folded,
-    )
 
 
 def name_of(

@@ -7,6 +7,7 @@ GET  /item       one picture, its captions, those most like it, the moments of i
 GET  /align      the query and a caption, word by word
 GET  /language   the page in another language
 GET  /sign-in    asks for the token; POST takes it
+POST /sign-out   ends the session
 GET  /api        what the API can do
 GET  /static/…   style, script and icons
 """
@@ -29,15 +30,17 @@ from fastapi.responses import HTMLResponse, RedirectResponse
 
 from cl2cm.search.query import Query as SearchQuery
 from cl2cm.search.query import parse_query
-from cl2cm.serve.access import COOKIE, Access
-from cl2cm.serve.addresses import address
+from cl2cm.serve.access import COOKIE, SESSION_SECONDS, Access, Verdict
+from cl2cm.serve.addresses import Addresses
 from cl2cm.serve.bands import draw
 from cl2cm.serve.filters import FilterFields, filter_of
+from cl2cm.serve.headers import FOREVER, NEVER_KEPT, PUBLIC
 from cl2cm.serve.media import FILM_SUFFIXES
 from cl2cm.serve.messages import all_messages, choose
 from cl2cm.serve.page import Page, View, name_of
-from cl2cm.serve.rest import ASK_AGAIN, FOREVER, Id, Version
+from cl2cm.serve.rest import Id, Version
 from cl2cm.serve.service import Service
+from cl2cm.text import is_blank
 
 PAGE_HITS = 24
 SIMILAR = 12
@@ -47,23 +50,24 @@ _YEAR = 365 * 24 * 3600
 Text = Annotated[str, Query(max_length=4096)]
 
 
-def page_routes(service: Service, page: Page, access: Access) -> APIRouter:
+def page_routes(service: Service, page: Page, access: Access, addresses: Addresses) -> APIRouter:
     """Make the routes of the page."""
     router = APIRouter(include_in_schema=False, default_response_class=HTMLResponse)
     _add_search(router, service, page)
-    _add_picture(router, service)
+    _add_picture(router, service, addresses)
     _add_item(router, service, page)
-    _add_around(router, service, page)
-    _add_sign_in(router, service, page, access)
+    _add_around(router, service, page, addresses)
+    _add_sign_in(router, page, access, addresses)
     return router
 
 
 def view_of(request: Request, **values: object) -> View:
     """Give the view of a request, in the language of whoever asks."""
     messages = choose(request.cookies.get(LANGUAGE), request.headers.get("accept-language", ""))
-    query = request.url.query
-    here = request.url.path + (f"?{query}" if query else "")
-    return View(messages, here if request.method == "GET" else "/", **values)  # type: ignore[arg-type]
+    query = request.scope["query_string"].decode("latin-1")
+    here = request.scope["path"] + (f"?{query}" if query else "")  # request.url follows the Host
+    here = here if request.method == "GET" else "/"
+    return View(messages, here, known=request.state.known, **values)  # type: ignore[arg-type]
 
 
 def _add_search(router: APIRouter, service: Service, page: Page) -> None:
@@ -82,7 +86,7 @@ def _add_search(router: APIRouter, service: Service, page: Page) -> None:
             request, q=q, like=like, picture=picture, page=page_number, fold=fold,
             filters=fields.values(),
         )  # fmt: skip
-        if not (q.strip() or like or picture):
+        if is_blank(q) and not (like or picture):
             return HTMLResponse(await service.run(page.home, view, searcher.index))
         vector = service.uploaded(picture).vector if picture else None
         query = SearchQuery(
@@ -99,13 +103,13 @@ def _add_search(router: APIRouter, service: Service, page: Page) -> None:
         return HTMLResponse(page.results(view, searcher.index, result, name))
 
 
-def _add_picture(router: APIRouter, service: Service) -> None:
+def _add_picture(router: APIRouter, service: Service, addresses: Addresses) -> None:
     @router.post("/picture")
     async def send(
         picture: Annotated[UploadFile, File()], q: Annotated[str, Form(max_length=4096)] = ""
     ) -> RedirectResponse:
         name = await service.upload(await picture.read())
-        return RedirectResponse(address("/", q=q, picture=name), 303)
+        return RedirectResponse(addresses("/", q=q, picture=name), 303)
 
     @router.get("/picture")
     async def sent(name: Text) -> Response:
@@ -146,18 +150,21 @@ def _add_item(router: APIRouter, service: Service, page: Page) -> None:
         return HTMLResponse(page.alignment(view, service.searcher.index, found, drawing))
 
 
-def _add_around(router: APIRouter, service: Service, page: Page) -> None:
+def _add_around(router: APIRouter, service: Service, page: Page, addresses: Addresses) -> None:
     @router.get("/api")
     async def api(request: Request) -> HTMLResponse:
         routes = described(request.app.openapi())
         return HTMLResponse(page.api(view_of(request), service.searcher.index, routes))
 
     @router.get("/language")
-    async def language(to: Text, back: Text = "/") -> RedirectResponse:
+    async def language(request: Request, to: Text, back: Text = "/") -> RedirectResponse:
         if to not in all_messages():
             raise HTTPException(404, "the page does not speak this language")
-        answer = RedirectResponse(_local(back), 303)
-        answer.set_cookie(LANGUAGE, to, max_age=_YEAR, httponly=True, samesite="lax")
+        answer = RedirectResponse(addresses(_local(back)), 303)
+        answer.set_cookie(
+            LANGUAGE, to, max_age=_YEAR, path=addresses.root or "/",
+            httponly=True, samesite="lax", secure=_is_secure(request),
+        )  # fmt: skip
         return answer
 
     @router.get("/static/{name}")
@@ -165,32 +172,53 @@ def _add_around(router: APIRouter, service: Service, page: Page) -> None:
         if name not in page.assets:
             raise HTTPException(404, "no such file of the page")
         asset = page.assets[name]
-        caching = FOREVER if v == asset.version else ASK_AGAIN
-        return Response(
-            asset.content, media_type=asset.media_type, headers={"Cache-Control": caching}
-        )
+        caching = PUBLIC if v == asset.version else "public, no-cache"
+        headers = {"Cache-Control": caching, "ETag": f'"{asset.version}"'}
+        return Response(asset.content, media_type=asset.media_type, headers=headers)
 
 
-def _add_sign_in(router: APIRouter, service: Service, page: Page, access: Access) -> None:
+def _add_sign_in(router: APIRouter, page: Page, access: Access, addresses: Addresses) -> None:
     def ask(request: Request, *, wrong: bool, status: int = 200) -> Response:
-        html = page.sign_in(view_of(request), service.searcher.index, wrong=wrong)
-        return HTMLResponse(html, status)
+        html = page.sign_in(view_of(request), wrong=wrong)
+        return HTMLResponse(html, status, headers={"Cache-Control": NEVER_KEPT})
 
     @router.get("/sign-in")
     async def form(request: Request) -> Response:
-        return ask(request, wrong=False) if access.needed else RedirectResponse("/", 303)
+        if access.needed:
+            return ask(request, wrong=False)
+        return RedirectResponse(addresses("/"), 303)
 
     @router.post("/sign-in")
     async def sign_in(
         request: Request, token: Annotated[str, Form(max_length=1000)] = ""
     ) -> Response:
-        session = access.sign_in(token)
-        if session is None:
-            return ask(request, wrong=True, status=403)
-        answer = RedirectResponse("/", 303)
-        secure = request.url.scheme == "https"
-        answer.set_cookie(COOKIE, session, httponly=True, samesite="strict", secure=secure)
+        session = access.sign_in(token, request.state.client)
+        if isinstance(session, Verdict):
+            status = 429 if session is Verdict.TOO_MANY else 403
+            return ask(request, wrong=True, status=status)
+        answer = RedirectResponse(addresses("/"), 303)
+        answer.set_cookie(
+            COOKIE, session, max_age=SESSION_SECONDS, path=addresses.root or "/",
+            httponly=True, samesite="strict", secure=_is_secure(request),
+        )  # fmt: skip
         return answer
+
+    @router.post("/sign-out")
+    async def sign_out(request: Request) -> Response:
+        access.sign_out(request.cookies.get(COOKIE))
+        answer = RedirectResponse(addresses("/sign-in"), 303)
+        answer.delete_cookie(
+            COOKIE, path=addresses.root or "/", httponly=True, samesite="strict",
+            secure=_is_secure(request),
+        )  # fmt: skip
+        answer.headers["Clear-Site-Data"] = '"cache"'  # thumbnails, and pages to go back to
+        return answer
+
+
+def _is_secure(request: Request) -> bool:
+    """Whether a browser came over TLS; a client that only says so restricts its own cookie."""
+    told = request.headers.get("x-forwarded-proto", "").partition(",")[0].strip().lower()
+    return "https" in (request.scope["scheme"], told)
 
 
 def _local(back: str) -> str:

@@ -9,27 +9,25 @@ GET  /api/v1/media       its file, in ranges if asked for
 GET  /api/v1/align       a query and a caption, word by word
 GET  /api/v1/health      that it answers
 GET  /api/v1/metrics     counters for Prometheus
-GET  /api/search, /api/health   as ``cl2cm search --json`` has it, with paths
+GET  /api/search, /api/health   the same as /api/v1/search with q and k, and /api/v1/health
 """
 
+import hashlib
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Depends, File, Form, Query, Request, Response, UploadFile
-from fastapi.responses import FileResponse, JSONResponse
+from fastapi.responses import JSONResponse
 
 from cl2cm.search.query import MAX_DEPTH, MAX_K, MAX_QUERY, parse_query
 from cl2cm.search.query import Query as SearchQuery
-from cl2cm.search.searcher import SearchResult
-from cl2cm.serve.access import Access
-from cl2cm.serve.addresses import media, thumb
+from cl2cm.serve.addresses import Addresses
+from cl2cm.serve.files import MediaResponse
 from cl2cm.serve.filters import FilterFields, filter_of
-from cl2cm.serve.media import SIZES, media_type
+from cl2cm.serve.headers import ASK_AGAIN, FOREVER
+from cl2cm.serve.media import SIZES
 from cl2cm.serve.schemas import AlignmentAnswer, ErrorAnswer, HealthAnswer, ItemAnswer, SearchAnswer
 from cl2cm.serve.service import NotFoundError, Service
 from cl2cm.types import Floats
-
-FOREVER = "private, max-age=31536000, immutable"
-ASK_AGAIN = "private, no-cache"
 
 Q = Annotated[str, Query(description="Words in any language; -word leaves out.")]
 K = Annotated[int, Query(json_schema_extra={"minimum": 1, "maximum": MAX_K})]
@@ -55,18 +53,18 @@ _ERRORS: dict[int | str, dict[str, Any]] = {
 }
 
 
-def rest_routes(service: Service, access: Access) -> APIRouter:
+def rest_routes(service: Service, addresses: Addresses) -> APIRouter:
     """Make the routes of the API."""
     router = APIRouter(responses=_ERRORS)
-    _add_search(router, service)
-    _add_likeness(router, service)
-    _add_items(router, service)
+    _add_search(router, service, addresses)
+    _add_likeness(router, service, addresses)
+    _add_items(router, service, addresses)
     _add_files(router, service)
-    _add_state(router, service, access)
+    _add_state(router, service)
     return router
 
 
-def _add_search(router: APIRouter, service: Service) -> None:
+def _add_search(router: APIRouter, service: Service, addresses: Addresses) -> None:
     @router.get("/api/v1/search", response_model=SearchAnswer, tags=["search"])
     async def search(
         fields: Annotated[FilterFields, Depends()],
@@ -82,15 +80,15 @@ def _add_search(router: APIRouter, service: Service) -> None:
         """Find what fits words, an item, or both."""
         text, unwanted = (q, ()) if literal else parse_query(q)
         query = SearchQuery(text, (*unwanted, *(without or ())), like or None, weight, k, offset)
-        return await _answer(service, query, fields, fold=fold)
+        query = filter_of(query, fields, fold=fold)
+        return await _answer(service, query, addresses)
 
     @router.get("/api/search", include_in_schema=False)
     async def plain_search(q: str, k: int = 10) -> JSONResponse:
-        result = await service.search(SearchQuery(*parse_query(q), k=k))
-        return JSONResponse(result.to_json())
+        return await _answer(service, SearchQuery(*parse_query(q), k=k), addresses)
 
 
-def _add_likeness(router: APIRouter, service: Service) -> None:
+def _add_likeness(router: APIRouter, service: Service, addresses: Addresses) -> None:
     @router.post("/api/v1/search", response_model=SearchAnswer, tags=["search"])
     async def search_with_picture(
         fields: Annotated[FilterFields, Depends()],
@@ -104,7 +102,8 @@ def _add_likeness(router: APIRouter, service: Service) -> None:
         """Find what looks like a picture, and fits words if there are any."""
         vector: Floats = await service.vector_of(await picture.read())
         query = SearchQuery(*parse_query(q), vector, weight, k, offset)
-        return await _answer(service, query, fields, fold=fold)
+        query = filter_of(query, fields, fold=fold)
+        return await _answer(service, query, addresses)
 
     @router.get("/api/v1/similar", response_model=SearchAnswer, tags=["search"])
     async def similar(
@@ -117,25 +116,21 @@ def _add_likeness(router: APIRouter, service: Service) -> None:
         """Find what is like an item, which is itself left out."""
         await service.item(id)
         query = SearchQuery(like=id, k=k, offset=offset)
-        return await _answer(service, query, fields, fold=fold)
+        query = filter_of(query, fields, fold=fold)
+        return await _answer(service, query, addresses)
 
 
-async def _answer(
-    service: Service, query: SearchQuery, fields: FilterFields, *, fold: bool
-) -> JSONResponse:
-    result = await service.search(filter_of(query, fields, fold=fold))
-    return JSONResponse(_search_json(result, service.searcher.index.generation))
-
-
-def _search_json(result: SearchResult, generation: str) -> dict[str, Any]:
-    value = result.to_json()
+async def _answer(service: Service, query: SearchQuery, addresses: Addresses) -> JSONResponse:
+    searcher = service.searcher
+    result = await service.search(query, searcher)
+    value, generation = result.to_json(), searcher.index.generation
     for found, hit in zip(value["hits"], result.hits, strict=True):
         del found["path"]  # of this machine: no business of a client
-        found |= {"thumbnail": thumb(hit, generation), "media": media(hit)}
-    return value
+        found |= {"thumbnail": addresses.thumb(hit, generation), "media": addresses.media(hit)}
+    return JSONResponse(value)
 
 
-def _add_items(router: APIRouter, service: Service) -> None:
+def _add_items(router: APIRouter, service: Service, addresses: Addresses) -> None:
     @router.get("/api/v1/item", response_model=ItemAnswer, tags=["items"])
     async def item(id: Id) -> JSONResponse:  # noqa: A002
         """Say what the index knows of an item."""
@@ -146,8 +141,8 @@ def _add_items(router: APIRouter, service: Service) -> None:
                 "start": found.start,
                 "end": found.end,
                 "captions": {code: list(texts) for code, texts in found.captions.items()},
-                "thumbnail": thumb(found, service.searcher.index.generation),
-                "media": media(found),
+                "thumbnail": addresses.thumb(found, service.searcher.index.generation),
+                "media": addresses.media(found),
             }
         )
 
@@ -165,29 +160,26 @@ def _add_files(router: APIRouter, service: Service) -> None:
         """Give a small copy of an item's picture, or of its film at the middle of its part."""
         if size not in SIZES:
             raise NotFoundError(f"expected a size of {SIZES[0]} or {SIZES[1]}, found {size}")
-        found, path = await service.media_path(id)
-        start = found.start or 0.0
-        middle = start if found.end is None else (start + found.end) / 2
-        content, kind = await service.run(service.thumbnails.get, path, size, middle)
+        content, kind = await service.thumbnail(id, size)
         caching = FOREVER if v == service.searcher.index.generation else ASK_AGAIN
-        return Response(content, media_type=kind, headers={"Cache-Control": caching})
+        tag = f'"{hashlib.sha256(content).hexdigest()[:24]}"'
+        headers = {"Cache-Control": caching, "ETag": tag}
+        return Response(content, media_type=kind, headers=headers)
 
     @router.get("/media", include_in_schema=False)
-    @router.get("/api/v1/media", tags=["items"], response_class=FileResponse)
-    async def original(id: Id) -> FileResponse:  # noqa: A002
-        """Give an item's file."""
-        _, path = await service.media_path(id)
-        kind = await service.run(media_type, path)
-        return FileResponse(path, media_type=kind, headers={"Cache-Control": ASK_AGAIN})
+    @router.get("/api/v1/media", tags=["items"], response_class=Response)
+    async def original(id: Id) -> Response:  # noqa: A002
+        """Give an item's file, or a range of it."""
+        return MediaResponse(await service.media(id), service.read)
 
 
-def _add_state(router: APIRouter, service: Service, access: Access) -> None:
+def _add_state(router: APIRouter, service: Service) -> None:
     @router.get("/api/health", include_in_schema=False)
     @router.get("/api/v1/health", response_model=HealthAnswer, tags=["state"])
     async def health(request: Request) -> JSONResponse:
         """Say that the service answers; to whoever may search, also what it searches."""
         index = service.searcher.index
-        if not access.allows("/", request.headers):
+        if not request.state.known:
             return JSONResponse({"status": "ok"})
         return JSONResponse(
             {"status": "ok", "items": len(index), "dim": index.dim, "model": index.model}

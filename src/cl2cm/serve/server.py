@@ -1,16 +1,21 @@
 """The process that listens: its socket is opened first, so that a taken port is known."""
 
-import asyncio
 import contextlib
+import logging
 import socket
-from collections.abc import Callable
+import sys
+from collections.abc import Callable, Sequence
 
 import uvicorn
 from fastapi import FastAPI
-from uvicorn.protocols.http.h11_impl import H11Protocol
 
 from cl2cm.errors import ConfigError
 from cl2cm.serve.limits import Limits
+from cl2cm.serve.origin import Network
+from cl2cm.serve.protocol import protocol_of
+
+_BACKLOG = 512
+_FILES = 256  # descriptors for everything but connections and the files that they read
 
 
 def serve(
@@ -20,93 +25,65 @@ def serve(
     port: int,
     on_ready: Callable[[str], None] | None,
     limits: Limits,
+    proxies: Sequence[Network] = (),
 ) -> None:
     """Serve an app until interrupted; see `cl2cm.serve.run`."""
+    _allow_files(4 * limits.connections + _BACKLOG + _FILES)
     with listen(host, port) as listener:
         name = f"[{host}]" if ":" in host else host
         address = f"http://{name}:{listener.getsockname()[1]}/"
         with contextlib.suppress(KeyboardInterrupt):
-            _Server(configure(app, limits), address, on_ready).run(sockets=[listener])
+            _Server(configure(app, limits, proxies), address, on_ready).run(sockets=[listener])
 
 
-def configure(app: FastAPI, limits: Limits) -> uvicorn.Config:
-    """Give the settings of the server."""
-
-    class Patient(PatientProtocol):
-        seconds = limits.header_seconds
-        unread_seconds = limits.seconds
-
+def configure(app: FastAPI, limits: Limits, proxies: Sequence[Network] = ()) -> uvicorn.Config:
+    """Return the settings of the server."""
+    errors = logging.getLogger("uvicorn.error")
+    if not errors.handlers:
+        handler = logging.StreamHandler()
+        handler.setFormatter(_Harmless("%(levelname)s: %(message)s"))
+        errors.addHandler(handler)
+        errors.propagate = False
     return uvicorn.Config(
         app,
-        http=Patient,
+        http=protocol_of(limits, proxies),
         ws="none",
-        log_level="warning",
+        log_config=None,
+        log_level="error",  # what is no HTTP is no news, and anybody can send it
         access_log=False,
         server_header=False,
         proxy_headers=False,
-        limit_concurrency=limits.connections,
+        backlog=_BACKLOG,
+        h11_max_incomplete_event_size=limits.head,
         timeout_keep_alive=10,
         timeout_graceful_shutdown=5,
     )
 
 
-class PatientProtocol(H11Protocol):
-    """HTTP for clients that may be slow, but not for ever.
+class _Harmless(logging.Formatter):
+    """Writes what clients may have sent so that it looks like no record of its own."""
 
-    In ``seconds`` a request is there, and in ``unread_seconds`` some of its answer has been read.
-    """
+    def format(self, record: logging.LogRecord) -> str:
+        """Return a record as text."""
+        first, *others = super().format(record).splitlines() or [""]
+        return "\n".join(_visible(line) for line in (first, *(f"  | {line}" for line in others)))
 
-    seconds = 10.0
-    unread_seconds = 30.0
-    _waiting: asyncio.TimerHandle | None = None
-    _unread: asyncio.TimerHandle | None = None
 
-    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
-        """Begin to wait for the first request."""
-        super().connection_made(transport)
-        self._watch()
+def _visible(line: str) -> str:
+    return "".join(c if c.isprintable() or c == "\t" else f"\\x{ord(c):02x}" for c in line)
 
-    def data_received(self, data: bytes) -> None:
-        """Take a piece of a request."""
-        super().data_received(data)
-        self._watch()
 
-    def connection_lost(self, exc: Exception | None) -> None:
-        """Stop waiting."""
-        super().connection_lost(exc)
-        self._stop()
-        self._stop_unread()
+def _allow_files(wanted: int) -> None:
+    """Raise this process's own limit of open files, as far as the system lets it."""
+    if sys.platform == "win32":
+        return
+    import resource  # noqa: PLC0415 - not of every system
 
-    def pause_writing(self) -> None:
-        """Begin to wait for a client that does not read."""
-        super().pause_writing()
-        self._unread = self.loop.call_later(self.unread_seconds, self.transport.abort)
-
-    def resume_writing(self) -> None:
-        """Go on: it reads."""
-        super().resume_writing()
-        self._stop_unread()
-
-    def _stop_unread(self) -> None:
-        if self._unread is not None:
-            self._unread.cancel()
-            self._unread = None
-
-    def _watch(self) -> None:
-        if self.cycle is not None and not self.cycle.response_complete:
-            self._stop()
-        elif self._waiting is None:
-            self._waiting = self.loop.call_later(self.seconds, self._give_up)
-
-    def _stop(self) -> None:
-        if self._waiting is not None:
-            self._waiting.cancel()
-            self._waiting = None
-
-    def _give_up(self) -> None:
-        self._waiting = None
-        if self.cycle is None or self.cycle.response_complete:
-            self.transport.abort()
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if soft != resource.RLIM_INFINITY and soft < wanted:
+        most = wanted if hard == resource.RLIM_INFINITY else min(wanted, hard)
+        with contextlib.suppress(ValueError, OSError):
+            resource.setrlimit(resource.RLIMIT_NOFILE, (most, hard))
 
 
 class _Server(uvicorn.Server):

@@ -6,7 +6,7 @@ import gc
 from collections.abc import AsyncIterator, Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
-from pathlib import Path
+from pathlib import Path, PurePath
 from time import perf_counter
 from typing import Any, ParamSpec, TypeVar
 
@@ -17,8 +17,9 @@ from cl2cm.search.query import Query, checked, parse_query
 from cl2cm.search.searcher import QueryVectors, Searcher, SearchResult
 from cl2cm.serve.collection import Collection, LoadModel
 from cl2cm.serve.encoder import QueryEncoder
+from cl2cm.serve.files import MediaFile, open_media, small_copy
 from cl2cm.serve.limits import Limits
-from cl2cm.serve.media import Thumbnails
+from cl2cm.serve.media import Thumbnails, decoders
 from cl2cm.serve.metrics import Metrics
 from cl2cm.serve.uploads import Upload, Uploads, drawn_anew, thumbnail
 from cl2cm.types import Floats, Hit, Item
@@ -61,8 +62,12 @@ class Service:
         self.uploads = Uploads(limits.uploads)
         self._align = align
         self._encoder = QueryEncoder(limits.batch, limits.remembered, self.metrics.batch.observe)
+        # none of these may keep a search waiting
         self._pool = ThreadPoolExecutor(limits.threads, "service")
-        self._slow = ThreadPoolExecutor(1, "slow")  # what must not keep a search waiting
+        self._slow = ThreadPoolExecutor(1, "slow")
+        self._drawing = ThreadPoolExecutor(2, "thumbnail")
+        self._reading = ThreadPoolExecutor(4, "file")
+        self._receiving = ThreadPoolExecutor(2, "upload")
 
     @contextlib.asynccontextmanager
     async def running(self) -> AsyncIterator[None]:
@@ -76,8 +81,11 @@ class Service:
             watching.cancel()
             await asyncio.gather(watching, warming, return_exceptions=True)
             self._encoder.stop()
-            self._pool.shutdown(wait=False, cancel_futures=True)
-            self._slow.shutdown(wait=False, cancel_futures=True)
+            pools = self._pool, self._slow, self._drawing, self._reading, self._receiving
+            for pool in pools:
+                pool.shutdown(wait=False, cancel_futures=True)
+            for purpose in ("thumbnails", "uploads"):
+                decoders(purpose).close()
 
     async def _watch(self) -> None:
         while True:
@@ -101,15 +109,15 @@ class Service:
 
     async def run(self, work: Callable[P, T], *args: P.args, **named: P.kwargs) -> T:
         """Do something in a thread; whoever gives up waiting does not wait for its end."""
-        return await asyncio.get_running_loop().run_in_executor(
-            self._pool, partial(work, *args, **named)
-        )
+        return await _in(self._pool, work, *args, **named)
 
     async def slowly(self, work: Callable[P, T], *args: P.args, **named: P.kwargs) -> T:
         """Do something that may take seconds, one at a time."""
-        return await asyncio.get_running_loop().run_in_executor(
-            self._slow, partial(work, *args, **named)
-        )
+        return await _in(self._slow, work, *args, **named)
+
+    async def read(self, work: Callable[P, T], *args: P.args, **named: P.kwargs) -> T:
+        """Do something with a file, which may be on a slow disk."""
+        return await _in(self._reading, work, *args, **named)
 
     async def search(self, query: Query, searcher: Searcher | None = None) -> SearchResult:
         """Answer a query; concurrent ones are encoded together.
@@ -127,24 +135,27 @@ class Service:
             return searcher.find(query, vectors, encode_ms=spent)
         return await self.run(searcher.find, query, vectors, encode_ms=spent)
 
-    async def vector_of(self, picture: bytes) -> Floats:
-        """Give the unit vector of a picture that somebody sent.
+    async def vector_of(self, image: bytes) -> Floats:
+        """Return the unit vector of an image that somebody sent.
 
         Raises:
             MediaError: it is none, or of too many pixels.
         """
-        with contextlib.ExitStack() as stack:
-            path: Path = await self.run(stack.enter_context, drawn_anew(picture))
+        async with self._drawn_anew(image) as path:
             return await self._encoder.picture(self.searcher.model, path)
 
-    async def upload(self, picture: bytes) -> str:
-        """Keep a picture to search with; returns its name; as `vector_of`."""
+    async def upload(self, image: bytes) -> str:
+        """Keep an image to search with; return its name; as `vector_of`."""
         model = self.searcher.model
-        with contextlib.ExitStack() as stack:
-            path: Path = await self.run(stack.enter_context, drawn_anew(picture))
-            small = await self.run(thumbnail, path)
+        async with self._drawn_anew(image) as path:
+            small = await _in(self._receiving, thumbnail, path)
             vector = await self._encoder.picture(model, path)
         return self.uploads.keep(Upload(vector, model.fingerprint, *small))
+
+    @contextlib.asynccontextmanager
+    async def _drawn_anew(self, image: bytes) -> AsyncIterator[Path]:
+        with contextlib.ExitStack() as stack:
+            yield await _in(self._receiving, stack.enter_context, drawn_anew(image))
 
     def uploaded(self, name: str) -> Upload:
         """Give a picture that was kept.
@@ -165,16 +176,41 @@ class Service:
         except VectorIndexError as error:
             raise NotFoundError("no item has this id") from error
 
-    async def media_path(self, item_id: str) -> tuple[Item, Path]:
-        """Give an item and its file; no part of a path comes from the request.
+    async def media(self, item_id: str) -> MediaFile:
+        """Open the file of an item; no part of a path comes from the request.
 
         Raises:
             NotFoundError: no such item, or one without a file.
+            MediaError: a file that may not be shown.
         """
+        index, item = self.searcher.index, await self._with_file(item_id)
+        return await self.read(open_media, index, item)
+
+    async def thumbnail(self, item_id: str, size: int) -> tuple[bytes, str]:
+        """Return a small copy of an item's image, or of its video at the middle of its part.
+
+        Raises:
+            NotFoundError: as `media`.
+            MediaError: as `media`, or a file that cannot be decoded.
+            MissingExtraError: a video, and what reads videos is not installed.
+        """
+        index, item = self.searcher.index, await self._with_file(item_id)
+        start = item.start or 0.0
+        middle = start if item.end is None else (start + item.end) / 2
+
+        def draw() -> tuple[bytes, str]:
+            media, name = open_media(index, item), PurePath(item.path).name
+            with media.file:
+                make = partial(small_copy, media, size, middle, name)
+                return self.thumbnails.get((media.tag, size, middle), make)
+
+        return await _in(self._drawing, draw)
+
+    async def _with_file(self, item_id: str) -> Item:
         item = await self.item(item_id)
         if not item.path:
             raise NotFoundError("this item was indexed from features, without a file")
-        return item, await self.run(self.searcher.index.media_path, item)
+        return item
 
     async def moments(self, item: Item, text: str) -> list[Item | Hit]:
         """Give the parts of an item's film that a text finds, or else the like, by time."""
@@ -205,6 +241,12 @@ class Service:
             raise NotFoundError("no such caption, or no model that aligns words")
         text = checked(Query(query)).text
         return await self.slowly(self._align, text, captions[number])
+
+
+async def _in(
+    pool: ThreadPoolExecutor, work: Callable[P, T], *args: P.args, **named: P.kwargs
+) -> T:
+    return await asyncio.get_running_loop().run_in_executor(pool, partial(work, *args, **named))
 
 
 def _is_quick(searcher: Searcher, query: Query) -> bool:

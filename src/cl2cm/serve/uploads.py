@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from cl2cm.errors import QueryError
-from cl2cm.serve.media import SIZES, UPLOAD_PIXELS, shrink
+from cl2cm.serve.media import SIZES, shrink_upload
 from cl2cm.types import Floats
 
 
@@ -72,9 +72,7 @@ def drawn_anew(content: bytes) -> Iterator[Path]:
     Raises:
         MediaError: the bytes are no picture, or one of too many pixels.
     """
-    copy, media_type = shrink(
-        content, SIZES[1], "the picture", lossless=True, max_pixels=UPLOAD_PIXELS
-    )
+    copy, media_type = shrink_upload(content, SIZES[1], lossless=True)
     with tempfile.TemporaryDirectory(prefix="cl2cm-") as folder:
         path = Path(folder) / ("picture." + media_type.partition("/")[2])
         path.write_bytes(copy)
@@ -83,4 +81,4 @@ def drawn_anew(content: bytes) -> Iterator[Path]:
 
 def thumbnail(clean: Path) -> tuple[bytes, str]:
     """Give a small copy of what `drawn_anew` gave, and its MIME type."""
-    return shrink(clean, SIZES[0], "the picture")
+    return shrink_upload(clean.read_bytes(), SIZES[0])

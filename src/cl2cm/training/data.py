@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from cl2cm.data.manifest import read_manifest
+from cl2cm.data.manifest import Skipped, read_manifest
 from cl2cm.data.pairs import Texts, caption_pairs, target_languages
 from cl2cm.data.queries import caption_languages, caption_queries
 from cl2cm.encode.encoding import encode_pictures, encode_texts, store_folder, text_states
@@ -18,7 +18,7 @@ from cl2cm.encode.store import FeatureStore, StoredFeatures
 from cl2cm.encode.text import TextBackbone
 from cl2cm.encode.tokens import PooledStates, StoredStates, TextSource, TokenIds
 from cl2cm.encode.vision import load_vision
-from cl2cm.errors import ConfigError, ManifestError, MediaError
+from cl2cm.errors import ConfigError, ManifestError
 from cl2cm.methods import method_class
 from cl2cm.methods.base import Method, Stage
 from cl2cm.metrics import metrics
@@ -26,7 +26,6 @@ from cl2cm.model.checkpoint import load_backbone
 from cl2cm.model.config import Config
 from cl2cm.model.networks import CrossLingualNetwork, CrossModalNetwork, Whitening, masked_mean
 from cl2cm.model.retrieval import picture_vectors, sentence_vectors
-from cl2cm.progress import say
 from cl2cm.storage import sha256_file
 from cl2cm.training.batches import Batches
 from cl2cm.types import Example, Ints
@@ -139,8 +138,9 @@ def load_training_data(config: Config, stores: Stores | None = None) -> Training
     """
     backbone = load_backbone(config)
     encoder = load_vision(config.vision.encoder, sampling=config.vision.films)
-    examples = _read(config)
-    vision = stores.vision if stores else _encode_all_pictures(config, examples, encoder)
+    skipped = Skipped()
+    examples = _read(config, skipped)
+    vision = stores.vision if stores else _encode_all_pictures(config, examples, encoder, skipped)
     train, val = (
         [e for e in examples if e.split == split and vision.has(e.id)] for split in ("train", "val")
     )
@@ -188,15 +188,15 @@ def load_training_data(config: Config, stores: Stores | None = None) -> Training
 
 
 def _encode_all_pictures(
-    config: Config, examples: Sequence[Example], encoder: VisionEncoder
+    config: Config, examples: Sequence[Example], encoder: VisionEncoder, skipped: Skipped
 ) -> StoredFeatures:
     root = Path(config.data.features) if config.data.features else None
     return encode_pictures(
-        examples, encoder, skip_bad=config.data.skip_bad, on_skip=_tell_skipped, root=root
+        examples, encoder, skip_bad=config.data.skip_bad, on_skip=skipped.item, root=root
     )
 
 
-def _read(config: Config) -> list[Example]:
+def _read(config: Config, skipped: Skipped) -> list[Example]:
     """All examples: test pictures too, so that evaluation and index find them encoded."""
     if not config.data.manifest:
         raise ConfigError(
@@ -208,7 +208,7 @@ def _read(config: Config) -> list[Example]:
             path,
             source=config.data.source,
             skip_bad=config.data.skip_bad,
-            on_skip=lambda error: say(f"skipped: {error}"),
+            on_skip=skipped.line,
         )
     )
     if not any(example.split == "train" for example in examples):
@@ -232,10 +232,6 @@ def _languages(config: Config, train: Sequence[Example]) -> tuple[str, ...]:
         chosen=config.data.languages,
         human=targets == "captions",
     )
-
-
-def _tell_skipped(name: str, error: MediaError) -> None:
-    say(f"skipped {name}: {error}")
 
 
 def _text_sources(

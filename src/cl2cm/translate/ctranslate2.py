@@ -16,10 +16,12 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from cl2cm.errors import ConfigError, LanguageError, MissingExtraError, WeightsError
+from cl2cm.text import one_line
 from cl2cm.translate.languages import m2m_code, nllb_code, opus_code, parse_tag
-from cl2cm.translate.model_files import model_licence, model_version, no_language
+from cl2cm.translate.model_files import model_licence, model_version, no_language, say_too_long
 
 BEAMS = 4
+LONGEST = 500  # tokens of a text
 _OPUS_NAME = re.compile(r"opus-mt(?:-tc\w*)?(?:-big)?-([a-z]{2,3})-([a-z]{2,3})$")
 _NLLB = re.compile(r"[a-z]{3}_[A-Z][a-z]{3}")
 _M2M = re.compile(r"__([a-z]{2,3})__")
@@ -68,15 +70,18 @@ class CTranslate2Translator:
         self._lock = threading.Lock()
 
     def translate(self, texts: Sequence[str]) -> list[str]:
-        """One translation of each text, in order.
+        """One translation of each text, in order; ``""`` of one longer than ``LONGEST``.
 
         Raises:
             WeightsError: the model is damaged.
         """
         engine, read, write = self._load()
-        pieces = read.encode([" ".join(text.split()) for text in texts], out_type=str)
+        pieces = read.encode([one_line(text) for text in texts], out_type=str)
         end = [] if _has_own_end(self._folder) else ["</s>"]
         prefix = list(self.direction.prefix)
+        fits = [len(text) <= LONGEST for text in pieces]
+        say_too_long(f"ct2:{self._folder.name}", LONGEST, texts, fits)
+        pieces = [text for text, fit in zip(pieces, fits, strict=True) if fit]
         tokens = [[*self.direction.first, *text, *end] for text in pieces]
         try:
             results = engine.translate_batch(
@@ -85,13 +90,16 @@ class CTranslate2Translator:
                 beam_size=BEAMS,
                 max_batch_size=4096,
                 batch_type="tokens",
-                max_input_length=500,
+                max_input_length=0,
                 max_decoding_length=min(256, 10 + 3 * max(map(len, tokens), default=0) // 2),
             )
         except (RuntimeError, ValueError) as error:
             raise self._damaged(error) from error
         made = (result.hypotheses[0][len(prefix) :] for result in results)
-        return [write.decode([t for t in text if not _TOLD.fullmatch(t)]).strip() for text in made]
+        written = (
+            write.decode([t for t in text if not _TOLD.fullmatch(t)]).strip() for text in made
+        )
+        return [next(written) if fit else "" for fit in fits]
 
     def _load(self) -> tuple[Any, Any, Any]:
         with self._lock:

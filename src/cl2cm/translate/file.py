@@ -8,6 +8,7 @@ from pathlib import Path
 
 from cl2cm.errors import ConfigError, DatasetError
 from cl2cm.storage import sha256_file, storage_errors
+from cl2cm.text import is_blank, one_line
 
 
 class FileTranslator:
@@ -42,7 +43,7 @@ class FileTranslator:
 
     def translate(self, texts: Sequence[str]) -> list[str]:
         """The translation of each text, in order; ``""`` where the table has none."""
-        return [self._known.get(" ".join(text.split()), "") for text in texts]
+        return [self._known.get(one_line(text), "") for text in texts]
 
 
 def open_translator(argument: str, source: str, target: str) -> FileTranslator:
@@ -60,10 +61,10 @@ def _read(path: Path) -> dict[str, str]:
             cells = line.decode().removesuffix("\r").removeprefix("\ufeff").split("\t")
         except UnicodeDecodeError:
             raise _bad(path, number, "UTF-8", "other bytes") from None
-        if len(cells) != 2 or not cells[0].strip():
+        if len(cells) != 2 or is_blank(cells[0]):
             found = f"{len(cells)} columns" if len(cells) != 2 else "no source text"
             raise _bad(path, number, "SOURCE<tab>TRANSLATION", found)
-        text, translation = (" ".join(cell.split()) for cell in cells)
+        text, translation = map(one_line, cells)
         if known.setdefault(text, translation) != translation:
             raise _bad(path, number, "one translation of a text", f"another of {text[:40]!r}")
     return known

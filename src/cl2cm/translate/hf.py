@@ -12,9 +12,12 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from cl2cm.encode.pretrained import LOADING, check_folder, check_weights, first_line, from_hub
+from cl2cm.encode.trust import is_hub_id
 from cl2cm.errors import ConfigError, WeightsError
+from cl2cm.text import one_line
 from cl2cm.translate.languages import m2m_code, nllb_code, opus_code
-from cl2cm.translate.model_files import model_licence, model_version, no_language
+from cl2cm.translate.model_files import model_licence, model_version, no_language, say_too_long
 
 BEAMS = 4
 _FILES = ("*.json", "*.safetensors", "*.spm", "*.model", "*.txt", "README.md")
@@ -50,7 +53,7 @@ class HuggingFaceTranslator:
         self.version = f"{model_version(folder)} beam {BEAMS}"
 
     def translate(self, texts: Sequence[str]) -> list[str]:
-        """One translation of each text, in order.
+        """One translation of each text, in order; ``""`` of one longer than the model reads.
 
         Raises:
             WeightsError: the model is damaged or absent.
@@ -60,9 +63,16 @@ class HuggingFaceTranslator:
         with self._lock:  # a tokenizer keeps its source language, so it is one call at a time
             if self._model is None:
                 self._model = self._load("AutoModelForSeq2SeqLM").eval()
-            whole = [self._before + " ".join(text.split()) for text in texts]
-            batch = self._tokenizer(whole, return_tensors="pt", padding=True, truncation=True)
-            longest = math.ceil(1.5 * batch["input_ids"].shape[1]) + 10
+            whole = [self._before + one_line(text) for text in texts]
+            lengths = [len(ids) for ids in self._tokenizer(whole, truncation=False)["input_ids"]]
+            limit = self._longest()
+            fits = [length <= limit for length in lengths]
+            say_too_long(f"hf:{self.name}", limit, texts, fits)
+            whole = [text for text, fit in zip(whole, fits, strict=True) if fit]
+            if not whole:
+                return [""] * len(fits)
+            batch = self._tokenizer(whole, return_tensors="pt", padding=True, truncation=False)
+            longest = min(limit - 1, math.ceil(1.5 * batch["input_ids"].shape[1]) + 10)
             try:
                 with torch.inference_mode():
                     made = self._model.generate(
@@ -75,8 +85,13 @@ class HuggingFaceTranslator:
             except (RuntimeError, IndexError, ValueError) as error:
                 raise self._damaged(error) from error
             words = [[token for token in ids if token not in self._codes] for ids in made]
-            texts = self._tokenizer.batch_decode(words, skip_special_tokens=True)
-            return [text.strip() for text in texts]
+            made = iter(self._tokenizer.batch_decode(words, skip_special_tokens=True))
+            return [next(made).strip() if fit else "" for fit in fits]
+
+    def _longest(self) -> int:
+        """Return the most tokens that the model reads or writes."""
+        positions = getattr(self._model.config, "max_position_embeddings", None)
+        return int(min(self._tokenizer.model_max_length, positions or 2**31))
 
     def _direction(self) -> tuple[str, int | None]:
         """What stands before each text, and the id that each translation begins with."""
@@ -107,21 +122,29 @@ class HuggingFaceTranslator:
 
         bar = logging.is_progress_bar_enabled()
         logging.disable_progress_bar()
-        options = {"use_safetensors": True} if kind.startswith("AutoModel") else {}
         try:
-            loader = getattr(transformers, kind)
-            return loader.from_pretrained(str(self._folder), local_files_only=True, **options)
-        except Exception as error:  # its readers raise whatever they raise
+            check_folder(self._folder)
+            loader, where = getattr(transformers, kind), str(self._folder)
+            if not kind.startswith("AutoModel"):
+                return loader.from_pretrained(where, **LOADING)
+            model, info = loader.from_pretrained(
+                where, **LOADING, use_safetensors=True, output_loading_info=True
+            )
+            check_weights(info)
+            return model
+        except (KeyboardInterrupt, SystemExit):
+            raise
+        except BaseException as error:  # its readers raise whatever they raise, Rust's panics too
             raise self._damaged(error) from error
         finally:
             if bar:
                 logging.enable_progress_bar()
 
-    def _damaged(self, error: Exception) -> WeightsError:
+    def _damaged(self, error: BaseException) -> WeightsError:
         return WeightsError(
             f"engine hf:{self.name}",
             expected=f"a translation model in {self._folder}",
-            found=f"a damaged or unknown one ({(str(error).splitlines() or [''])[0][:120]})",
+            found=f"a damaged or unknown one ({first_line(error)})",
             remedy="restore the folder, or name another model",
         )
 
@@ -131,9 +154,9 @@ def open_translator(argument: str, source: str, target: str) -> HuggingFaceTrans
     folder = Path(argument).expanduser()
     if argument and folder.is_dir():
         return HuggingFaceTranslator(folder, folder.resolve().name, source, target)
-    if argument.count("/") == 1 and argument[0] not in "./~" and not argument.endswith("/"):
+    if is_hub_id(argument):
         name = argument.partition("/")[2]
-        return HuggingFaceTranslator(_from_hub(argument), name, source, target)
+        return HuggingFaceTranslator(_hub_folder(argument), name, source, target)
     raise ConfigError(
         f"engine hf:{argument}",
         expected="hf:FOLDER, or hf:OWNER/NAME on the hub",
@@ -142,18 +165,16 @@ def open_translator(argument: str, source: str, target: str) -> HuggingFaceTrans
     )
 
 
-def _from_hub(name: str) -> Path:
-    from huggingface_hub import snapshot_download  # noqa: PLC0415 - heavy
-
-    try:
-        return Path(snapshot_download(name, allow_patterns=list(_FILES), ignore_patterns=["*/*"]))
-    except (OSError, ValueError, RuntimeError) as error:
-        raise ConfigError(
+def _hub_folder(name: str) -> Path:
+    def failed(found: str, remedy: str) -> ConfigError:
+        return ConfigError(
             f"engine hf:{name}",
             expected="a model on the hub",
-            found=f"none ({(str(error).splitlines() or [''])[0][:120]})",
-            remedy="connect, or name a folder",
-        ) from error
+            found=found,
+            remedy=f"{remedy}, or name a folder",
+        )
+
+    return from_hub(name, _FILES, failed)
 
 
 def _language_tokens(tokenizer: Any) -> dict[str, int]:  # noqa: ANN401

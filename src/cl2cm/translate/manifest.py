@@ -13,9 +13,10 @@ from typing import Any
 
 from cl2cm.errors import ConfigError, LanguageError, ManifestError
 from cl2cm.progress import say, track
+from cl2cm.text import one_line
 from cl2cm.translate import Translator, open_translator
 from cl2cm.translate.cache import TranslationCache
-from cl2cm.translate.pipeline import Translated, one_line, translate_texts
+from cl2cm.translate.pipeline import Translated, translate_texts
 from cl2cm.translate.quality import VERSION, identifier_version
 from cl2cm.translate.scoring import CosineModel, Scored, Sentence, asked_pairs, score_sentences
 from cl2cm.types import Example

@@ -1,10 +1,11 @@
 """What folders of translation models have in common: their hash and their licence."""
 
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from cl2cm.errors import LanguageError
+from cl2cm.progress import say
 from cl2cm.storage import sha256_file, sha256_text
 
 _LICENCE = re.compile(r"^licen[cs]e:\s*(\S.*)$", re.MULTILINE | re.IGNORECASE)
@@ -34,3 +35,19 @@ def no_language(engine: str, code: str, known: Iterable[str]) -> LanguageError:
         found="none of them",
         remedy="choose another language or model",
     )
+
+
+def say_too_long(engine: str, limit: int, texts: Sequence[str], fits: Sequence[bool]) -> None:
+    """Name the texts that are longer than a model reads: they get no translation, not half of one.
+
+    Args:
+        engine: as on the command line.
+        limit: tokens.
+        texts: what is to be translated.
+        fits: whether each of them is short enough.
+    """
+    long = [text for text, fit in zip(texts, fits, strict=True) if not fit]
+    for text in long[:3]:
+        say(f"{engine}: not translated, longer than {limit} tokens: {text[:60]!r}…")
+    if len(long) > 3:
+        say(f"{engine}: not translated, longer than {limit} tokens: {len(long) - 3:,} more texts")

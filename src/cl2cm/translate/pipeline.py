@@ -10,6 +10,7 @@ from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from typing import NamedTuple
 
 from cl2cm.errors import WeightsError
+from cl2cm.text import one_line
 from cl2cm.translate.cache import Direction, TranslationCache
 from cl2cm.translate.protocol import Translator
 
@@ -26,11 +27,6 @@ class Translated(NamedTuple):
     cached: int
 
 
-def one_line(text: str) -> str:
-    """A text as engines get it: white space of any kind is one blank."""
-    return " ".join(text.split())
-
-
 def translate_texts(
     translator: Translator,
     texts: Iterable[str],
@@ -44,7 +40,9 @@ def translate_texts(
 
     Args:
         translator: the engine.
-        texts: in any order, repeated or not.
+        texts: in any order, repeated or not; the engine and the cache get them as ``one_line``
+            writes them, so a cache from before texts were normalised serves those that were
+            normal already.
         cache: gets each batch as soon as it is done.
         jobs: batches at a time; 0: one a core, or one where the engine uses all cores itself.
         on_start: told how many distinct texts there are, and how many of them are known; gives
@@ -58,7 +56,7 @@ def translate_texts(
     distinct = list(dict.fromkeys(map(one_line, texts)))
     direction = Direction(translator.name, translator.version, translator.source, translator.target)
     with cache.only(direction, on_wait):
-        made = cache.find(direction, distinct)
+        made = {text: one_line(it) for text, it in cache.find(direction, distinct).items()}
         cached = len(made)
         advance = on_start(len(distinct), cached) if on_start else lambda _: None
         # Longest first: a batch that is too large for the memory is met at once.

@@ -7,9 +7,8 @@ from typing import Any
 import numpy as np
 from rich.cells import cell_len, set_cell_size
 
-from cl2cm.data.manifest import read_manifest
-from cl2cm.errors import ConfigError, ManifestError
-from cl2cm.progress import say
+from cl2cm.data.manifest import Skipped, read_manifest
+from cl2cm.errors import ConfigError
 from cl2cm.translate.cache import TranslationCache
 from cl2cm.translate.manifest import (
     ENCODER,
@@ -61,7 +60,8 @@ def translate_manifest(
         skip_bad: leave out lines that do not fit.
 
     Returns:
-        Of each new column an account under ``translations``, and the ``report``, or None.
+        Of each new column an account under ``translations``; the ``report``, or None; and the
+        places of the lines that were ``skipped``.
 
     Raises:
         ConfigError: the options do not go together.
@@ -70,7 +70,9 @@ def translate_manifest(
     _check_options(languages, engine, out, report=report, back=back or bool(back_engine))
     turned = (back_engine or engine) if back or back_engine else ""
     order = Order(tuple(dict.fromkeys(languages)), engine, source, turned, jobs)
-    examples = list(read_manifest(manifest, source=source, skip_bad=skip_bad, on_skip=_say_skipped))
+    skipped = Skipped()
+    lines = read_manifest(manifest, source=source, skip_bad=skip_bad, on_skip=skipped.line)
+    examples = list(lines)
     record = read_record(manifest)
     accounts: list[dict[str, Any]] = []
     quality = shown = None
@@ -89,11 +91,8 @@ def translate_manifest(
         "out": None if out is None else str(out),
         "translations": accounts,
         "report": shown,
+        "skipped": skipped.names,
     }
-
-
-def _say_skipped(error: ManifestError) -> None:
-    say(f"skipped: {error}")
 
 
 def _check_options(

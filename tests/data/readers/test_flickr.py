@@ -18,6 +18,7 @@ from cl2cm.data.readers.caption_matching import match_captions
 from cl2cm.data.readers.flickr8k_ar import read_arabic
 from cl2cm.data.readers.reading import Options
 from cl2cm.errors import CL2CMError, ConfigError, DatasetError
+from fixtures import flickr
 from fixtures.flickr import BROKEN, NAMES, english, make_flickr8k_ar, write
 
 STORED = Options(no_images=True)
@@ -42,7 +43,7 @@ def published(tmp_path_factory):
     """The folders as published, by reader; not to be changed."""
     root = tmp_path_factory.mktemp("published")
     for name in READERS:
-        globals()[f"make_{name}"](root / name)
+        getattr(flickr, f"make_{name}")(root / name)
     return root
 
 

@@ -8,7 +8,7 @@ from PIL import Image
 
 from cl2cm.data import wheels
 from cl2cm.data.manifest import read_manifest
-from cl2cm.data.readers import DATASETS, openmoji, prepare_dataset
+from cl2cm.data.readers import dataset_names, openmoji, prepare_dataset
 from cl2cm.data.readers.openmoji import HELD_OUT, LANGUAGES, is_flag, prepare, split_of, thing
 from cl2cm.errors import ConfigError, MissingExtraError, StorageError, WeightsError
 from cl2cm.storage import sha256_file
@@ -180,13 +180,13 @@ def test_second_call_finds_it_done(wheel, tmp_path, monkeypatch):
     assert prepare(tmp_path / "out", source=wheel, size=20) == manifest
 
 
-@pytest.mark.parametrize("file", ["manifest.jsonl", "images/1F436.png", "prepared.json"])
+@pytest.mark.parametrize("file", ["manifest.jsonl", "images/1F436.png", "drawn.json"])
 @pytest.mark.parametrize("damage", [b"", b"{", None])
 def test_damage_is_repaired(wheel, tmp_path, file, damage):
     out = tmp_path / "out"
     prepare(out, source=wheel, size=20)
     before = contents(out)
-    if damage is None and file != "prepared.json":
+    if damage is None and file != "drawn.json":
         (out / file).unlink()
     else:
         (out / file).write_bytes(damage or b"")
@@ -253,7 +253,9 @@ def test_missing_extra(wheel, tmp_path, monkeypatch, package):
 
 def test_by_name(wheel, tmp_path):
     manifest = prepare_dataset("openmoji", wheel, tmp_path / "out")
-    assert json.loads((tmp_path / "out/prepared.json").read_text())["settings"]["size"] == 260
+    assert json.loads((tmp_path / "out/drawn.json").read_text())["settings"]["size"] == 260
+    record = json.loads((tmp_path / "out/prepared.json").read_text())
+    assert (record["dataset"], record["source_language"]) == ("openmoji", "en")
     assert sum(1 for _ in read_manifest(manifest)) == len(KEPT)
 
 
@@ -267,5 +269,5 @@ def test_fetches_the_pinned_wheel(wheel, tmp_path, monkeypatch):
 def test_unknown_name(tmp_path):
     with pytest.raises(ConfigError, match="did you mean 'openmoji'"):
         prepare_dataset("openmojis", None, tmp_path)
-    with pytest.raises(ConfigError, match=f"expected one of {', '.join(sorted(DATASETS))}"):
+    with pytest.raises(ConfigError, match=f"expected one of {', '.join(dataset_names())}"):
         prepare_dataset("zzz", None, tmp_path)

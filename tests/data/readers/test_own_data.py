@@ -3,10 +3,14 @@
 import gzip
 import io
 import json
+import re
 import tarfile
+import unicodedata
 from dataclasses import replace
 
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 from PIL import Image
 
 from cl2cm.data.manifest import read_manifest, write_manifest
@@ -123,13 +127,19 @@ def test_what_is_there_twice_is_taken_once_and_said(pictures):
 
 
 FAULTS = {
-    "no column": ("file,text\na.jpg,x\n", "captions.csv:1", "'caption'"),
+    "no column": ("file,mood\na.jpg,x\n", "captions.csv:1", "captions", "--columns"),
     "blank caption": ("file,caption\na.jpg,x\nb.png, \n", "captions.csv:3", "a caption"),
     "columns": ("file,caption\na.jpg,x,y\n", "captions.csv:2", "2 columns"),
+    "NUL": ("file,caption\na.jpg,x\0y\n", "captions.csv:2", "NUL"),
+    "a quote that is not closed": (
+        'file,caption\na.jpg,"Stop sign\nb.png,go\nb.png,say go"\n',
+        "captions.csv:2",
+        "runs into line 3",
+    ),
     "a column twice": ("file,caption,caption\na.jpg,x,y\n", "captions.csv:1", "caption"),
     "outside": ("file,caption\n../a.jpg,x\n", "captions.csv:2", "--images"),
     "absolute": ("file,caption\n/a.jpg,x\n", "captions.csv:2", "a path in the folder"),
-    "no picture": ("file,caption\ne.doc,x\n", "captions.csv:2", "picture or film"),
+    "no picture": ("file,caption\ne.doc,x\n", "captions.csv:2", "image or video"),
     "language": ("file,caption,language\na.jpg,x,EN\n", "captions.csv:2", "write 'en'"),
     "two splits": ("file,caption,split\na.jpg,x,val\na.jpg,y,test\n", "csv:3", "captions.csv:2"),
     "one id": ("file,caption,id\na.jpg,x,1\nb.png,y,1\n", "csv:3", "captions.csv:2"),
@@ -189,7 +199,7 @@ def test_texts_beside_pictures(pictures, tmp_path):
     items = by_id(data)
     assert items["a.jpg"].captions == {"de": ("ein Hund",), "en": ("a dog", "a brown dog")}
     assert items["sub/c.mp4"].captions == {"zh-Hans": ("车",)}
-    assert "texts that belong to no picture or film (2): README.txt, b.b.txt" in data.notes
+    assert "texts that belong to no image or video (2): README.txt, b.b.txt" in data.notes
     assert any("left out (2): b.png, sub/d.JPG" in note for note in data.notes)
     assert written(data, tmp_path) == data.examples
 
@@ -198,7 +208,7 @@ def test_texts_beside_that_do_not_fit(pictures, tmp_path):
     refused(lambda: read_folder(pictures), "a table of captions", "NAME.txt")
     refused(lambda: read_folder(tmp_path / "none"), "no such folder")
     fill(pictures, a__txt=" \n\n")
-    refused(lambda: read_folder(pictures), "a.txt:1", "an empty text")
+    refused(lambda: read_folder(pictures), "a.txt:1", "a blank one of 'a.jpg'")
     fill(pictures, a__txt="x", a__png=b"")
     refused(lambda: read_folder(pictures), "a.txt", "a.jpg and a.png")
     (pictures / "a.png").unlink()
@@ -301,7 +311,6 @@ def link(kind):
 BAD_SHARDS = {
     "out of the folder": ([("../a.png", b"x")], "'../a.png'", "leads out"),
     "absolute": ([("/a.png", b"x")], "'/a.png'", "leads out"),
-    "key apart": ([("a.png", b"x"), ("b.png", b"x"), ("a.txt", "x")], "'a'", "side by side"),
     "two pictures": ([("a.png", b"x"), ("a.jpg", b"x")], "'a.jpg'", "a second one"),
     "latin": ([("a.png", b"x"), ("a.txt", b"\xe9")], "'a.txt'", "UTF-8"),
     "no JSON": ([("a.png", b"x"), ("a.json", "{")], "'a.json'", "JSON"),
@@ -433,7 +442,11 @@ def test_a_single_table_and_what_does_not_fit(package, tmp_path):
         ("row/0", "test", ["de"]),
     ]
     faults = {
-        "id twice": (columns | {"id": ["q", "q"]}, "row 1", "'q' again, as at"),
+        "id twice": (
+            columns | {"id": ["q", "q"], "image": [cell(picture()), cell(picture("blue"))]},
+            "row 1",
+            "'q' again, as at",
+        ),
         "no picture": (columns | {"image": [cell(picture()), cell(b"text")]}, "row 1: image"),
         "no caption": ({"image": [cell(picture())], "label": ["x"]}, "a column caption or text"),
         "numbers": (columns | {"text": [1, 2]}, "row 0: text", "int"),
@@ -473,3 +486,183 @@ def test_the_package_may_be_missing(tmp_path, monkeypatch):
 
 def test_options_are_values():
     assert replace(Options(), language="de").language == "de"
+
+
+# --- what the field writes -------------------------------------------------------------------
+
+DIALECTS = {
+    "captions.csv": "image,caption\na.jpg,a dog\nb.png,a cat\n",
+    "train.csv": "filepath\ttitle\na.jpg\ta dog\nb.png\ta cat\n",
+    "metadata.csv": "file_name;text\na.jpg;a dog\nb.png;a cat\n",
+    "results.csv": "image_name| comment_number| comment\na.jpg| 0| a dog\nb.png| 0| a cat\n",
+    "metadata.jsonl": '{"file_name": "a.jpg", "text": "a dog"}\n'
+    '{"file_name": "b.png", "text": "a cat"}\n',
+    "captions.txt": "image,caption\na.jpg,a dog\nb.png,a cat\n",
+    "five.tsv": "image\tcaption_0\tcaption_1\na.jpg\ta dog\t\nb.png\ta cat\ta cat\n",
+}
+
+
+@pytest.mark.parametrize("name", DIALECTS)
+def test_tables_of_the_field(name, pictures):
+    items = by_id(read_folder(fill(pictures, **{name: DIALECTS[name]})))
+    assert {key: item.captions for key, item in items.items()} == {
+        "a.jpg": {"en": ("a dog",)},
+        "b.png": {"en": ("a cat",)},
+    }
+
+
+def test_columns_by_an_option(pictures):
+    fill(pictures, captions__csv="foto,notiz,mood\na.jpg,ein Hund,1\n")
+    refused(lambda: read_folder(pictures), "captions.csv:1", "--columns file=NAME,caption=NAME")
+    data = read_folder(pictures, columns={"file": "foto", "caption": "notiz"}, language="de")
+    assert by_id(data)["a.jpg"].captions == {"de": ("ein Hund",)}
+    fill(pictures, captions__csv="", **{"x.json": '[{"foto": "a.jpg", "notiz": "x"}]'})
+    (pictures / "captions.csv").unlink()
+    data = read_folder(pictures, columns={"file": "foto", "caption": "notiz"})
+    assert by_id(data)["a.jpg"].captions == {"en": ("x",)}
+
+
+def test_a_caption_over_two_lines_is_one(pictures):
+    text = '\ufeff"file","caption"\na.jpg,"a dog on\r\nthe beach"\nb.png,x\n'
+    items = by_id(read_folder(fill(pictures, captions__csv=text)))
+    assert items["a.jpg"].captions["en"] == ("a dog on the beach",)
+
+
+def test_absolute_paths_and_paths_of_windows(pictures):
+    rows = f"{pictures / 'a.jpg'},x\n{pictures / 'sub' / 'c.mp4'},y\nsub\\d.JPG,z\n"
+    data = read_folder(fill(pictures, captions__csv=f"file,caption\n{rows}"))
+    assert set(by_id(data)) == {"a.jpg", "sub/c.mp4", "sub/d.JPG"}
+    for name in ("/elsewhere/a.jpg", "C:\\photos\\a.jpg", f"{pictures}/../a.jpg"):
+        fill(pictures, captions__csv=f"file,caption\n{name},x\n")
+        refused(lambda: read_folder(pictures), "captions.csv:2", "--images")
+
+
+def test_files_that_lie_one_folder_below(pictures):
+    data = read_folder(fill(pictures, captions__txt="image,caption\nc.mp4,a car\na.jpg,x\n"))
+    assert by_id(data)["sub/c.mp4"].video == pictures / "sub" / "c.mp4"
+    assert any("found by their names (1): sub/c.mp4" in note for note in data.notes)
+
+
+@pytest.mark.parametrize("form", ["NFC", "NFD"])
+def test_names_and_captions_in_either_form(form, pictures):
+    other = {"NFC": "NFD", "NFD": "NFC"}[form]
+    name, written_ = (unicodedata.normalize(f, "Käfer/é.jpg") for f in (form, other))
+    caption = unicodedata.normalize(other, "café")
+    table_ = f"file,caption\n{written_},{caption}\n{name},caf\u00e9\u200b\n"
+    data = read_folder(fill(pictures, captions__csv=table_, **{name: b"x"}))
+    assert by_id(data)[name].image == pictures / name
+    assert by_id(data)[name].captions == {"en": ("caf\u00e9",)}
+    (pictures / "captions.csv").unlink()
+    fill(pictures, **{f"{written_.removesuffix('.jpg')}.txt": "beside"})
+    assert by_id(read_folder(pictures))[name].captions == {"en": ("beside",)}
+
+
+def test_all_that_does_not_fit_is_named_and_may_be_left_out(pictures):
+    text = "file,caption\na.jpg,a dog\nb.png, \n../x.jpg,x\na.jpg,\u200b\na.jpg,two,three\n"
+    fill(pictures, captions__csv=text)
+    places = [f"captions.csv:{n}" for n in (3, 4, 5, 6)]
+    refused(lambda: read_folder(pictures), *places, "a blank one of 'b.png'", "--allow-partial")
+    data = read_folder(pictures, partial=True)
+    assert by_id(data)["a.jpg"].captions == {"en": ("a dog",)}
+    [note] = [note for note in data.notes if "do not fit, left out (4)" in note]
+    assert all(note.count(place) == 1 for place in places)
+    assert not any("without a caption" in note and "b.png" in note for note in data.notes)
+
+
+def test_whole_numbers_are_ids_everywhere(pictures, package, tmp_path):
+    fill(pictures, captions__json='[{"file": "a.jpg", "caption": "x", "id": 7}]')
+    assert list(by_id(read_folder(pictures))) == ["7"]
+
+
+MAC = [
+    *(("./._a.png", b"\0\5mac"), ("./a.png", picture()), ("./._a.txt", b"\0\5mac")),
+    *(("./a.txt", "a dog"), (".DS_Store", b"x"), ("__MACOSX/b.png", b"x")),
+]
+
+
+def test_a_shard_from_a_mac(tmp_path):
+    folder_ = shard(tmp_path / "s" / "train.tar", MAC).parent
+    (folder_ / "._train.tar").write_bytes(b"mac")
+    data = read_shards(folder_, out=tmp_path / "out")
+    assert by_id(data)["train/a"].captions == {"en": ("a dog",)}
+    assert any(note.startswith("hidden members, left out (4): ._a.png") for note in data.notes)
+
+
+DOTTED = [
+    *(("img.v1.0001.jpg", picture()), ("img.v1.0001.txt", "one")),
+    *(("img.v1.0002.jpg", picture("blue")), ("img.v1.0002.de.txt", "zwei")),
+    *(("x.jpg", picture("green")), ("x.seg.png", picture()), ("x.json", '{"caption_0": "three"}')),
+    *(("y.txt", "late"), ("z.jpg", picture("black")), ("y.jpg", picture("white"))),
+]
+
+
+def test_keys_with_dots_and_members_apart(tmp_path):
+    data = read_shards(shard(tmp_path / "s.tar", DOTTED), out=tmp_path / "out")
+    assert {name: item.captions for name, item in by_id(data).items()} == {
+        "s/img.v1.0001": {"en": ("one",)},
+        "s/img.v1.0002": {"de": ("zwei",)},
+        "s/x": {"en": ("three",)},
+        "s/y": {"en": ("late",)},
+    }
+    notes = "; ".join(data.notes)
+    assert "by their endings (1): .seg.png" in notes
+    assert "left out (1): s/z" in notes
+    assert len([p for p in (tmp_path / "out").rglob("*") if p.is_file()]) == 4
+
+
+def test_the_reason_where_nothing_is_left(tmp_path):
+    path = shard(tmp_path / "s.tar", [("a.png", picture()), ("b.txt", "x")])
+    data = read_shards(path, no_images=True)
+    with pytest.raises(DatasetError, match=r"no item at all: samples without.*s/a, s/b") as caught:
+        check(data.examples, data.protocol, notes=data.notes)
+    assert "published" not in str(caught.value)
+
+
+def test_equal_images_of_a_split_are_one_item(tmp_path, package):
+    members = [(f"{n}.{kind}", content) for n in range(3)
+               for kind, content in (("png", picture()), ("txt", f"caption {n}"))]  # fmt: skip
+    data = read_shards(shard(tmp_path / "train.tar", members), out=tmp_path / "one")
+    assert by_id(data)["train/0"].captions["en"] == ("caption 0", "caption 1", "caption 2")
+    assert any(note.startswith("2 samples have the image of an earlier one") for note in data.notes)
+    image = [cell(picture()), cell(picture("blue")), cell(picture())]
+    rows = table(package, image=image, caption=["x", "y", "z"], id=["p", "q", "p"])
+    parts = package.DatasetDict(train=rows, test=table(package, image=image[:1], caption=["w"]))
+    data = read_saved(saved(package, tmp_path / "d", parts), out=tmp_path / "two")
+    assert {e.id: e.captions["en"] for e in data.examples} == {
+        "p": ("x", "z"), "q": ("y",), "test/0": ("w",)
+    }  # fmt: skip
+    assert any(note.startswith("1 rows have the image of an earlier one") for note in data.notes)
+
+
+def test_numbered_captions_of_a_hugging_face_set(tmp_path, package):
+    columns = {f"caption_{n}": [f"text {n}", None if n else "b"] for n in range(5)}
+    rows = table(package, image=[cell(picture()), cell(picture("blue"))], **columns)
+    data = read_saved(saved(package, tmp_path / "d", rows), out=tmp_path / "out")
+    assert by_id(data)["row/0"].captions["en"] == tuple(f"text {n}" for n in range(5))
+    assert by_id(data)["row/1"].captions["en"] == ("b",)
+
+
+CAPTIONS = st.sampled_from(["a dog", "ein Hund", " ", "\u200b", "cafe\u0301", "caf\u00e9", "x\0y"])
+NAMED = st.sampled_from(["a.jpg", "b.png", "sub/c.mp4", "../x.jpg", "e.doc", ""])
+
+
+@settings(
+    max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+)
+@given(
+    rows=st.lists(st.tuples(NAMED, CAPTIONS, st.sampled_from(["", "de", "german!"])), min_size=1)
+)
+def test_every_dropped_row_is_named_once(pictures, rows):
+    lines = [json.dumps({"file": f, "caption": c, "language": code}) for f, c, code in rows]
+    fill(pictures, captions__jsonl="\n".join(lines) + "\n")
+    data = read_folder(pictures, partial=True)
+    kept = {(e.id, code, text) for e in data.examples for code, texts in e.captions.items()
+            for text in texts}  # fmt: skip
+    said = "; ".join(data.notes)
+    for number, (name, caption, code) in enumerate(rows, start=1):
+        fits = (name, code or "en", own_data.one_line(caption)) in kept
+        assert len(re.findall(rf"captions\.jsonl:{number}\b", said)) == (not fits)
+    described = {name for name, *_ in rows}
+    for name in ("a.jpg", "b.png", "sub/c.mp4"):
+        listed = any("without a caption" in note and name in note for note in data.notes)
+        assert listed == (name not in described)

@@ -92,7 +92,7 @@ def test_trec_runs(done):
 
 def test_the_contract_of_the_json(done):
     result = done.result
-    assert set(result) == {"suite", "rows", "summary", "tests", "gap", "mrv"}
+    assert set(result) == {"suite", "rows", "summary", "tests", "gap", "mrv", "skipped"}
     assert {"method", "seed", "language", "SumR"} <= result["rows"][0].keys()
     assert {"method", "language", "mean", "std"} <= result["summary"][0].keys()
     assert {"a", "b", "language", "difference", "ci95", "p"} <= result["tests"][0].keys()

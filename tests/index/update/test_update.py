@@ -228,6 +228,20 @@ def test_filters_come_before_the_ranking(folder, tmp_path):
     assert len(index.search(query, 40, model="one", filter=Filter())[0]) == 40
 
 
+def test_names_are_found_in_either_form(folder, tmp_path):
+    decomposed, composed = "Ka\u0308fer", "K\u00e4fer"
+    (folder / decomposed / "e\u0301").mkdir(parents=True)
+    (folder / decomposed / "e\u0301" / "o\u0308.png").write_bytes(b"x")
+    update(folder, tmp_path / "index")
+    index = Index.open(tmp_path / "index")
+    query = np.ones((1, DIM), np.float32)
+    for name in (decomposed, composed, f"{composed}/\u00e9", f"{decomposed}/e\u0301"):
+        assert len(index.search(query, 9, model="one", filter=Filter(folder=name))[0]) == 1
+    item = index.item(index.row_of(f"{composed}/\u00e9/\u00f6.png"))
+    assert item.id == f"{decomposed}/e\u0301/o\u0308.png"  # as it is on the disk
+    index.close()
+
+
 def test_watching_waits_for_a_change_to_last(folder, tmp_path):
     made, stop = [], threading.Event()
     once = lambda: made.append(update(folder, tmp_path / "index"))  # noqa: E731

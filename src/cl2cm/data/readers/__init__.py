@@ -1,43 +1,71 @@
 """Readers of data sets: each turns files as published, or one's own, into a manifest.
 
-A reader is found by name and imported only when it is used.
+A reader is found by name and imported only when it is used. Those of other packages are found by
+their entry points in the group ``cl2cm.readers``, ``NAME = "package.module:read"``; a name of ours
+is always ours.
 """
 
 import difflib
 from importlib import import_module
+from importlib.metadata import EntryPoint, entry_points
 from pathlib import Path
+from typing import NamedTuple, cast
 
-from cl2cm.data.readers.reading import Options
+from cl2cm.data.readers.reading import Options, Reader
 from cl2cm.errors import ConfigError
 
-EMBEDDED = "openmoji"  # drawn from a wheel, which is fetched
-# Name → module with a function ``read``, a Reader (reading.py).
+GROUP = "cl2cm.readers"
+
+
+class Built(NamedTuple):
+    """A reader of ours.
+
+    module: in this package, with a function ``read``, a `Reader`; tasks: the data set has more
+    than one task; own: the files are the user's, whose tables may call columns as they like;
+    fetches: it needs no files of the user's.
+    """
+
+    module: str
+    tasks: bool = False
+    own: bool = False
+    fetches: bool = False
+
+
 READERS = {
-    "coco-cn": "coco_cn",
-    "coco-cn-ext": "coco_cn_ext",
-    "crossmodal-3600": "crossmodal3600",
-    "flickr30k": "flickr30k",
-    "flickr8k": "flickr8k",
-    "flickr8k-ar": "flickr8k_ar",
-    "flickr8k-cn": "flickr8k_cn",
-    "flickr8k-multi": "flickr8k_multi",
-    "folder": "folder",
-    "huggingface": "huggingface",
-    "mscoco": "mscoco",
-    "msrvtt": "msrvtt",
-    "msrvtt-1ka": "msrvtt_1ka",
-    "msrvtt-cn": "msrvtt_cn",
-    "msvd": "msvd",
-    "msvd-cn": "msvd_cn",
-    "multi30k": "multi30k",
-    "stair": "stair",
-    "vatex": "vatex",
-    "webdataset": "webdataset",
-    "xflickrco": "xflickrco",
-    "xtd10": "xtd10",
+    "coco-cn": Built("coco_cn", tasks=True),
+    "coco-cn-ext": Built("coco_cn_ext"),
+    "crossmodal-3600": Built("crossmodal3600"),
+    "flickr30k": Built("flickr30k"),
+    "flickr8k": Built("flickr8k"),
+    "flickr8k-ar": Built("flickr8k_ar"),
+    "flickr8k-cn": Built("flickr8k_cn", tasks=True),
+    "flickr8k-multi": Built("flickr8k_multi"),
+    "folder": Built("folder", own=True),
+    "huggingface": Built("huggingface", own=True),
+    "mscoco": Built("mscoco"),
+    "msrvtt": Built("msrvtt"),
+    "msrvtt-1ka": Built("msrvtt_1ka"),
+    "msrvtt-cn": Built("msrvtt_cn"),
+    "msvd": Built("msvd"),
+    "msvd-cn": Built("msvd_cn"),
+    "multi30k": Built("multi30k", tasks=True),
+    "openmoji": Built("openmoji", fetches=True),
+    "stair": Built("stair"),
+    "vatex": Built("vatex"),
+    "webdataset": Built("webdataset", own=True),
+    "xflickrco": Built("xflickrco"),
+    "xtd10": Built("xtd10"),
 }
-TASKED = ("coco-cn", "flickr8k-cn", "multi30k")  # those that have more than one task
-DATASETS = (EMBEDDED, *READERS)
+
+
+def dataset_names() -> tuple[str, ...]:
+    """Return the names of all readers, those of other packages among them, in their order."""
+    return tuple(sorted({*READERS, *(point.name for point in entry_points(group=GROUP))}))
+
+
+def fetches(name: str) -> bool:
+    """Return whether a data set needs no files of the user's."""
+    return name in READERS and READERS[name].fetches
 
 
 def prepare_dataset(
@@ -53,13 +81,14 @@ def prepare_dataset(
     """Turn a data set into a manifest.
 
     Args:
-        name: one of ``DATASETS``.
+        name: one of `dataset_names`.
         source: file or folder as its publisher ships it; None where the reader fetches it.
         out: folder to make, or to make again.
         options: what the user says of the files.
-        allow_partial: go on where numbers differ from the published ones, or pictures are missing.
-        allow_leaks: go on where one's own data have a picture in two splits.
-        leak_check: look for pictures that are in two splits.
+        allow_partial: go on where numbers differ from the published ones, files are missing, or
+            lines of one's own do not fit; all of them are named.
+        allow_leaks: go on where one's own data have an image in two splits.
+        leak_check: look for images that are in two splits.
 
     Returns:
         Path of the manifest.
@@ -68,31 +97,75 @@ def prepare_dataset(
         ConfigError: no such data set, or ``out`` holds something else.
         CL2CMError: whatever the reader finds wrong with its files.
     """
-    if name not in DATASETS:
-        near = difflib.get_close_matches(name, DATASETS, 1)
-        raise ConfigError(
-            f"data set {name!r}",
-            expected=f"one of {', '.join(sorted(DATASETS))}",
-            found="no reader of that name",
-            remedy=f"did you mean {near[0]!r}?" if near else "choose one of them",
-        )
-    if options is not None and options.task is not None and name not in TASKED:
-        raise ConfigError(
-            "task", expected=f"a data set with tasks ({', '.join(TASKED)})", found=name,
-            remedy="leave --task out",
-        )  # fmt: skip
-    if name == EMBEDDED:
-        prepared: Path = import_module("cl2cm.data.readers.openmoji").prepare(out, source=source)
-        return prepared
-    if source is None:
+    options = options or Options()
+    read = _reader(name, options)
+    if source is None and not fetches(name):
         raise ConfigError(
             f"data set {name!r}",
             expected="its files as published",
             found="'-'",
             remedy="fetch them from their publisher and name the folder",
         )
-    from cl2cm.data.prepare import Leniency, prepare_official  # noqa: PLC0415 — reads pictures
+    from cl2cm.data.prepare import Leniency, prepare_official  # noqa: PLC0415 — reads images
 
     leniency = Leniency(partial=allow_partial, leaks=allow_leaks, unseen=not leak_check)
-    module = f"cl2cm.data.readers.{READERS[name]}"
-    return prepare_official(name, module, source, out, options or Options(), leniency)
+    return prepare_official(name, read, source, out, options, leniency)
+
+
+def _reader(name: str, options: Options) -> Reader:
+    """Return the reader of a data set.
+
+    Raises:
+        ConfigError: there is none, it cannot be loaded, or an option is not for it.
+    """
+    if name not in READERS:
+        return _foreign(name)
+    built = READERS[name]
+    tasked = [other for other, reader in READERS.items() if reader.tasks]
+    own = [other for other, reader in READERS.items() if reader.own]
+    for option, given, takes, fitting, what in (
+        ("task", options.task is not None, built.tasks, tasked, "a data set with tasks"),
+        ("columns", bool(options.columns), built.own, own, "a data set of your own"),
+    ):
+        if given and not takes:
+            expected = f"{what} ({', '.join(fitting)})"
+            raise ConfigError(option, expected=expected, found=name, remedy=f"leave --{option} out")
+    return cast("Reader", import_module(f"{__name__}.{built.module}").read)
+
+
+def _foreign(name: str) -> Reader:
+    """Return the reader of another package."""
+    found = list(entry_points(group=GROUP, name=name))
+    if not found:
+        names = dataset_names()
+        near = difflib.get_close_matches(name, names, 1)
+        raise ConfigError(
+            f"data set {name!r}",
+            expected=f"one of {', '.join(names)}",
+            found="no reader of that name",
+            remedy=f"did you mean {near[0]!r}?" if near else "choose one of them",
+        )
+    if len({point.value for point in found}) > 1:
+        raise _unfit(found[0], f"two: {' and '.join(map(_origin, found))}", "uninstall one")
+    try:
+        read = found[0].load()
+    except Exception as error:  # whatever importing another package raises
+        what = f"{type(error).__name__}: {error}"[:200]
+        raise _unfit(found[0], what, "install that package again") from error
+    if not callable(read):
+        what = f"{type(read).__name__} at {found[0].value}"
+        raise _unfit(found[0], what, "tell the authors of that package")
+    return cast("Reader", read)
+
+
+def _unfit(point: EntryPoint, found: str, remedy: str) -> ConfigError:
+    return ConfigError(
+        f"data set {point.name!r} of {_origin(point)}",
+        expected="one reader that can be loaded, a function of source and options",
+        found=found,
+        remedy=remedy,
+    )
+
+
+def _origin(point: EntryPoint) -> str:
+    return point.dist.name if point.dist is not None else point.value

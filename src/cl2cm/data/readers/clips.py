@@ -9,8 +9,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
-import numpy as np
-
+from cl2cm.data.npy_files import map_array
 from cl2cm.data.readers.reading import Options, bad_line, numbered_lines
 from cl2cm.errors import DatasetError
 from cl2cm.media.images import FILMS
@@ -106,7 +105,7 @@ def check_known(
 
 def _npy_lines(path: Path) -> list[tuple[int, str]]:
     try:
-        names = np.load(path, allow_pickle=False)
+        names = map_array(path)
         if names.ndim != 1 or names.dtype.kind not in "US":
             raise ValueError(f"{names.dtype} {list(names.shape)}")
     except (OSError, ValueError, EOFError) as error:

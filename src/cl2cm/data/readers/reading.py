@@ -8,9 +8,11 @@ and whether a picture leaks is asked once, for every reader, in ``prepare.py``.
 import gzip
 import zlib
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
+from cl2cm.data.gzip_reading import open_gzip
 from cl2cm.data.published import Protocol
 from cl2cm.errors import ConfigError, DatasetError
 from cl2cm.types import Example
@@ -27,6 +29,8 @@ class Options:
         split: the split of items whose files name none.
         language: of captions whose files name none.
         out: the folder that is made, for readers that unpack pictures.
+        columns: role → column of the user's own table, where it is called otherwise.
+        partial: leave out what does not fit, and name it, in place of an error.
     """
 
     task: int | None = None
@@ -35,6 +39,8 @@ class Options:
     split: str = "test"
     language: str = "en"
     out: Path | None = None
+    columns: Mapping[str, str] = field(default_factory=dict[str, str])
+    partial: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,7 +60,8 @@ class DataSet:
     source: str = "en"
 
 
-Reader = Callable[[Path, Options], DataSet]
+# Source and options; a reader that fetches its files is given None where the user has none.
+Reader = Callable[[Any, Options], DataSet]
 
 
 def chosen_task(options: Options, tasks: Mapping[int, str], default: int | None = None) -> int:
@@ -109,9 +116,12 @@ def numbered_lines(path: Path) -> Iterator[tuple[int, str]]:
     """Lines of a UTF-8 text with their numbers, from 1; see `read_lines`."""
     for number, line in enumerate(_bytes(path).removesuffix(b"\n").split(b"\n"), start=1):
         try:
-            yield number, line.removesuffix(b"\r").decode()
+            text = line.removesuffix(b"\r").decode()
         except UnicodeDecodeError as error:
             raise bad_line(path, number, "UTF-8", f"bytes that are not ({error.reason})") from None
+        if "\0" in text:
+            raise bad_line(path, number, "text in UTF-8", "a NUL control character, as in UTF-16")
+        yield number, text
 
 
 def bad_line(
@@ -123,8 +133,10 @@ def bad_line(
 
 def _bytes(path: Path) -> bytes:
     try:
-        data = path.read_bytes()
-        return gzip.decompress(data) if path.suffix == ".gz" else data
+        if path.suffix != ".gz":
+            return path.read_bytes()
+        with open_gzip(path) as file:
+            return file.read()
     except (EOFError, zlib.error, gzip.BadGzipFile) as error:
         found = f"a damaged gzip file ({error})"
     except OSError as error:

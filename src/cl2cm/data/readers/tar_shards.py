@@ -12,9 +12,50 @@ from contextlib import contextmanager
 from pathlib import Path, PurePosixPath
 from typing import IO, NamedTuple, cast
 
+from cl2cm.data.gzip_reading import open_gzip
 from cl2cm.errors import DatasetError
 
 _PIECE = 2**20  # bytes read at a time
+_HEADER = 2**18  # bytes that a member's long name and attributes may have
+
+
+class _Headers:
+    """A tar's file: while a header is read, it may be asked for few bytes at a time.
+
+    ``tarfile`` reads a long name, or a member's attributes, in one piece of the size that the
+    header claims, and keeps the attributes that hold for all members.
+    """
+
+    def __init__(self, file: IO[bytes]) -> None:
+        self._file = file
+        self._most: int | None = _HEADER
+        self._tar = tarfile.TarFile(fileobj=cast("IO[bytes]", self), mode="r")
+
+    @property
+    def tar(self) -> tarfile.TarFile:
+        """The tar, whose members are read without a bound."""
+        return self._tar
+
+    def next(self) -> tarfile.TarInfo | None:
+        """Read the header of the next member."""
+        self._most = _HEADER
+        info = self._tar.next()
+        self._most = None
+        self._tar.members = []  # type: ignore[attr-defined]  # it would grow with the shard
+        if sum(len(key) + len(value) for key, value in self._tar.pax_headers.items()) > _HEADER:
+            raise tarfile.ReadError(f"headers of more than {_HEADER // 2**10} kB")
+        return info
+
+    def read(self, size: int) -> bytes:
+        if self._most is not None and size > self._most:
+            raise tarfile.ReadError(f"a header of {size:,} bytes")
+        return self._file.read(size)
+
+    def seek(self, offset: int, whence: int = 0) -> int:
+        return self._file.seek(offset, whence)
+
+    def tell(self) -> int:
+        return self._file.tell()
 
 
 class Member(NamedTuple):
@@ -33,20 +74,16 @@ def read_members(path: Path) -> Iterator[Member]:
         DatasetError: it cannot be read, is damaged or cut short, or has a member that is not a
             file or a folder.
     """
-    with (
-        _tar_errors(str(path)),
-        _opened(path) as file,
-        tarfile.open(fileobj=file, mode="r:") as tar,
-    ):
-        while (info := tar.next()) is not None:
-            tar.members = []  # type: ignore[attr-defined]  # it would grow with the shard
+    with _tar_errors(str(path)), _opened(path) as file:
+        headers = _Headers(file)
+        while (info := headers.next()) is not None:
             if not info.isdir():
-                yield _member(path, tar, info)
-        _check_end(path, file, tar.offset)
+                yield _member(path, headers.tar, info)
+        _check_end(path, file, headers.tar.offset)
 
 
 def _opened(path: Path) -> IO[bytes]:
-    return cast("IO[bytes]", gzip.open(path) if path.suffix == ".gz" else path.open("rb"))
+    return open_gzip(path) if path.suffix == ".gz" else path.open("rb")
 
 
 def _member(path: Path, tar: tarfile.TarFile, info: tarfile.TarInfo) -> Member:
@@ -100,6 +137,8 @@ def _check_end(path: Path, file: IO[bytes], offset: int) -> None:
 def _tar_errors(place: str) -> Iterator[None]:
     try:
         yield
+    except RecursionError:
+        raise _error(place, "a whole tar", "a long chain of headers") from None
     except (tarfile.TarError, EOFError, zlib.error, gzip.BadGzipFile) as error:
         raise _error(place, "a whole tar", f"a damaged one ({error})") from None
     except OSError as error:

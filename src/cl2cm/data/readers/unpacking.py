@@ -1,5 +1,6 @@
 """Pictures and films that lie in a container become files of our own, under names of our own."""
 
+import hashlib
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -20,6 +21,7 @@ class Unpacking:
 
     def __init__(self, partial: Path, final: Path) -> None:
         self._partial, self._final = partial, final
+        self._hashes: dict[Path, str] = {}
 
     def write(self, identity: str, suffix: str, pieces: Iterable[bytes]) -> Path:
         """Write a file; its name is made from the id of its item, and is not the id.
@@ -34,14 +36,22 @@ class Unpacking:
         place = Path(name.name[:2], name)
         with storage_errors(self._final):
             (self._partial / place).parent.mkdir(exist_ok=True)
+            digest = hashlib.sha256()
             with (self._partial / place).open("wb") as file:
                 for piece in pieces:
                     file.write(piece)
+                    digest.update(piece)
+        self._hashes[self._final / place] = digest.hexdigest()
         return self._final / place
+
+    def hash(self, path: Path) -> str:
+        """Return the SHA-256 of the bytes of a file, by what `write` has returned."""
+        return self._hashes[path]
 
     def drop(self, path: Path) -> None:
         """Take back a file, by what `write` has returned."""
         (self._partial / path.relative_to(self._final)).unlink()
+        del self._hashes[path]
 
 
 @contextmanager

@@ -2,21 +2,22 @@
 
 Members of one key belong together, ``KEY.jpg`` and its captions: ``KEY.txt`` with one a line,
 ``KEY.de.txt`` in German, or ``KEY.json`` with ``caption`` (a text or a list of texts) and, where
-it is known, ``language`` and ``split``. All else is left out, which is said. SOURCE is a shard, or
-a folder of shards ``*.tar`` or ``*.tar.gz``; a shard whose name, or whose folder's, begins with
-``train``, ``val`` or ``test`` is of that split. An id is ``SHARD/KEY``.
+it is known, ``language`` and ``split``. A key may have dots in it. All else is left out, which is
+said; so are hidden members (``._KEY.jpg``), which a Mac adds. SOURCE is a shard, or a folder of
+shards ``*.tar`` or ``*.tar.gz``; a shard whose name, or whose folder's, begins with ``train``,
+``val`` or ``test`` is of that split. An id is ``SHARD/KEY``; samples of a split whose images are
+equal, byte for byte, become one item of the first one's id.
 
-Pictures and films are written to ``pictures`` in the folder that is made: what a tar calls its
+Images and videos are written to ``pictures`` in the folder that is made: what a tar calls its
 members decides no path.
 """
 
 import re
-from collections.abc import Iterable
 from dataclasses import dataclass, field
-from itertools import groupby
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
-from cl2cm.data.readers.json_files import parse_json
+from cl2cm.data.readers.columns import find_columns
+from cl2cm.data.readers.json_files import Record, parse_json
 from cl2cm.data.readers.own_data import (
     SPLITS,
     Gathering,
@@ -28,28 +29,44 @@ from cl2cm.data.readers.own_data import (
     own_files,
 )
 from cl2cm.data.readers.reading import DataSet, Options
+from cl2cm.data.readers.tables import by_language, texts_of
 from cl2cm.data.readers.tar_shards import Member, read_members, read_pieces, read_whole
 from cl2cm.data.readers.unpacking import Unpacking, unpacking
 from cl2cm.errors import DatasetError
 from cl2cm.progress import track
+from cl2cm.text import is_blank
 
 PICTURE_LIMIT, FILM_LIMIT, TEXT_LIMIT = 2**28, 2**33, 2**20  # bytes: 256 MB, 8 GB, 1 MB
-_NAME = re.compile(r"(?P<key>(?:.*/)?[^./][^./]*)\.(?P<kind>[^/]+)")  # up to the first dot
 _WORD = re.compile(r"[a-z]+")
+
+
+@dataclass(slots=True)
+class _Text:
+    """Captions of a member.
+
+    place: for messages; key: name without the ending; captions: language (empty: none said) →
+    texts; language, split: what a JSON member says of its sample; code: the language in the name.
+    """
+
+    place: str
+    key: str
+    captions: dict[str, list[str]]
+    language: str = ""
+    split: str = ""
+    code: str = ""
 
 
 @dataclass(slots=True)
 class _Sample:
     """What the members of one key hold.
 
-    media: the picture or film where it was written, or its name where none is; texts: place,
-    language (empty: none said) and captions of each member that has some.
+    name: of the member with the image or video, empty where there is none; media: where it was
+    written, None where nothing is.
     """
 
-    media: str | Path | None = None
-    texts: list[tuple[str, str, tuple[str, ...]]] = field(default_factory=list)
-    language: str = ""
-    split: str = ""
+    name: str = ""
+    media: Path | None = None
+    texts: list[_Text] = field(default_factory=list)
 
 
 class _Reader:
@@ -58,15 +75,18 @@ class _Reader:
     Args:
         source: shard, or folder of shards.
         options: what the user says.
-        files: where pictures and films are written; None: nowhere.
+        files: where images and videos are written; None: nowhere.
     """
 
     def __init__(self, source: Path, options: Options, files: Unpacking | None) -> None:
         self._folder = source if source.is_dir() else source.parent
-        self._files = files
+        self._options, self._files = options, files
         self._gathering = Gathering("webdataset", options)
         self._unread: dict[str, None] = {}
+        self._hidden: list[str] = []
         self._bare: list[str] = []
+        self._first: dict[tuple[str, str], tuple[str, Path]] = {}
+        self._merged = 0
 
     def shard(self, path: Path) -> None:
         """Take up all samples of a shard.
@@ -75,58 +95,104 @@ class _Reader:
             DatasetError: it is damaged, or a sample does not fit.
         """
         name = path.relative_to(self._folder).as_posix().removesuffix(".gz").removesuffix(".tar")
-        split = _split_named(name)
-        seen: set[str] = set()
-        for key, members in groupby(read_members(path), key=lambda member: _parts(member)[0]):
-            if key in seen:
-                raise _error(f"{path}: {key!r}", "members of a key side by side", "it again")
-            seen.add(key)
-            self._add(f"{name}/{key}", self._sample(f"{name}/{key}", members), split)
+        samples: dict[str, _Sample] = {}
+        texts: list[_Text] = []
+        for member in read_members(path):
+            base = PurePosixPath(member.name)
+            if any(part.startswith(".") or part == "__MACOSX" for part in base.parts):
+                self._hidden.append(member.name)
+            elif is_media(base.name):
+                self._media(f"{name}/{_key(member)}", samples.setdefault(_key(member), _Sample()),
+                            member)  # fmt: skip
+            elif base.suffix in {".txt", ".json"}:
+                try:
+                    texts.append(self._text(member))
+                except DatasetError as error:
+                    self._gathering.fault(error)
+            else:
+                self._unread[_kind(member.name)] = None
+        for text in texts:
+            _sample_of(text, samples).texts.append(text)
+        self._leave_extras(samples)
+        for key, sample in samples.items():
+            self._add(f"{name}/{key}", sample, _split_named(name))
 
     def dataset(self) -> DataSet:
-        """All that was read."""
+        """Return all that was read."""
         notes = left_out("members that are not read, by their endings", self._unread)
-        notes += left_out("samples without a caption or without a picture, left out", self._bare)
+        notes += left_out("hidden members, left out", self._hidden)
+        notes += left_out("samples without a caption or without an image, left out", self._bare)
+        if self._merged:
+            notes.append(
+                f"{self._merged:,} samples have the image of an earlier one of their split, byte "
+                "for byte, and are captions of its item"
+            )
         return self._gathering.dataset(notes)
 
-    def _sample(self, identity: str, members: Iterable[Member]) -> _Sample:
-        sample = _Sample()
-        for member in members:
-            kind = _parts(member)[1]
-            language, _, ending = f".{kind}".rpartition(".")
-            if is_media(f"x.{kind}") and not language:
-                self._media(identity, sample, member)
-            elif ending == "txt" and (not language or is_language(language[1:])):
-                lines = (line.strip() for line in _text(member).split("\n"))
-                found = tuple(line for line in lines if line)
-                sample.texts.append((member.place, language[1:], found))
-            elif kind == "json":
-                _read_json(sample, member)
-            else:
-                self._unread[f".{kind}"] = None
-        return sample
-
     def _media(self, identity: str, sample: _Sample, member: Member) -> None:
-        if sample.media is not None:
-            raise _error(member.place, "one picture or film of a key", "a second one")
-        sample.media = member.name
+        if sample.name:
+            raise _error(member.place, "one image or video of a key", "a second one")
+        sample.name = member.name
         if self._files is not None:
             limit = FILM_LIMIT if is_film(member.name) else PICTURE_LIMIT
-            suffix = f".{member.name.rpartition('.')[2].lower()}"
+            suffix = PurePosixPath(member.name).suffix.lower()
             sample.media = self._files.write(identity, suffix, read_pieces(member, limit))
 
+    def _text(self, member: Member) -> _Text:
+        content = _decoded(member)
+        if member.name.endswith(".txt"):
+            lines = [line.strip() for line in content.split("\n") if not is_blank(line)]
+            return _Text(member.place, _key(member), {"": lines})
+        record = parse_json(content, member.place)
+        fields = dict(record.fields())
+        chosen = {role: name for role, name in self._options.columns.items() if name in fields}
+        columns = find_columns(list(fields), chosen, member.place, files=False)
+        captions = {
+            name: texts_of(fields[name])
+            for name in columns.captions
+            if fields[name].value not in (None, "", [])
+        }
+        said = (_said(fields.get(name or "")) for name in (columns.language, columns.split))
+        texts = by_language(captions, columns) if captions else {}
+        found = {language: list(some) for language, some in texts.items()}
+        return _Text(member.place, _key(member), found, *said)
+
+    def _leave_extras(self, samples: dict[str, _Sample]) -> None:
+        """Leave out ``KEY.seg.png`` beside ``KEY.jpg``: another image of a sample that is whole."""
+        for key in [key for key, sample in samples.items() if not sample.texts]:
+            folder, _, base = key.rpartition("/")
+            first = "/".join([*([folder] if folder else []), base.partition(".")[0]])
+            if first != key and first in samples and samples[first].texts:
+                self._unread[_kind(samples[key].name)] = None
+                self._drop(samples.pop(key))
+
+    def _drop(self, sample: _Sample) -> None:
+        if self._files is not None and sample.media is not None:
+            self._files.drop(sample.media)
+
     def _add(self, identity: str, sample: _Sample, split: str) -> None:
-        if sample.media is None or not any(captions for *_, captions in sample.texts):
+        texts = [
+            (text, language, tuple(captions))
+            for text in sample.texts
+            for language, captions in text.captions.items()
+            if captions
+        ]
+        if not sample.name or not texts:
             self._bare.append(identity)
-            if self._files is not None and isinstance(sample.media, Path):
-                self._files.drop(sample.media)
+            self._drop(sample)
             return
-        media = sample.media if isinstance(sample.media, Path) else None
-        split = sample.split or split
-        for place, language, captions in sample.texts:
-            if captions:
-                said = language or sample.language
-                self._gathering.add(Row(place, identity, media, captions, said, split))
+        split = next((text.split for text in sample.texts if text.split), split)
+        spoken = next((text.language for text in sample.texts if text.language), "")
+        media = sample.media
+        if media is not None and self._files is not None:
+            first = self._first.setdefault((split, self._files.hash(media)), (identity, media))
+            if first[0] != identity:
+                self._merged += 1
+                self._drop(sample)
+                identity, media = first
+        for text, language, captions in texts:
+            said = language or text.code or spoken
+            self._gathering.add(Row(text.place, identity, media, captions, said, split))
 
 
 def read(source: Path, options: Options) -> DataSet:
@@ -153,7 +219,11 @@ def read(source: Path, options: Options) -> DataSet:
 def _shards(source: Path) -> list[Path]:
     if source.is_file():
         return [source]
-    found = [path for path in sorted(source.rglob("*")) if path.name.endswith((".tar", ".tar.gz"))]
+    found = [
+        path
+        for path in sorted(source.rglob("*"))
+        if path.name.endswith((".tar", ".tar.gz")) and not path.name.startswith(".")
+    ]
     if not found:
         absent = "no such file" if source.is_dir() else "no such folder"
         raise _error(str(source), "a shard, or a folder of shards (*.tar, *.tar.gz)", absent)
@@ -167,13 +237,27 @@ def _split_named(shard: str) -> str:
     return next(found, "")
 
 
-def _parts(member: Member) -> tuple[str, str]:
-    """Key and kind of a member; its name and nothing where it has no kind."""
-    match = _NAME.fullmatch(member.name)
-    return (match["key"], match["kind"]) if match else (member.name, "")
+def _key(member: Member) -> str:
+    """Return what a member belongs to: its name without the ending."""
+    return member.name.removesuffix(PurePosixPath(member.name).suffix)
 
 
-def _text(member: Member) -> str:
+def _kind(name: str) -> str:
+    """Return all endings of a name: ``.seg.png``."""
+    return "." + PurePosixPath(name).name.partition(".")[2]
+
+
+def _sample_of(text: _Text, samples: dict[str, _Sample]) -> _Sample:
+    """Return the sample of a text, ``KEY.txt`` or ``KEY.de.txt``, whose language is noted."""
+    short, _, code = text.key.rpartition(".")
+    by_code = text.key not in samples and short and "/" not in code and is_language(code)
+    if by_code and (short in samples or "." not in PurePosixPath(short).name):
+        text.code = code
+        return samples.setdefault(short, _Sample())
+    return samples.setdefault(text.key, _Sample())
+
+
+def _decoded(member: Member) -> str:
     try:
         return read_whole(member, TEXT_LIMIT).decode().removeprefix("\ufeff")
     except UnicodeDecodeError as error:
@@ -181,15 +265,8 @@ def _text(member: Member) -> str:
         raise _error(member.place, "UTF-8", found) from None
 
 
-def _read_json(sample: _Sample, member: Member) -> None:
-    fields = dict(parse_json(_text(member), member.place).fields())
-    for key in ("language", "split"):
-        if (said := fields.get(key)) is not None and said.value not in (None, ""):
-            setattr(sample, key, said.text())
-    caption = fields.get("caption")
-    if caption is not None and caption.value not in (None, "", []):
-        captions = caption.texts() if isinstance(caption.value, list) else (caption.text(),)
-        sample.texts.append((member.place, "", captions))
+def _said(record: Record | None) -> str:
+    return "" if record is None or record.value in (None, "") else record.text()
 
 
 def _error(place: str, expected: str, found: str) -> DatasetError:

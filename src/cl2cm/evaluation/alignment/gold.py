@@ -27,6 +27,7 @@ from cl2cm.evaluation.alignment.links import (
 )
 from cl2cm.evaluation.alignment.words import Reader, Span, Words
 from cl2cm.model.settings import TransportConfig
+from cl2cm.text import normalise
 
 LANGUAGES = ("de", "zh")
 NO_SPACES = frozenset({"zh", "ja", "th"})
@@ -83,6 +84,7 @@ def read_gold(language: str) -> list[GoldPair]:
 def joined(words: Sequence[str], language: str) -> tuple[str, list[Span]]:
     """Words as a text, with spaces where the language has them, and where each stands in it."""
     space = "" if language in NO_SPACES else " "
+    words = [normalise(word) or word for word in words]
     spans, place = [], 0
     for word in words:
         spans.append((place, place + len(word)))

@@ -297,4 +297,5 @@ def _drawn(letter: str) -> np.ndarray[Any, np.dtype[np.uint8]]:
         f'font-family="sans-serif" font-size="16">{escape(letter)}</text></svg>'
     )
     picture = _resvg().svg_to_bytes(svg_string=svg, background="#ffffff")
-    return np.asarray(Image.open(io.BytesIO(bytes(picture))).convert("L"), dtype=np.uint8)
+    with Image.open(io.BytesIO(bytes(picture)), formats=("PNG",)) as drawn:
+        return np.asarray(drawn.convert("L"), dtype=np.uint8)

@@ -19,6 +19,7 @@ from cl2cm.encode.tokens import pad_tokens
 from cl2cm.errors import EncoderError, QueryError
 from cl2cm.model.networks import CrossLingualNetwork
 from cl2cm.model.settings import TransportConfig
+from cl2cm.text import normalise
 
 Span = tuple[int, int]  # first character of a word, and the one after its last
 
@@ -71,13 +72,15 @@ class Reader:
         """Words and token vectors of a text.
 
         Args:
-            text: any text with at least one word.
-            spans: where its words are; None finds them.
+            text: any text with at least one word; normalised first where no spans are given.
+            spans: where its words are in a normalised text; None finds them.
 
         Raises:
             QueryError: the text has no word, or more than the backbone reads.
             EncoderError: the tokenizer cannot say where its tokens stand.
         """
+        if spans is None:
+            text = normalise(text)
         pieces = token_spans(self.backbone, text)
         words = word_spans(text, pieces) if spans is None else list(spans)
         share = token_shares(words, pieces)

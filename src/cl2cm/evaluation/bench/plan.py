@@ -18,11 +18,11 @@ from typing import Any
 
 import torch
 
-from cl2cm.data.manifest import read_manifest
-from cl2cm.data.readers import EMBEDDED, prepare_dataset
+from cl2cm.data.manifest import Skipped, read_manifest, split_of_manifest
+from cl2cm.data.readers import fetches, prepare_dataset
 from cl2cm.encode.encoding import encode_pictures, encode_texts, store_folder
 from cl2cm.encode.vision import load_vision
-from cl2cm.errors import ConfigError, ManifestError, nearest
+from cl2cm.errors import ConfigError, nearest
 from cl2cm.evaluation.bench.report import report
 from cl2cm.evaluation.bench.run import Job, Ranks, run_job
 from cl2cm.evaluation.bench.suites import ABLATED, Suite, find_manifest, load_suite
@@ -47,6 +47,7 @@ class Choice:
     quick: bool = False
     single: bool = True  # the second table: one model per language
     split: str = "test"
+    skip_bad: bool = False
 
 
 def bench(
@@ -81,15 +82,15 @@ def bench(
     source = str(suite.base.get("data", {}).get("source", "en"))
     if TranslateTest.name in chosen.methods:
         find_translators(chosen.languages, source)  # a missing extra shows before any training
-    if data is None and name == EMBEDDED:
-        data = prepare_dataset(name, None, out / "data")
+    if data is None and fetches(name):
+        data = prepare_dataset(name, None, out / "data", leak_check=False)
     manifest = find_manifest(name, data)
-    examples = list(read_manifest(manifest))
-    _require_split(examples, chosen.split, manifest)
-    planned = plan(suite, chosen, manifest, examples, out)
-    asked = [example for example in examples if example.split == chosen.split]
+    skipped = Skipped()
+    examples = list(read_manifest(manifest, skip_bad=chosen.skip_bad, on_skip=skipped.line))
+    asked = split_of_manifest(examples, chosen.split, manifest)
+    planned = plan(suite, chosen, manifest, examples, out, skipped)
     results = _run_all(planned, asked, at_once=jobs or os.cpu_count() or 1, trec=trec)
-    result = report(name, results, source=source)
+    result = report(name, results, source=source) | {"skipped": skipped.names}
     write_json(out / "results.json", result)
     if csv is not None:
         with atomic_file(csv) as file:
@@ -126,19 +127,13 @@ def _check(suite: Suite, choice: Choice) -> Choice:
     )
 
 
-def _require_split(examples: Sequence[Example], split: str, manifest: Path) -> None:
-    there = sorted({example.split for example in examples})
-    if split not in there:
-        raise ManifestError(
-            str(manifest),
-            expected=f"items of the split {split!r}",
-            found=f"splits {', '.join(there) or 'none'}",
-            remedy="choose another --split",
-        )
-
-
 def plan(
-    suite: Suite, choice: Choice, manifest: Path, examples: Sequence[Example], out: Path
+    suite: Suite,
+    choice: Choice,
+    manifest: Path,
+    examples: Sequence[Example],
+    out: Path,
+    skipped: Skipped | None = None,
 ) -> list[Job]:
     """All runs of a benchmark; the features of every regime are made on the way."""
     jobs = []
@@ -161,7 +156,10 @@ def plan(
                     languages=languages,
                     quick=choice.quick,
                 )
-                stores = stores or make_stores(config, examples)
+                if choice.skip_bad:
+                    data = dataclasses.replace(config.data, skip_bad=True)
+                    config = dataclasses.replace(config, data=data)
+                stores = stores or make_stores(config, examples, skipped)
                 table = "all" if languages == choice.languages else "+".join(languages)
                 folder = out / regime / table / method / str(seed)
                 jobs.append(
@@ -170,11 +168,19 @@ def plan(
     return jobs
 
 
-def make_stores(config: Config, examples: Sequence[Example]) -> tuple[Path, Path]:
+def make_stores(
+    config: Config, examples: Sequence[Example], skipped: Skipped | None = None
+) -> tuple[Path, Path]:
     """Features of all texts and pictures, under the backbones of a configuration."""
     root = Path(config.data.features) if config.data.features else None
     encoder = load_vision(config.vision.encoder, sampling=config.vision.films)
-    vision = encode_pictures(examples, encoder, root=root)
+    vision = encode_pictures(
+        examples,
+        encoder,
+        root=root,
+        skip_bad=config.data.skip_bad,
+        on_skip=(skipped or Skipped()).item,
+    )
     frozen = load_backbone(config)
     texts = suite_texts(examples)
     folder = store_folder(root, "text", frozen.fingerprint, texts)

@@ -90,6 +90,7 @@ def run_job(job: Job, examples: Sequence[Example], *, trec: bool = False) -> dic
     """
     stores = Stores(*(_open(folder) for folder in (job.text_store, job.vision_store)))
     train_again(job.config, job.folder, stores=stores)
+    examples = [example for example in examples if stores.vision.has(example.id)]
     source, targets = job.config.data.source, job.trained_on
     engines = find_translators(targets, source) if job.method == TranslateTest.name else {}
     key = _key(job, examples, engines)

@@ -5,6 +5,7 @@ the stored values, in the order of the exact search. Filters are part of the sta
 comes from ``PGPASSWORD`` or ``~/.pgpass``.
 """
 
+import contextlib
 import threading
 from collections.abc import Sequence
 from typing import Any, ClassVar
@@ -22,6 +23,7 @@ from cl2cm.index.backends.topk import exact_scores
 from cl2cm.index.filter import Filter
 from cl2cm.index.protocol import Items, VectorIndex
 from cl2cm.index.records import check_items, item_fields, no_such_id, no_such_row, parse_item
+from cl2cm.text import spellings
 from cl2cm.types import Floats, Ints, Item
 
 LINKS = 16
@@ -182,15 +184,13 @@ class PostgresIndex:
 
     def row_of(self, item_id: str) -> int:
         """Return the row of an id; see `ItemStore.row_of`."""
-        try:
+        query = f"SELECT row FROM {self._location.name} WHERE id = %s"  # noqa: S608
+        with contextlib.suppress(UnicodeEncodeError):
             item_id.encode()
-            query = f"SELECT row FROM {self._location.name} WHERE id = %s"  # noqa: S608
-            found = [] if "\x00" in item_id else self._ask(query, [item_id])
-        except UnicodeEncodeError:
-            found = []
-        if not found:
-            raise no_such_id(item_id)
-        return int(found[0][0])
+            for name in () if "\x00" in item_id else spellings(item_id):
+                if found := self._ask(query, [name]):
+                    return int(found[0][0])
+        raise no_such_id(item_id)
 
     def matching(self, filter_: Filter) -> Ints:
         """Rows int64 of the items that a filter lets through, rising."""

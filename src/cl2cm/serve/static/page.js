@@ -6,6 +6,7 @@ const results = document.getElementById("results");
 const viewer = document.getElementById("viewer");
 const viewed = document.getElementById("viewed");
 const drop = document.getElementById("drop");
+const root = document.body.dataset.root; // below which a proxy shows the service
 const box = () => document.getElementById("q");
 let asking = new AbortController();
 let typing = 0;
@@ -62,7 +63,7 @@ async function show(address, history_, { typed = false, options } = {}) {
 function asked() {
   const form = document.getElementById("search");
   const values = [...new FormData(form)].filter(([, value]) => value !== "");
-  return values.length ? "/?" + new URLSearchParams(values) : "";
+  return values.length ? root + "/?" + new URLSearchParams(values) : "";
 }
 
 function search(history_, typed) {
@@ -96,7 +97,7 @@ function send(file) {
   const body = new FormData();
   body.append("picture", file);
   body.append("q", box()?.value ?? "");
-  show("/picture", "push", { options: { method: "POST", body } });
+  show(root + "/picture", "push", { options: { method: "POST", body } });
 }
 
 // the words may have changed since the link was written
@@ -104,7 +105,7 @@ function forget(given) {
   given.remove();
   box().required = true;
   if (box().value.trim()) search("push", false);
-  else location.assign("/");
+  else location.assign(root + "/");
 }
 
 const carries = (event) => event.dataTransfer?.types.includes("Files");
@@ -165,7 +166,7 @@ document.addEventListener("click", (event) => {
   if (link.matches(".open, .moments a") && !(link.matches(".moments a") && !viewer.open)) view(link.href);
   else if (link.matches(".align")) align(link);
   else if (link.matches(".given a")) forget(link.closest(".given"));
-  else if (address.origin === location.origin && address.pathname === "/" && address.search) show(link.href, "push");
+  else if (address.origin === location.origin && address.pathname === root + "/" && address.search) show(link.href, "push");
   else return;
   event.preventDefault();
 });

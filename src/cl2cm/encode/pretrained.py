@@ -1,0 +1,148 @@
+"""Model folders in the format of Transformers: found or fetched, and checked before they are read.
+
+Such a folder may come from anyone. Transformers is told to run none of its code, to ask no host
+and to read safetensors alone; what its JSON files could still ask for (another repository's code
+or weights, a file elsewhere, a tokenizer that never ends) is refused here first.
+"""
+
+import json
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from cl2cm.encode.tokenizer_limits import check_tokenizer
+from cl2cm.encode.trust import ALLOW_HUB, hub_allowed, is_bare
+
+# For every ``from_pretrained``. Without the first one Transformers asks "run the custom code?".
+LOADING: Mapping[str, Any] = {
+    "trust_remote_code": False,
+    "local_files_only": True,
+    "token": False,
+}
+MAX_JSON = 128 * 2**20  # bytes; tokenizers of 250,000 pieces have 9 to 35 MB
+_ATTENTION = (None, "eager", "sdpa")
+_REFUSED = {
+    "quantization_config",  # other packages' loaders
+    *("use_pretrained_backbone", "use_timm_backbone", "use_kernels"),  # weights or code of others
+    *("mecab_kwargs", "sudachi_kwargs", "jumanpp_kwargs"),  # programs with paths of their own
+}
+_HEADS = {
+    *("pooler", "cls", "lm_head", "classifier", "qa_outputs", "score", "generator_lm_head"),
+    *("vocab_transform", "vocab_layer_norm", "vocab_projector", "discriminator_predictions"),
+    *("generator_predictions", "seq_relationship", "predictions", "position_ids", "lm_loss"),
+}
+
+
+def from_hub(name: str, files: Sequence[str], failed: Callable[[str, str], Exception]) -> Path:
+    """The folder of a hub model: from the local hub cache, or where allowed from the hub.
+
+    No token is ever sent: a model that needs one is fetched with the hub's own tool first.
+
+    Args:
+        name: OWNER/NAME.
+        files: patterns of the files that are needed.
+        failed: makes the error of what was found and what to do.
+    """
+    from huggingface_hub import snapshot_download  # noqa: PLC0415 - heavy
+
+    fetch = hub_allowed()
+    try:
+        return Path(
+            snapshot_download(
+                name,
+                allow_patterns=list(files),
+                ignore_patterns=["*/*"],
+                local_files_only=not fetch,
+                token=False,
+            )
+        )
+    except (OSError, ValueError, RuntimeError) as error:
+        if fetch:
+            raise failed(first_line(error), f"connect, or run: hf download {name}") from error
+        remedy = f"add --allow-hub (or set ${ALLOW_HUB}=1) to fetch it, or run: hf download {name}"
+        raise failed("none in the local hub cache", remedy) from error
+
+
+def check_folder(folder: Path) -> None:
+    """Refuse a folder whose files ask for code, weights or files from elsewhere.
+
+    Raises:
+        ValueError: it does, or a file is no regular file, too large or no JSON.
+    """
+    if (folder / "adapter_config.json").exists():
+        raise ValueError("adapter_config.json names another model; merge the adapter first")
+    for path in sorted(folder.glob("*.json")):
+        if not path.is_file():
+            raise ValueError(f"{path.name} is no regular file")
+        if path.stat().st_size > MAX_JSON:
+            raise ValueError(f"{path.name} has more than {MAX_JSON:,} bytes")
+        value = json.loads(path.read_bytes())
+        if path.name == "tokenizer.json":
+            check_tokenizer(value)
+        elif path.name.endswith(".index.json"):
+            _check_shards(path.name, value)
+        elif path.name.endswith("config.json"):
+            _check_settings(path.name, value)
+
+
+def check_weights(info: Mapping[str, Any], *, heads: bool = False) -> None:
+    """Refuse a model of which Transformers filled weights with random numbers.
+
+    Args:
+        info: as ``output_loading_info`` gives it.
+        heads: whether the files may hold a head for another task, which was left out.
+
+    Raises:
+        ValueError: weights are missing, of other shapes, or of another model.
+    """
+    for kind in ("missing_keys", "mismatched_keys"):
+        if keys := sorted(map(str, info.get(kind, ()))):
+            raise ValueError(f"{len(keys)} {kind.removesuffix('_keys')} weights, such as {keys[0]}")
+    unknown = [key for key in info.get("unexpected_keys", ()) if not (heads and _is_head(key))]
+    if unknown:
+        raise ValueError(f"{len(unknown)} unexpected weights, such as {min(unknown)}")
+
+
+def first_line(error: BaseException) -> str:
+    """The first line of what an exception says, cut to fit a message."""
+    lines = str(error).strip().splitlines() or [type(error).__name__]
+    return lines[0][:120]
+
+
+def _is_head(key: str) -> bool:
+    return bool(_HEADS & set(key.split(".")))
+
+
+def _check_shards(file: str, value: Any) -> None:  # noqa: ANN401 - whatever the file holds
+    names = value.get("weight_map", {}) if isinstance(value, dict) else None
+    if not isinstance(names, dict) or not all(isinstance(n, str) for n in names.values()):
+        raise ValueError(f"{file} is no index of weights")
+    if outside := next((name for name in names.values() if not is_bare(name)), None):
+        raise ValueError(f"{file} names {outside!r}, outside of the folder")
+
+
+def _check_settings(file: str, value: Any) -> None:  # noqa: ANN401
+    for key, setting in _settings(value):
+        if "attn_implementation" in key or "experts_implementation" in key:
+            named = setting.values() if isinstance(setting, dict) else [setting]
+            bad = any(name not in _ATTENTION for name in named)  # OWNER/NAME is a kernel to fetch
+        elif key in _REFUSED:
+            bad = bool(setting)
+        elif key == "sp_model_kwargs":
+            bad = bool(setting) and not set(setting) <= {"enable_sampling", "nbest_size", "alpha"}
+        else:
+            bad = False
+        if bad:
+            raise ValueError(f"{file} asks for {key} = {str(setting)[:60]!r}")
+
+
+def _settings(value: Any) -> Iterator[tuple[str, Any]]:  # noqa: ANN401
+    """Every key at any depth, with its value."""
+    left = [value]
+    while left:
+        one = left.pop()
+        if isinstance(one, dict):
+            yield from one.items()
+            left += one.values()
+        elif isinstance(one, list):
+            left += one

@@ -1,0 +1,102 @@
+"""What a ``tokenizer.json`` may ask for, so that no text makes it run for ever.
+
+Its normaliser and pre-tokenizer may hold regular expressions, which are matched by backtracking,
+and replacements, which can double a text again and again. Expressions must be of the simple form
+that tokenizers have: no repeated groups, no references, at most two unbounded repetitions and six
+of any kind in each alternative, which bounds a match by the square of the text's length.
+"""
+
+import re
+from collections.abc import Iterator
+from typing import Any
+
+MAX_STEPS = 32  # of normaliser and pre-tokenizer
+MAX_GROWTH = 64  # times as long as the text may become
+MAX_PATTERN = 2000  # characters of an expression
+MAX_UNBOUNDED, MAX_REPEATED = 2, 6  # repetitions in each alternative: without an end, in all
+_FEW = 16  # a repetition of at most so many times counts as bounded
+_PART = re.compile(
+    r"\\[pPxuk]\{[^}]*\}|\\.|\[\^?\]?(?:\\.|\[:\w+:\]|[^\]\\])*\]"  # escapes and classes
+    r"|\((?:\?[a-zA-Z-]*[:=!>]|\?<[=!])?"  # the beginning of a group
+    r"|(?:[*+?]|\{\d*,?\d*\})[?+]?|[\s\S]"
+)
+_REPEAT = re.compile(r"\{(\d*)(,?)(\d*)\}")
+
+
+def check_tokenizer(value: Any) -> None:  # noqa: ANN401 - whatever the file holds
+    """Refuse a ``tokenizer.json`` that could run out of time or memory.
+
+    Raises:
+        ValueError: it could.
+    """
+    if not isinstance(value, dict):
+        raise ValueError("tokenizer.json is no object")
+    steps = [*_steps(value.get("normalizer")), *_steps(value.get("pre_tokenizer"))]
+    if len(steps) > MAX_STEPS:
+        raise ValueError(f"tokenizer.json has {len(steps)} steps, more than {MAX_STEPS}")
+    growth = 1
+    for step in steps:
+        pattern = step.get("pattern")
+        if isinstance(pattern, dict) and isinstance(pattern.get("Regex"), str):
+            check_pattern(pattern["Regex"])
+        growth *= max(1, len(str(step.get("content") or "")))
+    if growth > MAX_GROWTH:
+        raise ValueError(f"tokenizer.json makes texts up to {growth} times as long")
+    for step in _steps(value.get("decoder")):
+        pattern = step.get("pattern")
+        if isinstance(pattern, dict) and isinstance(pattern.get("Regex"), str):
+            check_pattern(pattern["Regex"])
+
+
+def check_pattern(pattern: str) -> None:
+    """Refuse a regular expression that can take more than the square of a text's length.
+
+    Raises:
+        ValueError: it can, or it is longer than any tokenizer needs.
+    """
+    if len(pattern) > MAX_PATTERN:
+        raise ValueError(f"a regular expression of {len(pattern)} characters")
+    unbounded = repeated = depth = 0
+    before = ""
+    for match in _PART.finditer(pattern):
+        part = match[0]
+        depth += (part[0] == "(") - (part == ")")
+        if part == "|" and depth == 0:
+            unbounded = repeated = 0
+        elif _is_repetition(part) and before:
+            if before == ")" and part[0] != "?":
+                raise ValueError(f"a repeated group in the expression {pattern[:60]!r}")
+            unbounded += _is_unbounded(part)
+            repeated += 1
+            if unbounded > MAX_UNBOUNDED or repeated > MAX_REPEATED:
+                raise ValueError(f"too many repetitions in the expression {pattern[:60]!r}")
+        elif re.fullmatch(r"\\[1-9kg].*", part) or part.startswith("(?>"):
+            raise ValueError(f"a reference in the expression {pattern[:60]!r}")
+        before = part
+
+
+def _is_repetition(part: str) -> bool:
+    return part[0] in "*+?" or bool(_REPEAT.match(part))
+
+
+def _is_unbounded(part: str) -> bool:
+    if part[0] in "*+":
+        return True
+    match = _REPEAT.match(part)
+    if match is None:
+        return False
+    low, comma, high = match.groups()
+    last = high if comma else low
+    return not last or int(last) > _FEW
+
+
+def _steps(value: Any) -> Iterator[dict[str, Any]]:  # noqa: ANN401
+    """The steps of a normaliser or pre-tokenizer, those of sequences among them."""
+    left = [value]
+    while left:
+        one = left.pop()
+        if isinstance(one, dict):
+            yield one
+            for key in ("normalizers", "pretokenizers", "decoders"):
+                if isinstance(one.get(key), list):
+                    left += one[key]

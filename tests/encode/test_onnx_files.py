@@ -1,0 +1,93 @@
+import numpy as np
+import onnx
+import pytest
+from onnx import TensorProto, helper, numpy_helper
+
+from cl2cm.encode.onnx_files import check_graph
+from cl2cm.encode.vision import load_vision
+from cl2cm.errors import WeightsError
+from fixtures.world import write_vision
+
+
+@pytest.fixture
+def folder(tmp_path):
+    return write_vision(tmp_path / "vision")
+
+
+def with_external(folder, location, name="scale"):
+    """Move a constant out of the graph into a file."""
+    model = onnx.load(folder / "model.onnx")
+    (tensor,) = (t for t in model.graph.initializer if t.name == name)
+    tensor.ClearField("raw_data")
+    tensor.data_location = TensorProto.EXTERNAL
+    del tensor.external_data[:]
+    entry = tensor.external_data.add()
+    entry.key, entry.value = "location", location
+    (folder / "model.onnx").write_bytes(model.SerializeToString())
+
+
+def test_weights_beside_the_graph_are_part_of_the_fingerprint(folder):
+    with_external(folder, "weights.bin")
+    prints = set()
+    for scale in (255, 128):
+        (folder / "weights.bin").write_bytes(np.float32(scale).tobytes())
+        assert check_graph(folder / "model.onnx") == [folder / "weights.bin"]
+        prints.add(load_vision(f"onnx:{folder}").fingerprint)
+    assert len(prints) == 2
+
+
+@pytest.mark.parametrize(
+    "location", ["/etc/passwd", "../secret", "a/../../secret", "sub/weights", "", ".", "..", "absent",
+                 "link", "~/secret"],
+)  # fmt: skip
+def test_weights_elsewhere_are_not_read(location, folder):
+    (folder.parent / "secret").write_bytes(np.float32(255).tobytes())
+    (folder / "link").symlink_to(folder.parent / "secret")
+    (folder / "sub").mkdir()
+    (folder / "sub" / "weights").write_bytes(np.float32(255).tobytes())
+    with_external(folder, location)
+    with pytest.raises(WeightsError, match="weights in a file beside it"):
+        load_vision(f"onnx:{folder}")
+
+
+def hidden(node, tensor=None):
+    """A graph whose only interesting part is deep inside."""
+    inner = helper.make_graph([node], "inner", [], [], [tensor] if tensor is not None else [])
+    branch = helper.make_node("If", ["c"], ["x"], then_branch=inner, else_branch=inner)
+    graph = helper.make_graph([branch], "outer", [], [])
+    return helper.make_model(graph)
+
+
+def test_weights_elsewhere_are_found_at_any_depth(tmp_path):
+    tensor = numpy_helper.from_array(np.zeros(1, np.float32), "t")
+    tensor.ClearField("raw_data")
+    tensor.data_location = TensorProto.EXTERNAL
+    entry = tensor.external_data.add()
+    entry.key, entry.value = "location", "/etc/passwd"
+    constant = helper.make_node("Constant", [], ["y"], value=tensor)
+    plain = helper.make_node("Identity", ["t"], ["y"])
+    function = helper.make_function("d", "f", [], ["y"], [constant], [helper.make_opsetid("", 17)])
+    in_function = hidden(plain)
+    in_function.functions.append(function)
+    for number, model in enumerate([hidden(constant), hidden(plain, tensor), in_function]):
+        path = tmp_path / f"{number}.onnx"
+        path.write_bytes(model.SerializeToString())
+        with pytest.raises(WeightsError, match="'/etc/passwd'"):
+            check_graph(path)
+
+
+@pytest.mark.parametrize("kind", ["Loop", "Scan"])
+def test_graphs_with_loops_are_refused(kind, tmp_path):
+    path = tmp_path / "model.onnx"
+    path.write_bytes(hidden(helper.make_node(kind, ["a"], ["b"])).SerializeToString())
+    with pytest.raises(WeightsError, match=f"the operator {kind}"):
+        check_graph(path)
+
+
+def test_operators_of_a_library_are_not_loaded(folder):
+    model = onnx.load(folder / "model.onnx")
+    model.graph.node[0].domain = "evil"
+    model.opset_import.append(helper.make_opsetid("evil", 1))
+    (folder / "model.onnx").write_bytes(model.SerializeToString())
+    with pytest.raises(WeightsError, match="an ONNX graph"):
+        load_vision(f"onnx:{folder}")

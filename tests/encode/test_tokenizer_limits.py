@@ -1,0 +1,47 @@
+import pytest
+
+from cl2cm.encode.tokenizer_limits import check_pattern, check_tokenizer
+
+USUAL = (
+    r"'s|'t|'re|'ve|'m|'ll|'d| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+(?!\S)|\s+",
+    r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{1,3}| ?[^\s\p{L}\p{N}]+[\r\n]*|"
+    r"\s*[\r\n]+|\s+(?!\S)|\s+",
+    r"[^\r\n\p{L}\p{N}]?[\p{Lu}\p{Lt}\p{M}]*[\p{Ll}\p{Lm}\p{M}]+(?i:'s|'t|'re|'ve)?|\p{N}{1,3}",
+    r"<\|startoftext\|>|<\|endoftext\|>|'s|'t|[\p{L}]+|[\p{N}]|[^\s\p{L}\p{N}]+",
+    " {2,}", r"\s+", r"[一-龥぀-ゟ]+", r"\n", r"(\p{L}+|\p{N}+)", r"[]a]+", r"[^(\s|[.,!?])]+",
+)  # fmt: skip
+BOMBS = (
+    r"(a+)+$", "(a|a)*b", "a*a*a*b", r"(x+x+){2,}y", r"(a)\1+", "(?:a?){40}a{40}", r"(a*)*",
+    "a{0,5000}a{0,5000}a{0,5000}b", r"((a))*+b", "(?:a|b)+c", r"a*?a*?a*?", "(?>a*)*", r"\k<x>",
+    "(a*|b)(a*|b)(a*|b)", "a?" * 30 + "a" * 30, "a{0,16}" * 30, "a" * 5000,
+)  # fmt: skip
+
+
+@pytest.mark.parametrize("pattern", USUAL)
+def test_expressions_of_known_tokenizers_pass(pattern):
+    check_pattern(pattern)
+
+
+@pytest.mark.parametrize("pattern", BOMBS)
+@pytest.mark.parametrize("place", ["normalizer", "pre_tokenizer", "nested", "decoder"])
+def test_expressions_that_backtrack_are_refused(pattern, place):
+    step = {"type": "Split", "pattern": {"Regex": pattern}, "behavior": "Isolated"}
+    if place == "nested":
+        place, step = "normalizer", {"type": "Sequence", "normalizers": [{"x": 1}, step]}
+    with pytest.raises(ValueError, match="expression"):
+        check_tokenizer({place: step})
+
+
+def test_texts_do_not_grow_without_end():
+    double = {"type": "Replace", "pattern": {"String": "a"}, "content": "aa"}
+    check_tokenizer({"normalizer": {"type": "Sequence", "normalizers": [double] * 3}})
+    with pytest.raises(ValueError, match="1024 times as long"):
+        check_tokenizer({"normalizer": {"type": "Sequence", "normalizers": [double] * 10}})
+    with pytest.raises(ValueError, match="steps"):
+        check_tokenizer({"pre_tokenizer": {"pretokenizers": [{"type": "Digits"}] * 50}})
+
+
+def test_what_is_no_tokenizer():
+    with pytest.raises(ValueError, match="no object"):
+        check_tokenizer([])
+    check_tokenizer({"normalizer": None, "pre_tokenizer": "x"})

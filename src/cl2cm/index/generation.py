@@ -84,27 +84,11 @@ def open_generation(
             or a backend that the user did not allow.
         MissingExtraError: the backend's package is not installed.
     """
-    name = trusted_name(metadata, allowed)
-    try:
-        backend = load_backend(name)
-    except ConfigError as error:
-        raise VectorIndexError(
-            f"{folder / METADATA}: backend {name!r}",
-            expected=error.expected,
-            found=error.found,
-            remedy=error.remedy,
-        ) from error
+    backend = _backend_of(folder, metadata, allowed)
     files = {kind: folder / entry["name"] for kind, entry in metadata["files"].items()}
-    if files.keys() != set(backend.kinds) or metadata["dtype"] not in backend.dtypes:
-        raise VectorIndexError(
-            str(folder / METADATA),
-            expected=f"an index of the backend {name}: {', '.join(backend.kinds)}",
-            found=f"{', '.join(sorted(files))} in {metadata['dtype']!r:.40}",
-            remedy=REMEDY,
-        )
     location, server = None, None
     if "place" in files:
-        location = Location.read(files["place"], name)
+        location = Location.read(files["place"], backend.name)
         server = location.server(allowed, backend.public_url)
     hashes = {kind: str(entry["sha256"]) for kind, entry in metadata["files"].items()}
     generation = Generation(
@@ -118,6 +102,29 @@ def open_generation(
         server,
     )
     return backend.open(generation)
+
+
+def _backend_of(folder: Path, metadata: Mapping[str, Any], allowed: Allowed) -> Backend:
+    """Return the backend of an index, whose files and dtype are those of the backend."""
+    name = trusted_name(metadata, allowed)
+    try:
+        backend = load_backend(name)
+    except ConfigError as error:
+        raise VectorIndexError(
+            f"{folder / METADATA}: backend {name!r}",
+            expected=error.expected,
+            found=error.found,
+            remedy=error.remedy,
+        ) from error
+    kinds = metadata["files"].keys()
+    if kinds != set(backend.kinds) or metadata["dtype"] not in backend.dtypes:
+        raise VectorIndexError(
+            str(folder / METADATA),
+            expected=f"an index of the backend {name}: {', '.join(backend.kinds)}",
+            found=f"{', '.join(sorted(kinds))} in {metadata['dtype']!r:.40}",
+            remedy=REMEDY,
+        )
+    return backend
 
 
 def drop(location: Location, server: Server) -> None:

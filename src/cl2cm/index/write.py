@@ -44,14 +44,8 @@ def write_index(
     items = [replace(item, path=portable_path(item.path, path)) for item in items]
     old = _old_metadata(path)
     config = options.resolve(old, vectors.size)
-    metadata = {
-        "format": FORMAT, "version": VERSION, "backend": config.name, "dtype": config.dtype,
-        "count": len(items), "dim": vectors.shape[-1] if vectors.ndim else 0, "model": model,
-        "folder": str(path), "run": run_paths(run, path), "url": config.public,
-        "cleartext": config.cleartext,
-        "roots": [portable_path(os.path.abspath(root), path) for root in roots],  # noqa: PTH100
-        "previous": old.get("files", {}).get("place", {}).get("name", ""),
-    }  # fmt: skip
+    shape = (len(items), vectors.shape[-1] if vectors.ndim else 0)
+    metadata = _metadata(path, config, shape, model, run, roots, old)
     if is_index(path) or (path.is_dir() and any(path.iterdir())):
         with storage_errors(path):
             _write(path, metadata, config, vectors, items)
@@ -60,6 +54,26 @@ def write_index(
         with atomic_folder(path) as partial:
             _write(partial, metadata, config, vectors, items)
     return config
+
+
+def _metadata(
+    path: Path,
+    config: BackendConfig,
+    shape: tuple[int, int],
+    model: str,
+    run: Path,
+    roots: Sequence[Path],
+    old: Mapping[str, Any],
+) -> dict[str, Any]:
+    """Return ``index.json`` but for its files."""
+    return {
+        "format": FORMAT, "version": VERSION, "backend": config.name, "dtype": config.dtype,
+        "count": shape[0], "dim": shape[1], "model": model,
+        "folder": str(path), "run": run_paths(run, path), "url": config.public,
+        "cleartext": config.cleartext,
+        "roots": [portable_path(os.path.abspath(root), path) for root in roots],  # noqa: PTH100
+        "previous": old.get("files", {}).get("place", {}).get("name", ""),
+    }  # fmt: skip
 
 
 def _old_metadata(folder: Path) -> dict[str, Any]:

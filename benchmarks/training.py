@@ -25,9 +25,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import normalize
 
-from cl2cm.methods import build_method
-from cl2cm.methods import cl2cm as method_module
-from cl2cm.methods.base import Method, Stage
+from cl2cm.methods import word_level
+from cl2cm.methods.base import Method
+from cl2cm.methods.build import build_method
 from cl2cm.model.config import Config, parse_config
 from cl2cm.training.optimization import make_optimizer
 from cl2cm.types import Batch, Frames, Tokens
@@ -121,14 +121,15 @@ class Clock:
 class Step:
     """A step of one stage, as the training loop does it, with a clock on its parts."""
 
-    def __init__(self, stage: Stage, layers: int, batch: Batch) -> None:
+    def __init__(self, stage: str, layers: int, batch: Batch) -> None:
         network = {"dim": WIDTH, "layers": layers}
         self.config: Config = parse_config({"method": "cl2cm", "network": network})
         torch.manual_seed(0)
         self.method: Method = build_method(self.config, text_width=WIDTH, vision_width=WIDTH)
-        self.method.begin(stage, lambda _: self.vectors(2 * len(batch.pictures)))
-        self.stage, self.batch = stage, batch
-        self.optimizer = make_optimizer(self.method.trained(stage), self.config.train)
+        self.stage = next(each for each in self.method.stages() if each.name == stage)
+        self.stage.begin(lambda _: self.vectors(2 * len(batch.pictures)))
+        self.batch = batch
+        self.optimizer = make_optimizer(self.stage.trained, self.config.train)
         self.iterations = 0
 
     @staticmethod
@@ -139,7 +140,7 @@ class Step:
         clock = Clock()
         with self.watched(clock):
             with clock.part("other losses"):
-                loss = self.method.loss(self.batch, self.stage)["loss"]
+                loss = self.stage.loss(self.batch)["loss"]
             with clock.part("backward"):
                 self.optimizer.zero_grad(set_to_none=True)
                 loss.backward()
@@ -154,29 +155,29 @@ class Step:
         """Put the clock on the networks, and on the losses where the method finds them."""
         heads = [self.method.student.text, self.method.student.vision, self.method.teacher.text]
         losses = {
-            name: getattr(method_module, name)
+            name: getattr(word_level, name)
             for name in ("transport", "cost_matrix", "uniform_marginals", "word_alignment")
         }
         for head in heads:
             head.forward = clock.timed("heads", type(head).forward.__get__(head))
         for name, loss in losses.items():
             part = "word losses" if name == "word_alignment" else "transport"
-            setattr(method_module, name, clock.timed(part, loss))
-        solve = method_module.transport
+            setattr(word_level, name, clock.timed(part, loss))
+        solve = word_level.transport
 
         def counted(*args: Any, **options: Any) -> Any:  # noqa: ANN401
             solved = solve(*args, **options)
             self.iterations = solved.iterations
             return solved
 
-        method_module.transport = counted
+        word_level.transport = counted
         try:
             yield
         finally:
             for head in heads:
                 del head.forward
             for name, loss in losses.items():
-                setattr(method_module, name, loss)
+                setattr(word_level, name, loss)
 
 
 def measure(steps: dict[str, Step], repeat: int) -> dict[str, list[dict[str, float]]]:

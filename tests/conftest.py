@@ -8,6 +8,7 @@ from types import SimpleNamespace
 import pytest
 import torch
 
+from cl2cm.methods.settings import checked
 from cl2cm.model.config import parse_config
 from fixtures import world
 from fixtures.bench import Bench
@@ -70,7 +71,7 @@ def settings(small):
         }
         for name, values in sections.items():
             tree[name] = tree.get(name, {}) | values
-        return parse_config({"method": method, **tree})
+        return checked(parse_config({"method": method, **tree}))
 
     return make
 

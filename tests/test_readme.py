@@ -1,12 +1,13 @@
 import re
 import shlex
+import shutil
 from pathlib import Path
 
 import pytest
 import typer
 
+import cl2cm
 from cl2cm.cli.app import app
-from fixtures import world
 
 README = Path(__file__).parents[1] / "README.md"
 TEXT = README.read_text(encoding="utf-8")
@@ -39,16 +40,21 @@ def test_command_lines_parse(line):
     assert context.params
 
 
-def test_python_blocks_run(trained, tmp_path):
+def test_python_blocks_run_as_they_stand(trained, small, tmp_path, monkeypatch, capsys):
+    """With a small run and a small index in the places of those that the demo makes."""
+    demo = tmp_path / "cl2cm-demo"
+    shutil.copytree(trained, demo / "runs" / "cl2cm")
+    shutil.copytree(small.manifest.parent, demo / "data")
+    manifest = demo / "data" / "manifest.jsonl"
+    manifest.write_text(manifest.read_text(encoding="utf-8").replace('"xx"', '"de"'))
+    monkeypatch.chdir(tmp_path)
+    cl2cm.build_index(cl2cm.load("cl2cm-demo/runs/cl2cm"), "cl2cm-demo/data/images", demo / "index")
     blocks = [block for kind, block in BLOCKS if kind == "python"]
     assert blocks
-    (tmp_path / "pictures").mkdir()
-    for colour in ("red", "blue"):
-        world.draw(colour, "circle", 0).save(tmp_path / "pictures" / f"{colour}.png")
     for block in blocks:
-        names = {"run": trained, "folder": tmp_path / "pictures"}
-        exec(block, names)
-        assert len(names["hits"]) == 2
+        exec(block, {})
+    assert ".png" in capsys.readouterr().out
+    assert len(cl2cm.Index.open("my-index")) == 144
 
 
 def test_files_that_it_links_to_exist():

@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from cl2cm.cli.app import run
-from cl2cm.model.config import load_config
+from cl2cm.methods.settings import load_config
 from fixtures.world import LANGUAGES, write_pictures, write_text
 
 FOLDER = Path(__file__).parents[1] / "recipes"

@@ -131,7 +131,7 @@ def test_no_command_asks_the_network_for_anything(folder):
     home = [path.relative_to(folder / "home") for path in (folder / "home").rglob("*")]
     assert not [path for path in home if "Microsoft" in path.parts or path.name == "deviceid"]
     assert {path.parts[:2] for path in home if len(path.parts) > 1} <= {
-        (".cache", "cl2cm"), (".state", "cl2cm"), (".cache", "huggingface"), (".cache", "matplotlib"),
+        (".cache", "cl2cm"), (".config", "cl2cm"), (".state", "cl2cm"), (".cache", "huggingface"), (".cache", "matplotlib"),
     }  # fmt: skip
     if traced:
         calls = (folder / "calls").read_text(errors="replace").splitlines()

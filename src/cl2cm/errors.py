@@ -31,6 +31,14 @@ class CL2CMError(Exception):
         expected: what would have been right.
         found: what was there.
         remedy: what to do, as an imperative.
+
+    Example:
+        >>> import cl2cm
+        >>> try:
+        ...     cl2cm.open("no-such-folder")
+        ... except cl2cm.CL2CMError as error:
+        ...     print(error.remedy)
+        make one with cl2cm index
     """
 
     def __init__(self, subject: str, *, expected: str, found: str, remedy: str) -> None:

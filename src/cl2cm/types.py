@@ -11,6 +11,8 @@ Shape letters, everywhere in the project:
 Masks are boolean, True where valid. torch is imported for type checkers only.
 """
 
+import math
+import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -22,6 +24,7 @@ import numpy.typing as npt
 if TYPE_CHECKING:
     from torch import Tensor
 
+StrPath = str | os.PathLike[str]  # a path as users write it
 Floats = npt.NDArray[np.float32]
 Ints = npt.NDArray[np.int64]
 
@@ -45,6 +48,16 @@ class Example:
             language's captions, None where unknown.
         quality: language → engine → score of each translation, 0 to 1, higher is better; None
             where unknown.
+
+    Example:
+        >>> import cl2cm
+        >>> from pathlib import Path
+        >>> example = cl2cm.Example(
+        ...     id="red-square", split="test", image=Path("images/red-square.png"),
+        ...     captions={"en": ("red square",)},
+        ... )
+        >>> cl2cm.load("run").encode_visual([example]).shape
+        (1, 32)
     """
 
     id: str
@@ -57,6 +70,12 @@ class Example:
     captions: Captions = field(default_factory=dict[str, tuple[str, ...]])
     translations: Translations = field(default_factory=dict[str, dict[str, tuple[str | None, ...]]])
     quality: Quality = field(default_factory=dict[str, dict[str, tuple[float | None, ...]]])
+
+    def __post_init__(self) -> None:
+        """Take a path that was given as text for a path."""
+        for name in ("image", "video"):
+            if getattr(self, name) is not None:
+                object.__setattr__(self, name, Path(getattr(self, name)))
 
 
 @dataclass(frozen=True, slots=True)
@@ -157,7 +176,25 @@ class Item:
 
 @dataclass(frozen=True, slots=True)
 class Hit:
-    """One answer to a query; a higher score is better (dot product of unit vectors)."""
+    """One answer to a query.
+
+    Attributes:
+        id: of the item in the index; of an indexed folder, the path below it.
+        score: dot product of unit vectors, -1 to 1; higher is better. Scores of two queries
+            cannot be compared.
+        path: of the file, absolute; empty where the index was made from features.
+        start: seconds at which the part of a video begins; None for an image or a whole video.
+        end: seconds at which it ends.
+        captions: language → captions of the item, where it has some.
+        match: how far the score stands out among the items of the index, 0 to 1; NaN for a hit
+            that was not found by a `Searcher`.
+
+    Example:
+        >>> import cl2cm
+        >>> hit = cl2cm.open("index").search("red square", k=1)[0]
+        >>> hit.id, hit.path.endswith("images/red-square.png"), 0 < hit.match < 1
+        ('red-square.png', True, True)
+    """
 
     id: str
     score: float
@@ -165,6 +202,7 @@ class Hit:
     start: float | None = None
     end: float | None = None
     captions: Captions = field(default_factory=dict[str, tuple[str, ...]])
+    match: float = field(default=math.nan, compare=False)
 
 
 class VisualModel(Protocol):

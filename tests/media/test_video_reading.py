@@ -9,7 +9,7 @@ from cl2cm.media import video_reading
 from cl2cm.media.decoder_pool import Budget
 from cl2cm.media.images import Preprocess, load_frames
 from cl2cm.media.video import Film
-from cl2cm.serve.media import Thumbnails
+from cl2cm.serve.media import shrink_frame
 from cl2cm.types import Sampling
 from fixtures.videos import grey, write_film
 
@@ -140,4 +140,4 @@ def test_a_still_of_a_damaged_video_is_one_error(tmp_path):
     path = tmp_path / "a.mp4"
     path.write_bytes(b"\0\0\0\x18ftypisom" + b"\xff" * 4000)
     with pytest.raises(MediaError, match=r"a\.mp4: expected a picture or film"):
-        Thumbnails().get(path, 320)
+        shrink_frame(path, 320, 0.0, path.name)

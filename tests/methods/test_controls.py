@@ -12,7 +12,7 @@ from cl2cm.errors import ConfigError, LanguageError
 from cl2cm.losses.contrastive import info_nce
 from cl2cm.losses.distillation import text_regression
 from cl2cm.training.data import load_training_data
-from fixtures.triples import SAME, encoded, make, match
+from fixtures.triples import SAME, encoded, make, match, stage
 
 
 def kl_by_loops(teacher, student):
@@ -54,7 +54,7 @@ def test_self_distill_is_eq_10_with_the_averages_relations(batch):
         source.sentence @ target.sentence.T / 0.2,
         vision @ encoded(method.student, batch)[1].sentence.T / 0.3,
     )
-    losses = method.loss(batch, "cross-modal")
+    losses = stage(method, "cross-modal").loss(batch)
     assert_close(losses["relation"], relation)
     assert_close(losses["loss"], match(method, batch) + 0.7 * relation)
     losses["loss"].backward()
@@ -88,7 +88,7 @@ def test_smoothing_is_translate_train_with_soft_labels(batch):
         info_nce(vision, text.sentence, tau=0.2, label_smoothing=0.3, positives=SAME)
         for text in encoded(method.student, batch)
     )
-    assert_close(method.loss(batch, "cross-modal")["loss"], expected)
+    assert_close(stage(method, "cross-modal").loss(batch)["loss"], expected)
 
 
 @pytest.mark.parametrize("settings", [{"smoothing": 0.0}, {"smoothing": 0.1, "loss": "triplet"}])
@@ -98,16 +98,16 @@ def test_smoothing_without_any_is_refused(settings):
 
 
 def test_text_distill_regresses_onto_the_english_side_that_pictures_trained(batch):
-    method, config = make("text-distill")
-    assert [stage for stage, _ in method.stages(config)] == ["cross-modal", "distillation"]
+    method, _ = make("text-distill")
+    assert [one.name for one in method.stages()] == ["cross-modal", "distillation"]
     source = method.student.encode_text(batch.source).sentence
     vision = method.student.encode_frames(batch.vision)
-    first = method.loss(batch, "cross-modal")["loss"]
+    first = stage(method, "cross-modal").loss(batch)["loss"]
     assert_close(first, info_nce(vision, source, tau=0.05, positives=SAME))
-    method.end("cross-modal")
+    stage(method, "cross-modal").end()
     assert_close(method.english.encode_text(batch.source).sentence, source)
     target = method.student.encode_text(batch.target).sentence
-    losses = method.loss(batch, "distillation")
+    losses = stage(method, "distillation").loss(batch)
     assert_close(losses["loss"], (target - source).square().sum(1).mean())
     losses["loss"].backward()
     assert all(p.grad is None for p in method.student.vision.parameters())
@@ -117,7 +117,7 @@ def test_text_distill_regresses_onto_the_english_side_that_pictures_trained(batc
 def test_text_distill_uses_the_vectors_computed_once(batch):
     method, _ = make("text-distill")
     fixed = torch.nn.functional.normalize(torch.randn(20, 8), dim=1)
-    method.begin("distillation", lambda network: fixed)
+    stage(method, "distillation").begin(lambda network: fixed)
     assert_close(method.goal(batch), fixed[batch.source_texts])
 
 

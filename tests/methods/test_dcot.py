@@ -5,27 +5,27 @@ from torch.testing import assert_close
 from cl2cm.errors import ConfigError
 from cl2cm.losses.confidence import pair_confidence
 from cl2cm.losses.contrastive import info_nce, triplet_hardest
+from cl2cm.methods.build import build_method
 from cl2cm.methods.dcot import Dcot
+from cl2cm.methods.settings import checked
 from cl2cm.methods.translate_train import TranslateTrain
 from cl2cm.model.config import parse_config
-from cl2cm.model.networks import build_student
 from cl2cm.types import Batch, Frames, Tokens
 
 TEXT, VISION, DIM, B = 6, 5, 8, 9
 PICTURES = torch.tensor([3, 1, 3, 0, 2, 5, 6, 7, 8])  # rows 0 and 2 show one picture
 SAME = PICTURES[:, None] == PICTURES[None, :]
-STAGE = "cross-modal"
 
 
 def make(cls=Dcot, **sections):
     """A method in evaluation mode with random weights."""
     network = {"dim": DIM, "heads": 2, "layers": 0}
-    config = parse_config({"method": "cl2cm", "network": network, **sections})
+    config = parse_config({"method": cls.name, "network": network, **sections})
     torch.manual_seed(1)
-    student = build_student(config.network, text_width=TEXT, vision_width=VISION)
-    for parameter in student.parameters():
+    method = build_method(config, text_width=TEXT, vision_width=VISION)
+    for parameter in method.student.parameters():
         torch.nn.init.normal_(parameter, std=0.4)
-    return cls(config, student, None).eval()
+    return method.eval()
 
 
 def tokens(seed):
@@ -62,7 +62,7 @@ def at(method, progress):
 
 def gradient(method, batch):
     method.zero_grad()
-    method.loss(batch, STAGE)["loss"].backward()
+    method.loss(batch)["loss"].backward()
     return {name: p.grad.clone() for name, p in method.named_parameters() if p.grad is not None}
 
 
@@ -92,7 +92,7 @@ def test_loss_by_hand(progress, modal, part, loss, batch):
     }[loss]
     on_source = matching(vision, source.sentence, positives=SAME, **settings)
     on_target = matching(vision, target.sentence, positives=SAME, weights=weights, **settings)
-    found = method.loss(batch, STAGE)
+    found = method.loss(batch)
     assert_close(found["loss"], on_source + on_target)
     assert_close(found["match_source"], on_source.detach())
     assert_close(found["match_target"], on_target.detach())
@@ -103,7 +103,7 @@ def test_loss_by_hand(progress, modal, part, loss, batch):
 def test_exchanged_translations_weigh_less(batch):
     method = at(make(dcot={"modal": 0.0}), 1.0)
     vision, source, target = method.encode(batch)
-    _, weights = method.confide(vision, source.sentence, target.sentence, SAME)
+    _, weights = method.confidence(vision, source.sentence, target.sentence, SAME)
     good = torch.ones(B, dtype=torch.bool)
     good[[1, 4]] = False
     assert weights[~good].max() < 0.5 * weights[good].min()
@@ -112,7 +112,7 @@ def test_exchanged_translations_weigh_less(batch):
 def test_no_gradient_passes_the_weights(batch):
     method = at(make(), 1.0)
     vision, source, target = method.encode(batch)
-    found = method.confide(vision, source.sentence, target.sentence, SAME)
+    found = method.confidence(vision, source.sentence, target.sentence, SAME)
     assert not any(value.requires_grad for value in found)
     assert gradient(method, batch)
 
@@ -129,7 +129,7 @@ def test_the_order_of_the_batch_does_not_matter(batch):
         ),
         pictures=batch.pictures[order],
     )
-    expected, found = method.loss(batch, STAGE)["loss"], method.loss(moved, STAGE)["loss"]
+    expected, found = method.loss(batch)["loss"], method.loss(moved)["loss"]
     assert_close(found, expected, atol=1e-4, rtol=1e-4)  # the solver stops at 1e-3 of the mass
 
 
@@ -137,8 +137,9 @@ def test_it_needs_neither_teacher_nor_tokens():
     method = make()
     assert method.teacher is None
     assert method.targets == "translations"
-    assert method.words(STAGE) == 0
-    assert method.trained(STAGE) == [method.student]
+    (stage,) = method.stages()
+    assert stage.words == 0
+    assert stage.trained == (method.student,)
 
 
 @pytest.mark.parametrize(
@@ -147,4 +148,4 @@ def test_it_needs_neither_teacher_nor_tokens():
 )
 def test_impossible_settings_are_refused(key, value):
     with pytest.raises(ConfigError, match=f"dcot.{key}"):
-        parse_config({"dcot": {key: value}})
+        checked(parse_config({"dcot": {key: value}}))

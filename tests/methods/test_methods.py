@@ -9,9 +9,23 @@ from cl2cm.losses.alignment import mutual_pairs, word_alignment
 from cl2cm.losses.contrastive import info_nce, triplet_hardest
 from cl2cm.losses.distillation import relational_distillation, word_relation
 from cl2cm.losses.transport import centred, salience_marginals, transport, uniform_marginals
-from cl2cm.methods import METHODS, build_method, method_class
+from cl2cm.methods.build import build_method
+from cl2cm.methods.registry import METHODS, method_class
 from cl2cm.types import Tokens
-from fixtures.triples import DIM, PICTURES, SAME, TEXT, VISION, B, encoded, make, match, tokens
+from fixtures.triples import (
+    DIM,
+    PICTURES,
+    SAME,
+    TEXT,
+    VISION,
+    B,
+    encoded,
+    epochs,
+    make,
+    match,
+    stage,
+    tokens,
+)
 
 
 def gradients(network):
@@ -35,7 +49,7 @@ def uniform(text):
 
 def test_translate_train_is_eq_8(batch):
     method, _ = make("translate-train")
-    losses = method.loss(batch, "cross-modal")
+    losses = stage(method, "cross-modal").loss(batch)
     assert_close(losses["loss"], match(method, batch))
     assert_close(losses["match_source"] + losses["match_target"], losses["loss"])
     assert method.teacher is None
@@ -47,10 +61,10 @@ def test_zero_shot_sees_no_translation(batch):
         method.student.encode_frames(batch.vision),
         method.student.encode_text(batch.source),
     )
-    loss = method.loss(batch, "cross-modal")["loss"]
+    loss = stage(method, "cross-modal").loss(batch)["loss"]
     assert_close(loss, info_nce(vision, source.sentence, tau=0.05, positives=SAME))
     other = batch._replace(target=tokens(99))
-    assert_close(method.loss(other, "cross-modal")["loss"], loss)
+    assert_close(stage(method, "cross-modal").loss(other)["loss"], loss)
 
 
 def test_settings_of_the_match(batch):
@@ -60,7 +74,7 @@ def test_settings_of_the_match(batch):
         info_nce(vision, text.sentence, tau=0.3, label_smoothing=0.2, positives=SAME)
         for text in encoded(method.student, batch)
     )
-    assert_close(method.loss(batch, "cross-modal")["loss"], expected)
+    assert_close(stage(method, "cross-modal").loss(batch)["loss"], expected)
 
 
 def test_triplet(batch):
@@ -70,20 +84,20 @@ def test_triplet(batch):
         triplet_hardest(vision, text.sentence, margin=0.3, positives=SAME)
         for text in encoded(method.student, batch)
     )
-    assert_close(method.loss(batch, "cross-modal")["loss"], expected)
+    assert_close(stage(method, "cross-modal").loss(batch)["loss"], expected)
 
 
 def test_captions_of_one_picture_are_no_negatives(batch):
     method, _ = make("translate-train")
     others = batch._replace(pictures=torch.arange(B))
-    first, second = (method.loss(b, "cross-modal")["loss"] for b in (batch, others))
+    first, second = (stage(method, "cross-modal").loss(b)["loss"] for b in (batch, others))
     assert first < second
 
 
 @pytest.mark.parametrize("alpha", [0.1, 2.0])
 def test_the_first_stage_is_eq_7(batch, alpha):
     method, _ = make(teacher={"alpha": alpha})
-    losses = method.loss(batch, "cross-lingual")
+    losses = stage(method, "cross-lingual").loss(batch)
     sentence, ot, align = teacher_parts(method, batch, marginals=uniform)
     assert_close(losses["sentence"], sentence)
     assert_close(losses["word"], ot + align)
@@ -95,13 +109,13 @@ def test_parts_of_the_word_level_can_be_left_out(batch):
         method, _ = make(teacher={name: False})
         _, ot, align = teacher_parts(method, batch, marginals=uniform)
         expected = align if name == "transport_cost" else ot
-        assert_close(method.loss(batch, "cross-lingual")["word"], expected)
+        assert_close(stage(method, "cross-lingual").loss(batch)["word"], expected)
 
 
 def test_without_alpha_there_is_no_word_level(batch, monkeypatch):
     method, _ = make(teacher={"alpha": 0.0})
     monkeypatch.setattr("cl2cm.methods.word_level.transport", None)
-    losses = method.loss(batch, "cross-lingual")
+    losses = stage(method, "cross-lingual").loss(batch)
     assert "word" not in losses
     assert_close(losses["loss"], losses["sentence"])
 
@@ -118,7 +132,7 @@ def test_without_alpha_there_is_no_word_level(batch, monkeypatch):
 )
 def test_settings_of_the_transport(batch, settings, options):
     method, _ = make(transport=settings)
-    losses = method.loss(batch, "cross-lingual")
+    losses = stage(method, "cross-lingual").loss(batch)
     salience = "marginals" in settings
     by_norm = lambda text: salience_marginals(text.salience, text.mask)  # noqa: E731
     parts = teacher_parts(method, batch, marginals=by_norm if salience else uniform, **options)
@@ -138,7 +152,9 @@ def frozen(method, seed=5):
     """Start the second stage with given teacher vectors of all texts."""
     generator = torch.Generator().manual_seed(seed)
     vectors = torch.nn.functional.normalize(torch.randn(10, DIM, generator=generator), dim=-1)
-    method.begin("cross-modal", lambda network: vectors if network is method.teacher else None)
+    stage(method, "cross-modal").begin(
+        lambda network: vectors if network is method.teacher else None
+    )
     return vectors
 
 
@@ -155,7 +171,7 @@ def test_the_second_stage_is_eq_11_with_the_frozen_vectors(batch, source_target)
     source, target = encoded(method.student, batch)
     rel = relational_distillation(teacher, vision @ target.sentence.T / 0.3)
     text = relational_distillation(teacher, source.sentence @ target.sentence.T / 0.3)
-    losses = method.loss(batch, "cross-modal")
+    losses = stage(method, "cross-modal").loss(batch)
     assert_close(losses["relation"], rel)
     assert_close(losses["loss"], match(method, batch) + 3 * rel + source_target * text)
     losses["loss"].backward()
@@ -175,22 +191,22 @@ def test_the_regression_moves_translations_alone(batch, beta):
         float((t - s).square().sum())
         for s, t in zip(source.sentence, target.sentence, strict=True)
     )  # fmt: skip
-    losses = method.loss(batch, "cross-modal")
+    losses = stage(method, "cross-modal").loss(batch)
     assert_close(losses["regression"], torch.tensor(distance / B))
-    assert_close(losses["loss"], plain.loss(batch, "cross-modal")["loss"] + 2 * distance / B)
+    assert_close(losses["loss"], stage(plain, "cross-modal").loss(batch)["loss"] + 2 * distance / B)
 
 
 def test_the_relation_of_a_frozen_teacher_is_that_of_its_network(batch):
     method, _ = make()
-    losses = method.loss(batch, "cross-modal")  # nothing computed beforehand
+    losses = stage(method, "cross-modal").loss(batch)  # nothing computed beforehand
     both = torch.cat([text.sentence for text in encoded(method.teacher, batch)]).detach()
     fixed = torch.zeros(10, DIM)
     fixed[batch.source_texts] = both[:B]
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(method.teacher, "encode_text", None)
         rows = batch._replace(source_texts=torch.arange(B), target_texts=torch.arange(B) + B)
-        method.begin("cross-modal", lambda _: both)
-        assert_close(method.loss(rows, "cross-modal")["loss"], losses["loss"])
+        stage(method, "cross-modal").begin(lambda _: both)
+        assert_close(stage(method, "cross-modal").loss(rows)["loss"], losses["loss"])
 
 
 @pytest.mark.parametrize("share", [0.25, 1.0])
@@ -204,26 +220,26 @@ def test_a_share_of_the_relation_comes_from_words(batch, share):
     rel = relational_distillation(
         teacher, vision @ encoded(method.student, batch)[1].sentence.T / 0.1
     )
-    assert_close(method.loss(batch, "cross-modal")["relation"], rel)
+    assert_close(stage(method, "cross-modal").loss(batch)["relation"], rel)
 
 
 def test_without_transfer_there_is_no_teacher(batch):
-    method, config = make(transfer={"beta": 0.0})
+    method, _ = make(transfer={"beta": 0.0})
     assert method.teacher is None
-    assert method.stages(config) == [("cross-modal", 20)]
-    assert_close(method.loss(batch, "cross-modal")["loss"], match(method, batch))
+    assert epochs(method) == [("cross-modal", 20)]
+    assert_close(stage(method, "cross-modal").loss(batch)["loss"], match(method, batch))
     other, _ = make(transfer={"beta": 0.0, "source_target": 0.5})
     assert other.teacher is not None
 
 
 def test_stages_and_what_they_train():
-    method, config = make(teacher={"epochs": 4}, train={"epochs": 6})
-    assert method.stages(config) == [("cross-lingual", 4), ("cross-modal", 6)]
-    assert method.trained("cross-lingual") == [method.teacher]
-    assert method.trained("cross-modal") == [method.student]
-    joint, config = make(teacher={"schedule": "joint"}, train={"epochs": 6})
-    assert joint.stages(config) == [("cross-modal", 6)]
-    assert joint.trained("cross-modal") == [joint.student, joint.teacher]
+    method, _ = make(teacher={"epochs": 4}, train={"epochs": 6})
+    assert epochs(method) == [("cross-lingual", 4), ("cross-modal", 6)]
+    assert stage(method, "cross-lingual").trained == (method.teacher,)
+    assert stage(method, "cross-modal").trained == (method.student,)
+    joint, _ = make(teacher={"schedule": "joint"}, train={"epochs": 6})
+    assert epochs(joint) == [("cross-modal", 6)]
+    assert stage(joint, "cross-modal").trained == (joint.student, joint.teacher)
 
 
 @pytest.mark.parametrize("warm", [False, True])
@@ -233,20 +249,20 @@ def test_the_student_may_start_as_its_teacher(batch, warm):
         method.student.encode_frames(batch.vision),
         method.student.encode_text(batch.source).sentence,
     )
-    method.end("cross-lingual")
+    stage(method, "cross-lingual").end()
     teacher = method.teacher.encode_text(batch.source).sentence
     assert_close(method.student.encode_text(batch.source).sentence, teacher if warm else cold)
     assert_close(method.student.encode_frames(batch.vision), vision)
     for parameter in method.student.parameters():  # equal, but its own
         torch.nn.init.zeros_(parameter)
-    method.end("cross-modal")
+    stage(method, "cross-modal").end()
     assert_close(method.teacher.encode_text(batch.source).sentence, teacher)
     assert method.student.text.linear.weight.abs().sum() == 0
 
 
 def test_the_joint_schedule_sums_the_losses(batch):
     method, _ = make(teacher={"schedule": "joint", "alpha": 0.4}, transfer={"beta": 3.0})
-    method.begin("cross-modal", None)
+    stage(method, "cross-modal").begin(None)
     sentence, ot, align = teacher_parts(method, batch, marginals=uniform)
     source, target = encoded(method.teacher, batch)
     vision = method.student.encode_frames(batch.vision)
@@ -254,7 +270,7 @@ def test_the_joint_schedule_sums_the_losses(batch):
         source.sentence @ target.sentence.T / 0.1,
         vision @ encoded(method.student, batch)[1].sentence.T / 0.1,
     )
-    losses = method.loss(batch, "cross-modal")
+    losses = stage(method, "cross-modal").loss(batch)
     expected = match(method, batch) + 3 * rel + sentence + 0.4 * (ot + align)
     assert_close(losses["loss"], expected)
     assert {"match_source", "match_target", "relation", "sentence", "word"} < set(losses)
@@ -267,7 +283,7 @@ def test_the_teacher_gets_no_gradient_from_eq_10(batch, words):
         method, _ = make(
             teacher={"schedule": "joint"}, transfer={"beta": beta, "word_relation": words}
         )
-        method.loss(batch, "cross-modal")["loss"].backward()
+        stage(method, "cross-modal").loss(batch)["loss"].backward()
         found.append((gradients(method.teacher), gradients(method.student)))
     (teacher, student), (same_teacher, other_student) = found
     assert teacher
@@ -278,9 +294,9 @@ def test_the_teacher_gets_no_gradient_from_eq_10(batch, words):
 
 def test_the_log_has_numbers_only(batch):
     for name in METHODS:
-        method, config = make(name)
-        for stage, _ in method.stages(config):
-            losses = method.loss(batch, stage)
+        method, _ = make(name)
+        for one in method.stages():
+            losses = one.loss(batch)
             assert all(value.dim() == 0 for value in losses.values())
             assert [key for key, value in losses.items() if value.requires_grad] == ["loss"]
 
@@ -307,36 +323,36 @@ def test_each_network_has_a_backbone_of_its_own():
 
 def test_the_word_level_may_look_at_some_pairs_only(batch):
     method, _ = make("cl2cm", teacher={"alpha": 2.0, "word_pairs": 2})
-    assert method.words("cross-lingual") == 2
-    assert method.words("cross-modal") == 0
+    assert stage(method, "cross-lingual").words == 2
+    assert stage(method, "cross-modal").words == 0
     first = batch._replace(
         source=Tokens(*(t[:2] for t in batch.source[:3])),
         target=Tokens(*(t[:2] for t in batch.target[:3])),
     )
     few, all_of_them = (
-        method.loss(b, "cross-lingual")["word"]
+        stage(method, "cross-lingual").loss(b)["word"]
         for b in (batch, first._replace(pictures=PICTURES[:2]))
     )
     assert_close(few, all_of_them)
     every, _ = make("cl2cm", teacher={"alpha": 2.0})
-    assert every.words("cross-lingual") is None
-    assert make("cl2cm", teacher={"alpha": 0.0})[0].words("cross-lingual") == 0
+    assert stage(every, "cross-lingual").words is None
+    assert stage(make("cl2cm", teacher={"alpha": 0.0})[0], "cross-lingual").words == 0
     given = batch._replace(words=(first.source, first.target))
-    assert_close(method.loss(given, "cross-lingual")["word"], few)
+    assert_close(stage(method, "cross-lingual").loss(given)["word"], few)
 
 
 def test_the_teacher_may_pair_different_captions_of_a_picture(batch):
     plain, _ = make("cl2cm", teacher={"alpha": 0.0})
     method, _ = make("cl2cm", teacher={"alpha": 0.0, "other_captions": 0.5})
-    assert not plain.others("cross-lingual")
-    assert method.others("cross-lingual")
-    assert not method.others("cross-modal")
+    assert not stage(plain, "cross-lingual").others
+    assert stage(method, "cross-lingual").others
+    assert not stage(method, "cross-modal").others
     other = batch._replace(other=tokens(33))
     source, target = encoded(method.teacher, batch)
     third = method.teacher.encode_text(other.other)
     expected = info_nce(source.sentence, target.sentence, tau=0.05, positives=SAME)
     expected = expected + 0.5 * info_nce(source.sentence, third.sentence, tau=0.05, positives=SAME)
-    assert_close(method.loss(other, "cross-lingual")["loss"], expected)
+    assert_close(stage(method, "cross-lingual").loss(other)["loss"], expected)
 
 
 @pytest.mark.parametrize("pairs", [0, 3])
@@ -350,11 +366,11 @@ def test_the_plan_may_be_of_centred_tokens(batch, pairs):
     options = {"epsilon": 0.05, "max_iterations": 200, "tolerance": 1e-3}
     plan = transport(1 - x @ y.mT, uniform(source), uniform(target), **options).plan
     ot, align = word_alignment(source.tokens, target.tokens, plan, source.mask, target.mask)
-    found = method.loss(batch, "cross-lingual")["word"]
+    found = stage(method, "cross-lingual").loss(batch)["word"]
     assert_close(found, ot + align)
     words = tuple(Tokens(*(t[rows] for t in text[:3])) for text in (batch.source, batch.target))
-    assert_close(method.loss(batch._replace(words=words), "cross-lingual")["word"], found)
-    other = method.loss(batch._replace(languages=("de",) * B), "cross-lingual")["word"]
+    assert_close(stage(method, "cross-lingual").loss(batch._replace(words=words))["word"], found)
+    other = stage(method, "cross-lingual").loss(batch._replace(languages=("de",) * B))["word"]
     with pytest.raises(AssertionError):  # languages matter
         assert_close(other, found)
 
@@ -372,10 +388,10 @@ def test_labels_may_be_of_states_mutual_and_seen_apart(batch, share):
     plain = word_alignment(source.tokens, target.tokens, plan, *masks)
     alone = [centred(t.tokens, t.mask, torch.arange(3)) for t in (source, target)]
     apart = word_alignment(*alone, plan, *masks).align
-    losses = method.loss(batch, "cross-lingual")
+    losses = stage(method, "cross-lingual").loss(batch)
     assert_close(losses["word"], plain.ot + (1 - share) * plain.align + share * apart)
     words = tuple(Tokens(*(t[:3] for t in text[:3])) for text in (batch.source, batch.target))
-    given = method.loss(batch._replace(words=words), "cross-lingual")
+    given = stage(method, "cross-lingual").loss(batch._replace(words=words))
     assert_close(given["word"], losses["word"])
     losses["loss"].backward()
     assert all(torch.isfinite(value).all() for value in gradients(method.teacher).values())
@@ -389,9 +405,9 @@ def test_states_are_no_labels_while_the_backbone_is_trained():
 
 def test_a_warm_start_alone_relates_nothing(batch):
     """The teacher is trained, and the student starts from it; Eq. 10 is neither in the loss nor run."""
-    method, config = make("cl2cm", transfer={"beta": 0.0, "warm_start": True})
-    assert [stage for stage, _ in method.stages(config)] == ["cross-lingual", "cross-modal"]
-    method.begin("cross-modal", lambda network: pytest.fail("no vectors are needed"))
-    losses = method.loss(batch, "cross-modal")
+    method, _ = make("cl2cm", transfer={"beta": 0.0, "warm_start": True})
+    assert [name for name, _ in epochs(method)] == ["cross-lingual", "cross-modal"]
+    stage(method, "cross-modal").begin(lambda network: pytest.fail("no vectors are needed"))
+    losses = stage(method, "cross-modal").loss(batch)
     assert "relation" not in losses
     assert_close(losses["loss"], match(method, batch))

@@ -8,10 +8,11 @@ from torch.testing import assert_close
 from cl2cm.errors import ConfigError
 from cl2cm.losses.contrastive import info_nce, triplet_hardest
 from cl2cm.losses.noise_robust import deception, discrimination, feature_distance, soft_targets
-from cl2cm.methods.nrccr import Fusion, Nrccr
+from cl2cm.methods.build import build_method
+from cl2cm.methods.nrccr import Fusion, Nrccr, NrccrConfig
+from cl2cm.methods.settings import checked
 from cl2cm.methods.translate_train import TranslateTrain
 from cl2cm.model.config import parse_config
-from cl2cm.model.networks import build_student
 from cl2cm.types import Batch, Encoded, Frames
 from fixtures.triples import DIM, PICTURES, SAME, TEXT, VISION, B, tokens
 
@@ -24,14 +25,14 @@ def make(cls=Nrccr, match=None, layers=1, **nrccr):
     """A method in evaluation mode with random weights."""
     config = parse_config(
         {
+            "method": cls.name,
             "network": {"dim": DIM, "heads": HEADS, "layers": layers},
             "match": match or {},
             "nrccr": nrccr,
         }
     )
     torch.manual_seed(1)
-    student = build_student(config.network, text_width=TEXT, vision_width=VISION)
-    method = cls(config, student, None)
+    method = build_method(config, text_width=TEXT, vision_width=VISION)
     generator = torch.Generator().manual_seed(2)
     for parameter in method.parameters():
         torch.nn.init.normal_(parameter, std=0.4, generator=generator)
@@ -57,7 +58,7 @@ def batch():
 
 
 def loss_of(method, batch):
-    return method.loss(batch, "cross-modal")
+    return method.loss(batch)
 
 
 def fused_in_loops(fusion, asking, asked, target):
@@ -162,7 +163,7 @@ def test_without_its_parts_it_is_translate_train(batch):
     method, plain = make(**OFF), make(TranslateTrain)
     plain.student.load_state_dict(method.student.state_dict())
     assert_close(loss_of(method, batch)["loss"], loss_of(plain, batch)["loss"])
-    assert method.words("cross-modal") == 0
+    assert method.stages()[0].words == 0
     weighed = make(**OFF | {"target": 0.6})
     parts = loss_of(weighed, batch)
     assert_close(parts["loss"], parts["match_source"] + 0.6 * parts["match_target"])
@@ -308,10 +309,9 @@ def test_everything_that_is_trained_is_a_child_and_saved():
     method = make()
     children = dict(method.named_children())
     assert list(children) == ["student", "fusion", "discriminator"]
-    assert all(
-        a is b for a, b in zip(method.trained("cross-modal"), children.values(), strict=True)
-    )
-    assert method.words("cross-modal") is None
+    (stage,) = method.stages()
+    assert all(a is b for a, b in zip(stage.trained, children.values(), strict=True))
+    assert stage.words is None
     assert method.teacher is None
     other = make(key=16)
     torch.nn.init.zeros_(other.fusion.query.weight)
@@ -323,7 +323,7 @@ def test_everything_that_is_trained_is_a_child_and_saved():
 @pytest.mark.parametrize("game", ["gan", "reversal"])
 def test_it_learns(batch, layers, game):
     method = make(layers=layers, game=game)
-    trained = [p for network in method.trained("cross-modal") for p in network.parameters()]
+    trained = [p for network in method.stages()[0].trained for p in network.parameters()]
     optimizer = torch.optim.AdamW(trained, lr=2e-2)
     losses = []
     for _ in range(60):
@@ -358,7 +358,7 @@ def test_the_order_of_the_batch_does_not_matter(batch):
 @pytest.mark.parametrize("key", ["target", "soft", "feature", "fused", "cycle", "adversarial"])
 def test_weights_are_not_negative(key):
     with pytest.raises(ConfigError, match=rf"nrccr\.{key}: expected 0 or more"):
-        parse_config({"nrccr": {key: -0.1}})
+        checked(parse_config({"nrccr": {key: -0.1}}))
 
 
 @pytest.mark.parametrize(
@@ -367,12 +367,12 @@ def test_weights_are_not_negative(key):
 def test_impossible_settings(wrong):
     (key,) = wrong
     with pytest.raises(ConfigError) as caught:
-        parse_config({"nrccr": wrong})
+        checked(parse_config({"nrccr": wrong}))
     assert caught.value.subject == f"nrccr.{key}"
 
 
 def test_defaults_are_the_published_ones():
-    settings = dataclasses.asdict(parse_config({}).nrccr)
+    settings = dataclasses.asdict(NrccrConfig())
     published = {"soft": 0.4, "tau": 0.07, "feature": 0.1, "cycle": 0.5, "adversarial": 0.001}
     assert {key: settings[key] for key in published} == published
     assert (settings["query"], settings["game"]) == ("source", "gan")

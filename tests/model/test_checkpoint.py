@@ -9,7 +9,7 @@ from safetensors.torch import load_file, save_file
 
 from cl2cm.encode.vision import load_vision
 from cl2cm.errors import CheckpointError, StorageError
-from cl2cm.methods import build_method
+from cl2cm.methods.build import build_method
 from cl2cm.model.checkpoint import (
     CONTRACT_TEXTS,
     TOLERANCE,

@@ -8,7 +8,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from cl2cm.errors import ConfigError, nearest
-from cl2cm.model.config import Config, load_config, parse_config, to_toml
+from cl2cm.methods.registry import METHODS, method_class
+from cl2cm.methods.settings import checked, load_config, settings_of
+from cl2cm.model.config import COMMON, Config, parse_config, to_toml
 
 # Anything that UTF-8 can hold, with the characters that quoting must get right.
 WORDS = st.text(
@@ -60,16 +62,19 @@ def values(section, key, hint):
     return {int: st.integers(1, 10**6), float: ABOVE_0, bool: st.booleans(), str: WORDS}[hint]
 
 
+def parse(tree):
+    """A configuration of which all is checked, as a file is by ``load_config``."""
+    return checked(parse_config(tree))
+
+
 def sections():
-    return {
-        name: hint
-        for name, hint in typing.get_type_hints(Config).items()
-        if dataclasses.is_dataclass(hint)
-    }
+    """Every section, of methods too, with its dataclass."""
+    common = {name: typing.get_type_hints(Config)[name] for name in COMMON}
+    return common | {s: kind for name in METHODS for s, kind in method_class(name).sections.items()}
 
 
 CONFIGS = st.fixed_dictionaries(
-    {"method": WORDS}
+    {"method": st.sampled_from(list(METHODS))}
     | {
         name: st.fixed_dictionaries(
             {}, optional={k: values(name, k, h) for k, h in typing.get_type_hints(cls).items()}
@@ -82,17 +87,20 @@ CONFIGS = st.fixed_dictionaries(
 @settings(deadline=None, max_examples=60)
 @given(CONFIGS)
 def test_round_trip(tree):
-    config = parse_config(tree)
-    again = parse_config(tomllib.loads(to_toml(config)))
+    config = parse(tree)
+    again = parse(tomllib.loads(to_toml(config)))
     assert again == config
     assert again.hash == config.hash
 
 
-def test_defaults_are_valid_and_all_written():
-    tree = tomllib.loads(to_toml(parse_config({})))
-    assert parse_config(tree) == Config()
-    for name, cls in sections().items():
-        assert set(tree[name]) == {field.name for field in dataclasses.fields(cls)}
+@pytest.mark.parametrize("method", METHODS)
+def test_defaults_are_valid_and_all_written(method):
+    tree = tomllib.loads(to_toml(parse({"method": method})))
+    own = method_class(method).sections
+    assert list(tree) == ["method", *COMMON, *own]
+    for name in (*COMMON, *own):
+        assert set(tree[name]) == {field.name for field in dataclasses.fields(sections()[name])}
+    assert parse(tree) == checked(Config(method=method))
 
 
 @pytest.mark.parametrize(
@@ -107,7 +115,7 @@ def test_defaults_are_valid_and_all_written():
 )
 def test_an_unknown_key_names_the_nearest(tree, message):
     with pytest.raises(ConfigError, match=message):
-        parse_config(tree)
+        parse(tree)
 
 
 def test_nearest():
@@ -194,19 +202,19 @@ def test_impossible_values(key, value):
     section, _, name = key.partition(".")
     tree = {section: {name: value} if name else value}
     with pytest.raises(ConfigError) as caught:
-        parse_config(tree)
+        parse(tree)
     assert caught.value.subject == key
     assert "\n" not in str(caught.value)
 
 
 def test_ipot_is_balanced():
     with pytest.raises(ConfigError, match=r"transport\.rho: expected 0 with the solver 'ipot'"):
-        parse_config({"transport": {"solver": "ipot", "rho": 0.5}})
-    parse_config({"transport": {"solver": "sinkhorn", "rho": 0.5}})
+        parse({"transport": {"solver": "ipot", "rho": 0.5}})
+    parse({"transport": {"solver": "sinkhorn", "rho": 0.5}})
 
 
 def test_bounds_are_inside():
-    parse_config(
+    parse(
         {
             "network": {"dropout": 0, "layers": 0},
             "transfer": {"word_relation": 1, "beta": 0},
@@ -255,7 +263,7 @@ def test_overrides(file):
         ("trains.epochs=1", "did you mean 'train'"),
         ("epochs=1", "unknown key"),
         ("=1", "no key"),
-        ("data.languages=de", "a list of strings"),
+        ("data.languages=3", "a list of strings"),
         ("train=3", "a table"),
     ],
 )
@@ -322,22 +330,52 @@ BY_HAND = {
 
 
 def test_the_hash_changes_with_any_setting():
-    seen = {Config().hash, parse_config({"method": "zero-shot"}).hash}
-    assert len(seen) == 2
-    count = 2
-    for name in sections():
-        section = getattr(Config(), name)
-        for field in dataclasses.fields(section):
-            value = getattr(section, field.name)
+    seen = {checked(Config(method=name)).hash for name in METHODS}
+    assert len(seen) == len(METHODS)
+    count = len(METHODS)
+    for name, kind in sections().items():
+        method = next((m for m in METHODS if name in method_class(m).sections), "cl2cm")
+        for field in dataclasses.fields(kind):
+            value = getattr(kind(), field.name)
             other = BY_HAND.get((name, field.name)) or OTHERS[type(value)](value)
             assert other != value
-            seen.add(parse_config({name: {field.name: other}}).hash)
+            seen.add(parse({"method": method, name: {field.name: other}}).hash)
             count += 1
             assert len(seen) == count, (name, field.name)
+
+
+def test_a_section_of_another_method_is_checked_and_has_no_effect():
+    plain = parse({"method": "translate-train"})
+    with_others = parse({"method": "translate-train", "nrccr": {"tau": 0.5}, "transfer": {}})
+    assert with_others == plain
+    assert with_others.hash == plain.hash
+    with pytest.raises(ConfigError, match=r"nrccr\.tau: expected more than 0"):
+        parse({"method": "translate-train", "nrccr": {"tau": 0}})
+
+
+def test_a_setting_left_out_is_the_same_as_its_default():
+    written = parse({"transfer": {"beta": 1}, "data": {"languages": ["de"]}})
+    assert written == parse({"data": {"languages": ("de",)}})
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_a_file_of_an_earlier_version_has_sections_of_every_method(method):
+    """Until 0.1 a run wrote all of them, the train section last."""
+    old = {name: dict(kind.__dataclass_fields__) for name, kind in sections().items()}
+    lines = [f'method = "{method}"']
+    for name in sorted(old, key=lambda name: (name == "train", name)):
+        lines.append(f"[{name}]")
+        for key in old[name]:
+            value = getattr(sections()[name](), key)
+            text = {bool: str(value).lower(), tuple: "[]"}.get(type(value), repr(value))
+            lines.append(f"{key} = {text}")
+    found = parse(tomllib.loads("\n".join(lines)))
+    assert found == checked(Config(method=method))
 
 
 def test_a_word_level_of_nothing_is_refused():
     nothing = {"transport_cost": False, "alignment": False}
     with pytest.raises(ConfigError, match=r"teacher\.alpha: expected 0"):
-        parse_config({"teacher": nothing})
-    assert parse_config({"teacher": nothing | {"alpha": 0.0}}).teacher.alpha == 0
+        parse({"teacher": nothing})
+    config = parse({"teacher": nothing | {"alpha": 0.0}})
+    assert settings_of(config)["teacher"].alpha == 0

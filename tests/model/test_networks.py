@@ -5,10 +5,14 @@ from hypothesis import strategies as st
 from torch.testing import assert_close
 
 from cl2cm.model.networks import (
+    CrossLingualNetwork,
+    CrossModalNetwork,
     IdentityTransformer,
     TextHead,
+    TextNetwork,
     Whitening,
     build_student,
+    build_teacher,
     masked_mean,
     same_picture,
 )
@@ -240,3 +244,29 @@ def test_whitening_is_kept_but_not_trained():
     head = TextHead(6, 8, layers=0, heads=2, dropout=0.0, whiten=True)
     assert {"whitening.mean", "whitening.matrix"} <= head.state_dict().keys()
     assert not any(name.startswith("whitening") for name, _ in head.named_parameters())
+
+
+HEAD = {
+    *("norm.weight", "norm.bias", "linear.weight", "linear.bias"),
+    *(f"{layer}.{kind}" for layer in ("up", "down") for kind in ("weight", "bias")),
+    *(f"transformer.layers.0.self_attn.{part}" for part in (
+        "in_proj_weight", "in_proj_bias", "out_proj.weight", "out_proj.bias")),
+    *(f"transformer.layers.0.{part}.{kind}" for part in ("linear1", "linear2", "norm1", "norm2")
+      for kind in ("weight", "bias")),
+}  # fmt: skip
+
+
+def test_names_of_weights_stay_so_that_runs_of_earlier_versions_load():
+    sizes = NetworkConfig(dim=DIM, heads=2, layers=1)
+    backbone = torch.nn.Linear(2, 2, bias=False)
+    student = build_student(sizes, text_width=TEXT, vision_width=VISION, backbone=backbone)
+    teacher = build_teacher(sizes, text_width=TEXT, backbone=backbone)
+    text = {f"text.{name}" for name in HEAD} | {"backbone.weight"}
+    assert set(teacher.state_dict()) == text
+    assert set(student.state_dict()) == text | {f"vision.{name}" for name in HEAD}
+
+
+def test_the_student_is_no_teacher_but_both_have_a_text_side():
+    assert not issubclass(CrossModalNetwork, CrossLingualNetwork)
+    assert issubclass(CrossModalNetwork, TextNetwork)
+    assert issubclass(CrossLingualNetwork, TextNetwork)

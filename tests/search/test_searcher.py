@@ -14,7 +14,8 @@ from cl2cm.index.update.build import build_index
 from cl2cm.media.images import PICTURES
 from cl2cm.search.match import Background
 from cl2cm.search.query import MAX_QUERY, Query
-from cl2cm.search.searcher import Searcher, SearchResult
+from cl2cm.search.result import SearchResult
+from cl2cm.search.searcher import Searcher
 from cl2cm.types import Example, Hit
 from fixtures.names import NameModel, direction
 

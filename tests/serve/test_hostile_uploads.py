@@ -27,13 +27,13 @@ def test_others_are_served_while_hostile_uploads_are_decoded(make_searcher, pict
     async def attack():
         service = Service(make_searcher(), limits=Limits())
         async with service.running():
-            await service.thumbnail(pictures / "red.png", 320, 0.0)
+            await service.thumbnail("red.png", 320)
             await service.search(Query("green"))
             uploads = [asyncio.ensure_future(service.upload(bomb)) for _ in range(4)]
             await asyncio.sleep(0.2)
             begin = time.perf_counter()
             await service.search(Query("red"))
-            await service.thumbnail(pictures / "green.png", 320, 0.0)
+            await service.thumbnail("green.png", 320)
             spent = time.perf_counter() - begin
             assert not any(upload.done() for upload in uploads[2:])
             results = await asyncio.gather(*uploads, return_exceptions=True)

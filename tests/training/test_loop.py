@@ -13,7 +13,7 @@ from torch.testing import assert_close
 
 from cl2cm.cli.commands import evaluate_manifest
 from cl2cm.errors import CheckpointError, ConfigError, LanguageError
-from cl2cm.methods import METHODS
+from cl2cm.methods.registry import METHODS, method_class
 from cl2cm.model.checkpoint import load, load_backbone
 from cl2cm.model.config import to_toml
 from cl2cm.training.loop import Loop, train
@@ -32,7 +32,7 @@ def test_every_method_learns(method, settings, small, tmp_path):
     result = evaluate_manifest(tmp_path / "run", small.manifest, split="test")["languages"]
     chance = 100 * 5 / 24
     assert result["en"]["text_to_vision"]["R@5"] > 2.5 * chance
-    if METHODS[method].targets != "none":
+    if method_class(method).targets != "none":
         assert result["xx"]["text_to_vision"]["R@5"] > 2.5 * chance
         assert result["yy"]["vision_to_text"]["R@5"] > 2.5 * chance
 

@@ -8,9 +8,10 @@ failure. Nothing heavy is imported before a command runs.
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
+from typer.core import TyperCommand
 
 from cl2cm.cli.data import encode, prepare, translate
 from cl2cm.cli.options import Json, SkipBad, numbers, show, words
@@ -92,20 +93,21 @@ def train(
     config: Annotated[Path, typer.Argument(help="Settings, a TOML file.")],
     out: Annotated[Path, typer.Option(help="Run folder to make.")] = Path("runs/run"),
     settings: Annotated[
-        list[str] | None, typer.Option("--set", help="Change a setting: train.epochs=3.")
+        list[str] | None,
+        typer.Option(
+            "--set", help="Change a setting: train.epochs=3, data.languages=de,fr; repeatable."
+        ),
     ] = None,
     resume: Annotated[bool, typer.Option("--resume", help="Go on with a stopped run.")] = False,
     skip_bad: SkipBad = False,
     as_json: Json = False,
 ) -> None:
-    """Train a model: cl2cm, translate-train, or another method of docs/method.md."""
-    from cl2cm.methods import method_class
-    from cl2cm.model.config import load_config
+    """Train a model by cl2cm, translate-train, or another method."""
+    from cl2cm.methods.settings import load_config
     from cl2cm.training.loop import train as train_run
 
     lenient = ["data.skip_bad=true"] if skip_bad else []
     loaded = load_config(config, [*(settings or ()), *lenient])
-    method_class(loaded.method)
     provenance = train_run(loaded, out, resume=resume)
     best = ", ".join(f"{k} {v:.1f}" for k, v in provenance["validation_SumR"].items())
     show({"run": str(out), **provenance}, as_json=as_json, lines=[f"{out}: SumR on val: {best}"])
@@ -148,13 +150,16 @@ def bench(
         Path | None, typer.Option(help="Folder of runs; by default bench/SUITE.")
     ] = None,
     methods: Annotated[
-        str, typer.Option(help="Such as cl2cm,dcot; or ablations; empty: all methods.")
+        str, typer.Option(help="Such as cl2cm,dcot; or ablations; empty: those of the suite.")
     ] = "",
     regimes: Annotated[
         str, typer.Option(help="Such as aligned,weak; empty: the suite's choice.")
     ] = "",
     languages: Annotated[str, typer.Option(help="Target languages, such as de; empty: all.")] = "",
     seeds: Annotated[str, typer.Option(help="Such as 0,1,2; empty: the suite's number.")] = "",
+    settings: Annotated[
+        list[str] | None, typer.Option("--set", help="Change a setting of every run.")
+    ] = None,
     quick: Annotated[bool, typer.Option("--quick", help="Short runs, two seeds.")] = False,
     single: Annotated[
         bool, typer.Option("--single/--no-single", help="Also one model a language.")
@@ -179,6 +184,7 @@ def bench(
         quick=quick,
         single=single,
         split=split,
+        settings=tuple(settings or ()),
         skip_bad=skip_bad,
     )
     where = out or Path("bench") / (f"{suite}-quick" if quick else suite)
@@ -233,11 +239,22 @@ def doctor(
     show(found, as_json=as_json, lines=lines(found))
 
 
+class _WithMethods(TyperCommand):
+    """A command whose help ends with the names of all methods, those of other packages too."""
+
+    def get_help(self, ctx: Any) -> str:  # noqa: ANN401 - a context of the click in typer
+        from cl2cm.methods.registry import method_names
+
+        self.epilog = f"Methods: {', '.join(method_names())}."
+        return super().get_help(ctx)
+
+
 _PLAIN: tuple[Callable[..., None], ...] = (demo, prepare, doctor)
 _MODELS: tuple[Callable[..., None], ...] = (
-    *(translate, encode, train, evaluate),
+    *(translate, encode, evaluate),
     *(bench, align, index, search, serve),
 )
+app.command(cls=_WithMethods)(opens_models(train))
 for _command in _PLAIN:
     app.command()(_command)
 for _command in _MODELS:

@@ -6,6 +6,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from cl2cm import open as open_index
 from cl2cm.data.leaks import known_leaks
 from cl2cm.data.manifest import Skipped, read_manifest, split_of_manifest
 from cl2cm.data.queries import caption_languages
@@ -16,13 +17,14 @@ from cl2cm.encode.text import TextBackbone
 from cl2cm.encode.vision import load_vision
 from cl2cm.errors import ConfigError, LanguageError, ManifestError, MediaError
 from cl2cm.evaluation.retrieval import Translate, evaluate
-from cl2cm.index import Allowed, Index
+from cl2cm.index import Allowed
 from cl2cm.index.metadata import check_path
 from cl2cm.index.update.build import confine
 from cl2cm.index.update.update import UpdateOptions, replace_index, update_index
 from cl2cm.media.shots import LONG, split_films
-from cl2cm.methods.translate_test import TranslateTest
-from cl2cm.model.checkpoint import load, load_visual, read_run
+from cl2cm.methods.registry import method_class
+from cl2cm.model.checkpoint import load, load_visual, read_provenance, read_run
+from cl2cm.model.config import Config
 from cl2cm.model.retrieval import VisualSide
 from cl2cm.progress import say, track
 from cl2cm.search.searcher import Searcher
@@ -145,8 +147,9 @@ def evaluate_manifest(
     With ``skip_bad``, lines that do not fit and items whose file or features cannot be read are
     left out, and named under ``skipped``.
 
-    A ``translate-test`` run is asked in its source language: the captions of every other language
-    are translated into it, and without named languages those that have no engine are left out.
+    A run whose method translates queries is asked in its source language: the captions of every
+    other language are translated into it, and without named languages those that have no engine
+    are left out.
 
     Raises:
         ManifestError: the manifest does not fit the format, or has no items of the split.
@@ -160,7 +163,7 @@ def evaluate_manifest(
     asked = list(languages) or caption_languages(examples)
     config, _ = read_run(run)
     translate = None
-    if config.method == TranslateTest.name:
+    if _translates_queries(run, config):
         asked, translate = _translated(asked, config.data.source, named=bool(languages))
     model = load(run)
     vectors = _vectors(model, everything, examples, skipped if skip_bad else None)
@@ -204,6 +207,12 @@ def _vectors(
     return model.vectors_by_id(known, skip_bad=lenient, on_skip=on_skip)
 
 
+def _translates_queries(run: Path, config: Config) -> bool:
+    """Whether the method of a run does; a run of an earlier version does not say so itself."""
+    told = read_provenance(run).get("translates_queries")
+    return method_class(config.method).translates_queries if told is None else bool(told)
+
+
 def _translated(
     languages: Sequence[str], source: str, *, named: bool
 ) -> tuple[list[str], Translate]:
@@ -219,7 +228,7 @@ def _translated(
     left = [code for code in languages if code not in can]
     if left and (named or not can):
         raise LanguageError(
-            f"{TranslateTest.name} in {', '.join(left)}",
+            f"translated queries in {', '.join(left)}",
             expected=f"languages with an engine into {source!r}",
             found="no engine",
             remedy=f"choose among {', '.join(can)}" if can else "evaluate another method",
@@ -345,5 +354,4 @@ def open_searcher(index: Path, run: Path | None = None, allowed: Allowed | None 
         VectorIndexError: no index, another model's, or a server that the user did not allow.
         CheckpointError: its run is gone or damaged.
     """
-    opened = Index.open(index, allowed)
-    return Searcher(load(run or opened.run), opened)
+    return open_index(index, run=run, allowed=allowed)

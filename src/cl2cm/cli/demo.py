@@ -20,16 +20,9 @@ from cl2cm.encode.offline import install_weights
 from cl2cm.encode.vision import load_vision
 from cl2cm.evaluation.retrieval import evaluate
 from cl2cm.index.update.build import build_index
+from cl2cm.methods.settings import checked
 from cl2cm.model.checkpoint import load
-from cl2cm.model.config import Config
-from cl2cm.model.settings import (
-    DataConfig,
-    MatchConfig,
-    NetworkConfig,
-    TeacherConfig,
-    TrainConfig,
-    TransferConfig,
-)
+from cl2cm.model.config import Config, parse_config
 from cl2cm.progress import say
 from cl2cm.training.loop import train_again
 from cl2cm.types import Example, Floats, SearchModel
@@ -50,15 +43,16 @@ WEIGHTS = ("multilingual-e5-small", "efficientnet-lite2")
 
 def demo_config(method: str, manifest: Path, *, seed: int = 0) -> Config:
     """Settings of the demo, chosen on the validation split; the same for every method."""
-    return Config(
-        method=method,
-        data=DataConfig(manifest=str(manifest.resolve())),
-        network=NetworkConfig(dim=384, layers=1, heads=8, dropout=0.2),
-        match=MatchConfig(tau=0.1, smoothing=0.1),
-        teacher=TeacherConfig(epochs=15, alpha=0.1),
-        transfer=TransferConfig(beta=0.3, tau_teacher=0.05, source_target=0.3, warm_start=True),
-        train=TrainConfig(seed=seed, epochs=30, batch_size=256, lr=2e-3),
-    )
+    tree = {
+        "method": method,
+        "data": {"manifest": str(manifest.resolve())},
+        "network": {"dim": 384, "layers": 1, "heads": 8, "dropout": 0.2},
+        "match": {"tau": 0.1, "smoothing": 0.1},
+        "teacher": {"epochs": 15, "alpha": 0.1},
+        "transfer": {"beta": 0.3, "tau_teacher": 0.05, "source_target": 0.3, "warm_start": True},
+        "train": {"seed": seed, "epochs": 30, "batch_size": 256, "lr": 2e-3},
+    }
+    return checked(parse_config(tree))
 
 
 def run_demo(out: Path, *, seed: int = 0) -> dict[str, Any]:

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 from cl2cm.progress import plain
 from cl2cm.search.batch import BatchAnswer
-from cl2cm.search.searcher import SearchResult
+from cl2cm.search.result import SearchResult
 
 
 def hit_lines(result: SearchResult) -> list[str]:

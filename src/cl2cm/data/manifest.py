@@ -17,7 +17,7 @@ from cl2cm.data.lines import LINE_LIMIT, BadFieldError, parse, serialise
 from cl2cm.errors import CL2CMError, ManifestError
 from cl2cm.progress import say
 from cl2cm.storage import atomic_file
-from cl2cm.types import Example
+from cl2cm.types import Example, StrPath
 
 OnSkip = Callable[[ManifestError], None]
 
@@ -49,7 +49,7 @@ class Skipped:
 
 
 def read_manifest(
-    path: Path, *, source: str = "en", skip_bad: bool = False, on_skip: OnSkip | None = None
+    path: StrPath, *, source: str = "en", skip_bad: bool = False, on_skip: OnSkip | None = None
 ) -> Iterator[Example]:
     """Read a manifest line by line.
 
@@ -65,7 +65,14 @@ def read_manifest(
 
     Raises:
         ManifestError: the file or a line does not fit the format.
+
+    Example:
+        >>> import cl2cm
+        >>> examples = list(cl2cm.read_manifest("manifest.jsonl"))
+        >>> examples[0].id, examples[0].split, examples[0].captions["en"][0]
+        ('red-circle-0', 'train', 'red circle')
     """
+    path = Path(path)
     folder = path.parent.resolve()
     seen: dict[str, int] = {}
     number = 0
@@ -87,7 +94,7 @@ def read_manifest(
         )
 
 
-def write_manifest(path: Path, examples: Iterable[Example], *, source: str = "en") -> None:
+def write_manifest(path: StrPath, examples: Iterable[Example], *, source: str = "en") -> None:
     """Write a manifest, whole or not at all; equal examples give equal bytes.
 
     Args:
@@ -99,6 +106,7 @@ def write_manifest(path: Path, examples: Iterable[Example], *, source: str = "en
         ManifestError: an example that could not be read back.
         StorageError: the disk is full, read-only or closed to us.
     """
+    path = Path(path)
     compressed = _is_gzip(path)
     folder = path.parent.resolve()
     seen: dict[str, int] = {}

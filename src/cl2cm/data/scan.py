@@ -6,10 +6,10 @@ from pathlib import Path
 
 from cl2cm.errors import MediaError
 from cl2cm.media.images import FILMS, PICTURES, is_film
-from cl2cm.types import Example
+from cl2cm.types import Example, StrPath
 
 
-def scan_folder(folder: Path) -> list[Example]:
+def scan_folder(folder: StrPath) -> list[Example]:
     """Find the pictures and films in a folder and the folders in it, in the order of their names.
 
     An id is the path relative to ``folder``, with ``/``. Hidden files and folders are left out,
@@ -18,7 +18,14 @@ def scan_folder(folder: Path) -> list[Example]:
     Raises:
         MediaError: no such folder, neither picture nor film in it, or a folder within that cannot
             be read: what is in it is not gone.
+
+    Example:
+        >>> import cl2cm
+        >>> examples = cl2cm.scan_folder("images")
+        >>> len(examples), examples[0].id
+        (24, 'black-bar.png')
     """
+    folder = Path(folder)
     if not folder.is_dir():
         raise MediaError(
             str(folder),

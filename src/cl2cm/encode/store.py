@@ -25,6 +25,7 @@ from torch import Tensor, nn
 
 from cl2cm.errors import StorageError, StoreError
 from cl2cm.storage import atomic_path, sha256_file, sha256_text, storage_errors, write_json
+from cl2cm.types import StrPath
 
 log = logging.getLogger(__name__)
 
@@ -94,6 +95,14 @@ class FeatureStore:
     Attributes:
         ids: the items, in the order in which they were written.
         width: the last dimension of the values.
+
+    Example:
+        >>> import cl2cm, torch
+        >>> store = cl2cm.FeatureStore.open("features")
+        >>> len(store), store.width
+        (24, 48)
+        >>> store.gather(torch.tensor([0, 1])).values.shape  # [B, F, D_v]
+        torch.Size([2, 1, 48])
     """
 
     def __init__(
@@ -111,7 +120,7 @@ class FeatureStore:
         self._starts = torch.cat([shard.lengths.cumsum(0) - shard.lengths for shard in shards])
 
     @classmethod
-    def open(cls, folder: Path, *, fingerprint: str | None = None) -> "FeatureStore":
+    def open(cls, folder: StrPath, *, fingerprint: str | None = None) -> "FeatureStore":
         """Open a complete store.
 
         Args:
@@ -121,6 +130,7 @@ class FeatureStore:
         Raises:
             StoreError: it is not there, unfinished, damaged, or another encoder's.
         """
+        folder = Path(folder)
         meta = _read_meta(folder)
         if fingerprint is not None and meta["fingerprint"] != fingerprint:
             raise StoreError(

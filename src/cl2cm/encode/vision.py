@@ -95,7 +95,7 @@ def encode_paths(
 
     Args:
         encoder: the backbone.
-        paths: pictures and films, as ``visual.load_frames`` takes them.
+        paths: pictures and films, as ``load_frames`` takes them.
         skip_bad: list the sources that cannot be read in place of stopping at the first.
         workers: decoding threads; by default one for each processor.
         batch_size: frames at once; the features do not depend on it.

@@ -1,4 +1,4 @@
-"""Vision backbones of Transformers behind the protocol of ``vision.py``: CLIP and its like.
+"""Vision backbones of Transformers behind the protocol of ``protocol.py``: CLIP and its like.
 
 Pictures are prepared by ``media/images.py``, in the way that the model's image processor names; the
 processor itself (and torchvision) is not needed.

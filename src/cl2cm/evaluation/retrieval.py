@@ -6,36 +6,40 @@ every picture that has a caption in it. Similarities are computed in pieces, so 
 bounded; ties are broken by row, as in the exact index.
 """
 
-from collections.abc import Callable, Sequence
+import os
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from cl2cm.data.queries import caption_languages, caption_queries
+from cl2cm.data.source import examples_of
 from cl2cm.errors import LanguageError
 from cl2cm.media.images import media_of
 from cl2cm.metrics import metrics, trec_lines
 from cl2cm.storage import atomic_file
-from cl2cm.types import Example, Floats, SearchModel
+from cl2cm.types import Example, Floats, SearchModel, StrPath
 
 Translate = Callable[[str, list[str]], list[str]]  # language, texts → texts in the source language
 
 
 def evaluate(
     model: SearchModel,
-    examples: Sequence[Example],
+    examples: Iterable[Example] | StrPath,
     *,
+    split: str | None = None,
     languages: Sequence[str] = (),
     vectors: dict[str, Floats] | None = None,
-    trec: Path | None = None,
+    trec: StrPath | None = None,
     translate: Translate | None = None,
 ) -> dict[str, Any]:
     """Metrics per language of a model on one split.
 
     Args:
         model: the model under test.
-        examples: of the split.
+        examples: the items to search among, or a manifest.
+        split: only items of this split; by default all examples, or ``test`` of a manifest.
         languages: caption languages; empty: all.
         vectors: id -> unit vector [D] of pictures that are encoded already.
         trec: write the text -> vision runs to this file, for trec_eval.
@@ -46,7 +50,19 @@ def evaluate(
 
     Raises:
         LanguageError: a language has no captions.
+        ManifestError: the manifest does not fit the format, or nothing is of the split.
+
+    Example:
+        >>> import cl2cm
+        >>> found = cl2cm.evaluate(cl2cm.load("run"), "manifest.jsonl", languages=["en"])
+        >>> found["en"]["queries"], found["en"]["gallery"]
+        (48, 24)
+        >>> found["en"]["text_to_vision"]["R@10"] > 50
+        True
     """
+    if split is None and isinstance(examples, str | os.PathLike):
+        split = "test"
+    examples = examples_of(examples, split=split)
     chosen = list(languages) or caption_languages(examples)
     if not chosen:
         raise LanguageError(
@@ -77,6 +93,6 @@ def evaluate(
         if trec is not None:
             lines += trec_lines(language, text, vision, [example.id for example in gallery])
     if trec is not None:
-        with atomic_file(trec) as file:
+        with atomic_file(Path(trec)) as file:
             file.write("".join(lines).encode())
     return result

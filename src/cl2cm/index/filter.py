@@ -21,6 +21,15 @@ class Filter:
         until: files changed on this day (UTC) or earlier.
         min_bytes: size of the file, at least.
         max_bytes: size of the file, at most.
+
+    Raises:
+        QueryError: a value that cannot be.
+
+    Example:
+        >>> import cl2cm
+        >>> videos = cl2cm.Filter(media="film", since="2024-01-31")
+        >>> cl2cm.open("index").search(cl2cm.Query("red square", filter=videos))
+        []
     """
 
     folder: str | None = None

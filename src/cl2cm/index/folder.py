@@ -28,13 +28,24 @@ from cl2cm.index.metadata import REMEDY, check_files, check_hashes, is_ours, rea
 from cl2cm.index.options import BackendOptions
 from cl2cm.index.write import write_index
 from cl2cm.storage import sha256_text
-from cl2cm.types import Floats, Hit, Ints, Item
+from cl2cm.types import Floats, Hit, Ints, Item, StrPath
 
 
 class Index:
     """An index that is open for search; safe to share between threads.
 
     Open one with `Index.open`, make one with `Index.create`.
+
+    Attributes:
+        path: the folder.
+
+    Example:
+        >>> import cl2cm
+        >>> index = cl2cm.Index.open("index")
+        >>> len(index), index.dim, index.backend
+        (24, 32, 'exact')
+        >>> index.item(0).id
+        'black-bar.png'
     """
 
     def __init__(self, path: Path, metadata: Mapping[str, Any], allowed: Allowed) -> None:
@@ -55,12 +66,12 @@ class Index:
     @classmethod
     def create(
         cls,
-        path: Path,
+        path: StrPath,
         vectors: Floats,
         items: Sequence[Item],
         *,
         model: str,
-        run: Path,
+        run: StrPath,
         dtype: str | None = None,
         backend: str | None = None,
         url: str | None = None,
@@ -93,13 +104,13 @@ class Index:
         """
         options = BackendOptions(backend, dtype, url, cleartext)
         config = write_index(
-            path, vectors, items, model=model, run=run, options=options, roots=roots
+            Path(path), vectors, items, model=model, run=Path(run), options=options, roots=roots
         )
         allowed = Allowed.of(url, cleartext=cleartext, backends=(config.name,))
         return cls.open(path, allowed)
 
     @classmethod
-    def open(cls, path: Path, allowed: Allowed | None = None) -> "Index":
+    def open(cls, path: StrPath, allowed: Allowed | None = None) -> "Index":
         """Open an index for search; nothing in it is changed.
 
         Sizes and shapes are compared with ``index.json``, and every vector is looked at; `verify`
@@ -114,7 +125,7 @@ class Index:
             VectorIndexError: no index, or a damaged one, whose file the text names; a server that
                 the user did not allow.
         """
-        path = path.resolve()
+        path = Path(path).resolve()
         allowed = Allowed.of() if allowed is None else allowed
         metadata = read_metadata(path)
         while True:
@@ -263,14 +274,7 @@ class Index:
         Raises:
             VectorIndexError: the item was indexed from features, without a file.
         """
-        if not item.path:
-            raise VectorIndexError(
-                f"item {item.id!r}",
-                expected="an image or video",
-                found="only features",
-                remedy="index the images themselves to see them",
-            )
-        return media_path(self.path, self._metadata, item.path, self.roots)
+        return media_path(self.path, self._metadata, item, self.roots)
 
     def open_media(self, item: Item) -> BufferedReader:
         """Open an item's image or video for reading: a regular file below one of `roots`.

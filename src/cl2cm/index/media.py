@@ -29,20 +29,32 @@ def roots_of(folder: Path, metadata: Mapping[str, Any], allowed: Allowed) -> tup
     found = [folder, *(Path(os.path.abspath(root)) for root in allowed.roots)]  # noqa: PTH100
     if is_ours(metadata):
         for root in metadata.get("roots", ()):
-            found += _places(folder, metadata, root)
+            found += _candidates(folder, metadata, root)
     return tuple(dict.fromkeys(found))
 
 
-def media_path(folder: Path, metadata: Mapping[str, Any], path: str, roots: Sequence[Path]) -> Path:
+def media_path(
+    folder: Path, metadata: Mapping[str, Any], item: Item, roots: Sequence[Path]
+) -> Path:
     """Return the absolute path of an item's file, which may have gone since.
 
     It is beside the index if the two moved together, else where it was. Outside of the roots
     nothing is looked at.
+
+    Raises:
+        VectorIndexError: the item was indexed from features, without a file.
     """
-    here, *then = _places(folder, metadata, path)
-    for place in (here, *then):
-        if any(place.is_relative_to(root) for root in roots) and place.exists():
-            return place
+    if not item.path:
+        raise VectorIndexError(
+            f"item {item.id!r}",
+            expected="an image or video",
+            found="only features",
+            remedy="index the images themselves to see them",
+        )
+    here, *then = _candidates(folder, metadata, item.path)
+    for candidate in (here, *then):
+        if any(candidate.is_relative_to(root) for root in roots) and candidate.exists():
+            return candidate
     return here
 
 
@@ -101,9 +113,9 @@ def run_of(folder: Path, metadata: Mapping[str, Any]) -> Path:
         return beside if beside.exists() else Path(paths["absolute"])
     home = folder.parent
     if home != Path(home.anchor):
-        for place in (beside, Path(os.path.normpath(paths["absolute"]))):
-            if place.is_relative_to(home) and place.resolve().is_relative_to(home.resolve()):
-                return place
+        for at in (beside, Path(os.path.normpath(paths["absolute"]))):
+            if at.is_relative_to(home) and at.resolve().is_relative_to(home.resolve()):
+                return at
     raise VectorIndexError(
         str(folder),
         expected="its run beside it, since you did not make the index, or with an earlier version",
@@ -112,7 +124,7 @@ def run_of(folder: Path, metadata: Mapping[str, Any]) -> Path:
     )
 
 
-def _places(folder: Path, metadata: Mapping[str, Any], path: str) -> list[Path]:
+def _candidates(folder: Path, metadata: Mapping[str, Any], path: str) -> list[Path]:
     """Where a stored path may lead: from where the index is, and from where it was made."""
     made = Path(metadata["folder"])
     bases = [folder] if Path(path).is_absolute() else [folder, made]

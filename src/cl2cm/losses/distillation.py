@@ -1,6 +1,6 @@
 """Relational distillation, the cross-lingual knowledge transfer: Eq. 9 and 10.
 
-The teacher is detached here, and nowhere else.
+The losses detach the teacher's side themselves, so that no method can train a teacher by mistake.
 """
 
 import torch

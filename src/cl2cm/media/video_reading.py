@@ -1,6 +1,6 @@
 """Videos read by the decoder processes: what the rest of the project asks of a video.
 
-``video.py``, ``frame_sampling.py`` and ``shots.py`` do the work in those processes. Each frame has
+``video.py``, ``sampling.py`` and ``shots.py`` do the work in those processes. Each frame has
 a budget of its own, so that an honest video may be long and a hostile one cannot hang.
 """
 

@@ -5,16 +5,37 @@ Cross-lingual Cross-modal Retrieval", IEEE TIP 2024, arXiv 2309.05451. What is t
 and what our choice is said in losses/confidence.py.
 """
 
+from dataclasses import dataclass
+from typing import ClassVar
+
 import torch
 from torch import Tensor
 
 from cl2cm.losses.confidence import curriculum, dual_view_cost, pair_confidence, pair_weights
-from cl2cm.losses.contrastive import info_nce, triplet_hardest
 from cl2cm.losses.transport import cost_matrix
-from cl2cm.methods.base import Losses, Method, Stage, matching
-from cl2cm.model.config import Config
-from cl2cm.model.networks import CrossLingualNetwork, CrossModalNetwork, same_picture
+from cl2cm.methods.base import Losses, Method, Setup, matching
+from cl2cm.model.networks import same_picture
+from cl2cm.model.settings import require
 from cl2cm.types import Batch
+
+
+@dataclass(frozen=True, slots=True)
+class DcotConfig:
+    """The rival DCOT: how far a pair's confidence weighs its M(V, T), and when."""
+
+    strength: float = 1.0  # part of a pair's weight that is its confidence, at last; 0: no part
+    modal: float = 0.5  # share of the cross-modal view in the cost, at last; 0: texts alone
+    ramp: float = 0.5  # share of the steps after which strength and modal are reached
+    epsilon: float = 0.05  # sinkhorn: strength of the entropy, in units of the cost (0 to 2)
+    rho: float = 0.0  # strength of the relaxed marginals; 0: balanced
+
+    def __post_init__(self) -> None:
+        for key in ("strength", "modal"):
+            value = getattr(self, key)
+            require(f"dcot.{key}", 0 <= value <= 1, "0 to 1", value)
+        require("dcot.ramp", 0 <= self.ramp <= 1, "0 (at once) to 1", self.ramp)
+        require("dcot.epsilon", self.epsilon > 0, "more than 0", self.epsilon)
+        require("dcot.rho", self.rho >= 0, "0 (balanced) or more", self.rho)
 
 
 class Dcot(Method):
@@ -27,21 +48,19 @@ class Dcot(Method):
     """
 
     name = "dcot"
+    sections: ClassVar = {"dcot": DcotConfig}
 
-    def __init__(
-        self, config: Config, student: CrossModalNetwork, teacher: CrossLingualNetwork | None
-    ) -> None:
-        super().__init__(config, student, teacher)
-        self.settings = config.dcot
+    def __init__(self, setup: Setup, dcot: DcotConfig) -> None:
+        super().__init__(setup)
+        self.settings = dcot
 
-    def loss(self, batch: Batch, stage: Stage) -> Losses:
+    def loss(self, batch: Batch) -> Losses:
         """The weighted loss, with the mean and the lowest confidence of the batch for the log."""
-        del stage
         vision, source, target = self.encode(batch)
         same = same_picture(batch.pictures)
-        confidence, weights = self.confide(vision, source.sentence, target.sentence, same)
+        confidence, weights = self.confidence(vision, source.sentence, target.sentence, same)
         on_source = matching(vision, source.sentence, same, self.match)
-        on_target = self.weighted(vision, target.sentence, same, weights)
+        on_target = matching(vision, target.sentence, same, self.match, weights)
         return {
             "loss": on_source + on_target,
             "match_source": on_source.detach(),
@@ -51,31 +70,15 @@ class Dcot(Method):
         }
 
     @torch.no_grad()
-    def confide(
+    def confidence(
         self, vision: Tensor, source: Tensor, target: Tensor, same: Tensor
     ) -> tuple[Tensor, Tensor]:
         """Confidence and weight [B] of each (V, T), from unit vectors [B, D]."""
-        stage = curriculum(self.progress, ramp=self.settings.ramp)
+        part = curriculum(self.progress, ramp=self.settings.ramp)
         cost = dual_view_cost(
-            cost_matrix(source, target), cost_matrix(vision, target), stage * self.settings.modal
+            cost_matrix(source, target), cost_matrix(vision, target), part * self.settings.modal
         )
         confidence = pair_confidence(
             cost, positives=same, epsilon=self.settings.epsilon, rho=self.settings.rho or None
         )
-        return confidence, pair_weights(confidence, stage * self.settings.strength)
-
-    def weighted(self, vision: Tensor, target: Tensor, same: Tensor, weights: Tensor) -> Tensor:
-        """M of Eq. 8 with a weight for each pair."""
-        match = self.match
-        if match.loss == "triplet":
-            return triplet_hardest(
-                vision, target, margin=match.margin, positives=same, weights=weights
-            )
-        return info_nce(
-            vision,
-            target,
-            tau=match.tau,
-            label_smoothing=match.smoothing,
-            positives=same,
-            weights=weights,
-        )
+        return confidence, pair_weights(confidence, part * self.settings.strength)

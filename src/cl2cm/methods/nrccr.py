@@ -6,6 +6,9 @@ Learning", ACM MM 2022, arXiv 2208.12526. Formulas of the losses, default weight
 implementation.
 """
 
+from dataclasses import dataclass
+from typing import ClassVar, Literal
+
 import torch
 from torch import Tensor, nn
 from torch.func import functional_call
@@ -17,12 +20,34 @@ from cl2cm.losses.noise_robust import (
     reverse_gradient,
     soft_targets,
 )
-from cl2cm.methods.base import Losses, Method, Stage, matching
-from cl2cm.model.config import Config
-from cl2cm.model.networks import CrossLingualNetwork, CrossModalNetwork, same_picture
+from cl2cm.methods.base import Losses, Method, Setup, Stage, matching
+from cl2cm.model.networks import same_picture
+from cl2cm.model.settings import require
 from cl2cm.types import Batch, Encoded
 
 Parts = dict[str, tuple[float, Tensor]]  # name in the log → weight, loss
+
+
+@dataclass(frozen=True, slots=True)
+class NrccrConfig:
+    """The rival NRCCR: weight of each part beside M(V, S); 0 takes a part out."""
+
+    target: float = 1.0  # weight of M(V, T); 1: as Eq. 8; published: 0.6
+    soft: float = 0.4  # weight of the soft targets of the fused text
+    tau: float = 0.07  # temperature of the soft targets
+    feature: float = 0.1  # weight of the distance to the fused text
+    fused: float = 1.0  # weight of the fused text's own matching loss; published: none
+    query: Literal["source", "target"] = "source"  # whose tokens ask the other's in the fusion
+    key: int = 16  # width of the fusion's keys, for each head
+    cycle: float = 0.5  # weight of the matching of source captions and their back-translations
+    adversarial: float = 0.001  # weight of deceiving the language discriminator
+    game: Literal["gan", "reversal"] = "gan"  # target texts pass for source; or reversed gradient
+
+    def __post_init__(self) -> None:
+        for key in ("target", "soft", "feature", "fused", "cycle", "adversarial"):
+            require(f"nrccr.{key}", getattr(self, key) >= 0, "0 or more", getattr(self, key))
+        require("nrccr.tau", self.tau > 0, "more than 0", self.tau)
+        require("nrccr.key", self.key >= 1, "1 or more", self.key)
 
 
 class Fusion(nn.Module):
@@ -78,14 +103,13 @@ class Nrccr(Method):
     """
 
     name = "nrccr"
+    sections: ClassVar = {"nrccr": NrccrConfig}
 
-    def __init__(
-        self, config: Config, student: CrossModalNetwork, teacher: CrossLingualNetwork | None
-    ) -> None:
-        super().__init__(config, student, teacher)
-        self.settings = config.nrccr
-        network = config.network
-        self.fusion = Fusion(network.dim, heads=network.heads, key=config.nrccr.key)
+    def __init__(self, setup: Setup, nrccr: NrccrConfig) -> None:
+        super().__init__(setup)
+        self.settings = nrccr
+        network = setup.network
+        self.fusion = Fusion(network.dim, heads=network.heads, key=nrccr.key)
         self.discriminator = nn.Sequential(
             nn.Linear(network.dim, 256),
             nn.Tanh(),
@@ -94,24 +118,19 @@ class Nrccr(Method):
             nn.Linear(128, 1),
         )
 
-    def trained(self, stage: Stage) -> list[nn.Module]:
-        """The student, and what only training needs."""
-        del stage
-        return [self.student, self.fusion, self.discriminator]
-
-    def words(self, stage: Stage) -> int | None:
-        """The cross-attention works on the words of all texts."""
-        del stage
-        return None if self.attends else 0
+    def stages(self) -> list[Stage]:
+        """One stage, which trains the student and what only training needs."""
+        trained = (self.student, self.fusion, self.discriminator)
+        words = None if self.attends else 0
+        return [Stage("cross-modal", self.epochs, trained, self.loss, words=words)]
 
     @property
     def attends(self) -> bool:
         """Whether any part needs the cross-attention."""
         return self.settings.soft > 0 or self.settings.feature > 0 or self.settings.fused > 0
 
-    def loss(self, batch: Batch, stage: Stage) -> Losses:
+    def loss(self, batch: Batch) -> Losses:
         """The weighted sum of all parts, each of which is logged without its weight."""
-        del stage
         vision, source, target = self.encode(batch)
         same = same_picture(batch.pictures)
         on_source, on_target = (

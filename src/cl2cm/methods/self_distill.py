@@ -1,14 +1,15 @@
 """A control: does the *cross-lingual* teacher matter? Eq. 10 with an average of the student."""
 
 import copy
+from typing import ClassVar
 
 import torch
 from torch import Tensor
 
 from cl2cm.losses.distillation import relation, relational_distillation
-from cl2cm.methods.base import Losses, Method, Stage
-from cl2cm.model.config import Config
-from cl2cm.model.networks import CrossLingualNetwork, CrossModalNetwork
+from cl2cm.methods.base import Losses, Method, Setup
+from cl2cm.methods.cl2cm import TransferConfig
+from cl2cm.model.networks import TextNetwork
 from cl2cm.types import Batch
 
 
@@ -19,13 +20,13 @@ class SelfDistill(Method):
     """
 
     name = "self-distill"
+    sections: ClassVar = {"transfer": TransferConfig}
 
-    def __init__(
-        self, config: Config, student: CrossModalNetwork, teacher: CrossLingualNetwork | None
-    ) -> None:
-        super().__init__(config, student, teacher)
-        self.transfer = config.transfer
-        self.average = CrossLingualNetwork(
+    def __init__(self, setup: Setup, transfer: TransferConfig) -> None:
+        super().__init__(setup)
+        self.transfer = transfer
+        student = setup.student
+        self.average = TextNetwork(
             copy.deepcopy(student.text), copy.deepcopy(student.backbone)
         ).requires_grad_(requires_grad=False)
         self.steps: Tensor
@@ -42,9 +43,8 @@ class SelfDistill(Method):
             if value.is_floating_point():
                 value.lerp_(now[name], 1 - decay)
 
-    def loss(self, batch: Batch, stage: Stage) -> Losses:
+    def loss(self, batch: Batch) -> Losses:
         """Eq. 11 with the average's relation between S and T."""
-        del stage
         vision, source, target = self.encode(batch)
         losses = self.match_loss(batch, vision, source, target)
         with torch.no_grad():

@@ -10,9 +10,8 @@ import torch
 from torch import Tensor
 
 from cl2cm.losses.distillation import text_regression
-from cl2cm.methods.base import EncodeAll, Losses, Method, Stage, matching
-from cl2cm.model.config import Config
-from cl2cm.model.networks import CrossLingualNetwork, CrossModalNetwork, same_picture
+from cl2cm.methods.base import EncodeAll, Losses, Method, Setup, Stage, matching
+from cl2cm.model.networks import TextNetwork, same_picture
 from cl2cm.types import Batch
 
 
@@ -24,38 +23,41 @@ class TextDistill(Method):
 
     name = "text-distill"
 
-    def __init__(
-        self, config: Config, student: CrossModalNetwork, teacher: CrossLingualNetwork | None
-    ) -> None:
-        super().__init__(config, student, teacher)
-        self.english = CrossLingualNetwork(
+    def __init__(self, setup: Setup) -> None:
+        super().__init__(setup)
+        student = setup.student
+        self.english = TextNetwork(
             copy.deepcopy(student.text), copy.deepcopy(student.backbone)
         ).requires_grad_(requires_grad=False)
         self._fixed: Tensor | None = None  # frozen sentence vectors of all texts [texts, D]
 
-    def stages(self, config: Config) -> list[tuple[Stage, int]]:
-        """Pictures and source captions, then texts alone."""
-        return [("cross-modal", config.train.epochs), ("distillation", config.train.epochs)]
+    def stages(self) -> list[Stage]:
+        """Images and source captions, then texts alone."""
+        trained = (self.student,)
+        return [
+            Stage("cross-modal", self.epochs, trained, self.loss, end=self.keep_text_side),
+            Stage("distillation", self.epochs, trained, self.regression_loss, begin=self.fix_goals),
+        ]
 
-    def end(self, stage: Stage) -> None:
-        """Keep the text side that the pictures have trained."""
-        if stage == "cross-modal":
-            state = self.student.state_dict()
-            self.english.load_state_dict({name: state[name] for name in self.english.state_dict()})
+    def keep_text_side(self) -> None:
+        """Keep the text side that the images have trained."""
+        state = self.student.state_dict()
+        self.english.load_state_dict({name: state[name] for name in self.english.state_dict()})
 
-    def begin(self, stage: Stage, encode_all: EncodeAll) -> None:
-        """The vectors to regress onto are computed once."""
-        self._fixed = None
-        if stage == "distillation":
-            device = next(self.student.parameters()).device
-            self._fixed = encode_all(self.english).to(device)
+    def fix_goals(self, encode_all: EncodeAll) -> None:
+        """Compute once the vectors to regress onto."""
+        device = next(self.student.parameters()).device
+        self._fixed = encode_all(self.english).to(device)
 
-    def loss(self, batch: Batch, stage: Stage) -> Losses:
-        """M(V, S), or the regression."""
+    def loss(self, batch: Batch) -> Losses:
+        """M(V, S)."""
         source = self.student.encode_text(batch.source).sentence
-        if stage == "cross-modal":
-            vision = self.student.encode_frames(batch.vision)
-            return {"loss": matching(vision, source, same_picture(batch.pictures), self.match)}
+        vision = self.student.encode_frames(batch.vision)
+        return {"loss": matching(vision, source, same_picture(batch.pictures), self.match)}
+
+    def regression_loss(self, batch: Batch) -> Losses:
+        """Squared distance of both captions' vectors from the frozen ones of the source."""
+        source = self.student.encode_text(batch.source).sentence
         goal = self.goal(batch)
         target = self.student.encode_text(batch.target).sentence
         return {"loss": text_regression(target, goal) + text_regression(source, goal)}

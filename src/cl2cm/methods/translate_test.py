@@ -6,7 +6,8 @@ from cl2cm.methods.zero_shot import ZeroShot
 class TranslateTest(ZeroShot):
     """Trained as ``zero-shot``; evaluation translates the queries into the source language first.
 
-    See ``evaluation.evaluate`` and its ``translate``.
+    See ``evaluate`` and its ``translate``.
     """
 
     name = "translate-test"
+    translates_queries = True

@@ -1,6 +1,6 @@
 """What a user has today: Eq. 8 on (V, S) alone; the multilingual encoder does the rest."""
 
-from cl2cm.methods.base import Losses, Method, Stage, matching
+from cl2cm.methods.base import Losses, Method, matching
 from cl2cm.model.networks import same_picture
 from cl2cm.types import Batch
 
@@ -11,9 +11,8 @@ class ZeroShot(Method):
     name = "zero-shot"
     targets = "none"
 
-    def loss(self, batch: Batch, stage: Stage) -> Losses:
+    def loss(self, batch: Batch) -> Losses:
         """M(V, S) of a batch."""
-        del stage
         vision = self.student.encode_frames(batch.vision)
         source = self.student.encode_text(batch.source)
         loss = matching(vision, source.sentence, same_picture(batch.pictures), self.match)

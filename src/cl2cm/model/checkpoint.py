@@ -33,6 +33,7 @@ from cl2cm.model.config import Config, parse_config, read_tree, to_toml
 from cl2cm.model.networks import build_student, build_vision_head
 from cl2cm.model.retrieval import RetrievalModel, VisualSide
 from cl2cm.storage import atomic_file, atomic_path, sha256_file, sha256_text, write_json
+from cl2cm.types import StrPath
 
 CONTRACT_TEXTS = (
     "a dog in the snow",
@@ -122,11 +123,22 @@ def fingerprint(weights_hash: str, backbone: str, vision: str) -> str:
     return sha256_text(f"{weights_hash} {backbone} {vision}")
 
 
-def load(run: Path | str) -> RetrievalModel:
+def load(run: StrPath) -> RetrievalModel:
     """Load a finished run for search or evaluation.
+
+    Args:
+        run: the folder that ``cl2cm train`` wrote.
 
     Raises:
         CheckpointError: it is no run, unfinished, damaged, or its contract does not hold here.
+
+    Example:
+        >>> import cl2cm
+        >>> model = cl2cm.load("run")
+        >>> texts = model.encode_text(["red square", "blue bar"])
+        >>> images = model.encode_images(["images/red-square.png", "images/blue-bar.png"])
+        >>> (texts @ images.T).argmax(axis=1)
+        array([0, 1])
     """
     run = Path(run)
     config, agreed = read_run(run)
@@ -143,12 +155,13 @@ def load(run: Path | str) -> RetrievalModel:
     load_weights(student, run / "model.safetensors")
     name = _fingerprint(run, backbone.fingerprint, vision)
     model = RetrievalModel(student, backbone, vision, fingerprint=name, dim=config.network.dim)
+    model.run = run
     _check_outputs(run, agreed, model)
     _check_fingerprint(run, name)
     return model
 
 
-def load_visual(run: Path | str) -> VisualSide:
+def load_visual(run: StrPath) -> VisualSide:
     """Load the vision side of a finished run, for indexing; the text backbone is left unread.
 
     Raises:
@@ -162,7 +175,9 @@ def load_visual(run: Path | str) -> VisualSide:
     load_weights(head, run / "model.safetensors", prefix="vision.")
     name = _fingerprint(run, agreed["backbone"], vision)
     _check_fingerprint(run, name)
-    return VisualSide(head, vision, fingerprint=name, dim=config.network.dim)
+    model = VisualSide(head, vision, fingerprint=name, dim=config.network.dim)
+    model.run = run
+    return model
 
 
 def _fingerprint(run: Path, backbone: str, vision: VisionEncoder) -> str:

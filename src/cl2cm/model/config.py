@@ -1,7 +1,8 @@
-"""A configuration: the sections of settings.py, read from strict TOML and written as it.
+"""A configuration: the sections of settings.py and methods' tables, read and written as TOML.
 
 An unknown key is an error that names the nearest known one; a value of the wrong type or out of
-its range is an error that says what was expected.
+its range is an error that says what was expected. Tables of methods are kept as they are, so that
+a run opens for search without its method; ``methods.settings.checked`` checks them.
 """
 
 import dataclasses
@@ -19,26 +20,30 @@ from cl2cm.encode.trust import is_bare
 from cl2cm.errors import ConfigError, nearest
 from cl2cm.model.settings import (
     DataConfig,
-    DcotConfig,
     MatchConfig,
     NetworkConfig,
-    NrccrConfig,
-    TeacherConfig,
     TextConfig,
     TrainConfig,
-    TransferConfig,
-    TransportConfig,
     VisionConfig,
 )
 from cl2cm.storage import sha256_text
+from cl2cm.types import StrPath
 
 T = TypeVar("T")
+Table = Mapping[str, Any]
 _PATHS = (("data", "manifest"), ("data", "features"), ("text", "encoder"), ("vision", "encoder"))
 
 
 @dataclass(frozen=True, slots=True)
 class Config:
-    """Everything that a run is made from."""
+    """Everything that a run is made from; read one with `load_config`.
+
+    Example:
+        >>> import cl2cm
+        >>> config = cl2cm.load_config("recipe.toml")
+        >>> config.method, config.train.epochs, config.network.dim
+        ('translate-train', 2, 32)
+    """
 
     method: str = "cl2cm"  # see ``cl2cm train --help`` for the names
     data: DataConfig = field(default_factory=DataConfig)
@@ -46,21 +51,52 @@ class Config:
     vision: VisionConfig = field(default_factory=VisionConfig)
     network: NetworkConfig = field(default_factory=NetworkConfig)
     match: MatchConfig = field(default_factory=MatchConfig)
-    teacher: TeacherConfig = field(default_factory=TeacherConfig)
-    transport: TransportConfig = field(default_factory=TransportConfig)
-    transfer: TransferConfig = field(default_factory=TransferConfig)
-    nrccr: NrccrConfig = field(default_factory=NrccrConfig)
-    dcot: DcotConfig = field(default_factory=DcotConfig)
     train: TrainConfig = field(default_factory=TrainConfig)
+    sections: Mapping[str, Table] = field(default_factory=dict[str, Table])  # of methods, by name
 
     @property
     def hash(self) -> str:
-        """Hexadecimal SHA-256 of all settings."""
+        """Hexadecimal SHA-256 of all settings; of equal runs only where both are checked."""
         return sha256_text(to_toml(self))
 
+    def section(self, name: str, kind: type[T]) -> T:
+        """Return the settings of one of the methods' tables, defaults where it is silent.
 
-def load_config(path: Path, overrides: Iterable[str] = ()) -> Config:
-    """Read a recipe of the user's, then apply ``key=value`` overrides such as ``train.epochs=3``.
+        Args:
+            name: of the table.
+            kind: the dataclass of its settings.
+
+        Raises:
+            ConfigError: an unknown key, a wrong type or an impossible value.
+        """
+        return _build(kind, self.sections.get(name, {}), f"{name}.")
+
+    def tables(self) -> dict[str, Table]:
+        """Return every section as a table of plain values, in the order of the file."""
+        common = {name: getattr(self, name) for name in COMMON}
+        return {name: as_table(settings) for name, settings in common.items()} | {**self.sections}
+
+
+COMMON = tuple(
+    name for name, hint in typing.get_type_hints(Config).items() if dataclasses.is_dataclass(hint)
+)  # names of the sections that every run has
+
+
+def as_table(settings: Any) -> Table:  # noqa: ANN401 - a dataclass of settings
+    """Return the plain values of a dataclass of settings, as TOML would give them."""
+    values = {key.name: getattr(settings, key.name) for key in dataclasses.fields(settings)}
+    return {key: list(v) if isinstance(v, tuple) else v for key, v in values.items()}
+
+
+def load_config(path: StrPath, overrides: Iterable[str] = ()) -> Config:
+    """Read a recipe of the user's, then apply overrides.
+
+    Args:
+        path: the TOML file.
+        overrides: ``key=value``, such as ``train.epochs=3``; words between commas for a list.
+
+    Returns:
+        All settings; those that the file does not have are at their default.
 
     A relative ``data.manifest``, ``data.features`` or folder of an encoder is taken from the file's
     folder, in an override from the working directory.
@@ -68,10 +104,11 @@ def load_config(path: Path, overrides: Iterable[str] = ()) -> Config:
     Raises:
         ConfigError: no such file, no TOML, an unknown key, a wrong type or an impossible value.
     """
+    path = Path(path)
     tree = read_tree(path)
     _anchor(tree, path.parent.absolute())
-    for override in overrides:
-        _apply(tree, override)
+    for setting in overrides:
+        override(tree, setting)
     _anchor(tree, Path.cwd())
     return parse_config(tree)
 
@@ -139,21 +176,33 @@ def with_absolute_encoders(config: Config) -> Config:
 
 
 def parse_config(tree: Mapping[str, Any]) -> Config:
-    """Check a tree of plain values, as TOML gives it, against the dataclasses."""
-    return _build(Config, tree, "")
+    """Check a tree of plain values, as TOML gives it, against the dataclasses.
+
+    Tables of other names are taken for those of methods, and kept as they are.
+    """
+    known = ("method", *COMMON)
+    sections = {name: v for name, v in tree.items() if name not in known and isinstance(v, dict)}
+    common = {name: value for name, value in tree.items() if name not in sections}
+    for name in common:
+        if name not in known:
+            raise unknown_setting(name, known)
+    return dataclasses.replace(_build(Config, common, ""), sections=sections)
+
+
+def unknown_setting(key: str, known: Iterable[str]) -> ConfigError:
+    """The error of a key that is none of those known, with the nearest as a remedy."""
+    name = key.rpartition(".")[2]
+    return ConfigError(
+        key, expected="a known setting", found="an unknown key", remedy=nearest(name, known)
+    )
 
 
 def to_toml(config: Config) -> str:
     """The configuration as TOML; ``parse_config`` of it gives an equal one."""
     lines = [f"method = {_toml(config.method)}"]
-    for section in dataclasses.fields(config):
-        value = getattr(config, section.name)
-        if not dataclasses.is_dataclass(value):
-            continue
-        lines += ["", f"[{section.name}]"]
-        for key in dataclasses.fields(value):
-            item = getattr(value, key.name)
-            lines.append(f"{key.name} = {_toml(list(item) if isinstance(item, tuple) else item)}")
+    for section, table in config.tables().items():
+        lines += ["", f"[{section}]"]
+        lines += [f"{key} = {_toml(value)}" for key, value in table.items()]
     return "\n".join(lines) + "\n"
 
 
@@ -162,53 +211,83 @@ def _toml(value: object) -> str:
     return json.dumps(value, ensure_ascii=False).replace("\x7f", "\\u007f")
 
 
-def _apply(tree: dict[str, Any], override: str) -> None:
-    key, separator, text = override.partition("=")
+def override(tree: dict[str, Any], setting: str) -> None:
+    """Change a tree of plain values by ``key=value``, such as ``train.epochs=3``.
+
+    Raises:
+        ConfigError: no key or no value, or a key below one that is no section.
+    """
+    key, separator, text = setting.partition("=")
     if not separator or not key.strip():
         found = "no key" if separator else "no '='"
         raise ConfigError(
-            f"--set {override}", expected="key=value", found=found, remedy="write train.epochs=3"
+            f"--set {setting}", expected="key=value", found=found, remedy="write train.epochs=3"
         )
-    try:
-        value = tomllib.loads(f"value = {text}")["value"]
-    except (ValueError, RecursionError):
-        value = text  # a bare word is a string
     *sections, name = key.strip().split(".")
     for section in sections:
         tree = tree.setdefault(section, {})
         if not isinstance(tree, dict):
             raise ConfigError(
-                f"--set {override}", expected="a section", found=section, remedy="check the key"
+                f"--set {setting}", expected="a section", found=section, remedy="check the key"
             )
-    tree[name] = value
+    tree[name] = _typed(text)
+
+
+class _Typed(str):
+    """A text that was typed in a shell, where ``de,fr`` may stand for a list."""
+
+    __slots__ = ()
+
+
+def _typed(text: str) -> Any:  # noqa: ANN401 - plain TOML values
+    try:
+        value = tomllib.loads(f"value = {text}")["value"]
+    except (ValueError, RecursionError):
+        value = text  # a bare word is a string
+    return _Typed(value) if isinstance(value, str) else value
+
+
+def _words(text: str) -> tuple[str, ...]:
+    inner = text.strip().removeprefix("[").removesuffix("]")  # a shell takes its quotes away
+    return tuple(word.strip().strip("\"'") for word in inner.split(",") if word.strip())
 
 
 def _build(cls: Callable[..., T], tree: Mapping[str, Any], prefix: str) -> T:
     hints = typing.get_type_hints(cls)
     for key in tree:
-        if key not in hints or key == "hash":
-            raise ConfigError(
-                f"{prefix}{key}",
-                expected="a known setting",
-                found="an unknown key",
-                remedy=nearest(key, hints),
-            )
+        if key not in hints:
+            raise unknown_setting(f"{prefix}{key}", hints)
     return cls(**{key: _value(hints[key], value, f"{prefix}{key}") for key, value in tree.items()})
 
 
+def unsupported(kind: type[Any]) -> str:
+    """Why a dataclass cannot hold the settings of a section; empty where it can."""
+    hints = typing.get_type_hints(kind)
+    for key in dataclasses.fields(kind):
+        hint = hints[key.name]
+        plain = hint in (bool, int, float, str, tuple[str, ...])
+        if not plain and typing.get_origin(hint) is not Literal:
+            return f"{key.name} of the type {hint}"
+        if key.default is dataclasses.MISSING and key.default_factory is dataclasses.MISSING:
+            return f"{key.name} without a default"
+    return ""
+
+
 def _value(hint: Any, value: Any, key: str) -> Any:  # noqa: ANN401 - plain TOML values
+    origin = typing.get_origin(hint)
+    if isinstance(value, _Typed):
+        value = _words(value) if origin is tuple else str(value)
     if dataclasses.is_dataclass(hint):
         if not isinstance(value, dict):
             _wrong(key, "a table", value)
         return _build(typing.cast("Callable[..., Any]", hint), value, f"{key}.")
-    origin = typing.get_origin(hint)
     if origin is Literal:
         if value not in typing.get_args(hint):
             _wrong(key, " or ".join(repr(word) for word in typing.get_args(hint)), value)
         return value
     if origin is tuple:
         if not isinstance(value, list | tuple) or not all(isinstance(item, str) for item in value):
-            _wrong(key, "a list of strings", value)
+            _wrong(key, 'a list of strings such as ["de", "fr"]', value)
         return tuple(value)
     if origin in (types.UnionType, typing.Union):
         if isinstance(value, str) or (isinstance(value, int) and not isinstance(value, bool)):

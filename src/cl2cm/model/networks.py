@@ -170,8 +170,8 @@ class VisionHead(Head):
         return self.pool(values, mask)
 
 
-class CrossLingualNetwork(nn.Module):
-    """The teacher: texts only.
+class TextNetwork(nn.Module):
+    """The text side that both networks share: a head on a backbone.
 
     Args:
         head: text head.
@@ -196,7 +196,11 @@ class CrossLingualNetwork(nn.Module):
         return encoded
 
 
-class CrossModalNetwork(CrossLingualNetwork):
+class CrossLingualNetwork(TextNetwork):
+    """The teacher: a text side and nothing else."""
+
+
+class CrossModalNetwork(TextNetwork):
     """The student, which alone does the search: a text side and a vision side."""
 
     def __init__(
@@ -225,6 +229,13 @@ def build_student(
     """A cross-modal network with fresh heads."""
     text = _head(TextHead, text_width, network)
     return CrossModalNetwork(text, build_vision_head(network, vision_width), backbone)
+
+
+def build_teacher(
+    network: NetworkConfig, *, text_width: int, backbone: nn.Module | None = None
+) -> CrossLingualNetwork:
+    """A cross-lingual network with a fresh head."""
+    return CrossLingualNetwork(_head(TextHead, text_width, network), backbone)
 
 
 def build_vision_head(network: NetworkConfig, width: int) -> VisionHead:

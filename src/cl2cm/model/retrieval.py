@@ -1,6 +1,6 @@
 """A trained model, whole: backbones and student heads, from texts and files to unit vectors."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -15,7 +15,8 @@ from cl2cm.encode.text import TextBackbone
 from cl2cm.encode.tokens import TextSource, pad_tokens
 from cl2cm.encode.vision import encode_paths
 from cl2cm.errors import QueryError
-from cl2cm.model.networks import CrossLingualNetwork, CrossModalNetwork, VisionHead
+from cl2cm.media.sources import Visual, sources
+from cl2cm.model.networks import CrossModalNetwork, TextNetwork, VisionHead
 from cl2cm.text import is_blank
 from cl2cm.types import Example, Floats, Frames, Tokens
 
@@ -25,7 +26,7 @@ FRAMES_AT_ONCE = 4096  # padded
 
 
 @torch.no_grad()
-def sentence_vectors(network: CrossLingualNetwork, texts: TextSource, rows: Tensor) -> Tensor:
+def sentence_vectors(network: TextNetwork, texts: TextSource, rows: Tensor) -> Tensor:
     """Unit vectors [N, D] of the texts of rows int64 [N], in evaluation mode."""
     training = network.training
     network.eval()
@@ -58,6 +59,22 @@ def picture_vectors(head: VisionHead, store: StoredFeatures, rows: Tensor) -> Te
     return torch.cat(parts)
 
 
+def _text_list(texts: Iterable[str]) -> list[str]:
+    if isinstance(texts, str):
+        raise QueryError(
+            "texts",
+            expected="a list of texts",
+            found=f"one alone ({texts[:40]!r})",
+            remedy="put it into a list: [...]",
+        )
+    listed = list(texts)
+    for text in listed:
+        if not isinstance(text, str) or is_blank(text):
+            found = "an empty text" if isinstance(text, str) else f"{text!r:.40}"
+            raise QueryError("query", expected="some words", found=found, remedy="type a word")
+    return listed
+
+
 def to_device(tokens: Tokens, device: torch.device) -> Tokens:
     """Tokens on a device."""
     values, mask, content = (tensor.to(device) for tensor in tokens[:3])
@@ -69,6 +86,7 @@ class VisualSide:
 
     Attributes:
         vision: the vision backbone.
+        run: the folder that it was loaded from; None for one made in memory.
     """
 
     def __init__(
@@ -76,6 +94,7 @@ class VisualSide:
     ) -> None:
         self.vision = vision
         self._head = head.eval()
+        self.run: Path | None = None
         self._fingerprint = fingerprint
         self._dim = dim
 
@@ -89,25 +108,37 @@ class VisualSide:
         """D."""
         return self._dim
 
-    def encode_visual(self, paths: Sequence[Path | Example]) -> Floats:
-        """Unit vectors float32 [N, D] of N pictures and films.
+    def encode_visual(self, items: Iterable[Visual]) -> Floats:
+        """Return unit vectors float32 [N, D] of N images and videos.
 
         Args:
-            paths: files; or examples, whose ``start`` and ``end`` choose a part of a film.
+            items: paths; examples, whose ``start`` and ``end`` choose a part of a video; or images
+                in memory: the bytes of a file, pixels uint8 [H, W, 3], or an image of Pillow.
 
         Raises:
-            MediaError: one of them cannot be read.
-            MissingExtraError: there is a film, and the extra ``video`` is not installed.
+            MediaError: one of them cannot be read, or one alone in place of a list.
+            MissingExtraError: there is a video, and the extra ``video`` is not installed.
+
+        Example:
+            >>> import cl2cm
+            >>> model = cl2cm.load("run")
+            >>> model.encode_visual(["images/red-square.png", "images/blue-bar.png"]).shape
+            (2, 32)
         """
-        vectors = np.empty((len(paths), self.dim), dtype=np.float32)
-        features, kept, _ = encode_paths(self.vision, list(paths))
-        lengths = np.bincount(np.array(kept, np.int64), minlength=len(paths)).tolist()
+        given = sources(items)
+        vectors = np.empty((len(given), self.dim), dtype=np.float32)
+        features, kept, _ = encode_paths(self.vision, given)
+        lengths = np.bincount(np.array(kept, np.int64), minlength=len(given)).tolist()
         frames = torch.from_numpy(features).split(lengths)
         for batch in length_batches(lengths, FRAMES_AT_ONCE):
             values = pad_sequence([frames[i] for i in batch], batch_first=True)
             mask = torch.arange(values.shape[1]) < torch.tensor([[lengths[i]] for i in batch])
             vectors[batch] = self.encode_features(values, mask)
         return vectors
+
+    def encode_images(self, images: Iterable[Visual]) -> Floats:
+        """Return unit vectors float32 [N, D] of N images; another name of `encode_visual`."""
+        return self.encode_visual(images)
 
     def encode_examples(self, examples: Sequence[Example]) -> Floats:
         """Unit vectors float32 [N, D] of N examples; backbone features are kept in the cache.
@@ -158,6 +189,14 @@ class RetrievalModel(VisualSide):
         backbone: the text backbone; the student runs it itself where it was trained.
         vision: the vision backbone.
         fingerprint: of weights, tokenizer and preprocessing: one space of vectors.
+
+    Example:
+        >>> import cl2cm
+        >>> model = cl2cm.load("run")
+        >>> texts = model.encode_text(["red square", "blue bar"])
+        >>> images = model.encode_images(["images/red-square.png"])
+        >>> texts.shape, images.shape, (texts @ images.T).argmax()
+        ((2, 32), (1, 32), np.int64(0))
     """
 
     def __init__(
@@ -173,17 +212,26 @@ class RetrievalModel(VisualSide):
         self.student = student.eval()
         self.backbone = backbone
 
-    def encode_text(self, texts: Sequence[str]) -> Floats:
-        """Unit vectors float32 [N, D] of N texts, in any language.
+    def encode_text(self, texts: Iterable[str]) -> Floats:
+        """Return unit vectors float32 [N, D] of N texts, in any language.
+
+        Args:
+            texts: a list of them; one text alone is refused, as it would be read letter by letter.
 
         Raises:
-            QueryError: a text is empty.
+            QueryError: a text is empty, or one alone in place of a list.
+
+        Example:
+            >>> import cl2cm
+            >>> model = cl2cm.load("run")
+            >>> model.encode_text(["red square", "blue bar"]).shape
+            (2, 32)
+            >>> model.encode_text("red square")
+            Traceback (most recent call last):
+            ...
+            cl2cm.errors.QueryError: texts: expected a list of texts, found one alone ('red...
         """
-        for text in texts:
-            if is_blank(text):
-                raise QueryError(
-                    "query", expected="some words", found="an empty text", remedy="type a word"
-                )
+        texts = _text_list(texts)
         ids = self.backbone.tokenize(texts)
         vectors = np.empty((len(ids), self.dim), dtype=np.float32)
         for batch in length_batches([len(text) for text in ids], TOKENS_AT_ONCE):

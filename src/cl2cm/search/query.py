@@ -37,6 +37,13 @@ class Query:
         offset: number of hits to skip; ``offset + k`` is at most 10,000.
         filter: which items may be hits; None: all.
         fold: show near-duplicates, and parts of one video, once.
+
+    Example:
+        >>> import cl2cm
+        >>> from pathlib import Path
+        >>> query = cl2cm.Query("blue", like=Path("images/red-square.png"), weight=0.3, k=5)
+        >>> len(cl2cm.open("index").search(query))
+        5
     """
 
     text: str = ""

@@ -9,15 +9,15 @@ each part's score stands out, and every backend can answer it. Unwanted terms co
 import threading
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 
 from cl2cm.errors import QueryError, VectorIndexError
 from cl2cm.index import Index
 from cl2cm.search.folding import fold, unfolded
+from cl2cm.search.hits import Hits, with_matches
 from cl2cm.search.language import identify
 from cl2cm.search.match import Background
 from cl2cm.search.query import (
@@ -26,7 +26,8 @@ from cl2cm.search.query import (
     Query,
     checked,
 )
-from cl2cm.types import Floats, Hit, SearchModel
+from cl2cm.search.result import SearchResult
+from cl2cm.types import Floats, Hit, SearchModel, StrPath
 
 
 class QueryVectors(NamedTuple):
@@ -40,54 +41,6 @@ class QueryVectors(NamedTuple):
     picture: Floats | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class SearchResult:
-    """The answer to a query.
-
-    Attributes:
-        request: as it was searched.
-        hits: best first.
-        matches: what each hit's score is worth, 0 to 1; see match.py.
-        folded: near-duplicates of each hit that it stands for, where they were to be folded.
-        language: of the query's text, where it is clear.
-        more: whether there are further hits.
-        encode_ms: milliseconds to encode the query.
-        search_ms: milliseconds to find the hits.
-    """
-
-    request: Query
-    hits: tuple[Hit, ...]
-    matches: tuple[float, ...]
-    folded: tuple[tuple[Hit, ...], ...]
-    language: str | None
-    more: bool
-    encode_ms: float
-    search_ms: float
-
-    @property
-    def query(self) -> str:
-        """The query as a person would type it."""
-        return str(self.request)
-
-    def to_json(self) -> dict[str, Any]:
-        """Return the object that ``cl2cm search --json`` and the service answer with."""
-        rows = zip(self.hits, self.matches, self.folded, strict=True)
-        return {
-            "query": self.query,
-            "language": self.language,
-            "hits": [_hit_json(hit, match, folded) for hit, match, folded in rows],
-            "offset": self.request.offset,
-            "more": self.more,
-            "ms": {"encode": round(self.encode_ms, 3), "search": round(self.search_ms, 3)},
-        }
-
-
-def _hit_json(hit: Hit, match: float, folded: Sequence[Hit]) -> dict[str, Any]:
-    value: dict[str, Any] = {key: getattr(hit, key) for key in ("id", "score", "path")}
-    value |= {"start": hit.start, "end": hit.end, "match": round(match, 4)}
-    return value | ({"folded": [other.id for other in folded]} if folded else {})
-
-
 class Searcher:
     """A model and an index of its vectors; safe to share between threads.
 
@@ -97,6 +50,13 @@ class Searcher:
 
     Raises:
         VectorIndexError: the index is of another model.
+
+    Example:
+        >>> import cl2cm
+        >>> model = cl2cm.load("run")
+        >>> with cl2cm.Searcher(model, cl2cm.Index.open("index")) as searcher:
+        ...     [hit.id for hit in searcher.search("red square", k=2)]
+        ['red-square.png', ...]
     """
 
     def __init__(self, model: SearchModel, index: Index) -> None:
@@ -112,7 +72,17 @@ class Searcher:
         self._background = Background.of(index)
         self._encoding = threading.Lock()
 
-    def search(self, query: str | Query, k: int = 10) -> list[Hit]:
+    def __enter__(self) -> "Searcher":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Close the index; no search is possible afterwards."""
+        self.index.close()
+
+    def search(self, query: str | Query, k: int = 10) -> Hits:
         """Return the best hits for a query in any language, best first.
 
         Args:
@@ -122,8 +92,18 @@ class Searcher:
         Raises:
             QueryError: an empty or too long query, or a number out of its range.
             MediaError: the query's image cannot be read.
+
+        Example:
+            >>> import cl2cm
+            >>> searcher = cl2cm.open("index")
+            >>> hits = searcher.search("red square", k=3)
+            >>> len(hits), hits[0].id
+            (3, 'red-square.png')
+            >>> query = cl2cm.Query("circle", without=("red",), k=3)
+            >>> "red-square.png" in [hit.id for hit in searcher.search(query)]
+            False
         """
-        return list(self.search_timed(query, k).hits)
+        return Hits(self.search_timed(query, k).hits)
 
     def search_timed(self, query: str | Query, k: int = 10) -> SearchResult:
         """Search, and say how well the hits match and how long each part took; as `search`."""
@@ -132,19 +112,36 @@ class Searcher:
         vectors = self.encode(request)
         return self.find(request, vectors, encode_ms=(time.perf_counter() - begin) * 1e3)
 
-    def similar(self, to: str | Path, k: int = 10) -> list[Hit]:
-        """Return the ``k`` hits most like an item or an image, best first.
+    def similar(self, to: StrPath, k: int = 10) -> Hits:
+        """Return the ``k`` hits most like an item, or an image or video, best first.
 
         Args:
-            to: the id of an item (a ``str``), which is then left out of the hits, or the path
-                of an image or video (a ``Path``).
+            to: the id of an item, which is then left out of the hits, or a file's path. A ``str``
+                is an id where the index has it, else the path of a file that exists.
             k: hits wanted, 1 to 1,000.
 
         Raises:
             QueryError: no such item, or ``k`` out of range.
-            MediaError: the image cannot be read.
+            MediaError: the file cannot be read.
+
+        Example:
+            >>> import cl2cm
+            >>> searcher = cl2cm.open("index")
+            >>> searcher.similar("red-square.png", k=1)[0].id == "red-square.png"
+            False
+            >>> searcher.similar("images/red-square.png", k=1)[0].id
+            'red-square.png'
         """
-        return self.search(Query(like=to, k=k))
+        if isinstance(to, str) and (self._has(to) or not Path(to).is_file()):
+            return self.search(Query(like=to, k=k))
+        return self.search(Query(like=Path(to), k=k))
+
+    def _has(self, item_id: str) -> bool:
+        try:
+            self.index.row_of(item_id)
+        except VectorIndexError:
+            return False
+        return True
 
     def encode(self, query: Query) -> QueryVectors:
         """Encode what has to be encoded of a query.
@@ -172,9 +169,12 @@ class Searcher:
             vectors = self.model.encode_text(texts)
         found = self._search(vectors, query.offset + query.k, query)
         pages = [hits[query.offset :] for hits in found]
-        return [
-            (page, self._background.matches(vector, [hit.score for hit in page]))
+        matches = [
+            self._background.matches(vector, [hit.score for hit in page])
             for page, vector in zip(pages, vectors, strict=True)
+        ]
+        return [
+            (with_matches(page, match), match) for page, match in zip(pages, matches, strict=True)
         ]
 
     def _no_texts(self) -> Floats:
@@ -194,8 +194,9 @@ class Searcher:
         begin = time.perf_counter()
         vector = self._combine(query, vectors)
         groups, more = self._ranked(query, vector)
-        hits = [group[0] for group in groups]
-        matches = self._background.matches(vector, [hit.score for hit in hits])
+        best = [group[0] for group in groups]
+        matches = self._background.matches(vector, [hit.score for hit in best])
+        hits = with_matches(best, matches)
         return SearchResult(
             query,
             tuple(hits),

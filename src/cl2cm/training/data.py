@@ -19,12 +19,17 @@ from cl2cm.encode.text import TextBackbone
 from cl2cm.encode.tokens import PooledStates, StoredStates, TextSource, TokenIds
 from cl2cm.encode.vision import load_vision
 from cl2cm.errors import ConfigError, ManifestError
-from cl2cm.methods import method_class
-from cl2cm.methods.base import Method, Stage
+from cl2cm.methods.base import Method
+from cl2cm.methods.registry import method_class
 from cl2cm.metrics import metrics
 from cl2cm.model.checkpoint import load_backbone
 from cl2cm.model.config import Config
-from cl2cm.model.networks import CrossLingualNetwork, CrossModalNetwork, Whitening, masked_mean
+from cl2cm.model.networks import (
+    CrossModalNetwork,
+    TextNetwork,
+    Whitening,
+    masked_mean,
+)
 from cl2cm.model.retrieval import picture_vectors, sentence_vectors
 from cl2cm.storage import sha256_file
 from cl2cm.training.batches import Batches
@@ -77,7 +82,7 @@ class TrainingData:
     encoder: VisionEncoder
     provenance: dict[str, Any]
 
-    def all_sentences(self, network: CrossLingualNetwork) -> Tensor:
+    def all_sentences(self, network: TextNetwork) -> Tensor:
         """Unit vectors [texts, D] of all texts."""
         return sentence_vectors(network, self.batches.sentences, torch.arange(self.texts))
 
@@ -107,20 +112,17 @@ class TrainingData:
         normal = nn.functional.layer_norm(tokens.values, tokens.values.shape[-1:])
         return masked_mean(normal, tokens.mask)
 
-    def sum_of_recalls(
-        self, stage: Stage, student: CrossModalNetwork, teacher: CrossLingualNetwork | None
-    ) -> dict[str, float]:
-        """Validation SumR per language: of pictures, or of source captions for the teacher."""
+    def sum_of_recalls(self, network: TextNetwork) -> dict[str, float]:
+        """Validation SumR per language: of images, or of source captions for texts alone."""
         result, texts = {}, self.batches.sentences
         for language, asked in self.validation.items():
-            if stage == "cross-lingual":
-                if language == self.source or teacher is None:
-                    continue
-                text = sentence_vectors(teacher, texts, asked.texts)
-                gallery = sentence_vectors(teacher, texts, asked.source)
+            if isinstance(network, CrossModalNetwork):
+                gallery = picture_vectors(network.vision, self.batches.vision, asked.pictures)
+            elif language == self.source:
+                continue
             else:
-                text = sentence_vectors(student, texts, asked.texts)
-                gallery = picture_vectors(student.vision, self.batches.vision, asked.pictures)
+                gallery = sentence_vectors(network, texts, asked.source)
+            text = sentence_vectors(network, texts, asked.texts)
             result[language] = float(metrics(text.numpy(), gallery.numpy(), asked.answers)["SumR"])
         return result
 

@@ -6,7 +6,6 @@ from pathlib import Path
 
 from torch.utils.tensorboard import SummaryWriter
 
-from cl2cm.methods.base import Stage
 from cl2cm.storage import storage_errors
 from cl2cm.training.resume import Position
 
@@ -24,7 +23,7 @@ class Log:
             self.file.truncate(length)
             self.board = SummaryWriter(str(self.path.parent / "tensorboard"))
 
-    def write(self, stage: Stage, position: Position, values: dict[str, float]) -> None:
+    def write(self, stage: str, position: Position, values: dict[str, float]) -> None:
         """One line, and one point a value."""
         line = {"stage": stage, "epoch": position.epoch, "step": position.total, **values}
         with storage_errors(self.path):

@@ -20,10 +20,11 @@ from torch import Tensor, nn
 
 from cl2cm.encode.trust import check_inside, remember
 from cl2cm.errors import CheckpointError
-from cl2cm.methods import build_method
 from cl2cm.methods.base import Method, Stage
+from cl2cm.methods.build import build_method
+from cl2cm.methods.settings import checked, load_config
 from cl2cm.model.checkpoint import fingerprint, load, read_provenance, save_run, save_weights
-from cl2cm.model.config import Config, with_absolute_encoders
+from cl2cm.model.config import Config, parse_config, read_tree, with_absolute_encoders
 from cl2cm.model.retrieval import RetrievalModel, to_device
 from cl2cm.progress import say, track
 from cl2cm.storage import sha256_file, sha256_text, storage_errors
@@ -36,18 +37,22 @@ from cl2cm.training.optimization import (
     matmul_precision,
 )
 from cl2cm.training.resume import Position, State, load_state, save_state
-from cl2cm.types import Batch, Frames
+from cl2cm.types import Batch, Frames, StrPath
 
 LOG_STEPS = 10
 
 
 def train(
-    config: Config, run: Path, *, resume: bool = False, stores: Stores | None = None
+    config: Config | StrPath,
+    run: StrPath,
+    *,
+    resume: bool = False,
+    stores: Stores | None = None,
 ) -> dict[str, Any]:
     """Train a model into a run folder.
 
     Args:
-        config: all settings.
+        config: all settings, or the TOML file that has them.
         run: a new folder, or with ``resume`` one that was started with the same settings.
         resume: go on where the run was stopped; a finished run is left as it is.
         stores: features that are there already, see ``load_training_data``.
@@ -57,8 +62,18 @@ def train(
 
     Raises:
         CL2CMError: whatever is wrong with settings, data or folder.
+
+    Example:
+        >>> import cl2cm
+        >>> provenance = cl2cm.train("recipe.toml", "new-run")
+        >>> provenance["method"], sorted(provenance["validation_SumR"])
+        ('translate-train', ['cross-modal'])
+        >>> cl2cm.load("new-run").dim
+        32
     """
-    config = with_absolute_encoders(config)
+    run = Path(run)
+    config = config if isinstance(config, Config) else load_config(config)
+    config = checked(with_absolute_encoders(config))
     finished = _open_run(run, resume=resume)
     if finished is not None:
         return finished
@@ -87,11 +102,11 @@ def train(
 
 def train_again(config: Config, run: Path, *, stores: Stores | None = None) -> None:
     """Train, go on with a stopped training, or leave a finished one; of other settings, anew."""
-    config = with_absolute_encoders(config)
+    config = checked(with_absolute_encoders(config))
     started = (run / "config.toml").exists() or (run / "metrics.jsonl").exists()
     try:
         provenance = train(config, run, resume=started, stores=stores)
-        if provenance["config"] == config.hash:
+        if provenance["config"] == config.hash or _settings_of(run) == config:
             return
     except CheckpointError:
         if not started:
@@ -99,6 +114,11 @@ def train_again(config: Config, run: Path, *, stores: Stores | None = None) -> N
     say(f"{run} is of other settings: training anew")
     shutil.rmtree(run)
     train(config, run, stores=stores)
+
+
+def _settings_of(run: Path) -> Config:
+    """What a run was trained with; its hash does not tell where an earlier version made it."""
+    return checked(parse_config(read_tree(run / "config.toml")))
 
 
 class Loop:
@@ -111,7 +131,7 @@ class Loop:
         self.data = data
         self.method = method
         self.device = device
-        self.stages = method.stages(config)
+        self.stages = method.stages()
         self.states = run / "state"
         self.log = Log(run)
         self.key = sha256_text(config.hash + json.dumps(data.provenance, sort_keys=True))
@@ -134,22 +154,23 @@ class Loop:
         return self.position.history
 
     def _stage(self, state: State | None) -> None:
-        name, epochs = self.stages[self.position.stage]
-        trained = self.method.trained(name)
-        optimizer = make_optimizer(trained, self.config)
+        stage = self.stages[self.position.stage]
+        optimizer = make_optimizer(stage.trained, self.config)
         scaler = torch.amp.GradScaler(self.device.type, enabled=self.amp)
-        self.method.begin(name, self.data.all_sentences)
+        stage.begin(self.data.all_sentences)
         if state is not None:
             state.restore_optimizer(optimizer)
             scaler.load_state_dict(state.scaler)
             state.restore_random()
-        with track(f"{self.method.name}, {name}", epochs * self.data.batches.steps) as advance:
+        with track(
+            f"{self.method.name}, {stage.name}", stage.epochs * self.data.batches.steps
+        ) as advance:
             advance(self.position.total)
-            while self.position.epoch < epochs and not self._patience_is_over():
-                self._epoch(name, epochs, optimizer, scaler, advance)
-        for network in trained:
+            while self.position.epoch < stage.epochs and not self._patience_is_over():
+                self._epoch(stage, optimizer, scaler, advance)
+        for network in stage.trained:
             _load_part(network, self.best, self._prefix(network))
-        self.method.end(name)
+        stage.end()
         self.position = Position(
             stage=self.position.stage + 1,
             history=[*self.position.history, self.position.best],
@@ -159,8 +180,7 @@ class Loop:
 
     def _epoch(
         self,
-        name: Stage,
-        epochs: int,
+        stage: Stage,
         optimizer: torch.optim.Optimizer,
         scaler: torch.amp.GradScaler,
         advance: Callable[[int], None],
@@ -168,34 +188,33 @@ class Loop:
         position, every = self.position, self.config.checkpoint_steps
         steps = self.data.batches.steps
         self.method.train()
-        trained = self.method.trained(name)
         for network in self.method.children():
-            if network not in trained:
+            if network not in stage.trained:
                 network.eval()
         batches = self.data.batches.epoch(
             position.epoch,
             start=position.step,
-            words=self.method.words(name),
-            others=self.method.others(name),
+            words=stage.words,
+            others=stage.others,
         )
         for batch in batches:
-            self.method.progress = position.total / (epochs * steps)
-            rate = learning_rate(position.total, epochs * steps, self.config.warmup)
-            losses = self._step(name, batch, optimizer, scaler, rate)
+            self.method.progress = position.total / (stage.epochs * steps)
+            rate = learning_rate(position.total, stage.epochs * steps, self.config.warmup)
+            losses = self._step(stage, batch, optimizer, scaler, rate)
             position.step += 1
             position.total += 1
             if position.total % LOG_STEPS == 1:
-                self.log.write(name, position, {"rate": rate, **losses})
+                self.log.write(stage.name, position, {"rate": rate, **losses})
             if every and position.total % every == 0 and position.step < steps:
                 self._save(optimizer, scaler)
             advance(1)
-        self._validate(name)
+        self._validate(stage)
         position.epoch, position.step = position.epoch + 1, 0
         self._save(optimizer, scaler)
 
     def _step(
         self,
-        name: Stage,
+        stage: Stage,
         batch: Batch,
         optimizer: torch.optim.Optimizer,
         scaler: torch.amp.GradScaler,
@@ -204,7 +223,7 @@ class Loop:
         for group in optimizer.param_groups:
             group["lr"] = group["peak"] * rate
         with torch.autocast(self.device.type, enabled=self.amp):
-            losses = self.method.loss(_to(batch, self.device), name)
+            losses = stage.loss(_to(batch, self.device))
         optimizer.zero_grad(set_to_none=True)
         scaler.scale(losses["loss"]).backward()
         scaler.unscale_(optimizer)
@@ -217,9 +236,9 @@ class Loop:
             "gradient": float(norm)
         }
 
-    def _validate(self, name: Stage) -> None:
-        position = self.position
-        by_language = self.data.sum_of_recalls(name, self.method.student, self.method.teacher)
+    def _validate(self, stage: Stage) -> None:
+        position, name = self.position, stage.name
+        by_language = self.data.sum_of_recalls(stage.validated)
         mean = sum(by_language.values()) / len(by_language) if by_language else 0.0
         self.log.write(name, position, {f"SumR/{k}": v for k, v in by_language.items()})
         self.log.write(name, position, {"SumR": mean})
@@ -228,7 +247,7 @@ class Loop:
             position.best, position.best_epoch = mean, position.epoch
             self.best = {
                 f"{self._prefix(network)}{key}": value.detach().clone()
-                for network in self.method.trained(name)
+                for network in stage.trained
                 for key, value in network.state_dict().items()
             }
 
@@ -325,9 +344,10 @@ def _finish(
         ),
         dim=config.network.dim,
     )
-    names = [name for name, _ in method.stages(config)]
+    names = [stage.name for stage in method.stages()]
     provenance = {
         "method": config.method,
+        "translates_queries": method.translates_queries,
         "config": config.hash,
         "model": model.fingerprint,
         "data": data.provenance,

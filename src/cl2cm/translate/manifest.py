@@ -2,7 +2,7 @@
 
 What an engine makes goes into the cache first and from there into the new manifest, so a run that
 was stopped goes on, and the same captions in another manifest cost nothing. Beside the manifest
-lies a record of where they come from (``translation_record.py``).
+lies a record of where they come from (``record.py``).
 """
 
 import time

@@ -344,7 +344,7 @@ def test_a_contract_is_small(trained_run_files):
     for examples in ([example] * 100_000, [example | {"text": "x" * 20_000}]):
         (run / "contract.json").write_text(json.dumps(agreed | {"examples": examples}))
         begin = time.process_time()
-        with pytest.raises(CL2CMError, match=r"more than 100 examples|more than \d+ MB"):
+        with pytest.raises(CL2CMError, match=r"more or longer examples|small file"):
             checkpoint.read_run(run)
         assert time.process_time() - begin < 10
 

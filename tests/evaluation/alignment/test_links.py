@@ -37,7 +37,7 @@ from cl2cm.evaluation.alignment.links import (
     word_similarity,
 )
 from cl2cm.evaluation.alignment.words import Words, token_shares, token_spans, word_spans
-from cl2cm.model.settings import TransportConfig
+from cl2cm.methods.word_level import TransportConfig
 from fixtures import world
 
 # Words that may lack a counterpart of their own.

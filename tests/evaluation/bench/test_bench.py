@@ -19,6 +19,7 @@ from cl2cm.evaluation.bench.report import TARGETS, gaps, report, summarise
 from cl2cm.evaluation.bench.run import Job, Ranks, read_ranks, run_job
 from cl2cm.evaluation.bench.suites import Suite, find_manifest, load_suite, suite_names
 from cl2cm.evaluation.bench.table import csv_text, table_lines
+from cl2cm.methods.settings import settings_of
 from cl2cm.model.config import Config, parse_config
 
 METHODS = ("zero-shot", "translate-train", "cl2cm", "supervised")
@@ -177,15 +178,16 @@ def test_a_real_difference_is_found_and_none_is_not():
 
 def test_a_suite_merges_its_trees(suite, small):
     config = suite.config("first", "cl2cm", manifest=small.manifest, seed=3)
-    assert config.transfer.beta == 0.5
+    assert settings_of(config)["transfer"].beta == 0.5
     assert config.text.layer == 1
     assert config.train.seed == 3
     assert config.data.languages == ("xx", "yy")
-    assert suite.config("last", "cl2cm", manifest=small.manifest, seed=0).transfer.beta == 1.0
+    plain = suite.config("last", "cl2cm", manifest=small.manifest, seed=0)
+    assert settings_of(plain)["transfer"].beta == 1.0
     ablated = suite.config("first", "no warm start", manifest=small.manifest, seed=0)
     assert ablated.method == "cl2cm"
-    assert ablated.transfer.beta == 0.5
-    assert not ablated.transfer.warm_start
+    assert settings_of(ablated)["transfer"].beta == 0.5
+    assert not settings_of(ablated)["transfer"].warm_start
     short = suite.config("last", "cl2cm", manifest=small.manifest, seed=0, quick=True)
     assert short.train.epochs == 1
 

@@ -1,8 +1,8 @@
 """What a reader of an official data set is given, and what it gives back.
 
 A reader turns files as published into examples; it opens no picture. The numbers that a data set
-must have are its protocol (``protocol.py``); whether they are met, whether the pictures are there
-and whether a picture leaks is asked once, for every reader, in ``prepare.py``.
+must have are its protocol (``data/published.py``); whether they are met, whether the pictures are
+there and whether a picture leaks is asked once, for every reader, in ``data/prepare.py``.
 """
 
 import gzip

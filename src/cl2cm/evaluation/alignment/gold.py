@@ -26,7 +26,7 @@ from cl2cm.evaluation.alignment.links import (
     word_similarity,
 )
 from cl2cm.evaluation.alignment.words import Reader, Span, Words
-from cl2cm.model.settings import TransportConfig
+from cl2cm.methods.word_level import TransportConfig
 from cl2cm.text import normalise
 
 LANGUAGES = ("de", "zh")

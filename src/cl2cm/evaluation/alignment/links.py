@@ -13,17 +13,11 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from cl2cm.evaluation.alignment.words import Reader, Words
-from cl2cm.losses.transport import (
-    centred,
-    cost_matrix,
-    salience_marginals,
-    transport,
-    uniform_marginals,
-)
-from cl2cm.methods import build_method
+from cl2cm.losses.transport import centred, cost_matrix
+from cl2cm.methods.build import build_method
+from cl2cm.methods.word_level import TransportConfig, transport_plan
 from cl2cm.model.checkpoint import load, load_backbone, load_weights, read_run
-from cl2cm.model.networks import CrossLingualNetwork
-from cl2cm.model.settings import TransportConfig
+from cl2cm.model.networks import TextNetwork, build_teacher
 
 Link = tuple[int, int]  # source word, target word
 Weights = Literal["trained", "fresh", "none"]
@@ -87,48 +81,41 @@ def load_reader(run: Path, weights: Weights = "trained") -> Reader:
     """
     model = load(run)
     config, _ = read_run(run)
+    transport = config.section("transport", TransportConfig)
     if weights == "none":
-        return Reader(load_backbone(config), None, config.transport, "backbone")
-    trained = config.text.freeze != "all"
-    torch.manual_seed(config.train.seed)
-    method = build_method(
-        config,
-        text_width=model.backbone.width,
-        vision_width=model.vision.width,
-        backbone=load_backbone(config) if trained else None,
-    )
+        return Reader(load_backbone(config), None, transport, "backbone")
     file = run / "teacher.safetensors"
-    network: CrossLingualNetwork = method.student if method.teacher is None else method.teacher
-    side = "student" if method.teacher is None else "teacher"
-    if weights == "trained" and method.teacher is not None:
-        load_weights(method.teacher, file)
-    elif weights == "trained":
-        network = model.student
+    width = model.backbone.width
+    backbone = None if config.text.freeze == "all" else load_backbone(config)
+    network: TextNetwork = model.student
+    if weights == "trained" and file.exists():
+        side = "teacher"
+        network = build_teacher(config.network, text_width=width, backbone=backbone)
+        load_weights(network, file)
+    else:
+        torch.manual_seed(config.train.seed)
+        method = build_method(
+            config, text_width=width, vision_width=model.vision.width, backbone=backbone
+        )
+        side = "student" if method.teacher is None else "teacher"
+        if weights == "fresh":
+            network = method.teacher or method.student
+        elif method.teacher is not None:
+            load_weights(method.teacher, file)  # it is gone, which is an error
     fixed, fitted = network.text.whitening, model.student.text.whitening
     if fixed is not None and fitted is not None:  # fitted before training began, and kept
         fixed.load_state_dict(fitted.state_dict())
-    return Reader(model.backbone, network, config.transport, side)
+    return Reader(model.backbone, network, transport, side)
 
 
 def word_plan(source: Words, target: Words, settings: TransportConfig) -> Tensor:
     """The plan of Eq. 3, summed over the tokens of words, [n, m]."""
-    marginals = []
-    for text in (source, target):
-        mask = torch.ones(1, len(text.tokens), dtype=torch.bool)
-        marginals.append(
-            salience_marginals(text.salience[None], mask)
-            if settings.marginals == "salience"
-            else uniform_marginals(mask)
-        )
-    plan = transport(
-        cost_matrix(source.tokens, target.tokens)[None],
-        *marginals,
-        solver=settings.solver,
-        epsilon=settings.epsilon,
-        rho=settings.rho or None,
-        max_iterations=settings.max_iterations,
-        tolerance=settings.tolerance,
-    ).plan[0]
+    first, second = (
+        (text.salience[None], torch.ones(1, len(text.tokens), dtype=torch.bool))
+        for text in (source, target)
+    )
+    cost = cost_matrix(source.tokens, target.tokens)[None]
+    plan = transport_plan(cost, first, second, settings)[0]
     return source.share @ plan @ target.share.T
 
 

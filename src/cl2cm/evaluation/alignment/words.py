@@ -17,8 +17,8 @@ from cl2cm.encode.encoding import text_states
 from cl2cm.encode.text import TextBackbone
 from cl2cm.encode.tokens import pad_tokens
 from cl2cm.errors import EncoderError, QueryError
-from cl2cm.model.networks import CrossLingualNetwork
-from cl2cm.model.settings import TransportConfig
+from cl2cm.methods.word_level import TransportConfig
+from cl2cm.model.networks import TextNetwork
 from cl2cm.text import normalise
 
 Span = tuple[int, int]  # first character of a word, and the one after its last
@@ -61,7 +61,7 @@ class Reader:
     def __init__(
         self,
         backbone: TextBackbone,
-        network: CrossLingualNetwork | None,
+        network: TextNetwork | None,
         transport: TransportConfig,
         side: str,
     ) -> None:

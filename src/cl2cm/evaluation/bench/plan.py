@@ -27,7 +27,7 @@ from cl2cm.evaluation.bench.report import report
 from cl2cm.evaluation.bench.run import Job, Ranks, run_job
 from cl2cm.evaluation.bench.suites import ABLATED, Suite, find_manifest, load_suite
 from cl2cm.evaluation.bench.table import csv_text
-from cl2cm.methods.translate_test import TranslateTest
+from cl2cm.methods.registry import method_class, method_names, tell_of_shadowed
 from cl2cm.model.checkpoint import load_backbone
 from cl2cm.model.config import Config
 from cl2cm.progress import track
@@ -38,7 +38,11 @@ from cl2cm.types import Example
 
 @dataclass(frozen=True, slots=True)
 class Choice:
-    """What of a suite shall run; empty means the suite's own choice."""
+    """What of a suite shall run; empty means the suite's own choice.
+
+    ``methods`` may name any method, also one that the suite does not list; ``settings`` such as
+    ``mine.weight=0.5`` change every run.
+    """
 
     methods: tuple[str, ...] = ()
     regimes: tuple[str, ...] = ()
@@ -47,6 +51,7 @@ class Choice:
     quick: bool = False
     single: bool = True  # the second table: one model per language
     split: str = "test"
+    settings: tuple[str, ...] = ()
     skip_bad: bool = False
 
 
@@ -80,7 +85,7 @@ def bench(
     suite = load_suite(name)
     chosen = _check(suite, choice)
     source = str(suite.base.get("data", {}).get("source", "en"))
-    if TranslateTest.name in chosen.methods:
+    if any(method_class(suite.method(name)).translates_queries for name in chosen.methods):
         find_translators(chosen.languages, source)  # a missing extra shows before any training
     if data is None and fetches(name):
         data = prepare_dataset(name, None, out / "data", leak_check=False)
@@ -100,7 +105,7 @@ def bench(
 
 def _check(suite: Suite, choice: Choice) -> Choice:
     """The choice with what it leaves open, every name known to the suite."""
-    runnable = (*suite.methods, *suite.ablations)
+    runnable = tuple(dict.fromkeys((*suite.methods, *suite.ablations, *method_names())))
     methods = choice.methods
     if methods == ("ablations",):
         methods = (ABLATED, *suite.ablations)
@@ -117,6 +122,7 @@ def _check(suite: Suite, choice: Choice) -> Choice:
                     found=repr(name),
                     remedy=nearest(name, known),
                 )
+    tell_of_shadowed(methods)
     return dataclasses.replace(
         choice,
         methods=methods or tuple(suite.methods),
@@ -155,6 +161,7 @@ def plan(
                     seed=seed,
                     languages=languages,
                     quick=choice.quick,
+                    settings=choice.settings,
                 )
                 if choice.skip_bad:
                     data = dataclasses.replace(config.data, skip_bad=True)

@@ -20,7 +20,7 @@ from cl2cm.data.queries import Queries, caption_queries
 from cl2cm.encode.store import FeatureStore
 from cl2cm.encode.tokens import PooledStates, StoredStates
 from cl2cm.errors import StoreError
-from cl2cm.methods.translate_test import TranslateTest
+from cl2cm.methods.registry import method_class
 from cl2cm.metrics import text_to_vision, trec_lines, vision_to_text
 from cl2cm.model.checkpoint import load, load_weights, read_provenance
 from cl2cm.model.config import Config
@@ -92,12 +92,13 @@ def run_job(job: Job, examples: Sequence[Example], *, trec: bool = False) -> dic
     train_again(job.config, job.folder, stores=stores)
     examples = [example for example in examples if stores.vision.has(example.id)]
     source, targets = job.config.data.source, job.trained_on
-    engines = find_translators(targets, source) if job.method == TranslateTest.name else {}
+    translates = method_class(job.config.method).translates_queries
+    engines = find_translators(targets, source) if translates else {}
     key = _key(job, examples, engines)
     known = read_ranks(job, key)
     if known is not None and (not trec or job.trec.exists()):
         return known
-    languages = [source, *(engines if job.method == TranslateTest.name else targets)]
+    languages = [source, *(engines if translates else targets)]
     asked = {language: caption_queries(examples, language) for language in languages}
     vectors = encode_queries(job.config, job.folder, asked, stores, engines)
     ranks = {}

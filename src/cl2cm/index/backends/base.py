@@ -1,7 +1,7 @@
 """What a backend states about itself, and how it writes, opens and drops an index.
 
 A backend is one class in one file, and one line of registry.py. In another package it is an entry
-point (docs/extending-backends.md).
+point (docs/extending.md).
 """
 
 from abc import ABC, abstractmethod

@@ -109,7 +109,7 @@ def _load(entry: EntryPoint) -> Backend:
     if flaw:
         raise ConfigError(
             subject,
-            expected=f"{entry.value} to be a backend (docs/extending-backends.md)",
+            expected=f"{entry.value} to be a backend (docs/extending.md)",
             found=flaw,
             remedy="mend or uninstall that package",
         )

@@ -6,11 +6,12 @@ from pathlib import Path
 
 import numpy as np
 
-from cl2cm.errors import ManifestError, MediaError
+from cl2cm.data.source import examples_of
+from cl2cm.errors import ConfigError, ManifestError, MediaError
 from cl2cm.index import BackendOptions, Index
 from cl2cm.index.layout import refuse_other_folder
 from cl2cm.index.update.encode import BadHandler, encode_batches
-from cl2cm.types import Example, Floats, Item, VisualModel
+from cl2cm.types import Example, Floats, Item, StrPath, VisualModel
 
 
 def confine(
@@ -67,10 +68,10 @@ def _inside(path: Path, real: Mapping[Path, Path]) -> Path:
 
 def build_index(
     model: VisualModel,
-    examples: Iterable[Example],
-    out: Path,
+    examples: Iterable[Example] | StrPath,
+    out: StrPath,
     *,
-    run: Path,
+    run: StrPath | None = None,
     vectors: Floats | None = None,
     batch_size: int = 256,
     backend: BackendOptions | None = None,
@@ -82,9 +83,10 @@ def build_index(
 
     Args:
         model: encodes them.
-        examples: from `scan_folder` or a manifest.
+        examples: from `scan_folder` or `read_manifest`; or the folder or manifest itself.
         out: the index folder; an index that is there is replaced once the new one is whole.
-        run: the run or export that ``model`` was loaded from.
+        run: the run or export that a search loads; by default the one that ``model`` was loaded
+            from.
         vectors: unit vectors, float32 [N, D], if they are known already; nothing is encoded.
         batch_size: images given to the model at once.
         backend: what the index is searched with, where that shall change.
@@ -97,8 +99,16 @@ def build_index(
         MediaError: an image that cannot be read, without ``on_bad``.
         ManifestError: an id twice.
         VectorIndexError: nothing to index, or a folder of something else at ``out``.
+        ConfigError: no ``run``, and a model that was not loaded from one.
+
+    Example:
+        >>> import cl2cm
+        >>> index = cl2cm.build_index(cl2cm.load("run"), "images", "new-index")
+        >>> len(index)
+        24
     """
-    examples = list(examples)
+    out, run = Path(out), _run_of(model, run)
+    examples = examples_of(examples)
     check_examples(examples)
     refuse_other_folder(out.resolve())  # before the hours of work, not after them
     if vectors is None:
@@ -112,6 +122,18 @@ def build_index(
     items = [_item(example) for example in examples]
     asked = asdict(backend or BackendOptions())
     return Index.create(out, vectors, items, model=model.fingerprint, run=run, roots=roots, **asked)
+
+
+def _run_of(model: VisualModel, run: StrPath | None) -> Path:
+    known = getattr(model, "run", None) if run is None else run
+    if known is None:
+        raise ConfigError(
+            "run",
+            expected="the run that the model was loaded from",
+            found="a model made in memory",
+            remedy="give run=",
+        )
+    return Path(known)
 
 
 def _item(example: Example) -> Item:

@@ -13,7 +13,8 @@ from pathlib import Path
 from typing import Any
 
 from cl2cm.errors import ConfigError, ManifestError, nearest
-from cl2cm.model.config import Config, parse_config
+from cl2cm.methods.settings import checked
+from cl2cm.model.config import Config, override, parse_config
 
 Tree = Mapping[str, Any]
 ABLATED = "cl2cm"
@@ -58,14 +59,25 @@ class Suite:
         seed: int,
         languages: Sequence[str] = (),
         quick: bool = False,
+        settings: Sequence[str] = (),
     ) -> Config:
-        """Settings of one run of a method, or of an ablation."""
+        """Settings of one run of a method, or of an ablation.
+
+        Args:
+            regime: of the suite.
+            method: one of any name, or an ablation of the suite.
+            manifest: of the data.
+            seed: of training.
+            languages: target languages; empty: the suite's.
+            quick: a short run.
+            settings: ``key=value`` that come last.
+        """
         change = self.ablations.get(method, {})
-        method = method if method in self.methods else ABLATED
+        method = self.method(method)
         trees = [
             self.base,
             self.regimes[regime],
-            self.methods[method],
+            self.methods.get(method, {}),
             self.tuned.get(regime, {}).get(method, {}),
             change,
             self.quick if quick else {},
@@ -81,7 +93,13 @@ class Suite:
         merged: dict[str, Any] = {}
         for tree in trees:
             merged = _merge(merged, tree)
-        return parse_config(merged)
+        for setting in settings:
+            override(merged, setting)
+        return checked(parse_config(merged))
+
+    def method(self, name: str) -> str:
+        """The method of a name that may be an ablation's."""
+        return ABLATED if name in self.ablations else name
 
 
 def suite_names() -> list[str]:

@@ -17,9 +17,9 @@ from cl2cm.encode.vision import load_vision
 from cl2cm.errors import ConfigError, LanguageError, ManifestError, MediaError
 from cl2cm.evaluation.retrieval import Translate, evaluate
 from cl2cm.index import Allowed, Index
-from cl2cm.index.head import check_path
+from cl2cm.index.metadata import check_path
 from cl2cm.index.update.build import confine
-from cl2cm.index.update.update import Care, replace_index, update_index
+from cl2cm.index.update.update import UpdateOptions, replace_index, update_index
 from cl2cm.media.shots import LONG, split_films
 from cl2cm.methods.registry import method_class
 from cl2cm.model.checkpoint import (
@@ -288,7 +288,7 @@ def index_source(
     *,
     skip_bad: bool = False,
     shots: bool | None = None,
-    care: Care | None = None,
+    options: UpdateOptions | None = None,
     roots: Sequence[Path] = (),
     encoders: Encoders = AS_TRAINED,
 ) -> dict[str, Any]:
@@ -303,7 +303,7 @@ def index_source(
         out: index to make or replace.
         skip_bad: leave broken items out.
         shots: whether a film has one vector for each shot; None: where it is longer than 10 s.
-        care: how an index that is there is brought up to date.
+        options: how an index that is there is brought up to date.
         roots: folders that a manifest may lead to, besides its own.
         encoders: where the run's vision encoder or features are by now.
     """
@@ -317,7 +317,7 @@ def index_source(
     else:
         roots = (source.parent.resolve(), *(root.resolve() for root in roots))
         examples = confine(examples, roots, bad)
-    care = replace(care or Care(), roots=roots)
+    options = replace(options or UpdateOptions(), roots=roots)
     model = load_visual(run, vision_encoder=encoders.vision)
     stored = isinstance(model.vision, FeatureFiles)
     if skip_bad and isinstance(model.vision, FeatureFiles):
@@ -326,11 +326,17 @@ def index_source(
         examples = split_films(examples, longer_than=0.0 if shots else LONG, on_bad=bad)
     if stored or find_pictures(examples, model.vision):
         vectors = model.encode_examples(examples)
-        update = replace_index(model, examples, vectors, out, run=run, care=care)
+        update = replace_index(model, examples, vectors, out, run=run, options=options)
     else:
         with track("index", len(examples)) as advance:
             update = update_index(
-                model, examples, out, run=run, care=care, on_bad=bad, progress=_reached(advance)
+                model,
+                examples,
+                out,
+                run=run,
+                options=options,
+                on_bad=bad,
+                progress=_reached(advance),
             )
     return {
         "index": str(out),

@@ -21,6 +21,14 @@ Cleartext = Annotated[
         "--allow-cleartext", help="Send credentials to a server on another machine without TLS."
     ),
 ]
+ForeignBackend = Annotated[
+    str | None,
+    typer.Option(
+        "--backend",
+        help="Backend of another package that an index of somebody else may use.",
+        metavar="NAME",
+    ),
+]
 ServerUrl = Annotated[str | None, typer.Option("--url", help="Of the server that holds the index.")]
 if TYPE_CHECKING:
     from cl2cm.model.checkpoint import Encoders
@@ -46,7 +54,10 @@ def index(
     watch: Annotated[bool, typer.Option("--watch", help="Follow the folder until Ctrl-C.")] = False,
     backend: Annotated[
         str | None,
-        typer.Option(help="exact | faiss | qdrant | pgvector; kept from then on.", metavar="NAME"),
+        typer.Option(
+            help="exact | faiss | qdrant | pgvector, or one of another package; kept.",
+            metavar="NAME",
+        ),
     ] = None,
     url: Annotated[
         str | None,
@@ -68,13 +79,13 @@ def index(
     """Encode pictures and films into a search index; run again, only what is new or changed."""
     from cl2cm.cli.commands import index_source
     from cl2cm.data.scan import scan_folder
-    from cl2cm.index import Choice
-    from cl2cm.index.update.update import Care
+    from cl2cm.index import BackendOptions
+    from cl2cm.index.update.update import UpdateOptions
     from cl2cm.index.update.watch import watch as follow
 
     def once() -> None:
-        choice = Choice(backend, dtype, url, allow_cleartext)
-        care = Care(verify=verify, rebuild=rebuild, choice=choice)
+        storage = BackendOptions(backend, dtype, url, allow_cleartext)
+        options = UpdateOptions(verify=verify, rebuild=rebuild, backend=storage)
         lenient = skip_bad or watch  # what is still being written must not keep the rest waiting
         where = encoders("", vision_encoder, features)
         result = index_source(
@@ -83,7 +94,7 @@ def index(
             out,
             skip_bad=lenient,
             shots=shots,
-            care=care,
+            options=options,
             roots=media_root or (),
             encoders=where,
         )
@@ -136,6 +147,7 @@ def search(
     run: Annotated[
         Path | None, typer.Option(help="Run folder, where it is not the one of the index.")
     ] = None,
+    backend: ForeignBackend = None,
     url: ServerUrl = None,
     allow_cleartext: Cleartext = False,
     text_encoder: TextEncoder = "",
@@ -157,7 +169,7 @@ def search(
     request = Query(
         text, (*unwanted, *(without or ())), like or picture, weight, k, offset, among, fold=fold
     )
-    allowed = Allowed.of(url, cleartext=allow_cleartext)
+    allowed = Allowed.of(url, cleartext=allow_cleartext, backends=_named(backend))
     where = encoders(text_encoder, vision_encoder)
     if queries is not None or trec is not None:
         opened = functools.partial(open_searcher, index, run, allowed, where)
@@ -229,6 +241,7 @@ def serve(
     run: Annotated[
         Path | None, typer.Option(help="Run folder, where it is not the one of the index.")
     ] = None,
+    backend: ForeignBackend = None,
     url: ServerUrl = None,
     allow_cleartext: Cleartext = False,
     text_encoder: TextEncoder = "",
@@ -248,9 +261,18 @@ def serve(
         proxies=proxy or (),
         root_path=root_path,
         run=run,
-        allowed=Allowed.of(url, tuple(media_root or ()), cleartext=allow_cleartext),
+        allowed=Allowed.of(
+            url,
+            tuple(media_root or ()),
+            cleartext=allow_cleartext,
+            backends=_named(backend),
+        ),
         where=encoders(text_encoder, vision_encoder),
     )
+
+
+def _named(backend: str | None) -> tuple[str, ...]:
+    return (backend,) if backend else ()
 
 
 def serve_index(

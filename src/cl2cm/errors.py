@@ -10,8 +10,10 @@ CL2CMError                    an expected failure: one line, exit code 2
 │   └── WeightsError          offline weights that are absent, damaged or out of reach
 ├── StoreError                a feature store that is damaged, partial or another encoder's
 ├── CheckpointError           a run that is damaged, unfinished or of another tokenizer
+│   └── OtherSettingsError    a run that was started with other settings or data
 ├── VectorIndexError          an index that is damaged or holds another model's vectors
 ├── QueryError                a search request that cannot be answered
+├── NumberError               a number that is NaN or infinite, or a mean of nothing
 ├── StorageError              a disk that is full, read-only or without permission
 └── MissingExtraError         an optional dependency that is not installed
 
@@ -96,12 +98,20 @@ class CheckpointError(CL2CMError):
     """A run that is damaged, unfinished or of another tokenizer."""
 
 
+class OtherSettingsError(CheckpointError):
+    """A run that was started with other settings or data than it is to go on with."""
+
+
 class VectorIndexError(CL2CMError):
     """An index that is damaged or holds another model's vectors."""
 
 
 class QueryError(CL2CMError):
     """A search request that cannot be answered."""
+
+
+class NumberError(CL2CMError):
+    """A number that is NaN or infinite, or a mean of nothing."""
 
 
 class StorageError(CL2CMError):

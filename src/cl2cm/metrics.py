@@ -11,10 +11,14 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from cl2cm.errors import NumberError
 from cl2cm.types import Floats, Ints
 
 CUTOFFS = (1, 5, 10)
 CHUNK = 1024  # queries whose similarities are held at once
+
+
+TIE = np.float32(1e-6)  # several times the rounding of a dot product of unit vectors in float32
 
 
 class Direction(NamedTuple):
@@ -28,6 +32,35 @@ class Direction(NamedTuple):
     precision: np.ndarray
 
 
+def _check_problem(text: Floats, vision: Floats, rows: Ints) -> None:
+    """Refuse what has no ranks: no caption, or an item without one."""
+    answers = np.unique(rows)
+    if len(text) == len(rows) > 0 and np.array_equal(answers, np.arange(len(vision))):
+        return
+    raise NumberError(
+        "ranks",
+        expected="one row for each caption, and at least one caption of each item",
+        found=f"{len(text)} captions with {len(rows)} rows, of {len(answers)} items among "
+        f"{len(vision)}",
+        remedy="leave out items without captions",
+    )
+
+
+def _scores(queries: Floats, gallery: Floats, first: tuple[str, int], other: str) -> Floats:
+    """Dot products [Q, N], all finite; ``first`` and ``other`` name the two sides in an error."""
+    with np.errstate(all="ignore"):
+        scores: Floats = queries @ gallery.T
+    if not np.isfinite(scores).all():
+        row, column = np.argwhere(~np.isfinite(scores))[0].tolist()
+        raise NumberError(
+            f"score of {first[0]} {first[1] + row} and {other} {column}",
+            expected="a finite number",
+            found=str(scores[row, column]),
+            remedy="check the vectors and the model that made them",
+        )
+    return scores
+
+
 def text_to_vision(text: Floats, vision: Floats, rows: Ints, *, chunk: int = CHUNK) -> Direction:
     """Rank of each caption's picture.
 
@@ -36,22 +69,27 @@ def text_to_vision(text: Floats, vision: Floats, rows: Ints, *, chunk: int = CHU
         vision: unit vectors [N, D].
         rows: int64 [Q], the picture of each caption.
         chunk: captions whose similarities are held at once.
+
+    Raises:
+        NumberError: a score is not finite, or there is nothing to rank.
     """
+    _check_problem(text, vision, rows)
     best = np.empty(len(text), dtype=np.int64)
     for start in range(0, len(text), chunk):
         part = slice(start, start + chunk)
-        best[part] = _rank(text[part] @ vision.T, rows[part])
+        best[part] = _rank(_scores(text[part], vision, ("caption", start), "item"), rows[part])
     return Direction(best, 1.0 / best)
 
 
 def vision_to_text(text: Floats, vision: Floats, rows: Ints, *, chunk: int = CHUNK) -> Direction:
-    """Ranks of each picture's captions; arguments as in ``text_to_vision``."""
+    """Ranks of each picture's captions; arguments and errors as in ``text_to_vision``."""
+    _check_problem(text, vision, rows)
     best = np.empty(len(vision), dtype=np.int64)
     precision = np.empty(len(vision))
     order = np.argsort(rows, kind="stable")
     bounds = np.searchsorted(rows[order], np.arange(len(vision) + 1))
     for start in range(0, len(vision), chunk):
-        scores = vision[start : start + chunk] @ text.T
+        scores = _scores(vision[start : start + chunk], text, ("item", start), "caption")
         for i, row in enumerate(range(start, min(start + chunk, len(vision)))):
             captions = order[bounds[row] : bounds[row + 1]]
             repeated = np.broadcast_to(scores[i], (len(captions), scores.shape[1]))
@@ -62,10 +100,16 @@ def vision_to_text(text: Floats, vision: Floats, rows: Ints, *, chunk: int = CHU
 
 
 def _rank(scores: Floats, columns: Ints) -> Ints:
-    """Rank, from 1, of one column in each row; of equal scores the lower column comes first."""
+    """Rank, from 1, of one column in each row; of equal scores the lower column comes first.
+
+    Scores within ``TIE`` are equal: equal items get vectors that differ by rounding, according to
+    the batch that each was encoded in, and the rank must not depend on that.
+    """
     own = scores[np.arange(len(scores)), columns][:, None]
     before = np.arange(scores.shape[1]) < columns[:, None]
-    ranks: Ints = 1 + np.count_nonzero((scores > own) | ((scores == own) & before), axis=1)
+    ahead = np.where(before, scores >= own - TIE, scores > own + TIE)
+    ahead[np.arange(len(scores)), columns] = False
+    ranks: Ints = 1 + np.count_nonzero(ahead, axis=1)
     return ranks
 
 

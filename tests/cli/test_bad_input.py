@@ -158,7 +158,7 @@ MANIFESTS = {
     "half a character": ('{"id": "\\ud800"}', "surrogate"),
     "language of another form": ({"captions": {"EN": ["a"]}}, "write 'en'"),
     "more translations": ({"translations": {"xx": {"mt": ["a", "b"]}}}, "1 texts", "found 2"),
-    "translations without source": ({"captions": {}}, "captions.en"),
+    "translations without source": ({"captions": {}}, "captions"),
     "translations without engine": ({"translations": {"xx": ["a"]}}, "translations.xx"),
 }
 COMMANDS = ("train", "encode", "index", "evaluate", "encode texts")

@@ -130,7 +130,7 @@ def test_resuming_from_a_damaged_state(bench, monkeypatch):
         train(bench.settings("cl2cm"), run)
     (state,) = (path for path in (run / "state").iterdir() if path.is_dir())
     resume = ["train", config, "--out", run, "--resume"]
-    bench.refused([*resume, "--set", "train.epochs=9"], "the settings that the run was started")
+    bench.refused([*resume, "--set", "train.epochs=9"], "that the run was started with")
     halve(state / "state.safetensors")
     bench.refused(resume, "a damaged one")
     (run / "state" / "current.json").write_text("[]")

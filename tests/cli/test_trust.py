@@ -19,7 +19,7 @@ from cl2cm.encode.trust import (
 )
 from cl2cm.errors import CheckpointError, CL2CMError, EncoderError, WeightsError
 from cl2cm.model.checkpoint import load, load_visual
-from cl2cm.model.config import load_config, with_absolute_encoders
+from cl2cm.model.config import load_config, with_absolute_paths
 from cl2cm.training.loop import train
 from cl2cm.training.resume import load_state
 
@@ -113,7 +113,17 @@ def test_a_run_may_name_what_is_inside(kind, tmp_path):
         assert confine(f"{kind}:{name}", run) == inside
 
 
-@pytest.mark.parametrize("spec", ["hf:multilingual-e5-small", "onnx:efficientnet-lite2", "hf:a/b"])
+def test_a_hub_name_of_a_run_is_no_folder_of_the_working_directory(foreign, tmp_path, monkeypatch):
+    assert confine("hf:a/b", foreign) == "hf:a/b"
+    (tmp_path / "a" / "b").mkdir(parents=True)
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(CheckpointError, match="--model-root"):
+        confine("hf:a/b", foreign)
+    with allowed(roots=[tmp_path]):
+        assert confine("hf:a/b", foreign) == f"hf:{tmp_path}/a/b"
+
+
+@pytest.mark.parametrize("spec", ["hf:multilingual-e5-small", "onnx:efficientnet-lite2"])
 def test_names_stay_names(spec, tmp_path, monkeypatch):
     name = tmp_path / spec.partition(":")[2]
     name.mkdir(parents=True)
@@ -237,18 +247,22 @@ def test_a_recipe_names_folders_relative_to_itself(tmp_path, monkeypatch):
     (tmp_path / "recipe" / "models" / "e").mkdir(parents=True)
     (tmp_path / "work" / "models" / "f").mkdir(parents=True)
     (tmp_path / "work" / "e5").mkdir()
+    (tmp_path / "recipe" / "bert").mkdir()
+    (tmp_path / "recipe" / "multilingual-e5-small").mkdir()
     monkeypatch.chdir(tmp_path / "work")
     path = tmp_path / "recipe" / "recipe.toml"
     for written, meant in [
         ("models/e", str(tmp_path / "recipe" / "models" / "e")),
         ("models/f", str(tmp_path / "work" / "models" / "f")),
         ("e5", "e5"),
+        ("bert", str(tmp_path / "recipe" / "bert")),
+        ("multilingual-e5-small", "multilingual-e5-small"),
         ("google-bert/bert", "google-bert/bert"),
     ]:
         path.write_text(f'[text]\nencoder = "hf:{written}"\n')
         config = load_config(path)
         assert config.text.encoder == f"hf:{meant}"
-        assert with_absolute_encoders(config) == config
+        assert with_absolute_paths(config) == config
 
 
 # --- pinned names and the working directory --------------------------------------------------

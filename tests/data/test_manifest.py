@@ -322,3 +322,19 @@ def test_real_manifests():
     for path in Path(os.environ["CL2CM_DATA"]).rglob("manifest.jsonl*"):
         for example in read_manifest(path):
             assert example.captions["en"]
+
+
+def test_translations_of_any_language(tmp_path):
+    path = tmp_path / "m.jsonl"
+    item = {"id": "a", "features": "a", "split": "test"}
+    item |= {"captions": {"zh": ["x", "y"]}, "translations": {"de": {"x": ["u", None]}}}
+    path.write_text(json.dumps(item) + "\n")
+    (read,) = read_manifest(path, source=None)
+    assert read.translations == {"de": {"x": ("u", None)}}
+    assert [read] == list(read_manifest(path, source="zh"))
+    with pytest.raises(ManifestError, match=r"translations of captions\.en"):
+        list(read_manifest(path))
+    item["translations"]["de"]["x"] = ["u"]
+    path.write_text(json.dumps(item) + "\n")
+    with pytest.raises(ManifestError, match="expected 2 texts, one for each of the captions"):
+        list(read_manifest(path, source=None))

@@ -185,3 +185,28 @@ def test_media_path(tmp_path):
     with pytest.raises(ManifestError, match="item 'a': expected a picture or a film"):
         media_path(Example(id="a", split="test", features="a"))
     assert picture_key(Example(id="a", split="test", video=film)) == "a\t-"
+
+
+def test_a_picture_whose_features_are_not_finite_is_named_or_skipped(
+    examples, vision, tmp_path, monkeypatch
+):
+    plain = type(vision).encode
+    calls = []
+
+    def overflowing(self, pixels):
+        features = plain(self, pixels).copy()
+        if not calls:
+            features[1] = 1e6  # too large for half precision
+        calls.append(len(pixels))
+        return features
+
+    monkeypatch.setattr(type(vision), "encode", overflowing)
+    with pytest.raises(MediaError, match="expected finite features"):
+        encode_pictures(examples, vision, tmp_path / "a")
+    calls.clear()
+    told = []
+    store = encode_pictures(
+        examples, vision, tmp_path / "b", skip_bad=True, on_skip=lambda name, _: told.append(name)
+    )
+    assert told == [examples[1].id]
+    assert [store.has(example.id) for example in examples].count(False) == 1

@@ -1,4 +1,5 @@
 import json
+import shutil
 import sys
 from pathlib import Path
 
@@ -11,21 +12,18 @@ from hypothesis import strategies as st
 from numpy.testing import assert_array_equal
 from torch.testing import assert_close
 
+from cl2cm import evaluate, load, read_manifest
 from cl2cm.cli.app import run as command_line
 from cl2cm.cli.commands import encode_store, evaluate_manifest, index_source, open_searcher
 from cl2cm.encode import feature_layouts
 from cl2cm.encode.encoding import encode_pictures, find_pictures
-from cl2cm.encode.feature_files import FeatureFiles
+from cl2cm.encode.feature_files import Agreed, FeatureFiles
 from cl2cm.encode.store import FeatureStore
 from cl2cm.encode.vision import encode_paths, load_vision
-from cl2cm.errors import (
-    CheckpointError,
-    CL2CMError,
-    EncoderError,
-    MediaError,
-    MissingExtraError,
-    StoreError,
-)
+from cl2cm.errors import CL2CMError, EncoderError, MediaError, MissingExtraError, StoreError
+from cl2cm.model.networks import build_vision_head
+from cl2cm.model.retrieval import VisualSide
+from cl2cm.model.settings import NetworkConfig
 from cl2cm.types import Example
 from fixtures import world
 
@@ -216,12 +214,11 @@ def test_pictures_cannot_be_encoded(tmp_path):
     path = write_bin(tmp_path / "bin", made())
     encoder = load_vision(f"features:{path}")
     world.draw("red", "bar", 0).save(tmp_path / "red.png")
+    head = build_vision_head(NetworkConfig(dim=8, heads=1), WIDTH)
+    model = VisualSide(head, encoder, fingerprint="f", dim=8)
     with pytest.raises(EncoderError, match="expected items whose features it holds, found a pict"):
-        encode_paths(encoder, [tmp_path / "red.png"])
-    with pytest.raises(EncoderError):
-        encoder.encode(np.zeros((1, 8, 8, 3), np.uint8))
-    with pytest.raises(EncoderError):
-        _ = encoder.size
+        model.encode_visual([tmp_path / "red.png"])
+    assert model.encode_visual(examples("film_b", "film_a")).shape == (2, 8)
     assert json.loads(encoder.preprocessing)["items"] == 4
 
 
@@ -290,7 +287,7 @@ def test_damage_has_a_name(name, tmp_path):
     folder = write_bin(tmp_path / "bin", made())
     change(folder)
     with pytest.raises(StoreError) as caught:
-        FeatureFiles("features:x", folder)
+        FeatureFiles("features:x", folder).choose(examples(*made()))
     assert all(word in str(caught.value) for word in words), caught.value
 
 
@@ -298,13 +295,13 @@ def test_arrays_that_do_not_fit(tmp_path):
     folder = write_arrays(tmp_path / "npy", made())
     np.save(folder / "film_b.npy", np.ones((2, WIDTH + 1)))
     with pytest.raises(StoreError, match=r"'film_b'.*\[F, 6\].*\[2, 7\]"):
-        FeatureFiles("features:x", folder)
+        FeatureFiles("features:x", folder).choose(examples("film_b"))
     np.save(folder / "film_b.npy", np.array([{}], dtype=object))
     with pytest.raises(StoreError, match=r"film_b.npy.*array of numbers"):
-        FeatureFiles("features:x", folder)
+        FeatureFiles("features:x", folder).choose(examples("film_b"))
     np.save(folder / "film_b.npy", np.array(["a"] * WIDTH))
     with pytest.raises(StoreError, match="'film_b'"):
-        FeatureFiles("features:x", folder)
+        FeatureFiles("features:x", folder).choose(examples("film_b"))
 
 
 def test_hdf5_that_does_not_fit(tmp_path):
@@ -428,12 +425,95 @@ def test_a_run_refuses_other_features(films, trained_on_films, capfd):
     try:
         changed = np.frombuffer(whole, "<f4") + np.float32(0.5)
         path.write_bytes(changed.tobytes())
-        with pytest.raises(CheckpointError, match="vision backbone"):
+        with pytest.raises(StoreError, match="as in training, found other numbers"):
             evaluate_manifest(trained_on_films, films / "manifest.jsonl")
         assert command_line(["index", str(trained_on_films), str(films), str(films / "i")]) == 2
         assert "Traceback" not in capfd.readouterr().err
     finally:
         path.write_bytes(whole)
+
+
+def test_another_file_in_the_folder_changes_nothing(tmp_path):
+    items = made()
+    folder = write_arrays(tmp_path / "npy", items)
+    chosen = FeatureFiles("features:x", folder).only(examples("film_a", "film_b", "none"))
+    agreed = Agreed(WIDTH, chosen.fingerprint, chosen.samples())
+    assert set(agreed.samples) == {"film_a", "film_b"}
+    np.save(folder / "film_0.npy", np.ones(WIDTH, np.float32))
+    again = FeatureFiles("features:x", folder).only(examples("film_a", "film_b"))
+    assert again.fingerprint == agreed.fingerprint
+    files = FeatureFiles("features:x", folder, agreed)
+    assert files.choose(examples("film_0")).has("film_0")
+    np.save(folder / "film_a.npy", items["film_a"] + 1)
+    with pytest.raises(StoreError, match="'film_a' as in training, found other numbers"):
+        FeatureFiles("features:x", folder, agreed).choose(examples("film_b"))
+
+
+def test_features_elsewhere(tmp_path, capfd):
+    items = made()
+    files = FeatureFiles("features:x", write_arrays(tmp_path / "npy", items))
+    agreed = Agreed(WIDTH, files.fingerprint, files.samples())
+    new = write_arrays(tmp_path / "new", {"a": np.ones((1, WIDTH), np.float32)})
+    with pytest.raises(StoreError, match="expected the items that it was trained on, found 1"):
+        FeatureFiles("features:x", new, agreed).choose(examples("a"))
+    elsewhere = agreed._replace(elsewhere=True)
+    assert FeatureFiles("features:x", new, elsewhere).choose(examples("a")).has("a")
+    assert capfd.readouterr().err.count("taken on trust") == 1
+    wide = write_arrays(tmp_path / "wide", {"a": np.ones((1, WIDTH + 1), np.float32)})
+    with pytest.raises(StoreError, match=f"width {WIDTH}, found width {WIDTH + 1}"):
+        FeatureFiles("features:x", wide, elsewhere).choose(examples("a"))
+    old = agreed._replace(samples={})  # a run of cl2cm 0.1.0
+    assert FeatureFiles("features:x", tmp_path / "npy", old).choose(examples("film_a"))
+    with pytest.raises(StoreError, match="expected the features that it was trained on"):
+        FeatureFiles("features:x", new, old).choose(examples("a"))
+    nowhere = FeatureFiles("features:x", tmp_path / "nowhere", agreed)
+    assert (nowhere.width, nowhere.fingerprint) == (WIDTH, files.fingerprint)
+    with pytest.raises(EncoderError, match="--features PATH"):
+        nowhere.choose(examples("a"))
+
+
+@pytest.mark.parametrize("number", [np.nan, np.inf, -np.inf, 3e38, 1e300])
+def test_items_whose_features_are_not_finite_are_named_or_left_out(number, tmp_path):
+    items = {**made(), "film_b": np.array([[1.0] * (WIDTH - 1) + [number]])}
+    files = FeatureFiles("features:x", write_arrays(tmp_path / "npy", items))
+    with pytest.raises(StoreError, match="'film_b': expected finite numbers"):
+        files.choose(examples("film_a", "film_b"))
+    told = []
+    chosen = files.choose(
+        examples("film_a", "film_b"), skip_bad=True, on_skip=lambda *x: told.append(x)
+    )
+    assert [name for name, _ in told] == ["film_b"]
+    assert (chosen.has("film_a"), chosen.has("film_b")) == (True, False)
+
+
+def test_evaluate_takes_examples_of_a_run_on_features(films, trained_on_films):
+    whole = evaluate_manifest(trained_on_films, films / "manifest.jsonl")["languages"]
+    test = [e for e in read_manifest(films / "manifest.jsonl") if e.split == "test"]
+    assert evaluate(load(trained_on_films), test) == whole
+
+
+def test_a_run_and_its_features_on_another_machine(films, trained_on_films, small, tmp_path, capfd):
+    """Texts alone need no features; everything else is told where they are, with two options."""
+    config = tmp_path / "run" / "config.toml"
+    shutil.copytree(trained_on_films, tmp_path / "run")
+    words = config.read_text().replace(str(films), "/gone").replace(str(small.text), "/gone/text")
+    config.write_text(words)
+    shutil.copytree(films / "resnet", tmp_path / "feat")
+    shutil.copytree(small.text, tmp_path / "text")
+    shutil.copy(films / "manifest.jsonl", tmp_path)
+    run, manifest = str(tmp_path / "run"), str(tmp_path / "manifest.jsonl")
+    text = ["--text-encoder", f"hf:{tmp_path / 'text'}"]
+    features = ["--features", str(tmp_path / "feat")]
+    assert command_line(["evaluate", run, manifest]) == 2
+    assert command_line(["evaluate", run, manifest, *text]) == 2
+    assert "--features" in capfd.readouterr().err
+    assert command_line(["evaluate", run, manifest, *text, *features, "--json"]) == 0
+    found = json.loads(capfd.readouterr().out)["languages"]
+    assert found == evaluate_manifest(trained_on_films, films / "manifest.jsonl")["languages"]
+    assert command_line(["index", run, manifest, str(tmp_path / "i"), *features]) == 0
+    assert command_line(["search", str(tmp_path / "i"), "red circle", *text]) == 0
+    assert command_line(["align", run, "red circle", "red", *text]) == 0
+    assert load(run, text_encoder=text[1]).encode_text(["red"]).shape == (1, 32)
 
 
 def test_copy_into_a_store(films, tmp_path):

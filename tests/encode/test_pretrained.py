@@ -13,6 +13,7 @@ from cl2cm.encode.pretrained import check_folder, check_weights
 from cl2cm.encode.text import TextBackbone
 from cl2cm.encode.vision import load_vision
 from cl2cm.errors import CL2CMError, WeightsError
+from cl2cm.translate import open_translator
 from fixtures.world import write_text
 from test_recipes import write_clip
 
@@ -116,6 +117,8 @@ def test_a_known_model_is_loaded_by_transformers_own_code(text, tmp_path):
         ("config.json", {"quantization_config": {"quant_method": "gptq"}}),
         ("config.json", {"backbone": "x", "use_pretrained_backbone": True}),
         ("config.json", {"vision_config": [{"use_timm_backbone": True}]}),
+        ("config.json", {"model_type": "dpt", "backbone": "evil/model"}),
+        ("config.json", {"vision_config": {"backbone": "evil/model", "use_timm_backbone": False}}),
         ("tokenizer_config.json", {"mecab_kwargs": {"mecab_option": "-r /etc/passwd"}}),
         ("tokenizer_config.json", {"sp_model_kwargs": {"model_file": "/etc/passwd"}}),
         ("adapter_config.json", {"base_model_name_or_path": "evil/model"}),
@@ -148,6 +151,64 @@ def test_a_pipe_and_a_giant_are_not_read(text):
         file.truncate(2**30)
     with pytest.raises(ValueError, match="more than"):
         check_folder(text)
+
+
+@pytest.mark.parametrize(
+    "name", ["chat_template.jinja", "vocab.txt", "additional_chat_templates/a"]
+)
+def test_a_pipe_of_any_name_is_not_read(name, text):
+    (text / name).parent.mkdir(exist_ok=True)
+    os.mkfifo(text / name)
+    with pytest.raises(WeightsError, match="no regular file"):
+        TextBackbone.load(f"hf:{text}", max_tokens=16)
+
+
+def test_a_distributed_checkpoint_is_refused(text):
+    (text / "model.safetensors").rename(text / "shard-00001-model-00001-of-00001.safetensors")
+    with pytest.raises(WeightsError, match="distributed checkpoint"):
+        TextBackbone.load(f"hf:{text}", max_tokens=16)
+
+
+@pytest.mark.parametrize("kind", ["text", "vision", "translation"])
+def test_no_request_leaves_whatever_transformers_asks_for(kind, text, clip, monkeypatch):
+    """A look-up of Transformers that does not know of ``local_files_only``, with the user's token."""
+    import huggingface_hub
+    import transformers
+
+    told = []
+
+    def ask(*_, **__):
+        try:
+            huggingface_hub.HfApi(endpoint="http://127.0.0.1:9", token="hf_secret").repo_exists(
+                "a/b"
+            )
+        except Exception as error:
+            told.append(type(error).__name__)
+            raise
+
+    for loader in ("AutoTokenizer", "AutoConfig", "AutoModel"):
+        monkeypatch.setattr(getattr(transformers, loader), "from_pretrained", ask)
+    monkeypatch.setattr("cl2cm.encode.vision_hf.AutoModel.from_pretrained", ask)
+    with pytest.raises(CL2CMError):
+        if kind == "text":
+            TextBackbone.load(f"hf:{text}", max_tokens=16)
+        elif kind == "vision":
+            load_vision(f"hf:{clip}")
+        else:
+            open_translator(f"hf:{text}", "en", "de")
+    assert told == ["OfflineModeIsEnabled"]
+    assert not huggingface_hub.constants.HF_HUB_OFFLINE or "HF_HUB_OFFLINE" in os.environ
+
+
+def test_a_folder_cannot_claim_the_fingerprint_of_another(text, tmp_path):
+    files = {path.name: path for path in text.iterdir()}
+    record = {"format": 1, "wheels": [], "files": {}}
+    for name, path in files.items():
+        record["files"][name] = {"bytes": path.stat().st_size, "sha256": "0" * 64}
+    true = TextBackbone.load(f"hf:{text}", max_tokens=16)
+    (text / "model.json").write_text(json.dumps(record))
+    claimed = TextBackbone.load(f"hf:{text}", max_tokens=16)
+    assert (claimed.fingerprint, claimed.tokenizer_hash) == (true.fingerprint, true.tokenizer_hash)
 
 
 def test_a_tokenizer_that_never_ends_is_refused(text):

@@ -118,6 +118,27 @@ def test_a_changed_byte_is_found_by_verify(tmp_path):
         store.verify()
 
 
+@pytest.mark.parametrize("value", [float("nan"), float("inf"), -float("inf"), 1e5])
+def test_features_that_are_not_finite_name_their_item(value, tmp_path):
+    def spoilt(positions):
+        rows = rows_of(positions)
+        values = rows.values.float()
+        if 2 in positions:
+            values[int(rows.lengths[: list(positions).index(2)].sum())] = value
+        return rows._replace(values=values.half())
+
+    with pytest.raises(StoreError, match=r"'item 2': expected finite features"):
+        make(tmp_path / "new", encode=spoilt)
+    with pytest.MonkeyPatch.context() as patch:  # as a store of before, or of another program
+        patch.setattr("cl2cm.encode.store._check_finite", lambda *_: None)
+        store = make(tmp_path / "old", encode=spoilt)
+    assert store.gather(torch.tensor([0, 1])).values.isfinite().all()
+    with pytest.raises(StoreError, match=r"'item 2': expected finite features"):
+        store.gather(torch.tensor([1, 2]))
+    with pytest.raises(StoreError, match=r"'item 2': expected finite features"):
+        store.means()
+
+
 def test_a_skipped_item_has_no_features(tmp_path):
     def encode(positions):
         lengths = torch.tensor([0 if i == 2 else 1 for i in positions])

@@ -424,3 +424,29 @@ def test_the_real_tokenizer_reads_as_it_should(real):
     assert real.tokenize(["a dog"]) == [[0, 41, 1294, 12, 10, 10269, 2]]
     assert real.tokenize(["A Dog"]) != real.tokenize(["a dog"])
     assert np.ptp([len(ids) for ids in real.tokenize(["a dog", "a dog " * 200])]) == 57
+
+
+# --- vocabularies ----------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("kind", ["bert", "distilbert", "xlm-roberta", "roberta"])
+def test_a_folder_without_tokenizer_files_is_refused(kind, tmp_path):
+    write_model(tmp_path, kind)
+    with pytest.raises(WeightsError, match="found no tokenizer files"):
+        load(tmp_path)
+
+
+def test_a_vocabulary_larger_than_the_embedding_is_refused(tmp_path):
+    write_model(tmp_path)
+    write_tokenizer(tmp_path, [f"word{number}" for number in range(20)])
+    with pytest.raises(EncoderError, match=r"ids below 24, .* found a tokenizer with ids to 24"):
+        load(tmp_path)
+
+
+def test_share_of_unknown_words(tmp_path):
+    write_model(tmp_path)
+    write_tokenizer(tmp_path, ("a", "dog", "query"))
+    backbone = load(tmp_path, prefix="query ")
+    assert backbone.unknown_share(["a dog", "dog"]) == 0
+    assert backbone.unknown_share(["a cat", "a dog"]) == 0.25
+    assert backbone.unknown_share([]) == 0

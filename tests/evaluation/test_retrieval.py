@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 from numpy.testing import assert_allclose, assert_array_equal
 
 from cl2cm.data.queries import caption_queries
-from cl2cm.errors import LanguageError
+from cl2cm.errors import LanguageError, NumberError
 from cl2cm.evaluation.retrieval import evaluate
 from cl2cm.metrics import metrics, text_to_vision, trec_lines, vision_to_text
 from cl2cm.types import Example
@@ -109,7 +109,7 @@ class Oracle:
         return np.stack([np.eye(3, dtype=np.float32)[int(text[-1])] for text in texts])
 
     def encode_visual(self, paths):
-        return np.stack([np.eye(3, dtype=np.float32)[int(path.name)] for path in paths])
+        return np.stack([np.eye(3, dtype=np.float32)[int(example.id)] for example in paths])
 
 
 def test_evaluate_writes_trec_runs(tmp_path):
@@ -153,3 +153,73 @@ def test_queries_are_translated_before_they_are_encoded(tmp_path):
     assert first[0] == "de-0"  # a query keeps its language
     with pytest.raises(AssertionError, match="zu 0"):
         evaluate(Words(), examples)
+
+
+# --- what cannot be measured -------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
+@pytest.mark.parametrize("side", [0, 1])
+@pytest.mark.parametrize("direction", [text_to_vision, vision_to_text, metrics])
+def test_a_score_that_is_not_finite_is_an_error(value, side, direction):
+    text, vision, rows = problem(pictures=5, captions=2)
+    for whole in (True, False):
+        spoilt = [text.copy(), vision.copy()]
+        spoilt[side][... if whole else 1, 0] = value
+        with pytest.raises(NumberError, match=r"score of \w+ \d+ and \w+ \d+: expected a finite"):
+            direction(*spoilt, rows, chunk=2)
+
+
+@pytest.mark.parametrize(
+    ("captions", "pictures", "rows"), [(0, 0, []), (0, 3, []), (3, 4, [0, 1, 2]), (3, 2, [0, 1])]
+)
+def test_what_has_no_ranks_is_an_error(captions, pictures, rows):
+    text, vision = np.ones((captions, 4), "f4"), np.ones((pictures, 4), "f4")
+    with pytest.raises(NumberError, match="at least one caption of each item"):
+        metrics(text, vision, np.array(rows, np.int64))
+
+
+class Broken(Oracle):
+    """An oracle that knows nothing of one caption or of one item."""
+
+    def __init__(self, text=None, item=None):
+        self.text, self.item = text, item
+
+    def encode_text(self, texts):
+        factors = [np.nan if text == self.text else 1 for text in texts]
+        return super().encode_text(texts) * np.array(factors, np.float32)[:, None]
+
+    def encode_visual(self, paths):
+        factors = [np.nan if example.id == self.item else 1 for example in paths]
+        return super().encode_visual(paths) * np.array(factors, np.float32)[:, None]
+
+
+def test_evaluate_names_the_vector_that_is_not_finite(tmp_path):
+    examples = [example(str(i), en=[f"about {i}"], de=[f"zu {i}"]) for i in range(3)]
+    with pytest.raises(NumberError, match="vector of de caption 'zu 1': expected finite numbers"):
+        evaluate(Broken(text="zu 1"), examples)
+    with pytest.raises(NumberError, match="vector of item '2'"):
+        evaluate(Broken(item="2"), examples, trec=tmp_path / "run.trec")
+    assert not (tmp_path / "run.trec").exists()
+
+
+def test_equal_items_tie_whatever_rounding_makes_of_them():
+    vision = np.eye(4, dtype=np.float32)[[0, 0, 1, 2]]
+    text, rows = vision.copy(), np.arange(4)
+    for sign in (-1, 1):
+        noisy = vision.copy()
+        noisy[1] *= 1 + sign * 1e-7
+        assert_array_equal(text_to_vision(text, noisy, rows).best, [1, 2, 1, 1])
+        assert_array_equal(vision_to_text(noisy, vision, rows).best, [1, 2, 1, 1])
+
+
+def test_equal_captions_are_encoded_once():
+    asked = []
+
+    class Once(Oracle):
+        def encode_text(self, texts):
+            asked.append(list(texts))
+            return super().encode_text(texts)
+
+    evaluate(Once(), [example("0", en=["a 0", "a 0"]), example("1", en=["a 1", "a 0"])])
+    assert asked == [["a 0", "a 1"]]

@@ -3,9 +3,12 @@
 import json
 import os
 import shutil
+import sqlite3
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -382,3 +385,14 @@ def test_torch_stays_out():
 
     code = "import sys, cl2cm.index, cl2cm.search.searcher; print('torch' in sys.modules)"
     assert subprocess.check_output([sys.executable, "-c", code], text=True).strip() == "False"
+
+
+def test_items_and_hits_know_their_kind_and_the_file_keeps_its_words(make, tmp_path):
+    kinds = ["image", "video"] * 5
+    items = [replace(item, kind=kind) for item, kind in zip(items_of(10), kinds, strict=True)]
+    index = make(items=items)
+    [hits] = index.search(vectors_of(1), 10, model="model-a")
+    assert {hit.id: hit.kind for hit in hits} == {item.id: item.kind for item in items}
+    with closing(sqlite3.connect(the_file(tmp_path / "index", "items"))) as db:
+        stored = [media for (media,) in db.execute("SELECT media FROM items ORDER BY row")]
+    assert stored == ["picture", "film"] * 5

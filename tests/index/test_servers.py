@@ -15,8 +15,8 @@ from cl2cm.index.address import (
     public_postgres,
     qdrant_address,
 )
-from cl2cm.index.backends.place import Place
-from cl2cm.index.update.update import Care, update_index
+from cl2cm.index.backends.location import Location
+from cl2cm.index.update.update import UpdateOptions, update_index
 from fixtures.strangers import (
     Silent,
     forge_server,
@@ -97,12 +97,12 @@ def test_updating_an_index_of_a_stranger_neither_connects_nor_drops(tmp_path, ba
     pictures.mkdir()
     (pictures / "a.png").write_bytes(b"a")
     from cl2cm.data.scan import scan_folder
-    from cl2cm.index import Choice
+    from cl2cm.index import BackendOptions
 
     with pytest.raises(VectorIndexError, match="a server that you allow"):
         update_index(Model(), scan_folder(pictures), path, run=tmp_path / "run")
-    care = Care(choice=Choice("exact"))
-    update_index(Model(), scan_folder(pictures), path, run=tmp_path / "run", care=care)
+    options = UpdateOptions(backend=BackendOptions("exact"))
+    update_index(Model(), scan_folder(pictures), path, run=tmp_path / "run", options=options)
     assert (silent.called, silent.heard) == (0, b"")
 
 
@@ -129,26 +129,26 @@ def test_a_server_that_the_user_names_is_asked(tmp_path, backend, silent, monkey
 def test_what_the_user_named_when_the_index_was_made_is_remembered_under_a_seal(
     tmp_path, backend, silent
 ):
-    place = Place(backend, url_of(backend, silent.port), "cl2cm_0a", str(tmp_path))
+    place = Location(backend, url_of(backend, silent.port), "cl2cm_0a", str(tmp_path))
     place.write(tmp_path / "place-0a.json")
-    read = Place.read(tmp_path / "place-0a.json")
-    assert (read.ours, read.server(Allowed()).url) == (True, place.url)
+    read = Location.read(tmp_path / "place-0a.json")
+    assert (read.ours, read.server(Allowed(), str).url) == (True, place.url)
     for change in ({"url": url_of(backend, 1)}, {"name": "cl2cm_0b"}, {"folder": "/"}, {"cleartext": True}):  # fmt: skip
         value = json.loads((tmp_path / "place-0a.json").read_text())
         (tmp_path / "place-0a.json").write_text(json.dumps(value | change))
-        assert not Place.read(tmp_path / "place-0a.json").ours
+        assert not Location.read(tmp_path / "place-0a.json").ours
         (tmp_path / "place-0a.json").write_text(json.dumps(value))
 
 
 def test_a_place_that_was_made_for_another_folder_is_not_dropped(tmp_path, monkeypatch):
     """Somebody got hold of one of our indexes, and sends its old place files back."""
-    import cl2cm.index.backends.registry
+    import cl2cm.index.generation
 
     dropped = []
-    monkeypatch.setattr(cl2cm.index.backends.registry, "drop", lambda place, server: dropped.append(place.name))  # fmt: skip
+    monkeypatch.setattr(cl2cm.index.generation, "drop", lambda place, server: dropped.append(place.name))  # fmt: skip
     for name in ("mine", "evil"):
         make_index(tmp_path / name)
-    Place("pgvector", "host=h", "cl2cm_0a", str(tmp_path / "mine")).write(tmp_path / "mine/place-0a.json")  # fmt: skip
+    Location("pgvector", "host=h", "cl2cm_0a", str(tmp_path / "mine")).write(tmp_path / "mine/place-0a.json")  # fmt: skip
     shutil.copy(tmp_path / "mine/place-0a.json", tmp_path / "evil")
     for name in ("evil", "mine"):
         os.utime(tmp_path / name / "place-0a.json", (0, 0))
@@ -168,14 +168,14 @@ def test_a_place_of_another_form_is_refused(tmp_path, change):
     value = {"backend": "pgvector", "url": "host=x", "name": "cl2cm_0a"} | change
     (tmp_path / "place-0a.json").write_text(json.dumps(value))
     with pytest.raises(VectorIndexError, match="damaged"):
-        Place.read(tmp_path / "place-0a.json")
+        Location.read(tmp_path / "place-0a.json")
 
 
 @pytest.mark.parametrize("text", ["", "[]", "null", "[" * 60_000, '"' + "x" * 2**17 + '"', "NaN"])
 def test_a_place_that_is_no_object_is_refused(tmp_path, text):
     (tmp_path / "place-0a.json").write_text(text)
     with pytest.raises(VectorIndexError, match="damaged"):
-        Place.read(tmp_path / "place-0a.json")
+        Location.read(tmp_path / "place-0a.json")
 
 
 @pytest.mark.parametrize("kind", ["link", "pipe"])
@@ -185,10 +185,10 @@ def test_a_place_that_is_no_file_is_refused(tmp_path, kind):
     if kind == "pipe":
         os.mkfifo(path)
     else:
-        Place("pgvector", "host=x", "cl2cm_0a").write(tmp_path / "real.json")
+        Location("pgvector", "host=x", "cl2cm_0a").write(tmp_path / "real.json")
         path.symlink_to(tmp_path / "real.json")
     with pytest.raises(VectorIndexError, match="damaged"):
-        Place.read(path)
+        Location.read(path)
 
 
 # --- addresses -----------------------------------------------------------------------------------
@@ -337,9 +337,9 @@ def test_our_own_table_is_searched_without_naming_its_server_again(tmp_path, pos
 
 @pytest.mark.parametrize("named", [True, False])
 def test_what_the_environment_says_of_cleartext_holds_for_index_too(monkeypatch, named):
-    from cl2cm.index import Choice
+    from cl2cm.index import BackendOptions
 
-    choice = Choice("qdrant", url="http://q.example" if named else None)
+    choice = BackendOptions("qdrant", url="http://q.example" if named else None)
     head = {"backend": "qdrant", "dtype": "float32", "url": "http://q.example"}
     monkeypatch.setenv("CL2CM_SERVERS", "http://q.example")
     assert not choice.resolve(head).server.cleartext

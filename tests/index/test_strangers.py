@@ -12,7 +12,7 @@ import pytest
 import cl2cm.index.database
 from cl2cm.errors import CL2CMError, MediaError, VectorIndexError
 from cl2cm.index import Allowed, Index
-from cl2cm.index.backends.codes import write_matrix
+from cl2cm.index.backends.quantization import write_matrix
 from cl2cm.types import Item
 from fixtures.strangers import forge, head_of, make_index, the_file, unit, write_head
 
@@ -123,7 +123,7 @@ def test_a_vector_that_is_not_finite_or_not_of_unit_length_is_found_at_open(
     pytest.importorskip({"exact": "numpy", "qdrant": "qdrant_client"}.get(backend, backend))
     index = make_index(tmp_path / "index", dtype=dtype, backend=backend)
     file = the_file(index, "vectors")
-    monkeypatch.setattr("cl2cm.index.backends.codes.check_unit", lambda *_: None)
+    monkeypatch.setattr("cl2cm.index.backends.quantization.check_unit", lambda *_: None)
     with file.open("wb") as opened:
         write_matrix(opened, poison(np.asarray(row, np.float32)), dtype)
     forge(index, "vectors", None)

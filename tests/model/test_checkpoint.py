@@ -8,7 +8,7 @@ from numpy.testing import assert_array_equal
 from safetensors.torch import load_file, save_file
 
 from cl2cm.encode.vision import load_vision
-from cl2cm.errors import CheckpointError, StorageError
+from cl2cm.errors import CheckpointError, CL2CMError, NumberError, StorageError
 from cl2cm.methods.build import build_method
 from cl2cm.model.checkpoint import (
     CONTRACT_TEXTS,
@@ -106,8 +106,13 @@ def save(config, folder):
         elif parameter.requires_grad:
             parameter.data.mul_(1.3)
     model = RetrievalModel(method.student, backbone, vision, fingerprint="f", dim=32)
-    save_run(folder, config, model, teacher=method.teacher, provenance={"config": config.hash,
-             "validation_SumR": {}})  # fmt: skip
+    save_run(
+        folder,
+        config,
+        (method.student, method.teacher),
+        (backbone, vision),
+        {"config": config.hash, "validation_SumR": {}},
+    )
     return model, method
 
 
@@ -320,3 +325,31 @@ def test_weights_are_written_whole_or_not_at_all(settings, tmp_path, monkeypatch
     load_weights(other, tmp_path / "w.safetensors")
     for name, value in student.state_dict().items():
         assert torch.equal(value, other.state_dict()[name])
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf")])
+def test_weights_that_are_not_finite_are_neither_written_nor_read(value, settings, tmp_path, run):
+    student = build_student(settings().network, text_width=4, vision_width=4)
+    with torch.no_grad():
+        next(student.vision.parameters())[0] = value
+    with pytest.raises(NumberError, match="expected finite weights"):
+        save_weights(student, tmp_path / "w.safetensors")
+    assert not (tmp_path / "w.safetensors").exists()
+    change_weights(run, "vision.linear.bias", lambda bias: bias * value)
+    for read in (load, load_visual):
+        with pytest.raises(CheckpointError, match=r"NaN or infinity in .*linear\.bias"):
+            read(run)
+
+
+def test_encoders_may_be_elsewhere(own_encoders, trained, tmp_path):
+    run, text, vision = own_encoders
+    moved = {"text_encoder": f"hf:{tmp_path / 'a'}", "vision_encoder": f"onnx:{tmp_path / 'b'}"}
+    text.rename(tmp_path / "a")
+    vision.rename(tmp_path / "b")
+    with pytest.raises(CL2CMError):
+        load(run)
+    assert_array_equal(load(run, **moved).encode_text(TEXTS), load(trained).encode_text(TEXTS))
+    seen = load_visual(run, vision_encoder=moved["vision_encoder"])
+    assert seen.fingerprint == load(trained).fingerprint
+    with pytest.raises(CheckpointError, match="leave --features out"):
+        load(run, **moved | {"vision_encoder": f"features:{tmp_path}"})

@@ -10,7 +10,14 @@ from hypothesis import strategies as st
 from cl2cm.errors import ConfigError, nearest
 from cl2cm.methods.registry import METHODS, method_class
 from cl2cm.methods.settings import checked, load_config, settings_of
-from cl2cm.model.config import COMMON, Config, parse_config, to_toml
+from cl2cm.model.config import (
+    COMMON,
+    Config,
+    differences,
+    parse_config,
+    to_toml,
+    with_absolute_paths,
+)
 
 # Anything that UTF-8 can hold, with the characters that quoting must get right.
 WORDS = st.text(
@@ -288,6 +295,37 @@ def test_paths_are_relative_to_the_file_and_those_of_overrides_to_where_one_is(f
         assert load_config(file, [f"vision.encoder={spec}"]).vision.encoder == found
     file.write_text('[vision]\nencoder = "features:i3d"\n', encoding="utf-8")
     assert load_config(file).vision.encoder == f"features:{file.parent / 'i3d'}"
+
+
+@pytest.mark.parametrize("key", ["text.encoder", "vision.encoder"])
+def test_folders_of_models_are_relative_to_the_file_too(key, file, monkeypatch):
+    section = key.partition(".")[0]
+    place = file.parent / "elsewhere"
+    for folder in (file.parent / "beside" / "it", place / "here" / "too"):
+        folder.mkdir(parents=True)
+    monkeypatch.chdir(place)
+    file.write_text(f'[{section}]\nencoder = "hf:beside/it"\n', encoding="utf-8")
+    assert getattr(load_config(file), section).encoder == f"hf:{file.parent / 'beside' / 'it'}"
+    for spec, found in {
+        "hf:here/too": f"hf:{place / 'here' / 'too'}",
+        "hf:owner/name": "hf:owner/name",
+        "hf:multilingual-e5-small": "hf:multilingual-e5-small",
+        "hf:/there": "hf:/there",
+    }.items():
+        assert getattr(load_config(file, [f"{key}={spec}"]), section).encoder == found
+    config = with_absolute_paths(parse_config({section: {"encoder": "hf:here/too"}}))
+    assert getattr(config, section).encoder == f"hf:{place / 'here' / 'too'}"
+
+
+def test_differences_name_each_setting():
+    old = parse_config({"train": {"epochs": 2}, "data": {"languages": ["de"]}})
+    new = parse_config({"method": "dcot", "train": {"epochs": 3}, "data": {"languages": []}})
+    assert differences(old, old) == []
+    assert differences(old, new) == [
+        "method: cl2cm → dcot",
+        'data.languages: ["de"] → []',
+        "train.epochs: 2 → 3",
+    ]
 
 
 @pytest.mark.parametrize(

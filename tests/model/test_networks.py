@@ -4,6 +4,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch.testing import assert_close
 
+from cl2cm.errors import NumberError
 from cl2cm.model.networks import (
     CrossLingualNetwork,
     CrossModalNetwork,
@@ -238,6 +239,16 @@ def test_a_ridge_spares_directions_without_variance():
     assert torch.isfinite(layer.matrix).all()
     variance = torch.cov(values.T).diagonal().mean()
     assert layer.matrix[2, 2] <= (0.1 * variance) ** -0.5 * 1.01
+
+
+@pytest.mark.parametrize(
+    "values", [torch.ones(5, 4), torch.ones(1, 4), torch.full((5, 4), float("nan"))]
+)
+def test_whitening_of_what_does_not_vary_is_refused(values):
+    with pytest.raises(
+        NumberError, match=r"network\.whitening: expected texts whose states differ"
+    ):
+        Whitening(4).fit(values, ridge=0.1)
 
 
 def test_whitening_is_kept_but_not_trained():

@@ -10,8 +10,8 @@ from cl2cm.errors import QueryError
 from cl2cm.index import Index
 from cl2cm.search.batch import (
     AT_ONCE,
-    Answered,
-    Asked,
+    BatchAnswer,
+    BatchQuery,
     answers_json,
     read_queries,
     search_all,
@@ -34,7 +34,7 @@ def searcher(tmp_path_factory):
 
 
 def test_a_batch_finds_what_each_query_finds_alone(searcher):
-    queries = [Asked(str(i), f"query -{i}") for i in range(AT_ONCE + 44)]
+    queries = [BatchQuery(str(i), f"query -{i}") for i in range(AT_ONCE + 44)]
     done = []
     answers = search_all(searcher, queries, Query(k=5, offset=2), progress=done.append)
     assert done == [AT_ONCE, 44]
@@ -48,7 +48,7 @@ def test_a_batch_finds_what_each_query_finds_alone(searcher):
 
 
 def test_a_run_is_written_as_trec_reads_it(searcher, tmp_path):
-    answers = search_all(searcher, [Asked("q1", "a"), Asked("q2", "b")], Query(k=3))
+    answers = search_all(searcher, [BatchQuery("q1", "a"), BatchQuery("q2", "b")], Query(k=3))
     write_trec(tmp_path / "run.trec", answers)
     lines = [line.split(" ") for line in (tmp_path / "run.trec").read_text().splitlines()]
     assert [len(line) for line in lines] == [6] * 6
@@ -59,22 +59,26 @@ def test_a_run_is_written_as_trec_reads_it(searcher, tmp_path):
 def test_a_file_of_queries(tmp_path):
     path = tmp_path / "queries.txt"
     path.write_bytes("a dog\n\nde-1\tein Hund\r\n  \u72d7  \n".encode())
-    assert read_queries(path) == [Asked("1", "a dog"), Asked("de-1", "ein Hund"), Asked("4", "狗")]
+    assert read_queries(path) == [
+        BatchQuery("1", "a dog"),
+        BatchQuery("de-1", "ein Hund"),
+        BatchQuery("4", "狗"),
+    ]
     path.write_bytes("\ufeffq1\ta\u2028b\r\n".encode())
-    assert read_queries(path) == [Asked("q1", "a\u2028b")]
+    assert read_queries(path) == [BatchQuery("q1", "a\u2028b")]
 
 
 @pytest.mark.parametrize("numbers", [{"k": 0}, {"k": 1001}, {"offset": -1}, {"offset": 9_995}])
 def test_numbers_out_of_range_are_refused(searcher, numbers):
     with pytest.raises(QueryError, match="a number of hits"):
-        search_all(searcher, [Asked("1", "a")], Query(**numbers))
+        search_all(searcher, [BatchQuery("1", "a")], Query(**numbers))
 
 
 def test_names_with_line_ends_break_neither_a_run_nor_a_terminal(tmp_path):
     hit = Hit("a\nb\tc \x1b[31m", 0.5, "p\x1b.png")
-    write_trec(tmp_path / "run.trec", [Answered(Asked("q", "x"), [hit], [0.5])])
+    write_trec(tmp_path / "run.trec", [BatchAnswer(BatchQuery("q", "x"), [hit], [0.5])])
     assert (tmp_path / "run.trec").read_text() == "q Q0 a_b_c_\x1b[31m 1 0.500000 cl2cm\n"
-    (line,) = answer_lines([Answered(Asked("q", "x"), [hit], [0.5])])
+    (line,) = answer_lines([BatchAnswer(BatchQuery("q", "x"), [hit], [0.5])])
     assert "\x1b" not in line
     assert "\n" not in line
 

@@ -11,7 +11,7 @@ from PIL import Image
 
 from cl2cm.search.hits import SHOWN, Hits
 from cl2cm.search.query import Query
-from cl2cm.search.searcher import SearchResult
+from cl2cm.search.result import SearchResult
 from cl2cm.types import Hit
 
 

@@ -78,7 +78,7 @@ def test_a_rerun_gives_the_same_bits(asked):
 @pytest.mark.parametrize(
     ("options", "words"),
     [
-        ([], "some words"), (["--", "-x"], "leave out"), (["a", "--weight", "2"], "0 to 1"),
+        ([], "some words"), (["--", "-x"], "exclude"), (["a", "--weight", "2"], "0 to 1"),
         (["a", "--offset", "-1"], "offset"), (["a", "--media", "sound"], "film"),
         (["a", "--like", "nothing"], "no such id"), (["a", "--since", "soon"], "a day"),
         (["a", "--picture", "/no/where.png"], "no such file"), (["a", "--trec", "t"], "--queries"),

@@ -10,7 +10,7 @@ from PIL import Image
 import cl2cm.index.backends.faiss
 import cl2cm.index.backends.rescoring
 from cl2cm.data.scan import scan_folder
-from cl2cm.index import Choice, Index
+from cl2cm.index import BackendOptions, Index
 from cl2cm.index.update.build import build_index
 from cl2cm.search.searcher import Searcher
 from cl2cm.serve import create_app
@@ -41,9 +41,9 @@ def pictures(tmp_path_factory):
     return folder
 
 
-def client_of(pictures, folder, choice):
+def client_of(pictures, folder, options):
     examples, run = scan_folder(pictures), folder / "run"
-    build_index(ColourModel(), examples, folder / "index", run=run, choice=choice).close()
+    build_index(ColourModel(), examples, folder / "index", run=run, backend=options).close()
     return TestClient(create_app(Searcher(ColourModel(), Index.open(folder / "index"))))
 
 
@@ -57,12 +57,12 @@ def other(request, pictures, tmp_path, monkeypatch):
     if request.param == "hnsw":
         monkeypatch.setattr(cl2cm.index.backends.faiss, "kind_for", lambda _: "hnsw")
     url = request.getfixturevalue("postgres") if name == "pgvector" else None
-    return client_of(pictures, tmp_path, Choice(name, "float32", url))
+    return client_of(pictures, tmp_path, BackendOptions(name, "float32", url))
 
 
 @pytest.fixture
 def exact(pictures, tmp_path):
-    return client_of(pictures, tmp_path / "exact", Choice("exact", "float32"))
+    return client_of(pictures, tmp_path / "exact", BackendOptions("exact", "float32"))
 
 
 def plain(value):

@@ -10,7 +10,7 @@ from fastapi.testclient import TestClient
 from PIL import Image
 
 from cl2cm.data.scan import scan_folder
-from cl2cm.serve import create_app
+from cl2cm.serve import create_app, pages
 from cl2cm.serve.messages import FALLBACK, all_messages, choose
 from cl2cm.serve.page import clock, emphasise
 from cl2cm.serve.pages import _local
@@ -201,3 +201,11 @@ def test_small_things():
     assert [clock(s) for s in (0, 9.9, 61, 3723)] == ["0:00", "0:09", "1:01", "1:02:03"]
     assert emphasise("a <b> *c&d* e") == "a &lt;b&gt; <em>c&amp;d</em> e"
     assert all_messages()["de"].number(1234567) == "1.234.567"
+
+
+@pytest.mark.parametrize(
+    "back", ["//[", "//[::1", "//evil.example", "/\\evil.example", "evil", "/\t/evil"]
+)
+def test_a_way_back_leads_nowhere_else_and_breaks_nothing(back):
+    assert pages._local(back) == "/"
+    assert pages._local("/search?q=[a") == "/search?q=[a"

@@ -1,10 +1,12 @@
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
 import time
 from contextlib import suppress
+from dataclasses import replace
 
 import pytest
 import torch
@@ -12,11 +14,18 @@ from safetensors.torch import load_file
 from torch.testing import assert_close
 
 from cl2cm.cli.commands import evaluate_manifest
-from cl2cm.errors import CheckpointError, ConfigError, LanguageError
+from cl2cm.errors import (
+    CheckpointError,
+    ConfigError,
+    LanguageError,
+    NumberError,
+    OtherSettingsError,
+)
 from cl2cm.methods.registry import METHODS, method_class
+from cl2cm.methods.translate_train import TranslateTrain
 from cl2cm.model.checkpoint import load, load_backbone
 from cl2cm.model.config import to_toml
-from cl2cm.training.loop import Loop, train
+from cl2cm.training.loop import Loop, train, train_again
 from cl2cm.training.optimization import choose_device, learning_rate
 
 
@@ -167,13 +176,128 @@ def test_resume_with_other_settings_is_refused(settings, tmp_path, monkeypatch):
     )
     with pytest.raises(KeyboardInterrupt):
         train(settings(train={"epochs": 1}), tmp_path / "run")
-    with pytest.raises(CheckpointError, match="other"):
+    with pytest.raises(OtherSettingsError, match=r"found train.epochs: 1 → 2; .*prolonged"):
         train(settings(train={"epochs": 2}), tmp_path / "run", resume=True)
+    (tmp_path / "run" / "config.toml").unlink()  # as a run that was stopped in cl2cm 0.1.0
+    with pytest.raises(OtherSettingsError, match="found others"):
+        train(settings(train={"epochs": 2}), tmp_path / "run", resume=True)
+
+
+@pytest.fixture
+def finished(settings, small, tmp_path):
+    """A short run, its settings, and a manifest of its own."""
+    folder = shutil.copytree(small.manifest.parent, tmp_path / "data")
+    manifest = folder / small.manifest.name
+    config = settings("translate-train", data={"manifest": str(manifest)}, train={"epochs": 1})
+    train(config, tmp_path / "run")
+    return config, tmp_path / "run", manifest
+
+
+@pytest.mark.parametrize(
+    ("section", "values", "found"),
+    [
+        ("train", {"epochs": 50}, "train.epochs: 1 → 50"),
+        ("match", {"tau": 0.2}, "match.tau: 0.1 → 0.2"),
+        ("data", {"languages": ("xx",)}, "data.languages"),
+    ],
+)
+def test_resume_of_a_finished_run_with_other_settings(finished, section, values, found):
+    config, run, _ = finished
+    other = replace(config, **{section: replace(getattr(config, section), **values)})
+    with pytest.raises(OtherSettingsError, match=found):
+        train(other, run, resume=True)
+    with pytest.raises(OtherSettingsError, match="method: translate-train → zero-shot"):
+        train(replace(config, method="zero-shot"), run, resume=True)
+
+
+def test_resume_of_a_finished_run_with_other_data(finished):
+    config, run, manifest = finished
+    moved = manifest.with_name("moved.jsonl")
+    shutil.copy(manifest, moved)
+    elsewhere = replace(config, data=replace(config.data, manifest=str(moved)))
+    assert train(elsewhere, run, resume=True) == json.loads((run / "provenance.json").read_text())
+    lines = manifest.read_text().splitlines()
+    manifest.write_text("\n".join(lines[:-1]) + "\n")
+    with pytest.raises(OtherSettingsError, match=r"another content of .*\.jsonl"):
+        train(config, run, resume=True)
+
+
+def test_only_a_run_of_other_settings_is_trained_anew(finished):
+    config, run, _ = finished
+    contract = run / "provenance.json"
+    whole = contract.read_text()
+    contract.write_text("damaged")
+    with pytest.raises(CheckpointError, match="unreadable"):
+        train_again(config, run)
+    assert (run / "model.safetensors").exists()
+    contract.write_text(whole)
+    before = (run / "model.safetensors").stat().st_mtime_ns
+    train_again(config, run)
+    assert (run / "model.safetensors").stat().st_mtime_ns == before
+    train_again(replace(config, train=replace(config.train, seed=9)), run)
+    assert (run / "model.safetensors").stat().st_mtime_ns != before
+
+
+# --- numbers that are not finite ---------------------------------------------------------------
+
+
+def test_a_loss_that_is_not_finite_names_its_step_and_the_best_epoch_is_kept(
+    settings, small, tmp_path, monkeypatch
+):
+    config = settings("translate-train", train={"epochs": 4})
+    steps = train(settings("translate-train", train={"epochs": 2}), tmp_path / "two") and [
+        line["step"] for line in lines(tmp_path / "two") if "SumR" in line
+    ]
+    plain, calls = TranslateTrain.loss, []
+
+    def diverging(self, batch):
+        losses = plain(self, batch)
+        calls.append(batch)
+        if len(calls) > steps[-1]:
+            losses["loss"] = losses["loss"] * float("nan")
+        return losses
+
+    monkeypatch.setattr(TranslateTrain, "loss", diverging)
+    with pytest.raises(NumberError, match=rf"loss of epoch 3, step {steps[-1] + 1}.*found nan"):
+        train(config, tmp_path / "run")
+    monkeypatch.undo()
+    best = max(line["SumR"] for line in lines(tmp_path / "run") if "SumR" in line)
+    found = evaluate_manifest(tmp_path / "run", small.manifest, split="val")["languages"]
+    assert sum(s["SumR"] for s in found.values()) / len(found) == pytest.approx(best, abs=0.5)
+    with pytest.raises(NumberError, match="holds its best epoch"):
+        train(config, tmp_path / "run", resume=True)
+
+
+def test_a_training_that_diverges_at_once_leaves_no_run(settings, tmp_path, monkeypatch):
+    plain = TranslateTrain.loss
+
+    def diverging(self, batch):
+        losses = plain(self, batch)
+        return losses | {"loss": losses["loss"] * float("inf")}
+
+    monkeypatch.setattr(TranslateTrain, "loss", diverging)
+    with pytest.raises(NumberError, match="epoch 1, step 1: expected a finite number, found inf"):
+        train(settings("translate-train"), tmp_path / "run")
+    assert not (tmp_path / "run" / "provenance.json").exists()
+
+
+def test_a_gradient_that_is_not_finite_leaves_the_weights_alone(settings, tmp_path, monkeypatch):
+    plain = TranslateTrain.loss
+
+    def diverging(self, batch):
+        losses = plain(self, batch)
+        weight = next(self.student.parameters()).sum()
+        return losses | {"loss": losses["loss"] + (weight - weight.detach()).abs().sqrt()}
+
+    monkeypatch.setattr(TranslateTrain, "loss", diverging)
+    with pytest.raises(NumberError, match="gradient of epoch 1, step 1"):
+        train(settings("translate-train"), tmp_path / "run")
 
 
 def test_resume_of_a_finished_run_changes_nothing(trained, settings):
     before = (trained / "model.safetensors").stat().st_mtime_ns
-    train(settings(), trained, resume=True)
+    config = settings("cl2cm", train={"epochs": 15}, teacher={"epochs": 5})
+    train(config, trained, resume=True)
     assert (trained / "model.safetensors").stat().st_mtime_ns == before
 
 

@@ -106,7 +106,7 @@ def test_nothing_saved_is_no_state(tmp_path):
 
 def test_other_settings_are_refused(tmp_path):
     Training().save(tmp_path, key="k")
-    with pytest.raises(CheckpointError, match="found others; resume with the same settings"):
+    with pytest.raises(CheckpointError, match="found others; resume with the same"):
         load_state(tmp_path, config_hash="other")
 
 

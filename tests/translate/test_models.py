@@ -3,6 +3,7 @@
 import json
 import shutil
 import sys
+from contextlib import nullcontext
 from importlib.util import find_spec
 
 import pytest
@@ -10,6 +11,7 @@ import torch
 
 from cl2cm.errors import ConfigError, LanguageError, MissingExtraError, WeightsError
 from cl2cm.translate import ctranslate2, open_translator
+from cl2cm.translate.languages import check_direction, stated_direction
 
 NEEDED = [name for name in ("ctranslate2", "sentencepiece") if find_spec(name) is None]
 needs_models = pytest.mark.skipif(bool(NEEDED), reason="pip install 'cl2cm[translate]'")
@@ -219,8 +221,54 @@ def test_a_model_of_one_direction_is_believed_by_its_name(tmp_path):
     folder.mkdir()
     (folder / "source_vocabulary.txt").write_text("a\nb\n")
     assert ctranslate2.find_direction(folder, "en", "de") == ((), ())
-    with pytest.raises(LanguageError, match="en to de, as its name says, found en to fr"):
+    with pytest.raises(LanguageError, match="en to de, as the model says, found en to fr"):
         ctranslate2.find_direction(folder, "en", "fr")
+
+
+@pytest.mark.parametrize(
+    ("name", "stated"),
+    [
+        ("opus-mt-en-de", ("en", "de")),
+        ("opus-mt-tc-big-gmw-en", ("gmw", "en")),
+        ("opus-mt-en-ROMANCE", None),  # no direction of two codes
+        ("nllb-200-distilled-600M", None),
+    ],
+)
+def test_directions_that_names_state(name, stated):
+    assert stated_direction(name) == stated
+
+
+@pytest.mark.parametrize(
+    ("stated", "asked", "right"),
+    [
+        (("en", "de"), ("en", "de"), True),
+        (("eng", "deu"), ("en", "de"), True),
+        (("en", "cmn"), ("en", "zh-Hans"), True),
+        (("en", "zh"), ("en", "zh-Hant-TW"), True),
+        (("en", "nob"), ("en", "no"), True),
+        (("gmw", "en"), ("de", "en"), True),
+        (("en", "mul"), ("en", "sw"), True),
+        (("en", "de"), ("en", "fr"), False),
+        (("en", "de"), ("de", "en"), False),
+        (("eng", "deu"), ("fr", "de"), False),
+    ],
+)
+def test_models_of_another_direction_are_refused(stated, asked, right):
+    with nullcontext() if right else pytest.raises(LanguageError, match="as the model says"):
+        check_direction("hf:m", stated, *asked)
+
+
+@needs_models
+def test_a_model_of_transformers_of_another_direction_is_refused(marian, tmp_path, capfd):
+    folder = shutil.copytree(marian[0], tmp_path / "m")
+    path = folder / "tokenizer_config.json"
+    settings = json.loads(path.read_text())
+    settings |= {"source_lang": "fr", "target_lang": "de"}
+    path.write_text(json.dumps(settings))
+    with pytest.raises(
+        LanguageError, match=r"expected fr to \w+, as the model says, found en to de"
+    ):
+        open_translator(f"hf:{folder}", "en", "de")
 
 
 @needs_models

@@ -1,3 +1,4 @@
+import json
 import shutil
 import subprocess
 import sys
@@ -205,6 +206,8 @@ def asked_in_english(trained, tmp_path):
     text = (run / "config.toml").read_text()
     assert 'method = "cl2cm"' in text
     (run / "config.toml").write_text(text.replace('method = "cl2cm"', 'method = "translate-test"'))
+    provenance = json.loads((run / "provenance.json").read_text())
+    (run / "provenance.json").write_text(json.dumps(provenance | {"translates_queries": True}))
     return run
 
 

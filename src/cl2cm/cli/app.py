@@ -14,7 +14,17 @@ import typer
 from typer.core import TyperCommand
 
 from cl2cm.cli.data import encode, prepare, translate
-from cl2cm.cli.options import Json, SkipBad, numbers, show, words
+from cl2cm.cli.options import (
+    Features,
+    Json,
+    SkipBad,
+    TextEncoder,
+    VisionEncoder,
+    encoders,
+    numbers,
+    show,
+    words,
+)
 from cl2cm.cli.search import index, search, serve, serve_index
 from cl2cm.cli.trust import opens_models
 from cl2cm.errors import CL2CMError, ConfigError
@@ -109,7 +119,10 @@ def train(
     lenient = ["data.skip_bad=true"] if skip_bad else []
     loaded = load_config(config, [*(settings or ()), *lenient])
     provenance = train_run(loaded, out, resume=resume)
-    best = ", ".join(f"{k} {v:.1f}" for k, v in provenance["validation_SumR"].items())
+    best = ", ".join(
+        f"{stage} {'not measured' if value is None else f'{value:.1f}'}"
+        for stage, value in provenance["validation_SumR"].items()
+    )
     show({"run": str(out), **provenance}, as_json=as_json, lines=[f"{out}: SumR on val: {best}"])
 
 
@@ -122,6 +135,9 @@ def evaluate(
     leak_check: Annotated[
         bool, typer.Option("--leak-check/--no-leak-check", help="Look for pictures in two splits.")
     ] = True,
+    text_encoder: TextEncoder = "",
+    vision_encoder: VisionEncoder = "",
+    features: Features = None,
     skip_bad: SkipBad = False,
     as_json: Json = False,
 ) -> None:
@@ -136,6 +152,7 @@ def evaluate(
         trec=trec,
         leak_check=leak_check,
         skip_bad=skip_bad,
+        encoders=encoders(text_encoder, vision_encoder, features),
     )
     show(result, as_json=as_json, lines=evaluation_lines(result))
 
@@ -201,6 +218,8 @@ def align(
     gold: Annotated[
         bool, typer.Option("--gold", help="Measure against gold links instead of two texts.")
     ] = False,
+    text_encoder: TextEncoder = "",
+    vision_encoder: VisionEncoder = "",
     as_json: Json = False,
 ) -> None:
     """Show which words of two texts belong together, by optimal transport."""
@@ -215,10 +234,11 @@ def align(
             remedy='write cl2cm align RUN "a dog" "ein Hund"',
         )
     if gold:
-        report = gold_report(run)
+        report = gold_report(run, encoders(text_encoder, vision_encoder))
         show(report, as_json=as_json, lines=gold_lines(report))
         return
-    result, lines = align_command(run, source, target, html=html, png=png)
+    where = encoders(text_encoder, vision_encoder)
+    result, lines = align_command(run, source, target, html=html, png=png, encoders=where)
     show(result, as_json=as_json, lines=lines)
 
 

@@ -6,7 +6,6 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from cl2cm import open as open_index
 from cl2cm.data.leaks import known_leaks
 from cl2cm.data.manifest import Skipped, read_manifest, split_of_manifest
 from cl2cm.data.queries import caption_languages
@@ -17,13 +16,20 @@ from cl2cm.encode.text import TextBackbone
 from cl2cm.encode.vision import load_vision
 from cl2cm.errors import ConfigError, LanguageError, ManifestError, MediaError
 from cl2cm.evaluation.retrieval import Translate, evaluate
-from cl2cm.index import Allowed
-from cl2cm.index.head import check_path
+from cl2cm.index import Allowed, Index
+from cl2cm.index.metadata import check_path
 from cl2cm.index.update.build import confine
-from cl2cm.index.update.update import Care, replace_index, update_index
+from cl2cm.index.update.update import UpdateOptions, replace_index, update_index
 from cl2cm.media.shots import LONG, split_films
 from cl2cm.methods.registry import method_class
-from cl2cm.model.checkpoint import load, load_visual, read_provenance, read_run
+from cl2cm.model.checkpoint import (
+    AS_TRAINED,
+    Encoders,
+    load,
+    load_visual,
+    read_provenance,
+    read_run,
+)
 from cl2cm.model.config import Config
 from cl2cm.model.retrieval import VisualSide
 from cl2cm.progress import say, track
@@ -53,12 +59,12 @@ def read_source(source: Path, *, skipped: Skipped | None = None) -> list[Example
     return examples
 
 
-def read_lines(manifest: Path, skipped: Skipped | None, *, source: str = "en") -> list[Example]:
-    """Examples of a manifest; see `read_source`."""
+def read_lines(manifest: Path, skipped: Skipped | None) -> list[Example]:
+    """Examples of a manifest, whatever its source language; see `read_source`."""
     return list(
         read_manifest(
             manifest,
-            source=source,
+            source=None,
             skip_bad=skipped is not None,
             on_skip=skipped.line if skipped is not None else None,
         )
@@ -141,6 +147,7 @@ def evaluate_manifest(
     trec: Path | None = None,
     leak_check: bool = True,
     skip_bad: bool = False,
+    encoders: Encoders = AS_TRAINED,
 ) -> dict[str, Any]:
     """The object of ``evaluate --json``, with the pictures that are in two splits as ``leaks``.
 
@@ -150,6 +157,16 @@ def evaluate_manifest(
     A run whose method translates queries is asked in its source language: the captions of every
     other language are translated into it, and without named languages those that have no engine
     are left out.
+
+    Args:
+        run: finished run.
+        manifest: with human captions.
+        split: to report.
+        languages: of the captions; empty: all.
+        trec: write the text -> vision runs to this file.
+        leak_check: look for images that are in two splits.
+        skip_bad: leave broken lines and items out.
+        encoders: where the run's encoders or features are by now.
 
     Raises:
         ManifestError: the manifest does not fit the format, or has no items of the split.
@@ -161,11 +178,11 @@ def evaluate_manifest(
     everything = read_lines(manifest, skipped if skip_bad else None)
     examples = split_of_manifest(everything, split, manifest)
     asked = list(languages) or caption_languages(examples)
-    config, _ = read_run(run)
+    config, _ = read_run(run, encoders)
     translate = None
     if _translates_queries(run, config):
         asked, translate = _translated(asked, config.data.source, named=bool(languages))
-    model = load(run)
+    model = load(run, text_encoder=encoders.text, vision_encoder=encoders.vision)
     vectors = _vectors(model, everything, examples, skipped if skip_bad else None)
     examples = [example for example in examples if example.id in vectors]
     if not languages:
@@ -271,8 +288,9 @@ def index_source(
     *,
     skip_bad: bool = False,
     shots: bool | None = None,
-    care: Care | None = None,
+    options: UpdateOptions | None = None,
     roots: Sequence[Path] = (),
+    encoders: Encoders = AS_TRAINED,
 ) -> dict[str, Any]:
     """Index a folder or a manifest; an index that is there encodes only what is new or changed.
 
@@ -285,8 +303,9 @@ def index_source(
         out: index to make or replace.
         skip_bad: leave broken items out.
         shots: whether a film has one vector for each shot; None: where it is longer than 10 s.
-        care: how an index that is there is brought up to date.
+        options: how an index that is there is brought up to date.
         roots: folders that a manifest may lead to, besides its own.
+        encoders: where the run's vision encoder or features are by now.
     """
     for path in (run, out):
         check_path(path)
@@ -298,8 +317,8 @@ def index_source(
     else:
         roots = (source.parent.resolve(), *(root.resolve() for root in roots))
         examples = confine(examples, roots, bad)
-    care = replace(care or Care(), roots=roots)
-    model = load_visual(run)
+    options = replace(options or UpdateOptions(), roots=roots)
+    model = load_visual(run, vision_encoder=encoders.vision)
     stored = isinstance(model.vision, FeatureFiles)
     if skip_bad and isinstance(model.vision, FeatureFiles):
         examples = model.vision.known(examples, skipped.item)
@@ -307,11 +326,17 @@ def index_source(
         examples = split_films(examples, longer_than=0.0 if shots else LONG, on_bad=bad)
     if stored or find_pictures(examples, model.vision):
         vectors = model.encode_examples(examples)
-        update = replace_index(model, examples, vectors, out, run=run, care=care)
+        update = replace_index(model, examples, vectors, out, run=run, options=options)
     else:
         with track("index", len(examples)) as advance:
             update = update_index(
-                model, examples, out, run=run, care=care, on_bad=bad, progress=_reached(advance)
+                model,
+                examples,
+                out,
+                run=run,
+                options=options,
+                on_bad=bad,
+                progress=_reached(advance),
             )
     return {
         "index": str(out),
@@ -336,16 +361,24 @@ def _reached(advance: Callable[[int], None]) -> Callable[[int], None]:
     return progress
 
 
-def open_searcher(index: Path, run: Path | None = None, allowed: Allowed | None = None) -> Searcher:
+def open_searcher(
+    index: Path,
+    run: Path | None = None,
+    allowed: Allowed | None = None,
+    encoders: Encoders = AS_TRAINED,
+) -> Searcher:
     """A searcher on an index, with the model of its run.
 
     Args:
         index: the folder.
         run: the run, where it is not the one of the index.
         allowed: what the index may reach outside its folder; see `Index.open`.
+        encoders: where the run's encoders are by now.
 
     Raises:
         VectorIndexError: no index, another model's, or a server that the user did not allow.
         CheckpointError: its run is gone or damaged.
     """
-    return open_index(index, run=run, allowed=allowed)
+    opened = Index.open(index, allowed)
+    model = load(run or opened.run, text_encoder=encoders.text, vision_encoder=encoders.vision)
+    return Searcher(model, opened)

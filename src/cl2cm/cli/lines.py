@@ -3,8 +3,8 @@
 from collections.abc import Sequence
 
 from cl2cm.progress import plain
-from cl2cm.search.batch import Answered
-from cl2cm.search.searcher import SearchResult
+from cl2cm.search.batch import BatchAnswer
+from cl2cm.search.result import SearchResult
 
 
 def hit_lines(result: SearchResult) -> list[str]:
@@ -18,7 +18,7 @@ def hit_lines(result: SearchResult) -> list[str]:
     return lines
 
 
-def answer_lines(answers: Sequence[Answered]) -> list[str]:
+def answer_lines(answers: Sequence[BatchAnswer]) -> list[str]:
     """Give a line for each query: its id, its text, and the ids of its hits."""
     return [
         f"{asked.id}\t{asked.text}\t{' '.join(_name(hit.id) for hit in hits)}"

@@ -3,17 +3,45 @@
 import json
 import sys
 from collections.abc import Sequence
-from typing import Annotated, Any
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from cl2cm.errors import ConfigError
 from cl2cm.progress import plain, plain_json
 
+if TYPE_CHECKING:
+    from cl2cm.model.checkpoint import Encoders
+
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON object and nothing else.")]
+TextEncoder = Annotated[
+    str, typer.Option(help="Where the run's text encoder is by now, such as hf:DIR.")
+]
+VisionEncoder = Annotated[
+    str, typer.Option(help="Where the run's vision encoder is by now, such as onnx:DIR.")
+]
+Features = Annotated[
+    Path | None,
+    typer.Option(help="For a run trained on features: where those of these items are."),
+]
 # Of every command that reads a manifest: lines that do not fit, and items whose file or features
 # cannot be read, are named and left out; without it the first of them is an error.
 SkipBad = Annotated[bool, typer.Option("--skip-bad", help="List broken items and leave them out.")]
+
+
+def encoders(text: str = "", vision: str = "", features: Path | None = None) -> "Encoders":
+    """Where the encoders of a run are, by the options above."""
+    from cl2cm.model.checkpoint import Encoders
+
+    if vision and features is not None:
+        raise ConfigError(
+            "--vision-encoder and --features",
+            expected="one of them",
+            found="both",
+            remedy="leave one out",
+        )
+    return Encoders(text, vision if features is None else f"features:{features}")
 
 
 def show(value: dict[str, Any], *, as_json: bool, lines: Sequence[str]) -> None:

@@ -1,12 +1,13 @@
 """Commands that make an index, ask it, and serve it."""
 
-from collections.abc import Sequence
+import functools
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from cl2cm.cli.options import Json, SkipBad, show
+from cl2cm.cli.options import Features, Json, SkipBad, TextEncoder, VisionEncoder, encoders, show
 from cl2cm.errors import ConfigError
 from cl2cm.progress import say
 
@@ -20,7 +21,17 @@ Cleartext = Annotated[
         "--allow-cleartext", help="Send credentials to a server on another machine without TLS."
     ),
 ]
+ForeignBackend = Annotated[
+    str | None,
+    typer.Option(
+        "--backend",
+        help="Backend of another package that an index of somebody else may use.",
+        metavar="NAME",
+    ),
+]
 ServerUrl = Annotated[str | None, typer.Option("--url", help="Of the server that holds the index.")]
+if TYPE_CHECKING:
+    from cl2cm.model.checkpoint import Encoders
 
 
 def index(
@@ -43,7 +54,10 @@ def index(
     watch: Annotated[bool, typer.Option("--watch", help="Follow the folder until Ctrl-C.")] = False,
     backend: Annotated[
         str | None,
-        typer.Option(help="exact | faiss | qdrant | pgvector; kept from then on.", metavar="NAME"),
+        typer.Option(
+            help="exact | faiss | qdrant | pgvector, or one of another package; kept.",
+            metavar="NAME",
+        ),
     ] = None,
     url: Annotated[
         str | None,
@@ -57,22 +71,32 @@ def index(
     ] = None,
     media_root: Roots = None,
     allow_cleartext: Cleartext = False,
+    vision_encoder: VisionEncoder = "",
+    features: Features = None,
     skip_bad: SkipBad = False,
     as_json: Json = False,
 ) -> None:
     """Encode pictures and films into a search index; run again, only what is new or changed."""
     from cl2cm.cli.commands import index_source
     from cl2cm.data.scan import scan_folder
-    from cl2cm.index import Choice
-    from cl2cm.index.update.update import Care
+    from cl2cm.index import BackendOptions
+    from cl2cm.index.update.update import UpdateOptions
     from cl2cm.index.update.watch import watch as follow
 
     def once() -> None:
-        choice = Choice(backend, dtype, url, allow_cleartext)
-        care = Care(verify=verify, rebuild=rebuild, choice=choice)
+        storage = BackendOptions(backend, dtype, url, allow_cleartext)
+        options = UpdateOptions(verify=verify, rebuild=rebuild, backend=storage)
         lenient = skip_bad or watch  # what is still being written must not keep the rest waiting
+        where = encoders("", vision_encoder, features)
         result = index_source(
-            run, source, out, skip_bad=lenient, shots=shots, care=care, roots=media_root or ()
+            run,
+            source,
+            out,
+            skip_bad=lenient,
+            shots=shots,
+            options=options,
+            roots=media_root or (),
+            encoders=where,
         )
         line = (
             f"{result['items']} items in {out}: {result['encoded']} encoded, "
@@ -123,8 +147,11 @@ def search(
     run: Annotated[
         Path | None, typer.Option(help="Run folder, where it is not the one of the index.")
     ] = None,
+    backend: ForeignBackend = None,
     url: ServerUrl = None,
     allow_cleartext: Cleartext = False,
+    text_encoder: TextEncoder = "",
+    vision_encoder: VisionEncoder = "",
     as_json: Json = False,
 ) -> None:
     """Search an index with words in any language, a picture, or both."""
@@ -142,28 +169,27 @@ def search(
     request = Query(
         text, (*unwanted, *(without or ())), like or picture, weight, k, offset, among, fold=fold
     )
-    allowed = Allowed.of(url, cleartext=allow_cleartext)
+    allowed = Allowed.of(url, cleartext=allow_cleartext, backends=_named(backend))
+    where = encoders(text_encoder, vision_encoder)
     if queries is not None or trec is not None:
-        _search_file(index, queries, request, trec=trec, run=run, allowed=allowed, as_json=as_json)
+        opened = functools.partial(open_searcher, index, run, allowed, where)
+        _search_file(opened, queries, request, trec=trec, as_json=as_json)
         return
     request = checked(request)
-    result = open_searcher(index, run, allowed).search_timed(request)
+    result = open_searcher(index, run, allowed, where).search_timed(request)
     show(result.to_json(), as_json=as_json, lines=hit_lines(result))
 
 
 def _search_file(
-    index: Path,
+    opened: Callable[[], Any],  # a Searcher, which is not imported yet
     queries: Path | None,
-    request: Any,  # noqa: ANN401 - a Query, which is not imported yet
+    request: Any,  # noqa: ANN401 - a Query, too
     *,
     trec: Path | None,
-    run: Path | None,
-    allowed: Any,  # noqa: ANN401 - an Allowed
     as_json: bool,
 ) -> None:
     import time
 
-    from cl2cm.cli.commands import open_searcher
     from cl2cm.cli.lines import answer_lines
     from cl2cm.progress import track
     from cl2cm.search.batch import answers_json, read_queries, search_all, write_trec
@@ -179,7 +205,7 @@ def _search_file(
         )
     check_numbers(request)
     asked = read_queries(queries)
-    searcher = open_searcher(index, run, allowed)
+    searcher = opened()
     begin = time.monotonic()
     with track("search", len(asked)) as progress:
         answers = search_all(searcher, asked, request, progress=progress)
@@ -215,8 +241,11 @@ def serve(
     run: Annotated[
         Path | None, typer.Option(help="Run folder, where it is not the one of the index.")
     ] = None,
+    backend: ForeignBackend = None,
     url: ServerUrl = None,
     allow_cleartext: Cleartext = False,
+    text_encoder: TextEncoder = "",
+    vision_encoder: VisionEncoder = "",
 ) -> None:
     """Serve the search page and its API, on this machine alone unless told otherwise."""
     from cl2cm.index import Allowed
@@ -232,8 +261,18 @@ def serve(
         proxies=proxy or (),
         root_path=root_path,
         run=run,
-        allowed=Allowed.of(url, tuple(media_root or ()), cleartext=allow_cleartext),
+        allowed=Allowed.of(
+            url,
+            tuple(media_root or ()),
+            cleartext=allow_cleartext,
+            backends=_named(backend),
+        ),
+        where=encoders(text_encoder, vision_encoder),
     )
+
+
+def _named(backend: str | None) -> tuple[str, ...]:
+    return (backend,) if backend else ()
 
 
 def serve_index(
@@ -249,17 +288,19 @@ def serve_index(
     root_path: str = "",
     run: Path | None = None,
     allowed: Any = None,  # noqa: ANN401 - an Allowed, which is not imported yet
+    where: "Encoders | None" = None,
 ) -> None:
     """Serve an index until it is stopped."""
     from cl2cm.cli.commands import open_searcher
     from cl2cm.evaluation.alignment.aligner import Aligner
-    from cl2cm.model.checkpoint import load
+    from cl2cm.model.checkpoint import AS_TRAINED, load
     from cl2cm.serve import LOOPBACK
     from cl2cm.serve import run as run_server
 
     if not host.strip():
         raise ConfigError("--host", expected="an address", found="none", remedy="use 127.0.0.1")
-    searcher = open_searcher(index, run, allowed)
+    where = where or AS_TRAINED
+    searcher = open_searcher(index, run, allowed, where)
     if not searcher.index.ours and not searcher.index.allowed.roots:
         say(
             f"{index}: you did not make this index, or made it with an earlier version; images are "
@@ -277,7 +318,7 @@ def serve_index(
         title=title,
         examples=examples,
         token=token,
-        align=Aligner(run or searcher.index.run),
-        load_model=load,
+        align=Aligner(run or searcher.index.run, where),
+        load_model=functools.partial(load, text_encoder=where.text, vision_encoder=where.vision),
         on_ready=say,
     )

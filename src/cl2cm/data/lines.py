@@ -46,8 +46,10 @@ class BadFieldError(Exception):
         return ManifestError(subject, expected=self.expected, found=self.found, remedy=self.remedy)
 
 
-def parse(line: bytes, folder: Path, source: str) -> Example:
+def parse(line: bytes, folder: Path, source: str | None) -> Example:
     """Read one line, its paths relative to ``folder``, its translations made from ``source``.
+
+    Where ``source`` is None, they may be made from any language that has as many captions.
 
     Raises:
         BadFieldError: it does not fit the format.
@@ -159,7 +161,7 @@ def _captions(value: object) -> Captions:
     }
 
 
-def _translations(value: object, captions: Captions, source: str) -> Translations:
+def _translations(value: object, captions: Captions, source: str | None) -> Translations:
     made: dict[str, dict[str, tuple[str | None, ...]]] = {}
     for language, engines in _object(value, "translations").items():
         field = f"translations.{_language(language, 'translations')}"
@@ -171,10 +173,18 @@ def _translations(value: object, captions: Captions, source: str) -> Translation
 
 
 def _aligned(
-    engines: dict[str, Any], engine: str, field: str, captions: Captions, source: str
+    engines: dict[str, Any], engine: str, field: str, captions: Captions, source: str | None
 ) -> tuple[str | None, ...]:
     _word({"engine": engine}, "engine")
     texts = _texts(engines[engine], field, nullable=True)
+    if source is None:
+        counts = {len(there) for there in captions.values()}
+        if len(texts) not in counts:
+            numbers = " or ".join(str(count) for count in sorted(counts)) or "0"
+            expected = f"{numbers} texts, one for each of the captions that they are made from"
+            remedy = "put null where one is unknown"
+            raise BadFieldError(field, expected, str(len(texts)), remedy)
+        return texts
     if source not in captions:
         found = f"no {source} captions"
         raise BadFieldError(field, f"translations of captions.{source}", found, "add them")

@@ -49,14 +49,18 @@ class Skipped:
 
 
 def read_manifest(
-    path: StrPath, *, source: str = "en", skip_bad: bool = False, on_skip: OnSkip | None = None
+    path: StrPath,
+    *,
+    source: str | None = "en",
+    skip_bad: bool = False,
+    on_skip: OnSkip | None = None,
 ) -> Iterator[Example]:
     """Read a manifest line by line.
 
     Args:
         path: a ``.jsonl`` or ``.jsonl.gz`` file.
         source: language that the ``translations`` are made from; each of their lists is as
-            long as its captions.
+            long as its captions. None: whichever language that may be, of each item.
         skip_bad: leave out lines that do not fit; damage of the whole file is still an error.
         on_skip: called with the error of every line left out.
 

@@ -13,6 +13,7 @@ from cl2cm.encode.store import (
     FeatureStore,
     Rows,
     StoredFeatures,
+    finite_rows,
     join,
     length_batches,
     ragged,
@@ -20,7 +21,7 @@ from cl2cm.encode.store import (
 )
 from cl2cm.encode.text import TextBackbone
 from cl2cm.encode.tokens import pad_tokens
-from cl2cm.encode.vision import encode_paths
+from cl2cm.encode.vision import EncodedPictures, encode_paths
 from cl2cm.errors import ManifestError, MediaError
 from cl2cm.progress import track
 from cl2cm.storage import cache_folder, sha256_text
@@ -117,7 +118,7 @@ def visual_fingerprint(encoder: VisionEncoder, examples: Sequence[Example]) -> s
 
 def find_pictures(
     examples: Sequence[Example],
-    encoder: VisionEncoder,
+    encoder: VisionEncoder | FeatureFiles,
     root: Path | None = None,
     *,
     partial: bool = False,
@@ -163,7 +164,7 @@ def media_path(example: Example) -> Path:
 
 def encode_pictures(
     examples: Sequence[Example],
-    encoder: VisionEncoder,
+    encoder: VisionEncoder | FeatureFiles,
     folder: Path | None = None,
     *,
     skip_bad: bool = False,
@@ -207,7 +208,11 @@ def encode_pictures(
         chosen = [examples[i] for i in positions]
         for example in chosen:
             media_path(example)  # there must be one
-        features, kept, failures = encode_paths(encoder, chosen, skip_bad=skip_bad)
+        features, kept, failures = _finite(
+            encode_paths(encoder, chosen, skip_bad=skip_bad),
+            chosen,
+            skip_bad=skip_bad,
+        )
         for place, error in failures:
             tell(chosen[place].id, error)
         if len(failures) == len(examples):
@@ -237,6 +242,31 @@ def encode_pictures(
         )
     _tell_left_out(store, [e for e in examples if e.id not in told], tell if skip_bad else None)
     return store
+
+
+def _finite(
+    encoded: EncodedPictures, examples: Sequence[Example], *, skip_bad: bool
+) -> EncodedPictures:
+    """What was encoded, with items whose features are not finite among the failures."""
+    features, kept, failures = encoded
+    sound = finite_rows(torch.from_numpy(features))
+    bad = sorted({row for row, good in zip(kept, sound.tolist(), strict=True) if not good})
+    if not bad:
+        return encoded
+    errors = [
+        MediaError(
+            str(media_path(examples[row])),
+            expected="finite features",
+            found="NaN, infinity or numbers too large for half precision",
+            remedy="check the encoder and the file",
+        )
+        for row in bad
+    ]
+    if not skip_bad:
+        raise errors[0]
+    good_rows = [row not in bad for row in kept]
+    kept = [row for row in kept if row not in bad]
+    return EncodedPictures(features[good_rows], kept, [*failures, *zip(bad, errors, strict=True)])
 
 
 def _tell_left_out(

@@ -1,99 +1,183 @@
-"""Precomputed features as a vision encoder, ``features:PATH``: no picture is opened.
+"""Precomputed features in place of a vision encoder, ``features:PATH``: no image is opened.
 
 Items are found in the layouts of ``feature_layouts.py`` by their ``features`` id, or by their own.
-A picture that nobody has computed features of cannot be encoded. The fingerprint is a hash of
-names, shapes and a sample of the numbers, whatever the layout: a run that was trained on other
-features is refused, one whose features were only written anew is not.
+An image that nobody has computed features of cannot be encoded.
+
+No file says which encoder made the features. So a run remembers their width and hashes of a sample
+of its items (`Agreed`): features at its path must have them, whatever else is there by now and
+whatever the layout. Where the user names another place, items that the run does not know are taken
+on trust, and those that it knows are compared.
 """
 
 import hashlib
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from copy import copy
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from cl2cm.encode.feature_layouts import open_layout
+from cl2cm.encode.feature_layouts import Layout, open_layout
 from cl2cm.encode.store import FeatureStore, Gathered, Rows, write_store
 from cl2cm.errors import EncoderError, MediaError, StoreError
-from cl2cm.media.images import Pixels, Preprocess
-from cl2cm.progress import track
+from cl2cm.progress import say, track
 from cl2cm.text import spellings
-from cl2cm.types import Example, Floats, Sampling
+from cl2cm.types import Example, Floats
 
 SAMPLED = 64  # items whose numbers are in the fingerprint
+LARGEST = 1e15  # of a feature: the layer norm that follows squares and sums them in float32
 SHARD_ITEMS = 512  # films have many frames
 OnMissing = Callable[[str, MediaError], None]
 
 
-class FeatureFiles:
-    """A vision encoder that knows the features of its items, and of nothing else.
-
-    Args:
-        name: what it is called in messages and records.
-        path: folder or file of the features.
+class Agreed(NamedTuple):
+    """What a run knows of the features that it was trained on.
 
     Attributes:
         width: D_v.
-        fingerprint: hexadecimal hash of names, shapes and a sample of the numbers.
+        fingerprint: of them.
+        samples: name of an item → hash of its numbers; none in runs of cl2cm 0.1.0.
+        elsewhere: the user names another place than the run does.
+        allowed: whether they may be opened; not where the run alone names a place outside.
+    """
+
+    width: int
+    fingerprint: str
+    samples: Mapping[str, str]
+    elsewhere: bool = False
+    allowed: bool = True
+
+
+class FeatureFiles:
+    """The features of some items, by their names.
+
+    Args:
+        name: what they are called in messages and records.
+        path: folder or file of the features.
+        agreed: what a run knows of them; they are then opened when an item is asked for, so that
+            a run whose features are elsewhere can still be asked for texts.
 
     Raises:
         EncoderError: nothing is there.
-        StoreError: what is there is of no known layout, or damaged.
+        StoreError: what is there is of no known layout, damaged, or not what was agreed.
         MissingExtraError: h5py is not installed.
     """
 
-    def __init__(self, name: str, path: Path) -> None:
-        if not path.exists():
-            raise EncoderError(
-                name, expected="features", found="no such file or folder", remedy="check the path"
-            )
+    def __init__(self, name: str, path: Path, agreed: Agreed | None = None) -> None:
         self.name = name
         self.path = path
-        self._layout = open_layout(path)
-        self.width = self._layout.width
-        self._rows = {item: row for row, item in enumerate(self._layout.names)}
-        if not self._rows:
-            raise StoreError(
-                str(path), expected="features of items", found="no item", remedy="check the path"
-            )
-        self.fingerprint = self._fingerprint()
+        self._agreed = agreed
+        self._opened: Layout | None = None
+        self._rows: dict[str, int] = {}
+        self._sound: set[int] = set()  # rows whose numbers were read and are finite
+        self._width = self._layout.width if agreed is None else agreed.width
+        self._fingerprint = "" if agreed is None else agreed.fingerprint
+
+    @property
+    def width(self) -> int:
+        """D_v."""
+        return self._width
+
+    @property
+    def fingerprint(self) -> str:
+        """Hexadecimal hash of the names and of a sample of the numbers, or what was agreed."""
+        if not self._fingerprint:
+            self._fingerprint = self.hash_of(sorted(self._rows))
+        return self._fingerprint
 
     def __len__(self) -> int:
-        return len(self._rows)
-
-    @property
-    def preprocess(self) -> Preprocess:
-        """There is none.
-
-        Raises:
-            EncoderError: always; it is asked for by who wants to encode a picture.
-        """
-        self._no_pictures()
-
-    @property
-    def sampling(self) -> Sampling:
-        """As `preprocess`."""
-        self._no_pictures()
-
-    @property
-    def size(self) -> int:
-        """As `preprocess`."""
-        self._no_pictures()
+        return len(self._layout.names)
 
     @property
     def preprocessing(self) -> str:
         """What is known of it, as JSON for the record."""
         return json.dumps({"features": str(self.path), "items": len(self)}, sort_keys=True)
 
-    def encode(self, pixels: Pixels) -> Floats:
-        """As `preprocess`."""
-        del pixels
-        self._no_pictures()
+    @property
+    def _layout(self) -> Layout:
+        """The features, which are opened when they are first asked for."""
+        if self._opened is None:
+            if self._agreed is not None and not self._agreed.allowed:
+                raise EncoderError(
+                    self.name,
+                    expected="features inside the run, or in a folder that you have named",
+                    found="a path that the run alone names",
+                    remedy=f"name them: --features PATH, or trust it: --model-root {self.path}",
+                )
+            if not self.path.exists():
+                raise EncoderError(
+                    self.name,
+                    expected="features",
+                    found="no such file or folder",
+                    remedy="check the path" if self._agreed is None else "name it: --features PATH",
+                )
+            layout = open_layout(self.path)
+            self._rows = {item: row for row, item in enumerate(layout.names)}
+            if not self._rows:
+                raise StoreError(
+                    str(self.path),
+                    expected="features of items",
+                    found="no item",
+                    remedy="check the path",
+                )
+            self._opened = layout
+            if self._agreed is not None:
+                self._check_agreed(self._agreed)
+        return self._opened
+
+    def _check_agreed(self, agreed: Agreed) -> None:
+        """Compare with what a run knows; items that it does not know say nothing."""
+        known = [name for name in agreed.samples if name in self._rows]
+        if self._layout.width != agreed.width:
+            self._disagree(f"features of width {agreed.width}", f"width {self._layout.width}")
+        for name in known:
+            if self._digest(name) != agreed.samples[name]:
+                self._disagree(f"features of {name!r} as in training", "other numbers")
+        if agreed.elsewhere:
+            if not known:
+                say(
+                    f"{self.path}: no item of the run's training is there; that its features "
+                    "are of the same encoder is taken on trust"
+                )
+        elif agreed.samples and not known:
+            self._disagree("the items that it was trained on", f"{len(self._rows)} others")
+        elif not agreed.samples and self.hash_of(sorted(self._rows)) != agreed.fingerprint:
+            self._disagree("the features that it was trained on", "others")
+
+    def _disagree(self, expected: str, found: str) -> None:
+        self._opened = None
+        raise StoreError(
+            str(self.path),
+            expected=expected,
+            found=found,
+            remedy="restore them, name those of the same encoder with --features, or train again",
+        )
+
+    def only(self, examples: Sequence[Example]) -> "FeatureFiles":
+        """The features of some items alone: others that come or go do not change its fingerprint.
+
+        Items without features are passed over.
+        """
+        wanted = {self._row(example) for example in examples}
+        chosen = copy(self)
+        chosen._rows = {name: row for name, row in self._rows.items() if row in wanted}
+        chosen._fingerprint = "" if self._agreed is None else self._agreed.fingerprint
+        return chosen
+
+    @property
+    def names(self) -> Sequence[str]:
+        """The items, by row."""
+        return self._layout.names
+
+    def samples(self) -> dict[str, str]:
+        """Hashes of the numbers of some items, by name, for `Agreed`."""
+        if self._agreed is not None and self._agreed.samples:
+            return dict(self._agreed.samples)
+        return {name: self._digest(name) for name in _spread(sorted(self._rows))}
 
     def has(self, example: Example) -> bool:
         """Whether the features of an item are there."""
@@ -103,17 +187,18 @@ class FeatureFiles:
         """Features float32 [F, D_v] of one item, F at least 1.
 
         Raises:
-            StoreError: they are of another width, or no finite numbers.
+            StoreError: they are of another width, not finite, or too large to compute with.
         """
         stored = self._layout.frames(row)
-        values: Floats = np.array(np.atleast_2d(_numbers(stored)), dtype=np.float32)
+        with np.errstate(over="ignore"):  # float64 that is too large becomes infinite
+            values: Floats = np.array(np.atleast_2d(_numbers(stored)), dtype=np.float32)
         right = values.ndim == 2 and values.shape[1] == self.width and len(values)
-        if right and bool(np.isfinite(values).all()):
+        if right and bool((np.abs(values) <= LARGEST).all()):  # False for NaN
             return values
         raise StoreError(
             f"{self.path}: {self._layout.names[row]!r}",
-            expected=f"finite numbers [{self.width}] or [F, {self.width}]",
-            found="infinite ones, or none" if right else f"{stored.dtype} {list(stored.shape)}",
+            expected=f"finite numbers [{self.width}] or [F, {self.width}], at most {LARGEST:g}",
+            found=_worst(values) if right else f"{stored.dtype} {list(stored.shape)}",
             remedy="compute its features again",
         )
 
@@ -124,19 +209,23 @@ class FeatureFiles:
         skip_bad: bool = False,
         on_skip: OnMissing | None = None,
     ) -> "ChosenFeatures":
-        """The features of some items, by the items' own ids.
+        """The features of some items, by the items' own ids; each is read once, to check it.
 
         Raises:
             MediaError: an item has none, and ``skip_bad`` is not set; or none of them has.
+            StoreError: those of an item are damaged or not finite, and ``skip_bad`` is not set.
         """
-        rows = [self._row(example) for example in examples]
-        for example, row in zip(examples, rows, strict=True):
-            if row < 0:
-                error = self._missing(f"item {example.id!r}", f"features of {_key(example)!r}")
-                if not skip_bad:
+        rows = []
+        with track("check features", len(examples)) as advance:
+            for example in examples:
+                row, error = self._checked(example)
+                rows.append(row)
+                if error is not None and not skip_bad:
                     raise error
-                if on_skip:
-                    on_skip(example.id, error)
+                if error is not None and on_skip:
+                    about = error.subject, error.expected, error.found, error.remedy
+                    on_skip(example.id, _media_error(*about))
+                advance(1)
         if examples and max(rows) < 0:
             raise self._missing(f"{len(examples)} items", "features of at least one")
         return ChosenFeatures(self, [example.id for example in examples], rows)
@@ -152,30 +241,44 @@ class FeatureFiles:
 
     def _row(self, example: Example) -> int:
         """Row of an item's features, -1 where there are none; names may be spelt either way."""
+        if not self._layout.names:
+            return -1
         rows = (self._rows.get(name, -1) for name in spellings(_key(example)))
         return next((row for row in rows if row >= 0), -1)
 
-    def _fingerprint(self) -> str:
-        names = sorted(self._rows)
-        digest = hashlib.sha256("\n".join([str(self.width), *names]).encode())
-        for place in np.linspace(0, len(names) - 1, min(SAMPLED, len(names))).round().astype(int):
-            values = self.frames(self._rows[names[place]])
-            digest.update(f"{names[place]} {len(values)}\n".encode())
+    def _checked(self, example: Example) -> tuple[int, MediaError | StoreError | None]:
+        """Row of an item and None, or -1 and what is wrong with its features."""
+        row = self._row(example)
+        if row < 0:
+            return -1, self._missing(f"item {example.id!r}", f"features of {_key(example)!r}")
+        if row not in self._sound:
+            try:
+                self.frames(row)
+            except StoreError as error:
+                return -1, error
+            self._sound.add(row)
+        return row, None
+
+    def hash_of(self, names: Sequence[str]) -> str:
+        """Of the width, all names, and the numbers of some."""
+        digest = hashlib.sha256("\n".join([str(self._layout.width), *names]).encode())
+        for name in _spread(names):
+            values = self.frames(self._rows[name])
+            digest.update(f"{name} {len(values)}\n".encode())
             digest.update(values.astype("<f4").tobytes())
+        return digest.hexdigest()
+
+    def _digest(self, name: str) -> str:
+        """Of the numbers of one item."""
+        values = self.frames(self._rows[name])
+        digest = hashlib.sha256(f"{len(values)}\n".encode())
+        digest.update(values.astype("<f4").tobytes())
         return digest.hexdigest()
 
     def _missing(self, subject: str, expected: str) -> MediaError:
         found = f"features of {len(self)} others, such as {self._layout.names[0]!r}"
         remedy = "check the ids of the manifest, or leave such items out"
-        return MediaError(f"{self.name}: {subject}", expected=expected, found=found, remedy=remedy)
-
-    def _no_pictures(self) -> NoReturn:
-        raise EncoderError(
-            self.name,
-            expected="items whose features it holds",
-            found="a picture or film to encode",
-            remedy="give a manifest with ids of the features, or train with onnx:DIR or hf:ID",
-        )
+        return _media_error(f"{self.name}: {subject}", expected, found, remedy)
 
 
 class ChosenFeatures:
@@ -240,12 +343,16 @@ class ChosenFeatures:
                 self.ids,
                 self._half,
                 encoder=self._files.name,
-                fingerprint=self._files.fingerprint,
+                fingerprint=self._fingerprint(),
                 width=self.width,
                 preprocessing=self._files.preprocessing,
                 on_done=advance,
                 shard_items=SHARD_ITEMS,
             )
+
+    def _fingerprint(self) -> str:
+        names = sorted({self._files.names[row] for row in self._stored if row >= 0})
+        return self._files.hash_of(names)
 
     def _half(self, positions: Sequence[int]) -> Rows:
         stored = [self._stored[position] for position in positions]
@@ -263,6 +370,23 @@ class ChosenFeatures:
 
     def _nothing(self) -> Floats:
         return np.empty((0, self.width), np.float32)
+
+
+def _spread(names: Sequence[str]) -> list[str]:
+    """Some names, evenly spread over all."""
+    places = np.linspace(0, len(names) - 1, min(SAMPLED, len(names))).round().astype(int)
+    return [names[place] for place in places]
+
+
+def _worst(values: Floats) -> str:
+    finite = values[np.isfinite(values)]
+    if len(finite) < values.size:
+        return f"{values.size - len(finite)} that are NaN or infinite"
+    return f"{float(np.abs(values).max()):g}"
+
+
+def _media_error(subject: str, expected: str, found: str, remedy: str) -> MediaError:
+    return MediaError(subject, expected=expected, found=found, remedy=remedy)
 
 
 def _key(example: Example) -> str:

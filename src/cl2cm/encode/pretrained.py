@@ -7,6 +7,7 @@ or weights, a file elsewhere, a tokenizer that never ends) is refused here first
 
 import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +24,8 @@ MAX_JSON = 128 * 2**20  # bytes; tokenizers of 250,000 pieces have 9 to 35 MB
 _ATTENTION = (None, "eager", "sdpa")
 _REFUSED = {
     "quantization_config",  # other packages' loaders
-    *("use_pretrained_backbone", "use_timm_backbone", "use_kernels"),  # weights or code of others
+    *("backbone", "use_pretrained_backbone", "use_timm_backbone"),  # weights of others
+    "use_kernels",  # code of others
     *("mecab_kwargs", "sudachi_kwargs", "jumanpp_kwargs"),  # programs with paths of their own
 }
 _HEADS = {
@@ -63,6 +65,22 @@ def from_hub(name: str, files: Sequence[str], failed: Callable[[str, str], Excep
         raise failed("none in the local hub cache", remedy) from error
 
 
+@contextmanager
+def offline() -> Iterator[None]:
+    """Make huggingface_hub refuse every request while a folder is loaded.
+
+    ``local_files_only`` does not reach every look-up of Transformers, and a look-up would carry the
+    user's token.
+    """
+    from huggingface_hub import constants  # noqa: PLC0415 - heavy
+
+    before, constants.HF_HUB_OFFLINE = constants.HF_HUB_OFFLINE, True
+    try:
+        yield
+    finally:
+        constants.HF_HUB_OFFLINE = before
+
+
 def check_folder(folder: Path) -> None:
     """Refuse a folder whose files ask for code, weights or files from elsewhere.
 
@@ -71,6 +89,7 @@ def check_folder(folder: Path) -> None:
     """
     if (folder / "adapter_config.json").exists():
         raise ValueError("adapter_config.json names another model; merge the adapter first")
+    _check_members(folder)
     for path in sorted(folder.glob("*.json")):
         if not path.is_file():
             raise ValueError(f"{path.name} is no regular file")
@@ -83,6 +102,14 @@ def check_folder(folder: Path) -> None:
             _check_shards(path.name, value)
         elif path.name.endswith("config.json"):
             _check_settings(path.name, value)
+
+
+def _check_members(folder: Path) -> None:
+    for path in (*folder.iterdir(), *folder.glob("additional_chat_templates/*")):
+        if not (path.is_file() or path.is_dir()):  # a pipe never ends
+            raise ValueError(f"{path.name} is no regular file")
+        if path.name.startswith("shard-"):  # a loader of its own, which knows no missing weights
+            raise ValueError(f"{path.name} is a part of a distributed checkpoint")
 
 
 def check_weights(info: Mapping[str, Any], *, heads: bool = False) -> None:

@@ -185,6 +185,9 @@ class FeatureStore:
             places = (self._starts[rows][:, None] + columns)[mine]
             values[mine] = self._shards[number].values[places].float()
             content[mine] = self._shards[number].content[places]
+        if not bool(values.isfinite().all()):
+            bad = int((~values.isfinite()).flatten(1).any(1).nonzero()[0])
+            raise _not_finite(self.folder, self.ids[int(rows[bad])])
         return Gathered(values, mask, content)
 
     def means(self) -> Tensor:
@@ -195,9 +198,12 @@ class FeatureStore:
         path = self.folder / "means.safetensors"
         with contextlib.suppress(OSError, SafetensorError, KeyError):
             means: Tensor = load_file(path)["means"]
-            if means.shape == (len(self), self.width):
+            if means.shape == (len(self), self.width) and bool(means.isfinite().all()):
                 return means
         means = torch.cat([_means(shard) for shard in self._shards])
+        bad = (~means.isfinite()).any(1).nonzero()
+        if len(bad):
+            raise _not_finite(self.folder, self.ids[int(bad[0])])
         with contextlib.suppress(StorageError), atomic_path(path) as partial:
             save_file({"means": means}, partial)
         return means
@@ -248,7 +254,7 @@ def write_store(
         shard_items: items in a shard.
 
     Raises:
-        StoreError: the folder holds something else.
+        StoreError: the folder holds something else, or what was encoded is not finite.
         StorageError: the disk is full or closed.
     """
     settings = {
@@ -280,6 +286,7 @@ def write_store(
         path = folder / f"{number:05}.safetensors"
         if not (path.exists() and path.with_suffix(".ids.json").exists()):
             rows = encode(positions)
+            _check_finite(folder, [ids[i] for i in positions], rows)
             if number == 0:  # a store begins with its first shard
                 write_json(folder / "plan.json", settings)
             _write_shard(path, [ids[i] for i in positions], rows)
@@ -334,6 +341,28 @@ def _check_plan(folder: Path, settings: dict[str, Any]) -> None:
                 found="something else there",
                 remedy="choose another --out",
             )
+
+
+def finite_rows(values: Tensor) -> Tensor:
+    """Which rows float [n, width] are finite in half precision, bool [n]."""
+    finite: Tensor = values.half().isfinite().all(1)
+    return finite
+
+
+def _check_finite(folder: Path, names: Sequence[str], rows: Rows) -> None:
+    bad = (~finite_rows(rows.values)).nonzero()
+    if len(bad):
+        owner = torch.repeat_interleave(torch.arange(len(names)), rows.lengths)
+        raise _not_finite(folder, names[int(owner[int(bad[0])])])
+
+
+def _not_finite(folder: Path, name: str) -> StoreError:
+    return StoreError(
+        f"{folder}: {name[:80]!r}",
+        expected=f"finite features, at most {torch.finfo(torch.float16).max:.0f}",
+        found="NaN, infinity or a larger number",
+        remedy="check the encoder and what it was given, and encode again into another folder",
+    )
 
 
 def _write_shard(path: Path, ids: list[str], rows: Rows) -> None:

@@ -13,6 +13,7 @@ from typing import Self
 import torch
 from torch import Tensor, nn
 
+from cl2cm.encode.offline import OFFLINE_MODELS
 from cl2cm.encode.pretrained import first_line
 from cl2cm.encode.text_loading import (
     find_folder,
@@ -21,12 +22,14 @@ from cl2cm.encode.text_loading import (
     load_model,
     load_tokenizer,
 )
-from cl2cm.errors import EncoderError
+from cl2cm.errors import EncoderError, WeightsError
 from cl2cm.storage import sha256_text
 from cl2cm.text import normalise
 from cl2cm.types import Special
 
 Freeze = str | int
+FEW_WORDS = 8  # a vocabulary with fewer is what Transformers makes where there are no files
+_VOCABULARIES = ("tokenizer.json", "vocab*", "merges.txt", "*.model", "*.spm")
 
 
 class TextBackbone(nn.Module):
@@ -58,7 +61,9 @@ class TextBackbone(nn.Module):
         self.name, self.prefix = name, prefix
         self.max_tokens, self.lower_case = max_tokens, lower_case
         self._tokenizer = load_tokenizer(name, folder)
+        self._check_words(folder)
         self.model = load_model(name, folder)
+        self._check_embedding()
         self._check_length()
         self._check_case()
         self._keep_layers(layer)
@@ -66,7 +71,9 @@ class TextBackbone(nn.Module):
         self.special = self._find_special()
         self._frozen = self._freeze(freeze)
         self._all_frozen = not any(weight.requires_grad for weight in self.model.parameters())
-        weights, self.tokenizer_hash = hash_folder(folder)
+        weights, self.tokenizer_hash = hash_folder(
+            folder, pinned=name.partition(":")[2] in OFFLINE_MODELS
+        )
         contract = f"{self.layers} {prefix!r} {max_tokens} {lower_case}"
         self.fingerprint = sha256_text("\n".join([weights, self.tokenizer_hash, contract]))
         self.eval()
@@ -139,6 +146,21 @@ class TextBackbone(nn.Module):
         ids: list[list[int]] = encoded["input_ids"]
         return ids
 
+    def unknown_share(self, texts: Sequence[str]) -> float:
+        """Share of the tokens of some texts that stand for a word of no vocabulary, 0 to 1."""
+        tokenizer = self._tokenizer
+        unknown = tokenizer.unk_token_id
+        others = (tokenizer.bos_token_id, tokenizer.eos_token_id, tokenizer.pad_token_id)
+        if unknown is None or unknown in others:  # a vocabulary of bytes, which knows every word
+            return 0.0
+        tokens = [
+            token
+            for ids in self.tokenize(texts)
+            for token in ids[self.special.start :]
+            if token not in self.special.ids
+        ]
+        return tokens.count(unknown) / max(len(tokens), 1)
+
     def forward(self, ids: Tensor, mask: Tensor) -> Tensor:
         """States of tokens.
 
@@ -209,6 +231,27 @@ class TextBackbone(nn.Module):
             found = f"max_tokens = {self.max_tokens}"
             raise self._misfit(expected, found, "set text.max_tokens higher")
         return Special(pad=pad, ids=frozenset(ids - {tokenizer.unk_token_id}), start=start)
+
+    def _check_words(self, folder: Path) -> None:
+        """Refuse a tokenizer without words: Transformers makes one where its files are absent."""
+        words = set(self._tokenizer.get_vocab().values()) - set(self._tokenizer.all_special_ids)
+        files = [file for pattern in _VOCABULARIES for file in folder.glob(pattern)]
+        if not words or (len(words) < FEW_WORDS and not files):
+            raise WeightsError(
+                self.name,
+                expected=f"tokenizer files in {folder}, such as tokenizer.json",
+                found=f"no tokenizer files, or a vocabulary of {len(words)} words",
+                remedy="copy them there: tokenizer.save_pretrained(folder)",
+            )
+
+    def _check_embedding(self) -> None:
+        """Refuse a vocabulary with ids that the model has no vector for."""
+        largest = max(self._tokenizer.get_vocab().values())
+        table = self.model.get_input_embeddings()
+        if isinstance(table, nn.Embedding) and largest >= table.num_embeddings:
+            found = f"a tokenizer with ids to {largest}"
+            expected = f"ids below {table.num_embeddings}, the size of the embedding"
+            raise self._misfit(expected, found, "use the tokenizer that belongs to the model")
 
     def _check_length(self) -> None:
         table = getattr(getattr(self.model, "embeddings", None), "position_embeddings", None)

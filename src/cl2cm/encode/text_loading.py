@@ -15,7 +15,14 @@ import torch
 from torch import nn
 
 from cl2cm.encode.offline import INSTALL, OFFLINE_MODELS, pinned_folder, read_record
-from cl2cm.encode.pretrained import LOADING, check_folder, check_weights, first_line, from_hub
+from cl2cm.encode.pretrained import (
+    LOADING,
+    check_folder,
+    check_weights,
+    first_line,
+    from_hub,
+    offline,
+)
 from cl2cm.encode.trust import is_bare, is_hub_id
 from cl2cm.errors import EncoderError, WeightsError
 from cl2cm.storage import sha256_file, sha256_text
@@ -78,9 +85,15 @@ def _hub_folder(spec: str, name: str) -> Path:
     return from_hub(name, ["*.json", "*.safetensors", *_TOKENIZER_FILES], failed)
 
 
-def hash_folder(folder: Path) -> Hashes:
-    """Hash a model's files, or take the hashes of its ``model.json``."""
-    record = read_record(folder)
+def hash_folder(folder: Path, *, pinned: bool = False) -> Hashes:
+    """Hash a model's files.
+
+    Args:
+        folder: of the model.
+        pinned: take the hashes of its ``model.json``, which we wrote. Another's could claim the
+            hashes, and so the fingerprint, of any model.
+    """
+    record = read_record(folder) if pinned else None
     known: Mapping[str, str] = (
         {file: about["sha256"] for file, about in record["files"].items()}
         if record is not None
@@ -168,7 +181,8 @@ def loading(name: str, folder: Path, what: str) -> Iterator[None]:
     logging.disable_progress_bar()
     logging.set_verbosity_error()
     try:
-        yield
+        with offline():
+            yield
     except (KeyboardInterrupt, SystemExit):
         raise
     except BaseException as error:  # its readers raise whatever they raise, Rust's panics too

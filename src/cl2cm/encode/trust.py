@@ -106,8 +106,8 @@ def confine(spec: str, run: Path) -> str:
         path = None
     if path is not None:
         return f"{kind}{colon}{_whole(path, run)}"
-    if kind == "hf" and is_hub_id(name):
-        return spec
+    if kind == "hf" and is_hub_id(name) and not Path(name).exists():
+        return spec  # of the hub; a folder of the working directory needs the user's word
     raise CheckpointError(
         f"{run / 'config.toml'}: encoder {spec!r}",
         expected="pinned weights, a model inside the run, or a folder that you have named",

@@ -26,6 +26,8 @@ from cl2cm.types import Floats, Sampling
 
 if TYPE_CHECKING:
     import onnxruntime
+
+    from cl2cm.encode.feature_files import FeatureFiles
 from cl2cm.encode.protocol import Described, VisionEncoder, checked
 
 _PREPROCESS_KEYS = {"size", "resize", "resample"}
@@ -48,8 +50,8 @@ def load_vision(
     sampling: Sampling = EVENLY,
     cache: Path | None = None,
     threads: int | None = None,
-) -> VisionEncoder:
-    """Load a backbone by its spec.
+) -> "VisionEncoder | FeatureFiles":
+    """Load a backbone by its spec, or open the features that stand for one.
 
     Args:
         spec: ``onnx:NAME`` of a model in the cache, ``onnx:DIR`` with a slash in it, ``hf:ID`` or

@@ -3,7 +3,8 @@
 Each caption is its own query (text -> vision); a picture asks for its captions, and the best rank
 among them counts for recall and median rank, all of them for mAP. The gallery of a language is
 every picture that has a caption in it. Similarities are computed in pieces, so memory stays
-bounded; ties are broken by row, as in the exact index.
+bounded; ties are broken by row, as in the exact index. A score that is NaN or infinite is an error,
+because no comparison puts it in its place.
 """
 
 import os
@@ -18,6 +19,7 @@ from cl2cm.data.source import examples_of
 from cl2cm.errors import LanguageError
 from cl2cm.media.kinds import source_of
 from cl2cm.metrics import metrics, trec_lines
+from cl2cm.model.finite import check_vectors
 from cl2cm.storage import atomic_file
 from cl2cm.types import Example, Floats, SearchModel, StrPath
 
@@ -51,6 +53,7 @@ def evaluate(
     Raises:
         LanguageError: a language has no captions.
         ManifestError: the manifest does not fit the format, or nothing is of the split.
+        NumberError: the vector of an item or a caption is not finite.
 
     Example:
         >>> import cl2cm
@@ -79,15 +82,15 @@ def evaluate(
         if example.id not in known
     ]
     if missing:
-        media = [
-            Path(example.id) if example.path is None else source_of(example) for example in missing
-        ]
+        media = [source_of(example) for example in missing]
         known |= dict(zip((e.id for e in missing), model.encode_visual(media), strict=True))
     result = {}
     lines: list[str] = []
     for language, (texts, rows, gallery) in asked.items():
         vision = np.stack([known[example.id] for example in gallery])
-        text = model.encode_text(translate(language, texts) if translate else texts)
+        check_vectors(vision, [example.id for example in gallery], "item")
+        text = _encode_once(model, translate(language, texts) if translate else texts)
+        check_vectors(text, texts, f"{language} caption")
         result[language] = metrics(text, vision, rows)
         if trec is not None:
             lines += trec_lines(language, text, vision, [example.id for example in gallery])
@@ -95,3 +98,10 @@ def evaluate(
         with atomic_file(Path(trec)) as file:
             file.write("".join(lines).encode())
     return result
+
+
+def _encode_once(model: SearchModel, texts: Sequence[str]) -> Floats:
+    """Unit vectors [Q, D]; equal texts get equal vectors, so that they tie, whatever the batch."""
+    rows = {text: row for row, text in enumerate(dict.fromkeys(texts))}
+    vectors: Floats = model.encode_text(list(rows))[[rows[text] for text in texts]]
+    return vectors

@@ -31,16 +31,6 @@ class Server(NamedTuple):
     cleartext: bool = False
 
 
-def public_url(backend: str, url: str) -> str:
-    """Return an address as it may be stored and shown, without its password.
-
-    Raises:
-        ConfigError: it is no address, or says more than where a server is.
-        MissingExtraError: the driver is not installed.
-    """
-    return public_postgres(url) if backend == "pgvector" else public_http(url)
-
-
 def public_http(url: str) -> str:
     """Return an address of HTTP without user, password and query.
 

@@ -1,9 +1,11 @@
 """What the user allows an index to reach outside its own folder.
 
 An index that this user made says so itself, under a seal (seal.py). For every other one there are
-the command line (``--url``, ``--media-root``, ``--allow-cleartext``) and the environment:
+the command line (``--url``, ``--backend``, ``--media-root``, ``--allow-cleartext``) and the
+environment:
 
     CL2CM_SERVERS           addresses of servers, separated by blanks
+    CL2CM_BACKENDS          backends of other packages, separated by blanks
     CL2CM_MEDIA_ROOTS       folders of images and videos, separated as in PATH
     CL2CM_ALLOW_CLEARTEXT   1: credentials may go to servers without TLS
 """
@@ -22,16 +24,23 @@ class Allowed:
         servers: further addresses that an index may name.
         roots: folders whose images and videos may be read.
         cleartext: whether credentials may go to a server on another machine without TLS.
+        backends: names of backends of other packages that an index may name.
     """
 
     url: str | None = None
     servers: tuple[str, ...] = ()
     roots: tuple[Path, ...] = ()
     cleartext: bool = False
+    backends: tuple[str, ...] = ()
 
     @classmethod
     def of(
-        cls, url: str | None = None, roots: tuple[Path, ...] = (), *, cleartext: bool = False
+        cls,
+        url: str | None = None,
+        roots: tuple[Path, ...] = (),
+        *,
+        cleartext: bool = False,
+        backends: tuple[str, ...] = (),
     ) -> "Allowed":
         """Add what the environment says to what the command line says."""
         folders = os.environ.get("CL2CM_MEDIA_ROOTS", "").split(os.pathsep)
@@ -40,4 +49,5 @@ class Allowed:
             tuple(os.environ.get("CL2CM_SERVERS", "").split()),
             (*roots, *(Path(folder).expanduser() for folder in folders if folder)),
             cleartext or os.environ.get("CL2CM_ALLOW_CLEARTEXT") == "1",
+            (*backends, *os.environ.get("CL2CM_BACKENDS", "").split()),
         )

@@ -12,9 +12,7 @@ the old one open goes on reading the files it holds until it closes them; on a s
 generation but one is dropped when the next is made.
 """
 
-import os
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
 from io import BufferedReader
 from pathlib import Path
 from typing import Any
@@ -23,32 +21,13 @@ import numpy as np
 
 from cl2cm.errors import VectorIndexError
 from cl2cm.index.allowed import Allowed
-from cl2cm.index.backends.registry import Backend, Choice, open_backend, sweep_places, write
 from cl2cm.index.filter import Filter
-from cl2cm.index.head import (
-    FORMAT,
-    REMEDY,
-    VERSION,
-    check_files,
-    is_index,
-    is_ours,
-    is_place,
-    named_files,
-    read_head,
-    refuse_other_folder,
-    sweep,
-    write_generation,
-)
-from cl2cm.index.media import (
-    folders_of,
-    media_path,
-    open_media,
-    roots_of,
-    run_of,
-    run_paths,
-    travelling,
-)
-from cl2cm.storage import atomic_folder, sha256_file, sha256_text, storage_errors
+from cl2cm.index.generation import open_generation
+from cl2cm.index.media import media_path, open_media, roots_of, run_of
+from cl2cm.index.metadata import REMEDY, check_files, check_hashes, is_ours, read_metadata
+from cl2cm.index.options import BackendOptions
+from cl2cm.index.write import write_index
+from cl2cm.storage import sha256_text
 from cl2cm.types import Floats, Hit, Ints, Item, StrPath
 
 
@@ -69,18 +48,17 @@ class Index:
         'black-bar.png'
     """
 
-    def __init__(self, path: Path, head: Mapping[str, Any], allowed: Allowed) -> None:
+    def __init__(self, path: Path, metadata: Mapping[str, Any], allowed: Allowed) -> None:
         self.path = path
         self.allowed = allowed
-        self.roots = roots_of(path, head, allowed)
-        self._head = head
-        files = {name: path / entry["name"] for name, entry in head["files"].items()}
-        self._vectors, self._items = open_backend(files, head, allowed)
-        if len(self._items) != head["count"]:
+        self.roots = roots_of(path, metadata, allowed)
+        self._metadata = metadata
+        self._vectors, self._items = open_generation(path, metadata, allowed)
+        if len(self._items) != metadata["count"]:
             self.close()
             raise VectorIndexError(
-                str(files.get("items", path)),
-                expected=f"{head['count']} items, one for each vector",
+                str(path / metadata["files"].get("items", {}).get("name", "")),
+                expected=f"{metadata['count']} items, one for each vector",
                 found=f"{len(self._items)}",
                 remedy=REMEDY,
             )
@@ -109,9 +87,10 @@ class Index:
             model: fingerprint of the model that made the vectors.
             run: the run or export that a search loads to encode its queries.
             dtype: how the vectors are stored: ``float16``, ``float32`` or ``int8``.
-            backend: ``exact``, ``faiss``, ``qdrant`` or ``pgvector``. What is None is as in the
-                index that is there, or ``exact``, and ``float32`` up to 64 MiB, else ``float16``.
-            url: of the server, for ``qdrant`` and ``pgvector``; a password in it is not kept.
+            backend: ``exact``, ``faiss``, ``qdrant``, ``pgvector``, or one of another package. What
+                is None is as in the index that is there, or ``exact``, and ``float32`` up to
+                64 MiB, else ``float16``.
+            url: of the server, for a backend with a server; a password in it is not kept.
             cleartext: whether credentials may go to a server on another machine without TLS.
             roots: folders that the items' files are in; nothing outside of them is ever read.
                 None: the folder of each file.
@@ -123,39 +102,12 @@ class Index:
             MissingExtraError: the backend's package is not installed.
             StorageError: the disk is full, read-only or closed to us.
         """
-        path, run, vectors = Path(path), Path(run), np.asarray(vectors)
-        if vectors.ndim == 2 and len(vectors) != len(items):
-            raise VectorIndexError(
-                str(path),
-                expected="an item for each vector",
-                found=f"{len(vectors)} vectors and {len(items)} items",
-                remedy="give both in the same order and number",
-            )
-        path = path.resolve()
-        refuse_other_folder(path)
-        if roots is None:
-            roots = folders_of(Path(item.path) for item in items if os.path.isabs(item.path))  # noqa: PTH117
-        items = [replace(item, path=travelling(item.path, path)) for item in items]
-        old = _old_head(path)
-        choice = Choice(backend, dtype, url, cleartext).resolve(old, vectors.size)
-        head = {
-            "format": FORMAT, "version": VERSION, "backend": choice.name, "dtype": choice.dtype,
-            "count": len(items), "dim": vectors.shape[-1] if vectors.ndim else 0, "model": model,
-            "folder": str(path), "run": run_paths(run, path), "url": choice.public,
-            "cleartext": choice.cleartext,
-            "roots": [travelling(os.path.abspath(root), path) for root in roots],  # noqa: PTH100
-            "previous": old.get("files", {}).get("place", {}).get("name", ""),
-        }  # fmt: skip
-        if is_index(path) or (path.is_dir() and any(path.iterdir())):
-            with storage_errors(path):
-                _write(path, head, choice, vectors, items)
-            sweep(path, frozenset(entry["name"] for entry in old.get("files", {}).values()))
-            keep = frozenset({str(head["previous"]), *filter(is_place, named_files(path))})
-            sweep_places(path, keep, frozenset({str(old.get("previous", ""))}))
-        else:
-            with atomic_folder(path) as partial:
-                _write(partial, head, choice, vectors, items)
-        return cls.open(path, Allowed.of(url, cleartext=cleartext))
+        options = BackendOptions(backend, dtype, url, cleartext)
+        config = write_index(
+            Path(path), vectors, items, model=model, run=Path(run), options=options, roots=roots
+        )
+        allowed = Allowed.of(url, cleartext=cleartext, backends=(config.name,))
+        return cls.open(path, allowed)
 
     @classmethod
     def open(cls, path: StrPath, allowed: Allowed | None = None) -> "Index":
@@ -175,21 +127,21 @@ class Index:
         """
         path = Path(path).resolve()
         allowed = Allowed.of() if allowed is None else allowed
-        head = read_head(path)
+        metadata = read_metadata(path)
         while True:
             try:
-                check_files(path, head)
-                return cls(path, head, allowed)
+                check_files(path, metadata)
+                return cls(path, metadata, allowed)
             except (VectorIndexError, FileNotFoundError):
-                newer = read_head(path)  # was it replaced between the two readings?
-                if newer == head:
+                newer = read_metadata(path)  # was it replaced between the two readings?
+                if newer == metadata:
                     raise
-                head = newer
+                metadata = newer
 
     @property
     def model(self) -> str:
         """Fingerprint of the model that made the vectors."""
-        return str(self._head["model"])
+        return str(self._metadata["model"])
 
     @property
     def run(self) -> Path:
@@ -198,12 +150,12 @@ class Index:
         Raises:
             VectorIndexError: somebody else's index, whose run is not beside it.
         """
-        return run_of(self.path, self._head)
+        return run_of(self.path, self._metadata)
 
     @property
     def ours(self) -> bool:
         """Whether this user made it, or somebody else."""
-        return is_ours(self._head)
+        return is_ours(self._metadata)
 
     @property
     def dim(self) -> int:
@@ -213,7 +165,9 @@ class Index:
     @property
     def generation(self) -> str:
         """Names this state of the folder; another once vectors or items are others."""
-        hashes = sorted(f"{kind} {file['sha256']}" for kind, file in self._head["files"].items())
+        hashes = sorted(
+            f"{kind} {file['sha256']}" for kind, file in self._metadata["files"].items()
+        )
         return sha256_text("\n".join(hashes))[:16]
 
     def __len__(self) -> int:
@@ -228,7 +182,7 @@ class Index:
         model: str,
         filter: Filter | None = None,  # noqa: A002
     ) -> tuple[Floats, Ints]:
-        """Give scores float32 and rows int64, both [Q, K], of the best rows for each vector.
+        """Return scores float32 and rows int64, both [Q, K], of the best rows for each vector.
 
         Args:
             vectors: unit vectors, float32 [Q, D].
@@ -257,7 +211,7 @@ class Index:
         model: str,
         filter: Filter | None = None,  # noqa: A002
     ) -> list[list[Hit]]:
-        """Give the best ``k`` hits for each of Q vectors, best first; as `nearest`."""
+        """Return the best ``k`` hits for each of Q vectors, best first; as `nearest`."""
         scores, rows = self.nearest(vectors, k, model=model, filter=filter)
         items = {row: self.item(row) for row in {int(row) for row in rows.flat}}
         return [
@@ -266,29 +220,29 @@ class Index:
         ]
 
     def hit(self, item: Item, score: float) -> Hit:
-        """Give an item with its score; the hit's path is absolute, or empty without a file."""
+        """Return an item with its score; the hit's path is absolute, or empty without a file."""
         path = str(self.media_path(item)) if item.path else ""
         about = (item.start, item.end, item.captions)
         return Hit(item.id, score, path, *about, kind=item.kind)
 
     def vector(self, row: int) -> Floats:
-        """Give a stored vector, float32 [D]."""
+        """Return a stored vector, float32 [D]."""
         self.item(row)
         vector: Floats = self._vectors.vectors(np.array([row]))[0]
         return vector
 
     def vectors(self, rows: Sequence[int]) -> Floats:
-        """Give the stored vectors of some rows, float32 [K, D]; as `item`."""
+        """Return the stored vectors of some rows, float32 [K, D]; as `item`."""
         self._items.at(rows)
         return self._vectors.vectors(np.asarray(rows, np.int64))
 
     @property
     def backend(self) -> str:
-        """What searches it: ``exact``, ``faiss``, ``qdrant`` or ``pgvector``."""
-        return str(self._head["backend"])
+        """Name of the backend that searches it."""
+        return str(self._metadata["backend"])
 
     def item(self, row: int) -> Item:
-        """Give the item of a row.
+        """Return the item of a row.
 
         Raises:
             VectorIndexError: no such row, or a damaged file.
@@ -300,11 +254,11 @@ class Index:
         return self._items.folders()
 
     def items(self, rows: Sequence[int]) -> list[Item]:
-        """Give the items of some rows, in that order; as `item`."""
+        """Return the items of some rows, in that order; as `item`."""
         return self._items.at(rows)
 
     def row_of(self, item_id: str) -> int:
-        """Give the row of an id.
+        """Return the row of an id.
 
         Raises:
             VectorIndexError: no such id, or a damaged file.
@@ -312,23 +266,16 @@ class Index:
         return self._items.row_of(item_id)
 
     def item_by_id(self, item_id: str) -> Item:
-        """Give the item of an id; as `row_of`."""
+        """Return the item of an id; as `row_of`."""
         return self.item(self.row_of(item_id))
 
     def media_path(self, item: Item) -> Path:
-        """Give the absolute path of an item's picture or film, which may have gone since.
+        """Return the absolute path of an item's image or video, which may have gone since.
 
         Raises:
             VectorIndexError: the item was indexed from features, without a file.
         """
-        if not item.path:
-            raise VectorIndexError(
-                f"item {item.id!r}",
-                expected="a picture or film",
-                found="only features",
-                remedy="index the pictures themselves to see them",
-            )
-        return media_path(self.path, self._head, item.path, self.roots)
+        return media_path(self.path, self._metadata, item, self.roots)
 
     def open_media(self, item: Item) -> BufferedReader:
         """Open an item's image or video for reading: a regular file below one of `roots`.
@@ -345,30 +292,9 @@ class Index:
         Raises:
             VectorIndexError: a file is not the one that was written.
         """
-        for entry in self._head["files"].values():
-            if sha256_file(self.path / entry["name"]) != entry["sha256"]:
-                raise VectorIndexError(
-                    str(self.path / entry["name"]),
-                    expected=f"the hash {entry['sha256'][:16]}…",
-                    found="another",
-                    remedy=REMEDY,
-                )
+        check_hashes(self.path, self._metadata)
 
     def close(self) -> None:
         """Close the files; no search is possible afterwards."""
         self._vectors.close()
         self._items.close()
-
-
-def _old_head(folder: Path) -> dict[str, Any]:
-    try:
-        return read_head(folder)
-    except VectorIndexError:
-        return {}
-
-
-def _write(
-    folder: Path, head: Mapping[str, Any], backend: Backend, vectors: Floats, items: Sequence[Item]
-) -> None:
-    with write_generation(folder, head) as files:
-        write(backend, files, vectors, items, head["folder"])

@@ -4,24 +4,22 @@ A look-up by row or by id is a walk down a B-tree, so it stays flat as the index
 is written once and opened read-only as immutable: no locks, no journal beside it.
 """
 
-import json
-import math
 import sqlite3
 import threading
 from collections.abc import Iterator, Sequence
 from contextlib import closing, contextmanager
 from pathlib import Path
-from typing import Any
 from urllib.parse import quote
 
 import numpy as np
 
 from cl2cm.errors import StorageError, VectorIndexError
-from cl2cm.index.database import FIELD_LIMIT, check_file, check_schema, confine, limited
+from cl2cm.index.database import check_file, check_schema, confine, limited
 from cl2cm.index.filter import Filter
+from cl2cm.index.records import check_items, item_fields, no_such_id, no_such_row, parse_item
 from cl2cm.storage import atomic_path, sqlite_error
-from cl2cm.text import name_form, spellings
-from cl2cm.types import Ints, Item, Kind
+from cl2cm.text import spellings
+from cl2cm.types import Ints, Item
 
 _SCHEMA = """
 CREATE TABLE items (
@@ -37,8 +35,6 @@ CREATE TABLE items (
     folder TEXT NOT NULL
 )
 """
-STORED_KINDS: dict[Kind, str] = {"image": "picture", "video": "film"}  # in the column media
-_KINDS = {stored: kind for kind, stored in STORED_KINDS.items()}
 _INDEXES = ("folder", "media, modified", "modified", "bytes")
 _COLUMNS = 'SELECT row, id, path, start, "end", captions, media, bytes, modified FROM items'
 _VERSION = 2
@@ -94,13 +90,7 @@ class ItemStore:
             StorageError: the disk is full, read-only or closed to us.
         """
         check_items(items)
-        records = (
-            (
-                *(row, item.id, item.path, item.start, item.end, _captions(item)),
-                *(STORED_KINDS[item.kind], item.bytes, item.modified, folder_of(item)),
-            )
-            for row, item in enumerate(items)
-        )
+        records = ((row, *item_fields(item)) for row, item in enumerate(items))
         with (
             atomic_path(path) as partial,
             _full_disk(path),
@@ -120,7 +110,7 @@ class ItemStore:
         return self._count
 
     def at(self, rows: Sequence[int]) -> list[Item]:
-        """Give the items of some rows, in that order.
+        """Return the items of some rows, in that order.
 
         Raises:
             VectorIndexError: a row that is not there, or a damaged file.
@@ -137,7 +127,7 @@ class ItemStore:
             return [found[int(row)] for row in rows]
 
     def row_of(self, item_id: str) -> int:
-        """Give the row of an id.
+        """Return the row of an id.
 
         Raises:
             VectorIndexError: no item has this id, or the file is damaged.
@@ -201,42 +191,6 @@ def _is_text(text: str) -> bool:
     return True
 
 
-def _captions(item: Item) -> str:
-    return json.dumps({k: list(v) for k, v in item.captions.items()}, ensure_ascii=False)
-
-
-def parse_item(fields: Sequence[Any]) -> Item:
-    """Return the item of a stored record: all its columns but the row.
-
-    Raises:
-        ValueError: a column holds what we never write.
-    """
-    id_, path, start, end, captions, media, size, modified = fields
-    numbers = [number for number in (start, end, size, modified) if number is not None]
-    if not (
-        all(isinstance(text, str) for text in (id_, path, captions))
-        and all(type(number) in (int, float) and math.isfinite(number) for number in numbers)
-        and media in _KINDS
-    ):
-        raise ValueError("an item of other types")
-    return Item(id_, path, start, end, _parse_captions(captions), _KINDS[media], size, modified)
-
-
-def _parse_captions(text: str) -> dict[str, tuple[str, ...]]:
-    try:
-        captions = json.loads(text)
-    except RecursionError:
-        raise ValueError("captions that are nested too deep") from None
-    if not isinstance(captions, dict) or not all(
-        isinstance(texts, list) and all(isinstance(one, str) for one in texts)
-        for texts in captions.values()
-    ):
-        raise ValueError("captions of another form")
-    for language, texts in captions.items():
-        "".join([language, *texts]).encode()  # half a surrogate pair could not be shown
-    return {language: tuple(texts) for language, texts in captions.items()}
-
-
 def _index_statements() -> list[str]:
     return [
         f"CREATE INDEX filter_{number} ON items ({columns})"
@@ -246,65 +200,6 @@ def _index_statements() -> list[str]:
 
 def _whole_schema() -> str:
     return ";".join([_SCHEMA, *_index_statements()])
-
-
-def folder_of(item: Item) -> str:
-    """Return the folder that an item is in, by its id, in the form that names are compared in."""
-    return name_form(item.id.rpartition("/")[0])
-
-
-def no_such_row(where: str, row: int, count: int) -> VectorIndexError:
-    """Give the error for a row that is not there."""
-    return VectorIndexError(
-        where,
-        expected=f"a row from 0 to {count - 1}",
-        found=str(row),
-        remedy="ask for a row that a search gave",
-    )
-
-
-def no_such_id(item_id: str) -> VectorIndexError:
-    """Give the error for an id that is not there."""
-    return VectorIndexError(
-        f"item {item_id!r}",
-        expected="an id of the index",
-        found="no such id",
-        remedy="take an id that a search gave",
-    )
-
-
-def check_items(items: Sequence[Item]) -> None:
-    """Refuse what cannot be stored.
-
-    Raises:
-        VectorIndexError: two items with one id, or text that is not valid Unicode.
-    """
-    rows: dict[str, int] = {}
-    for row, item in enumerate(items):
-        first = rows.setdefault(item.id, row)
-        if first != row:
-            raise VectorIndexError(
-                f"item {item.id!r}",
-                expected="an id of its own for each item",
-                found=f"the same id at {first} and {row}",
-                remedy="give each item its own id",
-            )
-        try:
-            size = len(f"{item.id}{item.path}{_captions(item)}".encode())
-        except UnicodeEncodeError as error:
-            raise VectorIndexError(
-                f"item {row}",
-                expected="an id, a path and captions in valid Unicode",
-                found=ascii(error.object[error.start : error.end]),
-                remedy="rename the file, or correct its captions",
-            ) from error
-        if size > FIELD_LIMIT // 2:
-            raise VectorIndexError(
-                f"item {item.id[:80]!r}",
-                expected=f"captions of at most {FIELD_LIMIT // 2**21} MB",
-                found=f"{size} bytes",
-                remedy="shorten them",
-            )
 
 
 @contextmanager

@@ -13,36 +13,48 @@ from typing import Any
 
 from cl2cm.errors import MediaError, VectorIndexError
 from cl2cm.index.allowed import Allowed
-from cl2cm.index.head import is_ours
+from cl2cm.index.metadata import is_ours
 from cl2cm.storage import open_confined
 from cl2cm.types import Item
 
 
-def roots_of(folder: Path, head: Mapping[str, Any], allowed: Allowed) -> tuple[Path, ...]:
+def roots_of(folder: Path, metadata: Mapping[str, Any], allowed: Allowed) -> tuple[Path, ...]:
     """Return the folders in which the files of an index may be read.
 
     Args:
         folder: of the index.
-        head: its ``index.json``.
+        metadata: its ``index.json``.
         allowed: what the user says now.
     """
     found = [folder, *(Path(os.path.abspath(root)) for root in allowed.roots)]  # noqa: PTH100
-    if is_ours(head):
-        for root in head.get("roots", ()):
-            found += _places(folder, head, root)
+    if is_ours(metadata):
+        for root in metadata.get("roots", ()):
+            found += _candidates(folder, metadata, root)
     return tuple(dict.fromkeys(found))
 
 
-def media_path(folder: Path, head: Mapping[str, Any], path: str, roots: Sequence[Path]) -> Path:
+def media_path(
+    folder: Path, metadata: Mapping[str, Any], item: Item, roots: Sequence[Path]
+) -> Path:
     """Return the absolute path of an item's file, which may have gone since.
 
     It is beside the index if the two moved together, else where it was. Outside of the roots
     nothing is looked at.
+
+    Raises:
+        VectorIndexError: the item was indexed from features, without a file.
     """
-    here, *then = _places(folder, head, path)
-    for place in (here, *then):
-        if any(place.is_relative_to(root) for root in roots) and place.exists():
-            return place
+    if not item.path:
+        raise VectorIndexError(
+            f"item {item.id!r}",
+            expected="an image or video",
+            found="only features",
+            remedy="index the images themselves to see them",
+        )
+    here, *then = _candidates(folder, metadata, item.path)
+    for candidate in (here, *then):
+        if any(candidate.is_relative_to(root) for root in roots) and candidate.exists():
+            return candidate
     return here
 
 
@@ -72,7 +84,7 @@ def folders_of(paths: Iterable[Path]) -> tuple[Path, ...]:
     return tuple(kept)
 
 
-def travelling(path: str, folder: Path) -> str:
+def portable_path(path: str, folder: Path) -> str:
     """Make a path beside or beneath the index relative: the two move together."""
     home = folder.parent
     beneath = home != Path(home.anchor) and f"{path}{os.sep}".startswith(f"{home}{os.sep}")
@@ -89,21 +101,21 @@ def run_paths(run: Path, folder: Path) -> dict[str, str]:
     return {"absolute": str(absolute), "relative": relative}
 
 
-def run_of(folder: Path, head: Mapping[str, Any]) -> Path:
+def run_of(folder: Path, metadata: Mapping[str, Any]) -> Path:
     """Return the run that made an index: beside it if it moved along, else where it was.
 
     Raises:
         VectorIndexError: somebody else's index, whose run is not beside it.
     """
-    paths: dict[str, str] = head["run"]
+    paths: dict[str, str] = metadata["run"]
     beside = Path(os.path.normpath(folder / paths["relative"]))
-    if is_ours(head):
+    if is_ours(metadata):
         return beside if beside.exists() else Path(paths["absolute"])
     home = folder.parent
     if home != Path(home.anchor):
-        for place in (beside, Path(os.path.normpath(paths["absolute"]))):
-            if place.is_relative_to(home) and place.resolve().is_relative_to(home.resolve()):
-                return place
+        for at in (beside, Path(os.path.normpath(paths["absolute"]))):
+            if at.is_relative_to(home) and at.resolve().is_relative_to(home.resolve()):
+                return at
     raise VectorIndexError(
         str(folder),
         expected="its run beside it, since you did not make the index, or with an earlier version",
@@ -112,8 +124,8 @@ def run_of(folder: Path, head: Mapping[str, Any]) -> Path:
     )
 
 
-def _places(folder: Path, head: Mapping[str, Any], path: str) -> list[Path]:
+def _candidates(folder: Path, metadata: Mapping[str, Any], path: str) -> list[Path]:
     """Where a stored path may lead: from where the index is, and from where it was made."""
-    made = Path(head["folder"])
+    made = Path(metadata["folder"])
     bases = [folder] if Path(path).is_absolute() else [folder, made]
     return list(dict.fromkeys(Path(os.path.normpath(base / path)) for base in bases))

@@ -24,7 +24,7 @@ class VectorIndex(Protocol):
         ...
 
     def search(self, queries: Floats, k: int, *, among: Ints | None = None) -> tuple[Floats, Ints]:
-        """Give the best ``k`` rows for each query.
+        """Return the best ``k`` rows for each query.
 
         Args:
             queries: unit vectors, float32 [Q, D].
@@ -42,7 +42,7 @@ class VectorIndex(Protocol):
         ...
 
     def vectors(self, rows: Ints) -> Floats:
-        """Give the stored vectors of some rows, float32 [K, D]."""
+        """Return the stored vectors of some rows, float32 [K, D]."""
         ...
 
     def close(self) -> None:
@@ -58,7 +58,7 @@ class Items(Protocol):
         ...
 
     def at(self, rows: Sequence[int]) -> list[Item]:
-        """Give the items of some rows, in that order.
+        """Return the items of some rows, in that order.
 
         Raises:
             VectorIndexError: a row that is not there.
@@ -66,7 +66,7 @@ class Items(Protocol):
         ...
 
     def row_of(self, item_id: str) -> int:
-        """Give the row of an id.
+        """Return the row of an id.
 
         Raises:
             VectorIndexError: no item has this id.

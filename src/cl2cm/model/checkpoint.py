@@ -15,22 +15,24 @@ anyone: its files are regular files inside it, of bounded size, and its encoders
 """
 
 import json
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
+from cl2cm.encode.feature_files import Agreed, FeatureFiles
 from cl2cm.encode.protocol import VisionEncoder
 from cl2cm.encode.text import TextBackbone
 from cl2cm.encode.trust import check_inside, confine
 from cl2cm.encode.vision import load_vision
-from cl2cm.errors import CheckpointError, ConfigError
+from cl2cm.errors import CheckpointError, ConfigError, NumberError
 from cl2cm.model.config import Config, parse_config, read_tree, to_toml
-from cl2cm.model.networks import build_student, build_vision_head
+from cl2cm.model.networks import CrossModalNetwork, build_student, build_vision_head
 from cl2cm.model.retrieval import RetrievalModel, VisualSide
 from cl2cm.storage import atomic_file, atomic_path, sha256_file, sha256_text, write_json
 from cl2cm.types import StrPath
@@ -65,30 +67,62 @@ def load_backbone(config: Config) -> TextBackbone:
 
 
 def save_weights(network: nn.Module, path: Path) -> None:
-    """Write a network's weights, whole or not at all."""
+    """Write a network's weights, whole or not at all.
+
+    Raises:
+        NumberError: a weight is not finite.
+        StorageError: the disk is full or closed.
+    """
     state = {
         name: tensor.detach().cpu().contiguous() for name, tensor in network.state_dict().items()
     }
+    if name := _not_finite(state):
+        raise NumberError(
+            f"{path}: {name}",
+            expected="finite weights",
+            found="NaN or infinity",
+            remedy="train again with a lower train.lr",
+        )
     with atomic_path(path) as partial:
         save_file(state, partial)
+
+
+def save_config(run: Path, config: Config) -> None:
+    """Write the settings of a run."""
+    with atomic_file(run / "config.toml") as file:
+        file.write(to_toml(config).encode())
 
 
 def save_run(
     run: Path,
     config: Config,
-    model: RetrievalModel,
-    *,
-    teacher: nn.Module | None,
+    networks: tuple[CrossModalNetwork, nn.Module | None],
+    encoders: tuple[TextBackbone, VisionEncoder | FeatureFiles],
     provenance: dict[str, Any],
-) -> None:
-    """Finish a run folder; ``provenance.json`` last, which makes it a run."""
-    with atomic_file(run / "config.toml") as file:
-        file.write(to_toml(config).encode())
+) -> dict[str, Any]:
+    """Finish a run folder; ``provenance.json`` last, which makes it a run.
+
+    Args:
+        run: the run folder.
+        config: its settings.
+        networks: the student, and the teacher where the method trains one.
+        encoders: the text backbone, and the vision backbone or stored features.
+        provenance: what the run was made from.
+
+    Returns:
+        What ``provenance.json`` says: the given, and the fingerprint of the model.
+    """
+    (student, teacher), (backbone, vision) = networks, encoders
+    save_config(run, config)
     if teacher is not None:
         save_weights(teacher, run / "teacher.safetensors")
-    save_weights(model.student, run / "model.safetensors")
+    save_weights(student, run / "model.safetensors")
+    name = _fingerprint(run, backbone.fingerprint, vision)
+    model = RetrievalModel(student, backbone, vision, fingerprint=name, dim=config.network.dim)
     write_json(run / "contract.json", contract(config, model))
-    write_json(run / "provenance.json", provenance)
+    whole = {**provenance, "model": name}
+    write_json(run / "provenance.json", whole)
+    return whole
 
 
 def contract(config: Config, model: RetrievalModel) -> dict[str, Any]:
@@ -110,6 +144,7 @@ def contract(config: Config, model: RetrievalModel) -> dict[str, Any]:
             "fingerprint": model.vision.fingerprint,
             "width": model.vision.width,
             "preprocessing": model.vision.preprocessing,
+            **_samples(model.vision),
         },
         "examples": [
             {"text": text, "ids": row, "vector": [round(float(x), 6) for x in vector]}
@@ -118,16 +153,39 @@ def contract(config: Config, model: RetrievalModel) -> dict[str, Any]:
     }
 
 
+def _samples(vision: VisionEncoder | FeatureFiles) -> dict[str, Any]:
+    """What tells stored features apart, where there is no encoder to do so."""
+    return {"samples": vision.samples()} if isinstance(vision, FeatureFiles) else {}
+
+
 def fingerprint(weights_hash: str, backbone: str, vision: str) -> str:
     """Name of the space of vectors that weights and the fingerprints of two backbones make."""
     return sha256_text(f"{weights_hash} {backbone} {vision}")
 
 
-def load(run: StrPath) -> RetrievalModel:
+class Encoders(NamedTuple):
+    """Where the encoders of a run are by now; "" where the run says.
+
+    text: ``hf:DIR``; vision: ``onnx:DIR``, ``hf:DIR`` or ``features:PATH``.
+    """
+
+    text: str = ""
+    vision: str = ""
+
+
+AS_TRAINED = Encoders()
+
+
+def load(run: StrPath, *, text_encoder: str = "", vision_encoder: str = "") -> RetrievalModel:
     """Load a finished run for search or evaluation.
+
+    Stored features are opened when an item is asked for: texts can be encoded without them.
 
     Args:
         run: the folder that ``cl2cm train`` wrote.
+        text_encoder: where the text encoder is by now, such as ``hf:DIR``; "": where the run says.
+        vision_encoder: the same of the vision encoder, or of features: ``features:PATH``, which
+            may hold other items than those of training.
 
     Raises:
         CheckpointError: it is no run, unfinished, damaged, or its contract does not hold here.
@@ -141,10 +199,10 @@ def load(run: StrPath) -> RetrievalModel:
         array([0, 1])
     """
     run = Path(run)
-    config, agreed = read_run(run)
+    encoders = Encoders(text_encoder, vision_encoder)
+    config, agreed = read_run(run, encoders)
     backbone = load_backbone(config)
-    vision = load_vision(config.vision.encoder, sampling=config.vision.films)
-    _check_vision(run, agreed, vision)
+    vision = _load_vision(run, config, agreed, elsewhere=bool(vision_encoder))
     _check_texts(run, agreed, backbone)
     student = build_student(
         config.network,
@@ -161,16 +219,19 @@ def load(run: StrPath) -> RetrievalModel:
     return model
 
 
-def load_visual(run: StrPath) -> VisualSide:
+def load_visual(run: StrPath, *, vision_encoder: str = "") -> VisualSide:
     """Load the vision side of a finished run, for indexing; the text backbone is left unread.
+
+    Args:
+        run: the run folder.
+        vision_encoder: as for `load`.
 
     Raises:
         CheckpointError: as `load`, but for what is known of texts alone.
     """
     run = Path(run)
-    config, agreed = read_run(run)
-    vision = load_vision(config.vision.encoder, sampling=config.vision.films)
-    _check_vision(run, agreed, vision)
+    config, agreed = read_run(run, Encoders(vision=vision_encoder), text=False)
+    vision = _load_vision(run, config, agreed, elsewhere=bool(vision_encoder))
     head = build_vision_head(config.network, vision.width)
     load_weights(head, run / "model.safetensors", prefix="vision.")
     name = _fingerprint(run, agreed["backbone"], vision)
@@ -180,7 +241,36 @@ def load_visual(run: StrPath) -> VisualSide:
     return model
 
 
-def _fingerprint(run: Path, backbone: str, vision: VisionEncoder) -> str:
+def _load_vision(
+    run: Path, config: Config, agreed: dict[str, Any], *, elsewhere: bool
+) -> VisionEncoder | FeatureFiles:
+    """The vision encoder of a run, or its features, which are not opened yet."""
+    spec, known = config.vision.encoder, agreed["vision"]
+    trained = str(known.get("encoder", spec))
+    stored = trained.startswith("features:")
+    if stored != spec.startswith("features:"):
+        raise CheckpointError(
+            f"{run}: vision encoder",
+            expected="features, as in training" if stored else f"one such as {trained}",
+            found=spec,
+            remedy="name the features: --features PATH" if stored else "leave --features out",
+        )
+    if stored:
+        try:
+            spec, allowed = spec if elsewhere else confine(spec, run), True
+        except CheckpointError:  # texts can be encoded without them
+            allowed = False
+        samples = known.get("samples", {})
+        what = Agreed(
+            known["width"], known["fingerprint"], samples, elsewhere=elsewhere, allowed=allowed
+        )
+        return FeatureFiles(spec, Path(spec.partition(":")[2]).expanduser(), what)
+    vision = load_vision(spec, sampling=config.vision.films)
+    _check_same(run, "vision backbone", known["fingerprint"], vision.fingerprint)
+    return vision
+
+
+def _fingerprint(run: Path, backbone: str, vision: VisionEncoder | FeatureFiles) -> str:
     return fingerprint(sha256_file(run / "model.safetensors"), backbone, vision.fingerprint)
 
 
@@ -191,8 +281,15 @@ def _check_fingerprint(run: Path, found: str) -> None:
         raise _damaged(weights, "others", expected="the weights of training")
 
 
-def read_run(run: Path) -> tuple[Config, dict[str, Any]]:
-    """Configuration and contract of a finished run; the paths in it are confined.
+def read_run(
+    run: Path, encoders: Encoders = AS_TRAINED, *, text: bool = True
+) -> tuple[Config, dict[str, Any]]:
+    """Return the configuration and contract of a finished run; the paths in it are confined.
+
+    Args:
+        run: the run folder.
+        encoders: take the place of those that the run names; they are the user's own words.
+        text: whether the text encoder will be opened.
 
     Raises:
         CheckpointError: it is no run, unfinished, damaged, or names a model elsewhere.
@@ -213,9 +310,14 @@ def read_run(run: Path) -> tuple[Config, dict[str, Any]]:
     except (OSError, ValueError, KeyError, TypeError, RecursionError, ConfigError) as error:
         raise _damaged(run, f"unreadable settings ({error})") from None
     _check_size(run, config)
-    text = replace(config.text, encoder=confine(config.text.encoder, run))
-    vision = replace(config.vision, encoder=confine(config.vision.encoder, run))
-    return replace(config, text=text, vision=vision), agreed
+    named = encoders.text or config.text.encoder
+    if text and not encoders.text:
+        named = confine(named, run)
+    spec = encoders.vision or config.vision.encoder
+    if not encoders.vision and not spec.startswith("features:"):  # these are opened on demand
+        spec = confine(spec, run)
+    sides = replace(config.text, encoder=named), replace(config.vision, encoder=spec)
+    return replace(config, text=sides[0], vision=sides[1]), agreed
 
 
 def _check_files(run: Path) -> None:
@@ -268,12 +370,23 @@ def load_weights(network: nn.Module, path: Path, *, prefix: str = "") -> None:
     except (OSError, SafetensorError, RuntimeError) as error:
         reason = str(error).splitlines()[0]
         raise _damaged(path, f"weights that do not fit ({reason})") from None
+    if name := _not_finite(state):
+        raise _damaged(path, f"NaN or infinity in {name}", expected="finite weights")
+
+
+def _not_finite(state: Mapping[str, Tensor]) -> str:
+    """Name of the first tensor that is not finite; "" where all are."""
+    bad = (name for name, tensor in state.items() if not bool(tensor.isfinite().all()))
+    return next(bad, "")
 
 
 def _check_contract(agreed: Any) -> None:  # noqa: ANN401 - whatever the file holds
     """Its form; what it says is compared when the encoders are loaded."""
     texts = [agreed["backbone"], agreed["tokenizer"], agreed["vision"]["fingerprint"]]
     texts += [example["text"] for example in agreed["examples"]]
+    texts += agreed["vision"].get("samples", {}).values()
+    if not isinstance(agreed["vision"].get("width", 1), int):
+        raise ValueError("a width that is no number")
     if not agreed["examples"] or not all(isinstance(text, str) for text in texts):
         raise ValueError("a contract of another form")
     if len(agreed["examples"]) > MAX_EXAMPLES or any(len(text) > MAX_EXAMPLE for text in texts):
@@ -287,17 +400,13 @@ def _check_contract(agreed: Any) -> None:  # noqa: ANN401 - whatever the file ho
         raise ValueError("vectors of two widths")
 
 
-def _check_vision(run: Path, agreed: dict[str, Any], vision: VisionEncoder) -> None:
-    _check_same(run, "vision backbone", agreed["vision"]["fingerprint"], vision.fingerprint)
-
-
 def _check_same(run: Path, name: str, expected: str, found: str) -> None:
     if expected != found:
         raise CheckpointError(
             f"{run}: {name}",
             expected=f"the one that it was trained with ({expected[:12]})",
             found=f"another ({found[:12]})",
-            remedy="install that version, or train again",
+            remedy="name the one that is meant, install that version, or train again",
         )
 
 

@@ -16,6 +16,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal, TypeVar
 
+from cl2cm.encode.offline import OFFLINE_MODELS
 from cl2cm.encode.trust import is_bare
 from cl2cm.errors import ConfigError, nearest
 from cl2cm.model.settings import (
@@ -106,7 +107,7 @@ def load_config(path: StrPath, overrides: Iterable[str] = ()) -> Config:
     """
     path = Path(path)
     tree = read_tree(path)
-    _anchor(tree, path.parent.absolute())
+    _anchor(tree, path.parent.absolute(), beside_recipe=True)
     for setting in overrides:
         override(tree, setting)
     _anchor(tree, Path.cwd())
@@ -140,7 +141,7 @@ def read_tree(path: Path) -> dict[str, Any]:
         ) from None
 
 
-def _anchor(tree: dict[str, Any], base: Path) -> None:
+def _anchor(tree: dict[str, Any], base: Path, *, beside_recipe: bool = False) -> None:
     """Make relative paths of a tree absolute."""
     for section, key in _PATHS:
         values = tree.get(section)
@@ -148,31 +149,59 @@ def _anchor(tree: dict[str, Any], base: Path) -> None:
             continue
         value = values[key]
         if section != "data":
-            values[key] = _anchor_spec(value, base)
+            values[key] = _anchor_spec(value, base, bare=beside_recipe)
         elif value:
             values[key] = str(base / value)
 
 
-def _anchor_spec(spec: str, base: Path) -> str:
-    """The spec of an encoder, with an absolute path where it names a folder or features."""
+def _anchor_spec(spec: str, base: Path, *, bare: bool) -> str:
+    """Return the spec of an encoder, with an absolute path where it names a folder or features.
+
+    Args:
+        spec: such as ``hf:NAME``.
+        base: where relative paths start.
+        bare: whether a name without a slash may be a folder; a pinned model's name never is.
+    """
     kind, colon, where = spec.partition(":")
     named = kind == "features" and where and not where.startswith("~")
-    if named or (
-        kind in ("hf", "onnx") and where and not is_bare(where) and (base / where).is_dir()
-    ):
+    may_be_folder = where not in OFFLINE_MODELS if bare else not is_bare(where)
+    if named or (kind in ("hf", "onnx") and where and may_be_folder and (base / where).is_dir()):
         return f"{kind}{colon}{base / where}"
     return spec
 
 
-def with_absolute_encoders(config: Config) -> Config:
-    """A configuration of the user's, with relative folders taken from the working directory."""
-    text = _anchor_spec(config.text.encoder, Path.cwd())
-    vision = _anchor_spec(config.vision.encoder, Path.cwd())
+def with_absolute_paths(config: Config) -> Config:
+    """Return a configuration whose relative paths are taken from the working directory.
+
+    A run that is trained with it loads in any other.
+    """
+    tree = {
+        section: {
+            key: getattr(getattr(config, section), key) for name, key in _PATHS if name == section
+        }
+        for section, _ in _PATHS
+    }
+    _anchor(tree, Path.cwd())
     return dataclasses.replace(
         config,
-        text=dataclasses.replace(config.text, encoder=text),
-        vision=dataclasses.replace(config.vision, encoder=vision),
+        **{name: dataclasses.replace(getattr(config, name), **keys) for name, keys in tree.items()},
     )
+
+
+def differences(old: Config, new: Config) -> list[str]:
+    """Return the settings in which two configurations differ, as ``train.epochs: 2 → 50``.
+
+    Both are checked; see ``methods.settings.checked``.
+    """
+    found = [] if old.method == new.method else [f"method: {old.method} → {new.method}"]
+    before, after = old.tables(), new.tables()
+    for section in {**before, **after}:
+        one, other = before.get(section, {}), after.get(section, {})
+        for key in {**one, **other}:
+            values = one.get(key), other.get(key)
+            if values[0] != values[1]:
+                found.append(f"{section}.{key}: {_toml(values[0])} → {_toml(values[1])}")
+    return found
 
 
 def parse_config(tree: Mapping[str, Any]) -> Config:

@@ -13,6 +13,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from cl2cm.errors import NumberError
 from cl2cm.model.settings import NetworkConfig
 from cl2cm.types import Encoded, Frames, Tokens
 
@@ -71,9 +72,19 @@ class Whitening(nn.Module):
 
         W is the symmetric (C + ridge · mean eigenvalue · I)^(-1/2), in float64: the ridge keeps
         directions that hardly vary from being blown up.
+
+        Raises:
+            NumberError: the values do not vary, or are not finite.
         """
         exact = values.double()
-        covariance = torch.cov(exact.T)
+        covariance = torch.cov(exact.T) if len(exact) > 1 else torch.zeros(0)
+        if not covariance.numel() or not float(covariance.diagonal().sum()) > 0:  # NaN, too
+            raise NumberError(
+                "network.whitening",
+                expected="texts whose states differ",
+                found=f"{len(exact)} texts whose states are all the same, or not finite",
+                remedy="set network.whitening to 0, or check the texts and the text encoder",
+            )
         eigenvalues, vectors = torch.linalg.eigh(covariance)
         scale = (eigenvalues.clamp(min=0) + ridge * eigenvalues.mean()).rsqrt()
         self.mean.copy_(exact.mean(0))

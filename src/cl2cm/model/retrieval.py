@@ -9,13 +9,16 @@ from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
 
 from cl2cm.encode.encoding import TOKENS_AT_ONCE, OnSkip, encode_pictures, text_states
+from cl2cm.encode.feature_files import FeatureFiles
 from cl2cm.encode.protocol import VisionEncoder
 from cl2cm.encode.store import StoredFeatures, length_batches
 from cl2cm.encode.text import TextBackbone
 from cl2cm.encode.tokens import TextSource, pad_tokens
 from cl2cm.encode.vision import encode_paths
-from cl2cm.errors import QueryError
+from cl2cm.errors import EncoderError, QueryError
+from cl2cm.media.images import Source
 from cl2cm.media.sources import Visual, sources
+from cl2cm.model.finite import check_vectors
 from cl2cm.model.networks import CrossModalNetwork, TextNetwork, VisionHead
 from cl2cm.text import is_blank
 from cl2cm.types import Example, Floats, Frames, Tokens
@@ -85,12 +88,12 @@ class VisualSide:
     """The vision side of a trained model, which is all that indexing needs.
 
     Attributes:
-        vision: the vision backbone.
+        vision: the vision backbone, or the features that stand for one.
         run: the folder that it was loaded from; None for one made in memory.
     """
 
     def __init__(
-        self, head: VisionHead, vision: VisionEncoder, *, fingerprint: str, dim: int
+        self, head: VisionHead, vision: VisionEncoder | FeatureFiles, *, fingerprint: str, dim: int
     ) -> None:
         self.vision = vision
         self._head = head.eval()
@@ -113,11 +116,14 @@ class VisualSide:
 
         Args:
             items: paths; examples, whose ``start`` and ``end`` choose a part of a video; or images
-                in memory: the bytes of a file, pixels uint8 [H, W, 3], or an image of Pillow.
+                in memory: the bytes of a file, pixels uint8 [H, W, 3], or an image of Pillow. A
+                model on stored features takes examples alone, by their ids.
 
         Raises:
             MediaError: one of them cannot be read, or one alone in place of a list.
+            EncoderError: files, and the model knows stored features alone.
             MissingExtraError: there is a video, and the extra ``video`` is not installed.
+            NumberError: a vector is not finite.
 
         Example:
             >>> import cl2cm
@@ -126,6 +132,8 @@ class VisualSide:
             (2, 32)
         """
         given = sources(items)
+        if isinstance(self.vision, FeatureFiles):
+            return self.encode_examples(_with_features(self.vision, given))
         vectors = np.empty((len(given), self.dim), dtype=np.float32)
         features, kept, _ = encode_paths(self.vision, given)
         lengths = np.bincount(np.array(kept, np.int64), minlength=len(given)).tolist()
@@ -134,6 +142,7 @@ class VisualSide:
             values = pad_sequence([frames[i] for i in batch], batch_first=True)
             mask = torch.arange(values.shape[1]) < torch.tensor([[lengths[i]] for i in batch])
             vectors[batch] = self.encode_features(values, mask)
+        check_vectors(vectors, [_name(source) for source in given], "item")
         return vectors
 
     def encode_images(self, images: Iterable[Visual]) -> Floats:
@@ -145,6 +154,8 @@ class VisualSide:
 
         Raises:
             MediaError: a picture or film cannot be read.
+            StoreError: stored features of an item are damaged.
+            NumberError: a vector is not finite.
         """
         if not examples:
             return np.empty((0, self.dim), dtype=np.float32)
@@ -167,11 +178,15 @@ class VisualSide:
 
         Raises:
             MediaError: an item cannot be read, and ``skip_bad`` is False; or none can.
+            StoreError: stored features of an item are damaged, and ``skip_bad`` is False.
+            NumberError: a vector is not finite.
         """
         store = encode_pictures(examples, self.vision, skip_bad=skip_bad, on_skip=on_skip)
         known = [example.id for example in examples if store.has(example.id)]
-        vectors = picture_vectors(self._head, store, torch.tensor([store.row(n) for n in known]))
-        return dict(zip(known, vectors.numpy(), strict=True))
+        rows = torch.tensor([store.row(name) for name in known])
+        vectors: Floats = picture_vectors(self._head, store, rows).numpy()
+        check_vectors(vectors, known, "item")
+        return dict(zip(known, vectors, strict=True))
 
     def encode_features(self, values: Tensor, mask: Tensor | None = None) -> Floats:
         """Unit vectors float32 [N, D] of frame features [N, F, D_v]."""
@@ -179,6 +194,25 @@ class VisualSide:
             mask = torch.ones(values.shape[:2], dtype=torch.bool)
         vectors: Floats = frame_vectors(self._head, Frames(values, mask)).numpy()
         return vectors
+
+
+def _with_features(files: FeatureFiles, items: Sequence[Source]) -> list[Example]:
+    """Return the items, all of which must be examples."""
+    examples = [item for item in items if isinstance(item, Example)]
+    if len(examples) < len(items):
+        raise EncoderError(
+            files.name,
+            expected="items whose features it holds",
+            found="a picture or film to encode",
+            remedy="give a manifest with ids of the features, or train with onnx:DIR or hf:ID",
+        )
+    return examples
+
+
+def _name(source: Source) -> str:
+    if isinstance(source, Example):
+        return source.id
+    return str(source) if isinstance(source, Path) else "in memory"
 
 
 class RetrievalModel(VisualSide):
@@ -203,7 +237,7 @@ class RetrievalModel(VisualSide):
         self,
         student: CrossModalNetwork,
         backbone: TextBackbone,
-        vision: VisionEncoder,
+        vision: VisionEncoder | FeatureFiles,
         *,
         fingerprint: str,
         dim: int,
@@ -220,6 +254,7 @@ class RetrievalModel(VisualSide):
 
         Raises:
             QueryError: a text is empty, or one alone in place of a list.
+            NumberError: a vector is not finite.
 
         Example:
             >>> import cl2cm
@@ -236,6 +271,7 @@ class RetrievalModel(VisualSide):
         vectors = np.empty((len(ids), self.dim), dtype=np.float32)
         for batch in length_batches([len(text) for text in ids], TOKENS_AT_ONCE):
             vectors[batch] = self._sentences([ids[i] for i in batch]).numpy()
+        check_vectors(vectors, texts, "text")
         return vectors
 
     @torch.no_grad()

@@ -20,22 +20,22 @@ from cl2cm.types import Hit
 AT_ONCE = 256
 
 
-class Asked(NamedTuple):
+class BatchQuery(NamedTuple):
     """A query of a file: its id, by default the number of its line, and its text."""
 
     id: str
     text: str
 
 
-class Answered(NamedTuple):
+class BatchAnswer(NamedTuple):
     """A query with its hits, best first, and what their scores are worth."""
 
-    asked: Asked
+    asked: BatchQuery
     hits: list[Hit]
     matches: list[float]
 
     def to_json(self) -> dict[str, Any]:
-        """Give the object of one query of ``search --queries --json``."""
+        """Return the object of one query of ``search --queries --json``."""
         rows = zip(self.hits, self.matches, strict=True)
         return {
             "id": self.asked.id,
@@ -45,7 +45,7 @@ class Answered(NamedTuple):
         }
 
 
-def read_queries(path: Path) -> list[Asked]:
+def read_queries(path: Path) -> list[BatchQuery]:
     """Read a file of queries; empty lines are passed over.
 
     Raises:
@@ -59,13 +59,13 @@ def read_queries(path: Path) -> list[Asked]:
         raise QueryError(
             str(path), expected="queries in UTF-8", found=found, remedy=remedy
         ) from error
-    queries: dict[str, Asked] = {}
+    queries: dict[str, BatchQuery] = {}
     for number, line in enumerate(lines, 1):
         if not line.strip():
             continue
         name, tab, text = line.partition("\t")
         name, text = (name.strip(), text) if tab else (str(number), line)
-        asked = Asked(name, _checked(path, number, text))
+        asked = BatchQuery(name, _checked(path, number, text))
         if asked.id in queries or not asked.id or " " in asked.id:
             raise QueryError(
                 f"{path}:{number}",
@@ -90,11 +90,11 @@ def _checked(path: Path, number: int, text: str) -> str:
 
 def search_all(
     searcher: Searcher,
-    queries: Sequence[Asked],
+    queries: Sequence[BatchQuery],
     query: Query,
     *,
     progress: Callable[[int], None] | None = None,
-) -> list[Answered]:
+) -> list[BatchAnswer]:
     """Search for every query.
 
     Args:
@@ -111,13 +111,13 @@ def search_all(
     for start in range(0, len(queries), AT_ONCE):
         part = queries[start : start + AT_ONCE]
         found = searcher.search_texts([asked.text for asked in part], query)
-        answers += [Answered(a, *pair) for a, pair in zip(part, found, strict=True)]
+        answers += [BatchAnswer(a, *pair) for a, pair in zip(part, found, strict=True)]
         if progress:
             progress(len(part))
     return answers
 
 
-def answers_json(answers: Sequence[Answered], begin: float) -> dict[str, Any]:
+def answers_json(answers: Sequence[BatchAnswer], begin: float) -> dict[str, Any]:
     """The object of ``search --queries --json``; ``begin`` by ``time.monotonic``."""
     seconds = max(time.monotonic() - begin, 1e-9)
     return {
@@ -127,7 +127,7 @@ def answers_json(answers: Sequence[Answered], begin: float) -> dict[str, Any]:
     }
 
 
-def write_trec(path: Path, answers: Sequence[Answered]) -> None:
+def write_trec(path: Path, answers: Sequence[BatchAnswer]) -> None:
     """Write a run in TREC's format: query, Q0, item, rank, score, tag; whole or not at all."""
     lines = [
         f"{asked.id} Q0 {trec_name(hit.id)} {rank} {hit.score:.6f} cl2cm\n"

@@ -20,7 +20,7 @@ SURE = 0.5  # such guesses: 94 % right on names of one to three words, 99.9 % on
 
 @lru_cache(maxsize=4096)
 def identify(text: str) -> str | None:
-    """Give the language of a text, as an ISO 639-1 code; None where it is not clear.
+    """Return the language of a text, as an ISO 639-1 code; None where it is not clear.
 
     It is never clear without py3langid, which the extra ``serve`` brings.
     """

@@ -1,6 +1,6 @@
 """What a score is worth: how far it stands above what the index scores by chance.
 
-Dot products of one query cannot be compared with those of another: a picture's with pictures are
+Dot products of one query cannot be compared with those of another: an image's with images are
 higher than a text's, and each language has its own level. But every query has a background, its
 scores with a fixed sample of the index, of mean ``m`` and deviation ``s``. The *match* of a hit is
 
@@ -42,12 +42,12 @@ class Background:
         rows = sorted({int(row) for row in np.linspace(0, len(index) - 1, SAMPLE)})
         return cls(index.vectors(rows), len(index))
 
-    def spread(self, vector: Floats) -> float:
-        """Give the deviation of the scores of a query, a vector [D]; above 0."""
+    def deviation(self, vector: Floats) -> float:
+        """Return the standard deviation of the scores of a query float32 [D]; above 0."""
         return max(float((self._sample @ vector).std()), _LEAST)
 
     def matches(self, vector: Floats, scores: Sequence[float]) -> list[float]:
-        """Give the match, 0 to 1, of each score of a query.
+        """Return the match, 0 to 1, of each score of a query.
 
         Args:
             vector: the query, float32 [D].

@@ -1,4 +1,4 @@
-"""What is asked: words, a picture, or both, what shall not be there, and which page of the answer.
+"""A query: words, an image, or both, terms to exclude, and the page of the answer.
 
 A query typed by a person may say what it does not want: ``red heart -broken`` or
 ``heart -"birthday cake"``. A hyphen counts only before a word and after a blank, so that
@@ -28,15 +28,15 @@ class Query:
     """One search request.
 
     Attributes:
-        text: in any language; empty where only a picture is given.
-        without: terms that shall not be there, at most 8.
-        like: what it shall look like: the id of an item (``str``), the path of a picture or film
-            (``Path``), or a picture that is encoded already, a unit vector float32 [D].
+        text: in any language; empty where only an image is given.
+        without: terms to exclude, at most 8.
+        like: what it shall look like: the id of an item (``str``), the path of an image or video
+            (``Path``), or an image that is encoded already, a unit vector float32 [D].
         weight: of ``like`` against ``text`` where both are given, 0 to 1.
         k: hits wanted, 1 to 1,000.
-        offset: hits to pass over; ``offset + k`` is at most 10,000.
+        offset: number of hits to skip; ``offset + k`` is at most 10,000.
         filter: which items may be hits; None: all.
-        fold: show near-duplicates, and parts of one film, once.
+        fold: show near-duplicates, and parts of one video, once.
 
     Example:
         >>> import cl2cm
@@ -61,7 +61,7 @@ class Query:
         return (*((self.text,) if self.text else ()), *self.without)
 
     def __str__(self) -> str:
-        """Give the query as a person would type it."""
+        """Return the query as a person would type it."""
         terms = (f'-"{term}"' if " " in term else f"-{term}" for term in self.without)
         return " ".join([self.text, *terms]).strip()
 
@@ -91,20 +91,20 @@ def checked(query: Query) -> Query:
     if query.without and empty and query.like is None:
         raise QueryError(
             "query",
-            expected="something to look for beside what to leave out",
+            expected="something to look for besides terms to exclude",
             found=f"{query}"[:60],
-            remedy="add a word, or take the hyphen away",
+            remedy="add a word, or remove the hyphen",
         )
-    text = "" if empty and query.like is not None else checked_text(query.text)
+    text = "" if empty and query.like is not None else _checked_text(query.text)
     if len(query.without) > MAX_WITHOUT:
         raise QueryError(
             "query",
-            expected=f"at most {MAX_WITHOUT} terms to leave out",
+            expected=f"at most {MAX_WITHOUT} terms to exclude",
             found=f"{len(query.without)}",
-            remedy="leave some away",
+            remedy="remove some",
         )
     check_numbers(query)
-    return replace(query, text=text, without=tuple(checked_text(term) for term in query.without))
+    return replace(query, text=text, without=tuple(_checked_text(term) for term in query.without))
 
 
 def check_numbers(query: Query) -> None:
@@ -117,11 +117,14 @@ def check_numbers(query: Query) -> None:
     _check_range("offset", query.offset, 0, MAX_DEPTH - query.k)
     if not 0 <= query.weight <= 1:
         raise QueryError(
-            "weight", expected="0 to 1", found=f"{query.weight}", remedy="choose one between"
+            "weight",
+            expected="0 to 1",
+            found=f"{query.weight}",
+            remedy="choose a value in that range",
         )
 
 
-def checked_text(text: str) -> str:
+def _checked_text(text: str) -> str:
     """Return a text normalised (``text.py``), without the blanks around it.
 
     Raises:

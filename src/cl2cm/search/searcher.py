@@ -1,4 +1,4 @@
-"""Search: a query in any language, a picture, or both, to the pictures that fit it best.
+"""Search: a query in any language, an image, or both, to the images that fit it best.
 
 A query is encoded once and compared with every item of the index (the similarity of "Two
 networks" in method.md). A query of several parts is still one vector: each part is divided by the
@@ -9,32 +9,25 @@ each part's score stands out, and every backend can answer it. Unwanted terms co
 import threading
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 
 from cl2cm.errors import QueryError, VectorIndexError
 from cl2cm.index import Index
-from cl2cm.search.folding import fold, single
-from cl2cm.search.hits import Hits, hits_html, with_matches
+from cl2cm.search.folding import fold, unfolded
+from cl2cm.search.hits import Hits, with_matches
 from cl2cm.search.language import identify
 from cl2cm.search.match import Background
 from cl2cm.search.query import (
     MAX_DEPTH,
-    MAX_K,
-    MAX_QUERY,
     WITHOUT_WEIGHT,
     Query,
     checked,
-    checked_text,
 )
+from cl2cm.search.result import SearchResult
 from cl2cm.types import Floats, Hit, SearchModel, StrPath
-
-__all__ = ["MAX_K", "MAX_QUERY", "Query", "QueryVectors", "SearchResult", "Searcher"]
-
-checked_query = checked_text
 
 
 class QueryVectors(NamedTuple):
@@ -46,57 +39,6 @@ class QueryVectors(NamedTuple):
 
     texts: Floats
     picture: Floats | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class SearchResult:
-    """The answer to a query.
-
-    Attributes:
-        request: as it was searched.
-        hits: best first.
-        matches: what each hit's score is worth, 0 to 1; see match.py.
-        folded: near-duplicates of each hit that it stands for, where they were to be folded.
-        language: of the query's text, where it is clear.
-        more: whether there are further hits.
-        encode_ms: milliseconds to encode the query.
-        search_ms: milliseconds to find the hits.
-    """
-
-    request: Query
-    hits: tuple[Hit, ...]
-    matches: tuple[float, ...]
-    folded: tuple[tuple[Hit, ...], ...]
-    language: str | None
-    more: bool
-    encode_ms: float
-    search_ms: float
-
-    @property
-    def query(self) -> str:
-        """The query as a person would type it."""
-        return str(self.request)
-
-    def _repr_html_(self) -> str:
-        return hits_html(self.hits)
-
-    def to_json(self) -> dict[str, Any]:
-        """Give the object that ``cl2cm search --json`` and the service answer with."""
-        rows = zip(self.hits, self.matches, self.folded, strict=True)
-        return {
-            "query": self.query,
-            "language": self.language,
-            "hits": [_hit_json(hit, match, folded) for hit, match, folded in rows],
-            "offset": self.request.offset,
-            "more": self.more,
-            "ms": {"encode": round(self.encode_ms, 3), "search": round(self.search_ms, 3)},
-        }
-
-
-def _hit_json(hit: Hit, match: float, folded: Sequence[Hit]) -> dict[str, Any]:
-    value: dict[str, Any] = {key: getattr(hit, key) for key in ("id", "score", "path")}
-    value |= {"start": hit.start, "end": hit.end, "match": round(match, 4)}
-    return value | ({"folded": [other.id for other in folded]} if folded else {})
 
 
 class Searcher:
@@ -149,7 +91,7 @@ class Searcher:
 
         Raises:
             QueryError: an empty or too long query, or a number out of its range.
-            MediaError: the query's picture cannot be read.
+            MediaError: the query's image cannot be read.
 
         Example:
             >>> import cl2cm
@@ -205,7 +147,7 @@ class Searcher:
         """Encode what has to be encoded of a query.
 
         Raises:
-            MediaError: its picture cannot be read.
+            MediaError: its image cannot be read.
         """
         picture = None
         with self._encoding:
@@ -217,7 +159,7 @@ class Searcher:
     def search_texts(
         self, texts: Sequence[str], query: Query
     ) -> list[tuple[list[Hit], list[float]]]:
-        """Give hits and matches for many texts, each searched as it stands.
+        """Return hits and matches for many texts, each searched as it stands.
 
         Args:
             texts: as `cl2cm.search.query.checked` gave them.
@@ -267,7 +209,7 @@ class Searcher:
         )
 
     def _combine(self, query: Query, vectors: QueryVectors) -> Floats:
-        """Give the unit vector float32 [D] of all parts of a query."""
+        """Return the unit vector float32 [D] of all parts of a query."""
         wanted = vectors.texts[: len(query.texts) - len(query.without)]
         alone = query.like is None or not query.text
         parts: list[tuple[Floats, float]]
@@ -279,14 +221,14 @@ class Searcher:
             return parts[0][0]
         total = np.zeros(self.index.dim, np.float32)
         for part, weight in parts:
-            total += np.float32(weight / self._background.spread(part)) * part
+            total += np.float32(weight / self._background.deviation(part)) * part
         length = np.float32(np.linalg.norm(total))
         if length < 1e-6:
             raise QueryError(
                 "query",
                 expected="something to look for",
-                found="parts that leave nothing of each other",
-                remedy="leave out less",
+                found="query parts that cancel out",
+                remedy="exclude fewer terms",
             )
         unit: Floats = total / length
         return unit
@@ -306,14 +248,14 @@ class Searcher:
         return vector
 
     def _ranked(self, query: Query, vector: Floats) -> tuple[list[list[Hit]], bool]:
-        """Give the hits of a page, each with those folded into it, and whether more follow."""
+        """Return the hits of a page, each with those folded into it, and whether more follow."""
         last = query.offset + query.k
         itself = query.like if isinstance(query.like, str) else None
         depth = last + 1 + (itself is not None)
         while True:
             (hits,) = self._search(vector[None], depth, query)
             kept = [hit for hit in hits if hit.id != itself]
-            groups = fold(kept, self._vectors(kept)) if query.fold else single(kept)
+            groups = fold(kept, self._vectors(kept)) if query.fold else unfolded(kept)
             if len(groups) > last or len(hits) < depth or depth >= 2 * MAX_DEPTH:
                 return groups[query.offset : last], len(groups) > last
             depth *= 2

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from cl2cm.errors import CL2CMError
 from cl2cm.index import Index
-from cl2cm.index.head import HEAD
+from cl2cm.index.metadata import METADATA
 from cl2cm.progress import say
 from cl2cm.search.searcher import Searcher
 from cl2cm.types import SearchModel
@@ -71,7 +71,7 @@ class Collection:
 
 def _state(folder: Path) -> tuple[int, int, int] | None:
     try:
-        found = (folder / HEAD).stat()
+        found = (folder / METADATA).stat()
     except OSError:
         return None
     return found.st_mtime_ns, found.st_ino, found.st_size

@@ -12,7 +12,7 @@ from markupsafe import Markup, escape
 
 from cl2cm.index import Index
 from cl2cm.search.query import MAX_DEPTH
-from cl2cm.search.searcher import SearchResult
+from cl2cm.search.result import SearchResult
 from cl2cm.serve.addresses import Addresses, fragment
 from cl2cm.serve.bands import Drawing
 from cl2cm.serve.media import SIZES

@@ -13,7 +13,6 @@ GET  /static/…   style, script and icons
 """
 
 from typing import Annotated
-from urllib.parse import urlsplit
 
 from fastapi import (
     APIRouter,
@@ -222,9 +221,9 @@ def _is_secure(request: Request) -> bool:
 
 def _local(back: str) -> str:
     """Give an address of this service, whatever was asked for."""
-    parts = urlsplit(back)
+    # one slash begins a path of this service; two, or a backslash after it, another host
     plain = back.startswith("/") and not back.startswith(("//", "/\\")) and back.isprintable()
-    return back if plain and not parts.netloc and not parts.scheme else "/"
+    return back if plain else "/"
 
 
 def described(schema: dict[str, object]) -> list[dict[str, object]]:

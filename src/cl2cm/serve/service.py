@@ -14,7 +14,8 @@ from cl2cm.errors import QueryError, VectorIndexError
 from cl2cm.progress import say
 from cl2cm.search.language import identify
 from cl2cm.search.query import Query, checked, parse_query
-from cl2cm.search.searcher import QueryVectors, Searcher, SearchResult
+from cl2cm.search.result import SearchResult
+from cl2cm.search.searcher import QueryVectors, Searcher
 from cl2cm.serve.collection import Collection, LoadModel
 from cl2cm.serve.encoder import QueryEncoder
 from cl2cm.serve.files import MediaFile, open_media, small_copy

@@ -10,15 +10,16 @@ import torch
 from torch import Tensor, nn
 
 from cl2cm.data.manifest import Skipped, read_manifest
-from cl2cm.data.pairs import Texts, caption_pairs, target_languages
-from cl2cm.data.queries import caption_languages, caption_queries
+from cl2cm.data.pairs import CaptionPairs, Texts, caption_pairs, target_languages
+from cl2cm.data.queries import Queries, caption_languages, caption_queries
 from cl2cm.encode.encoding import encode_pictures, encode_texts, store_folder, text_states
+from cl2cm.encode.feature_files import FeatureFiles
 from cl2cm.encode.protocol import VisionEncoder
 from cl2cm.encode.store import FeatureStore, StoredFeatures
 from cl2cm.encode.text import TextBackbone
 from cl2cm.encode.tokens import PooledStates, StoredStates, TextSource, TokenIds
 from cl2cm.encode.vision import load_vision
-from cl2cm.errors import ConfigError, ManifestError
+from cl2cm.errors import ConfigError, EncoderError, ManifestError
 from cl2cm.methods.base import Method
 from cl2cm.methods.registry import method_class
 from cl2cm.metrics import metrics
@@ -31,26 +32,39 @@ from cl2cm.model.networks import (
     masked_mean,
 )
 from cl2cm.model.retrieval import picture_vectors, sentence_vectors
+from cl2cm.progress import say
 from cl2cm.storage import sha256_file
 from cl2cm.training.batches import Batches
 from cl2cm.types import Example, Ints
 
 WHITENING_TEXTS = 4096  # whose states are computed for it, where they are not stored
+UNKNOWN_TEXTS = 200  # of a language, whose tokens are looked at
+SOME_UNKNOWN, MOST_UNKNOWN = 0.1, 0.5  # share of a language's tokens: a warning, an error
+NAMED = 100  # items left out that are named on the screen; the record names all
 
 
 @dataclass(frozen=True, slots=True)
 class ValidationLanguage:
     """Validation captions of one language, by rows of the stores.
 
-    texts: row of each caption, int64 [Q]; answers: its picture in the gallery, int64 [Q];
-    pictures: row of each picture of the gallery, int64 [N]; source: row of its first source
-    caption, int64 [N].
+    texts: row of each caption, int64 [Q]; answers: its item in the gallery, int64 [Q]; gallery:
+    rows of the N items, int64 [N]: of their features, or of their first source captions.
     """
 
     texts: Tensor
     answers: Ints
-    pictures: Tensor
-    source: Tensor
+    gallery: Tensor
+
+
+class Validation(NamedTuple):
+    """What an epoch is measured on: language → captions, where the split has any.
+
+    pictures: captions against images and videos, as ``evaluate --split val`` does. texts: against
+    source captions, for the cross-lingual stage; items without one are left out.
+    """
+
+    pictures: dict[str, ValidationLanguage]
+    texts: dict[str, ValidationLanguage]
 
 
 class Stores(NamedTuple):
@@ -66,21 +80,23 @@ class TrainingData:
 
     Attributes:
         batches: of the training split.
-        validation: language -> captions; empty where there is no validation split.
-        source: the source language.
+        validation: what epochs are measured on.
         texts: number of distinct texts.
         backbone: the text backbone.
-        encoder: the vision backbone.
+        encoder: the vision backbone, or the features that stand for one.
         provenance: what the data were.
+        left_out: split → ids of its items that nothing could be learned from, or measured on.
+        teacher_note: what a cross-lingual stage is not measured on, for the user; may be empty.
     """
 
     batches: Batches
-    validation: dict[str, ValidationLanguage]
-    source: str
+    validation: Validation
     texts: int
     backbone: TextBackbone
-    encoder: VisionEncoder
+    encoder: VisionEncoder | FeatureFiles
     provenance: dict[str, Any]
+    left_out: dict[str, list[str]]
+    teacher_note: str
 
     def all_sentences(self, network: TextNetwork) -> Tensor:
         """Unit vectors [texts, D] of all texts."""
@@ -113,16 +129,18 @@ class TrainingData:
         return masked_mean(normal, tokens.mask)
 
     def sum_of_recalls(self, network: TextNetwork) -> dict[str, float]:
-        """Validation SumR per language: of images, or of source captions for texts alone."""
+        """Return the validation SumR of each language that was measured.
+
+        Of images and videos, as ``evaluate`` computes it; of source captions for the teacher.
+        """
         result, texts = {}, self.batches.sentences
-        for language, asked in self.validation.items():
-            if isinstance(network, CrossModalNetwork):
-                gallery = picture_vectors(network.vision, self.batches.vision, asked.pictures)
-            elif language == self.source:
-                continue
-            else:
-                gallery = sentence_vectors(network, texts, asked.source)
+        has_vision = isinstance(network, CrossModalNetwork)
+        for language, asked in self.validation[0 if has_vision else 1].items():
             text = sentence_vectors(network, texts, asked.texts)
+            if isinstance(network, CrossModalNetwork):
+                gallery = picture_vectors(network.vision, self.batches.vision, asked.gallery)
+            else:
+                gallery = sentence_vectors(network, texts, asked.gallery)
             result[language] = float(metrics(text.numpy(), gallery.numpy(), asked.answers)["SumR"])
         return result
 
@@ -143,6 +161,8 @@ def load_training_data(config: Config, stores: Stores | None = None) -> Training
     skipped = Skipped()
     examples = _read(config, skipped)
     vision = stores.vision if stores else _encode_all_pictures(config, examples, encoder, skipped)
+    if isinstance(encoder, FeatureFiles):  # whatever else is in their folder
+        encoder = encoder.only([example for example in examples if vision.has(example.id)])
     train, val = (
         [e for e in examples if e.split == split and vision.has(e.id)] for split in ("train", "val")
     )
@@ -159,7 +179,10 @@ def load_training_data(config: Config, stores: Stores | None = None) -> Training
         min_quality=config.data.min_quality,
         quality_weighting=config.data.quality_weighting,
     )
+    _check_unknown(backbone, pairs, texts.all(), source)
     validation = _validation(val, texts, vision, [source, *languages], source)
+    left_out = _left_out(train, pairs, val, [source, *languages])
+    _say_validation(validation, val, [source, *languages])
     text, means = _text_sources(config, texts.all(), backbone, stores.text if stores else None)
     batches = Batches(
         pairs=pairs,
@@ -173,7 +196,6 @@ def load_training_data(config: Config, stores: Stores | None = None) -> Training
     return TrainingData(
         batches=batches,
         validation=validation,
-        source=source,
         texts=len(texts),
         backbone=backbone,
         encoder=encoder,
@@ -186,11 +208,16 @@ def load_training_data(config: Config, stores: Stores | None = None) -> Training
             "languages": list(languages),
             "encoders": {"text": backbone.fingerprint, "vision": encoder.fingerprint},
         },
+        left_out=left_out,
+        teacher_note=_teacher_note(validation, val, source),
     )
 
 
 def _encode_all_pictures(
-    config: Config, examples: Sequence[Example], encoder: VisionEncoder, skipped: Skipped
+    config: Config,
+    examples: Sequence[Example],
+    encoder: VisionEncoder | FeatureFiles,
+    skipped: Skipped,
 ) -> StoredFeatures:
     root = Path(config.data.features) if config.data.features else None
     return encode_pictures(
@@ -257,21 +284,104 @@ def _validation(
     vision: StoredFeatures,
     languages: Sequence[str],
     source: str,
-) -> dict[str, ValidationLanguage]:
-    there = caption_languages(examples)
-    result = {}
+) -> Validation:
+    """Queries and galleries as in ``evaluate``; and of texts, for the cross-lingual stage."""
+    pictures, of_texts = {}, {}
+    with_source = [example for example in examples if example.captions.get(source)]
     for language in languages:
-        if language not in there:
-            continue
-        asked = caption_queries(
-            [example for example in examples if example.captions.get(source)], language
+        if language in caption_languages(examples):
+            asked = caption_queries(examples, language)
+            rows = [vision.row(example.id) for example in asked.gallery]
+            pictures[language] = _queries(asked, texts, rows)
+        if language != source and language in caption_languages(with_source):
+            asked = caption_queries(with_source, language)
+            rows = [texts.add(example.captions[source][0]) for example in asked.gallery]
+            of_texts[language] = _queries(asked, texts, rows)
+    return Validation(pictures, of_texts)
+
+
+def _queries(asked: Queries, texts: Texts, gallery: Sequence[int]) -> ValidationLanguage:
+    rows = torch.tensor([texts.add(text) for text in asked.texts])
+    return ValidationLanguage(rows, np.asarray(asked.rows), torch.tensor(gallery))
+
+
+def _left_out(
+    train: Sequence[Example],
+    pairs: CaptionPairs,
+    val: Sequence[Example],
+    languages: Sequence[str],
+) -> dict[str, list[str]]:
+    """Items without captions that training or validation can use, by split; each is said once."""
+    paired = set(pairs.pictures.tolist())
+    unused = {
+        "train": [example.id for row, example in enumerate(train) if row not in paired],
+        "val": [e.id for e in val if not any(e.captions.get(code) for code in languages)],
+    }
+    targets = ", ".join(languages[1:])
+    translated = f" that is translated into {targets}" if targets else ""
+    reasons = {
+        "train": f"a caption in {languages[0]}{translated}",
+        "val": f"a caption in {', '.join(languages)}",
+    }
+    for split, names in unused.items():
+        if names:
+            more = f" and {len(names) - NAMED} more" if len(names) > NAMED else ""
+            say(
+                f"{split}: {len(names)} items left out, without {reasons[split]}: "
+                f"{', '.join(names[:NAMED])}{more}"
+            )
+    return {split: names for split, names in unused.items() if names}
+
+
+def _say_validation(
+    validation: Validation, val: Sequence[Example], languages: Sequence[str]
+) -> None:
+    """Say what the epochs are not measured on."""
+    there = ", ".join(validation.pictures)
+    missing = ", ".join(code for code in languages if code not in validation.pictures)
+    if not there:
+        what = f"no captions in {missing}" if val else "no items of the split 'val'"
+        say(f"validation: {what}: no epoch is measured, and the last one is kept")
+    elif missing:
+        say(f"validation: no captions in {missing}: the epoch is chosen by {there} alone")
+
+
+def _teacher_note(validation: Validation, val: Sequence[Example], source: str) -> str:
+    """Return what a cross-lingual stage is not measured on; empty if on everything."""
+    without = [example.id for example in val if not example.captions.get(source)]
+    if val and not validation.texts:
+        return (
+            f"validation: no item has captions in {source!r} and in another language: the "
+            "cross-lingual stage is not measured, and its last epoch is kept"
         )
-        result[language] = ValidationLanguage(
-            texts=torch.tensor([texts.add(text) for text in asked.texts]),
-            answers=np.asarray(asked.rows),
-            pictures=torch.tensor([vision.row(example.id) for example in asked.gallery]),
-            source=torch.tensor(
-                [texts.add(example.captions[source][0]) for example in asked.gallery]
-            ),
+    if without:
+        return (
+            f"validation: {len(without)} items without captions in {source!r} are left out of the "
+            "cross-lingual stage's measurement alone"
         )
-    return result
+    return ""
+
+
+def _check_unknown(
+    backbone: TextBackbone, pairs: CaptionPairs, texts: Sequence[str], source: str
+) -> None:
+    """Refuse training texts whose words the tokenizer does not know.
+
+    Raises:
+        EncoderError: most tokens of a language are unknown.
+    """
+    owner = np.repeat(pairs.group_language, np.diff(pairs.choices))
+    rows = {code: pairs.target[owner == i] for i, code in enumerate(pairs.languages)}
+    for language, of_language in {source: pairs.source, **rows}.items():
+        distinct = np.unique(of_language)
+        picked = distinct[:: max(1, len(distinct) // UNKNOWN_TEXTS)]
+        share = backbone.unknown_share([texts[row] for row in picked.tolist()])
+        if share > MOST_UNKNOWN:
+            raise EncoderError(
+                f"{backbone.name}, captions in {language!r}",
+                expected="a vocabulary that has their words",
+                found=f"{share:.0%} unknown tokens",
+                remedy="choose a text encoder for that language, or check text.lower_case",
+            )
+        if share > SOME_UNKNOWN:
+            say(f"warning: {share:.0%} of the tokens of {language} are unknown to {backbone.name}")

@@ -1,12 +1,15 @@
 """One loop for every method, with exact resume.
 
 AdamW, linear warm-up and a cosine, gradient clipping, mixed precision on CUDA, the best epoch by
-validation SumR (never by test). A run that is killed at any moment and resumed ends, on a CPU, in
+validation SumR (never by test), or the last one where nothing can be measured. A loss, gradient or
+validation score that is not finite stops the training; the best epoch before it is kept as the
+run. A run that is killed at any moment and resumed ends, on a CPU, in
 the same bits as an unbroken one: weights, optimiser, random state and the sampler's position are
 saved together, and the learning rate is a function of the step alone.
 """
 
 import json
+import math
 import platform
 import shutil
 import time
@@ -19,13 +22,13 @@ import torch
 from torch import Tensor, nn
 
 from cl2cm.encode.trust import check_inside, remember
-from cl2cm.errors import CheckpointError
+from cl2cm.errors import CheckpointError, ConfigError, NumberError, OtherSettingsError
 from cl2cm.methods.base import Method, Stage
 from cl2cm.methods.build import build_method
 from cl2cm.methods.settings import checked, load_config
-from cl2cm.model.checkpoint import fingerprint, load, read_provenance, save_run, save_weights
-from cl2cm.model.config import Config, parse_config, read_tree, with_absolute_encoders
-from cl2cm.model.retrieval import RetrievalModel, to_device
+from cl2cm.model.checkpoint import read_provenance, save_config, save_run
+from cl2cm.model.config import Config, differences, parse_config, read_tree, with_absolute_paths
+from cl2cm.model.retrieval import to_device
 from cl2cm.progress import say, track
 from cl2cm.storage import sha256_file, sha256_text, storage_errors
 from cl2cm.training.data import Stores, TrainingData, load_training_data
@@ -40,6 +43,7 @@ from cl2cm.training.resume import Position, State, load_state, save_state
 from cl2cm.types import Batch, Frames, StrPath
 
 LOG_STEPS = 10
+NOT_MEASURED = -1.0  # less than any SumR
 
 
 def train(
@@ -54,13 +58,16 @@ def train(
     Args:
         config: all settings, or the TOML file that has them.
         run: a new folder, or with ``resume`` one that was started with the same settings.
-        resume: go on where the run was stopped; a finished run is left as it is.
+        resume: go on where the run was stopped; a finished run of the same settings and data is
+            left as it is.
         stores: features that are there already, see ``load_training_data``.
 
     Returns:
         The run's provenance: versions, data, seconds and validation results.
 
     Raises:
+        OtherSettingsError: the run to resume is of other settings or data.
+        NumberError: the training diverged; the run holds its best epoch before, if there is one.
         CL2CMError: whatever is wrong with settings, data or folder.
 
     Example:
@@ -73,8 +80,8 @@ def train(
     """
     run = Path(run)
     config = config if isinstance(config, Config) else load_config(config)
-    config = checked(with_absolute_encoders(config))
-    finished = _open_run(run, resume=resume)
+    config = checked(with_absolute_paths(config))
+    finished = _open_run(config, run, resume=resume)
     if finished is not None:
         return finished
     if config.train.threads:
@@ -89,6 +96,8 @@ def train(
         vision_width=data.encoder.width,
         backbone=None if config.text.freeze == "all" else data.backbone,
     )
+    if method.teacher is not None and data.teacher_note:
+        say(data.teacher_note)
     data.fit_whitening(method, ridge=config.network.whitening)
     method.to(device)
     with storage_errors(run):  # not before all that can be wrong was looked at
@@ -96,29 +105,25 @@ def train(
     loop = Loop(config, run, data, method, device)
     started = time.monotonic()
     with matmul_precision(config.train.matmul):
-        history = loop.run_all(resume=resume)
-    return _finish(config, run, data, method, history, time.monotonic() - started)
+        try:
+            loop.run_all(resume=resume)
+        except NumberError as error:
+            if not loop.take_best():
+                raise
+            _finish(loop, config, time.monotonic() - started, diverged=str(error))
+            raise _diverged(run, str(error)) from error
+    return _finish(loop, config, time.monotonic() - started)
 
 
 def train_again(config: Config, run: Path, *, stores: Stores | None = None) -> None:
     """Train, go on with a stopped training, or leave a finished one; of other settings, anew."""
-    config = checked(with_absolute_encoders(config))
-    started = (run / "config.toml").exists() or (run / "metrics.jsonl").exists()
+    started = any((run / name).exists() for name in ("metrics.jsonl", "provenance.json"))
     try:
-        provenance = train(config, run, resume=started, stores=stores)
-        if provenance["config"] == config.hash or _settings_of(run) == config:
-            return
-    except CheckpointError:
-        if not started:
-            raise
-    say(f"{run} is of other settings: training anew")
-    shutil.rmtree(run)
-    train(config, run, stores=stores)
-
-
-def _settings_of(run: Path) -> Config:
-    """What a run was trained with; its hash does not tell where an earlier version made it."""
-    return checked(parse_config(read_tree(run / "config.toml")))
+        train(config, run, resume=started, stores=stores)
+    except OtherSettingsError as error:
+        say(f"{error.subject}: {error.found}: training anew")
+        shutil.rmtree(run)
+        train(config, run, stores=stores)
 
 
 class Loop:
@@ -128,30 +133,54 @@ class Loop:
         self, config: Config, run: Path, data: TrainingData, method: Method, device: torch.device
     ) -> None:
         self.config = config.train
+        self.run = run
         self.data = data
         self.method = method
         self.device = device
         self.stages = method.stages()
         self.states = run / "state"
         self.log = Log(run)
+        self.settings = config
         self.key = sha256_text(config.hash + json.dumps(data.provenance, sort_keys=True))
         self.amp = config.train.amp and device.type == "cuda"
         self.position = Position()
         self.best: dict[str, Tensor] = {}
 
-    def run_all(self, *, resume: bool) -> list[float]:
-        """Train every stage; returns the best validation SumR of each."""
+    def run_all(self, *, resume: bool) -> None:
+        """Train every stage.
+
+        Raises:
+            NumberError: a loss, gradient or validation score is not finite.
+        """
         state = load_state(self.states, config_hash=self.key) if resume else None
         if state is not None:
             self.position = state.position
             self.method.load_state_dict(state.part("method"))
             self.best = state.part("best")
         self.log.start(self.position.log_bytes)
-        while self.position.stage < len(self.stages):
-            self._stage(state)
-            state = None
-        self.log.close()
-        return self.position.history
+        save_config(self.run, self.settings)  # a resume can then say what differs
+        try:
+            while self.position.stage < len(self.stages):
+                self._stage(state)
+                state = None
+        finally:
+            self.log.close()
+
+    def take_best(self) -> bool:
+        """Whether the last stage has a best epoch to end with; its weights are then loaded."""
+        if self.position.stage != len(self.stages) - 1 or not self.best:
+            return False
+        self._end_stage()
+        return True
+
+    def _end_stage(self) -> None:
+        for network in self.stages[self.position.stage].trained:
+            _load_part(network, self.best, self._prefix(network))
+        best = self.position.best if self.position.best >= 0 else None
+        self.position = Position(
+            stage=self.position.stage + 1, history=[*self.position.history, best]
+        )
+        self.best = {}
 
     def _stage(self, state: State | None) -> None:
         stage = self.stages[self.position.stage]
@@ -168,14 +197,8 @@ class Loop:
             advance(self.position.total)
             while self.position.epoch < stage.epochs and not self._patience_is_over():
                 self._epoch(stage, optimizer, scaler, advance)
-        for network in stage.trained:
-            _load_part(network, self.best, self._prefix(network))
+        self._end_stage()
         stage.end()
-        self.position = Position(
-            stage=self.position.stage + 1,
-            history=[*self.position.history, self.position.best],
-        )
-        self.best = {}
         self._save(None, scaler)
 
     def _epoch(
@@ -224,11 +247,14 @@ class Loop:
             group["lr"] = group["peak"] * rate
         with torch.autocast(self.device.type, enabled=self.amp):
             losses = stage.loss(_to(batch, self.device))
+        self._require_finite(stage, "loss", float(losses["loss"].detach()))
         optimizer.zero_grad(set_to_none=True)
         scaler.scale(losses["loss"]).backward()
         scaler.unscale_(optimizer)
         parameters = [p for group in optimizer.param_groups for p in group["params"]]
         norm = nn.utils.clip_grad_norm_(parameters, self.config.clip)
+        if not scaler.is_enabled() or scaler.get_scale() < 1:  # it leaves out steps that overflow
+            self._require_finite(stage, "gradient", float(norm))
         scaler.step(optimizer)
         scaler.update()
         self.method.after_step()
@@ -236,13 +262,36 @@ class Loop:
             "gradient": float(norm)
         }
 
+    def _require_finite(self, stage: Stage, what: str, value: float) -> None:
+        if not math.isfinite(value):
+            at, where = self.position, f"{self.method.name}, {stage.name}"
+            raise NumberError(
+                f"{where}: {what} of epoch {at.epoch + 1}, step {at.total + 1}",
+                expected="a finite number",
+                found=str(value),
+                remedy="lower train.lr, or check the features and texts",
+            )
+
     def _validate(self, stage: Stage) -> None:
         position, name = self.position, stage.name
-        by_language = self.data.sum_of_recalls(stage.validated)
-        mean = sum(by_language.values()) / len(by_language) if by_language else 0.0
-        self.log.write(name, position, {f"SumR/{k}": v for k, v in by_language.items()})
-        self.log.write(name, position, {"SumR": mean})
-        say(f"{self.method.name}, {name}: epoch {position.epoch + 1}, validation SumR {mean:.1f}")
+        where = f"{self.method.name}, {name}: epoch {position.epoch + 1}"
+        try:
+            by_language = self.data.sum_of_recalls(stage.validated)
+        except NumberError as error:
+            raise NumberError(
+                f"{where}, validation, {error.subject}",
+                expected=error.expected,
+                found=error.found,
+                remedy="lower train.lr, or check the features and texts",
+            ) from error
+        if by_language:
+            mean = sum(by_language.values()) / len(by_language)
+            self.log.write(name, position, {f"SumR/{k}": v for k, v in by_language.items()})
+            self.log.write(name, position, {"SumR": mean})
+            say(f"{where}, validation SumR {mean:.1f}")
+        else:
+            mean = NOT_MEASURED
+            say(f"{where}, not measured")
         if mean > position.best or not by_language:
             position.best, position.best_epoch = mean, position.epoch
             self.best = {
@@ -301,18 +350,10 @@ def _load_part(network: nn.Module, best: dict[str, Tensor], prefix: str) -> None
     )
 
 
-def _open_run(run: Path, *, resume: bool) -> dict[str, Any] | None:
+def _open_run(config: Config, run: Path, *, resume: bool) -> dict[str, Any] | None:
     """Provenance of a finished run when resuming; refuses to write over anything."""
     for file in (run / "metrics.jsonl", run / "state" / "current.json"):
         check_inside(file, run)  # it is written to
-    done = run / "provenance.json"
-    if resume and done.exists():
-        say(f"{run} is finished already")
-        return read_provenance(run)
-    if resume and not (run / "metrics.jsonl").exists():
-        raise CheckpointError(
-            str(run), expected="a started run", found="none", remedy="leave --resume away"
-        )
     if not resume and run.exists() and (not run.is_dir() or any(run.iterdir())):
         raise CheckpointError(
             str(run),
@@ -320,38 +361,84 @@ def _open_run(run: Path, *, resume: bool) -> dict[str, Any] | None:
             found="something in it",
             remedy="add --resume to go on with it, or choose another --out",
         )
-    return None
+    if not resume:
+        return None
+    finished = (run / "provenance.json").exists()
+    if not finished and not (run / "metrics.jsonl").exists():
+        raise CheckpointError(
+            str(run), expected="a started run", found="none", remedy="leave --resume away"
+        )
+    provenance = read_provenance(run) if finished else None
+    _check_settings(config, run, provenance)
+    if provenance is not None and provenance.get("diverged"):
+        raise _diverged(run, provenance["diverged"])
+    if provenance is not None:
+        say(f"{run} is finished already")
+    return provenance
 
 
-def _finish(
-    config: Config,
-    run: Path,
-    data: TrainingData,
-    method: Method,
-    history: list[float],
-    seconds: float,
-) -> dict[str, Any]:
-    method.cpu().eval()
-    save_weights(method.student, run / "model.safetensors")
-    model = RetrievalModel(
-        method.student,
-        data.backbone,
-        data.encoder,
-        fingerprint=fingerprint(
-            sha256_file(run / "model.safetensors"),
-            data.backbone.fingerprint,
-            data.encoder.fingerprint,
-        ),
-        dim=config.network.dim,
+def _check_settings(config: Config, run: Path, provenance: dict[str, Any] | None) -> None:
+    """Refuse to go on with a run of other settings, or with a finished one of other data.
+
+    Raises:
+        CheckpointError: its settings cannot be read.
+        OtherSettingsError: it is of others.
+    """
+    if not (run / "config.toml").exists():  # stopped in cl2cm 0.1.0, whose state still tells
+        return
+    try:
+        changed = differences(_settings_of(run), config)
+    except ConfigError as error:
+        raise CheckpointError(
+            str(run / "config.toml"),
+            expected="the settings of the run",
+            found=f"unreadable ones ({error})",
+            remedy="restore it, or choose another --out",
+        ) from None
+    if provenance is not None:  # where the data are means nothing; what they are, everything
+        changed = [line for line in changed if not line.startswith(_PLACES)]
+        manifest = Path(config.data.manifest)
+        known = provenance.get("data", {}).get("manifest_sha256")
+        if known and manifest.is_file() and sha256_file(manifest) != known:
+            changed.append(f"data.manifest: another content of {manifest}")
+    if changed:
+        longer = any(".epochs: " in line for line in changed)
+        why = "; the learning rate is planned for all epochs, so a run cannot be prolonged"
+        raise OtherSettingsError(
+            str(run),
+            expected="the settings and data that the run was started with",
+            found="; ".join(changed),
+            remedy=f"resume with the same ones, or choose another --out{why if longer else ''}",
+        )
+
+
+def _settings_of(run: Path) -> Config:
+    return checked(with_absolute_paths(parse_config(read_tree(run / "config.toml"))))
+
+
+_PLACES = ("data.manifest: ", "data.features: ")
+
+
+def _diverged(run: Path, reason: str) -> NumberError:
+    return NumberError(
+        str(run),
+        expected="a training with finite losses",
+        found=f"one that diverged ({reason})",
+        remedy="use the run as it is, which holds its best epoch before, or train into another "
+        "--out with a lower train.lr",
     )
+
+
+def _finish(loop: Loop, config: Config, seconds: float, *, diverged: str = "") -> dict[str, Any]:
+    method, data, run = loop.method, loop.data, loop.run
+    method.cpu().eval()
     names = [stage.name for stage in method.stages()]
     provenance = {
         "method": config.method,
         "translates_queries": method.translates_queries,
         "config": config.hash,
-        "model": model.fingerprint,
         "data": data.provenance,
-        "validation_SumR": dict(zip(names, history, strict=True)),
+        "validation_SumR": dict(zip(names, loop.position.history, strict=True)),
         "seconds": round(seconds, 1),
         "finished": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
         "versions": {
@@ -360,7 +447,12 @@ def _finish(
         }
         | {"python": platform.python_version()},
     }
-    save_run(run, config, model, teacher=method.teacher, provenance=provenance)
+    if data.left_out:
+        provenance["left_out"] = data.left_out
+    if diverged:
+        provenance["diverged"] = diverged
+    whole = save_run(
+        run, config, (method.student, method.teacher), (data.backbone, data.encoder), provenance
+    )
     shutil.rmtree(run / "state", ignore_errors=True)
-    load(run)
-    return provenance
+    return whole

@@ -17,7 +17,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from cl2cm.encode.trust import check_inside, is_bare
-from cl2cm.errors import CheckpointError
+from cl2cm.errors import CheckpointError, OtherSettingsError
 from cl2cm.storage import atomic_folder, write_json
 
 
@@ -30,9 +30,9 @@ class Position:
         epoch: number of the epoch in the stage.
         step: next step in the epoch.
         total: steps done in the stage.
-        best: best validation SumR of the stage.
+        best: best validation SumR of the stage; -1: none was measured.
         best_epoch: epoch of it; -1: none yet.
-        history: per finished stage, its best validation SumR.
+        history: per finished stage, its best validation SumR; None: none was measured.
         log_bytes: length of metrics.jsonl.
     """
 
@@ -42,7 +42,7 @@ class Position:
     total: int = 0
     best: float = -1.0
     best_epoch: int = -1
-    history: list[float] = field(default_factory=list[float])
+    history: list[float | None] = field(default_factory=list[float | None])
     log_bytes: int = 0
 
 
@@ -124,7 +124,8 @@ def load_state(folder: Path, *, config_hash: str) -> State | None:
     """The current state, or None where nothing was saved yet.
 
     Raises:
-        CheckpointError: it is damaged, or of other settings.
+        CheckpointError: it is damaged.
+        OtherSettingsError: it is of other settings, data or encoders.
     """
     current = folder / "current.json"
     if not current.exists():
@@ -147,10 +148,10 @@ def load_state(folder: Path, *, config_hash: str) -> State | None:
             remedy="delete the run folder and train again",
         ) from None
     if key != config_hash:
-        raise CheckpointError(
-            str(folder),
-            expected="the settings that the run was started with",
+        raise OtherSettingsError(
+            str(folder.parent),
+            expected="the settings, data and encoders that the run was started with",
             found="others",
-            remedy="resume with the same settings, or choose another run folder",
+            remedy="resume with the same ones, or choose another --out",
         )
     return State(position, scaler, tensors)

@@ -15,14 +15,19 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from cl2cm.errors import ConfigError, LanguageError, MissingExtraError, WeightsError
+from cl2cm.errors import ConfigError, MissingExtraError, WeightsError
 from cl2cm.text import one_line
-from cl2cm.translate.languages import m2m_code, nllb_code, opus_code, parse_tag
+from cl2cm.translate.languages import (
+    check_direction,
+    m2m_code,
+    nllb_code,
+    opus_code,
+    stated_direction,
+)
 from cl2cm.translate.model_files import model_licence, model_version, no_language, say_too_long
 
 BEAMS = 4
 LONGEST = 500  # tokens of a text
-_OPUS_NAME = re.compile(r"opus-mt(?:-tc\w*)?(?:-big)?-([a-z]{2,3})-([a-z]{2,3})$")
 _NLLB = re.compile(r"[a-z]{3}_[A-Z][a-z]{3}")
 _M2M = re.compile(r"__([a-z]{2,3})__")
 _OPUS = re.compile(r">>(\w+)<<")
@@ -158,7 +163,9 @@ def find_direction(folder: Path, source: str, target: str) -> Direction:
     if opus:
         name = _known(engine, target, opus_code(target, opus), opus)
         return Direction((opus[name],))
-    _check_name(folder, source, target)
+    stated = stated_direction(folder.name)  # nothing in it says its direction, but its usual name
+    if stated is not None:
+        check_direction(f"ct2:{folder.name}", stated, source, target)
     return Direction()
 
 
@@ -166,18 +173,6 @@ def _known(engine: str, code: str, name: str | None, known: Any) -> str:  # noqa
     if name is None:
         raise no_language(engine, code, known)
     return name
-
-
-def _check_name(folder: Path, source: str, target: str) -> None:
-    """A model of one direction does not say which, but its usual name does."""
-    match = _OPUS_NAME.search(folder.name)
-    if match and match.groups() != (parse_tag(source).language, parse_tag(target).language):
-        raise LanguageError(
-            f"engine ct2:{folder.name}",
-            expected=f"{match[1]} to {match[2]}, as its name says",
-            found=f"{source} to {target}",
-            remedy="name another model, or rename the folder",
-        )
 
 
 def _vocabulary(folder: Path) -> set[str]:

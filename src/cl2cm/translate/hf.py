@@ -12,11 +12,25 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from cl2cm.encode.pretrained import LOADING, check_folder, check_weights, first_line, from_hub
+from cl2cm.encode.pretrained import (
+    LOADING,
+    check_folder,
+    check_weights,
+    first_line,
+    from_hub,
+    offline,
+)
 from cl2cm.encode.trust import is_hub_id
 from cl2cm.errors import ConfigError, WeightsError
+from cl2cm.progress import say
 from cl2cm.text import one_line
-from cl2cm.translate.languages import m2m_code, nllb_code, opus_code
+from cl2cm.translate.languages import (
+    check_direction,
+    m2m_code,
+    nllb_code,
+    opus_code,
+    stated_direction,
+)
 from cl2cm.translate.model_files import model_licence, model_version, no_language, say_too_long
 
 BEAMS = 4
@@ -109,12 +123,26 @@ class HuggingFaceTranslator:
             tokenizer.src_lang = names[0]
             return "", codes[names[1]]
         opus = {match[1] for word in tokenizer.get_vocab() if (match := _OPUS.fullmatch(word))}
+        self._check_direction(to_several=bool(opus))
         if not opus:
             return "", None
         name = opus_code(self.target, opus)
         if name is None:
             raise no_language(engine, self.target, opus)
         return f">>{name}<< ", None
+
+    def _check_direction(self, *, to_several: bool) -> None:
+        """Refuse a model that states another direction, in its tokenizer or by its usual name."""
+        codes = [getattr(self._tokenizer, f"{side}_lang", None) for side in ("source", "target")]
+        told = (codes[0], codes[1]) if all(codes) else stated_direction(self.name)
+        if told is not None:
+            stated = str(told[0]), self.target if to_several else str(told[1])
+            check_direction(f"hf:{self.name}", stated, self.source, self.target)
+        elif not to_several:
+            say(
+                f"warning: hf:{self.name} does not say which languages it reads and writes; "
+                f"it is taken for {self.source} to {self.target}"
+            )
 
     def _load(self, kind: str) -> Any:  # noqa: ANN401 - Transformers has no types
         import transformers  # noqa: PLC0415 - heavy
@@ -125,11 +153,12 @@ class HuggingFaceTranslator:
         try:
             check_folder(self._folder)
             loader, where = getattr(transformers, kind), str(self._folder)
-            if not kind.startswith("AutoModel"):
-                return loader.from_pretrained(where, **LOADING)
-            model, info = loader.from_pretrained(
-                where, **LOADING, use_safetensors=True, output_loading_info=True
-            )
+            with offline():
+                if not kind.startswith("AutoModel"):
+                    return loader.from_pretrained(where, **LOADING)
+                model, info = loader.from_pretrained(
+                    where, **LOADING, use_safetensors=True, output_loading_info=True
+                )
             check_weights(info)
             return model
         except (KeyboardInterrupt, SystemExit):

@@ -8,6 +8,13 @@ import re
 from collections.abc import Collection
 from typing import NamedTuple
 
+from cl2cm.errors import LanguageError
+
+# Language, script, region, variants, as BCP 47 writes them.
+CODE = re.compile(
+    r"[a-z]{2,3}(-[A-Z][a-z]{3})?(-([A-Z]{2}|\d{3}))?(-([a-z0-9]{5,8}|\d[a-z0-9]{3}))*"
+)
+
 # ISO 639-1 and ISO 639-3 of the same language.
 _PAIRS = """
 af:afr am:amh an:arg ar:ara as:asm az:aze ba:bak be:bel bg:bul bn:ben br:bre bs:bos ca:cat co:cos
@@ -46,6 +53,32 @@ _ONE_OF_SEVERAL = {
     "zh": "cmn",
     "fil": "tgl",
 }
+_SEVERAL = {one: _THREE.get(code, code) for code, one in _ONE_OF_SEVERAL.items()}
+# The other codes of ISO 639-1, and what is often written in place of one.
+_OTHERS = frozenset(
+    {
+        *("aa", "ab", "ae", "ak", "av", "ay", "bi", "bm", "bo", "ce", "ch", "cr", "cu", "dv", "dz"),
+        *("ee", "ff", "fj", "ho", "hz", "ie", "ii", "ik", "iu", "kg", "ki", "kj", "kl", "kr", "ks"),
+        *("kv", "li", "lu", "mh", "na", "nd", "ng", "nr", "nv", "oj", "os", "pi", "ty", "ve", "vo"),
+        *("wa", "za"),
+    }
+)
+_MISTAKEN = {
+    "cn": "zh",
+    "cz": "cs",
+    "dk": "da",
+    "gr": "el",
+    "in": "id",
+    "iw": "he",
+    "jp": "ja",
+    "ua": "uk",
+    "vn": "vi",
+    "eng": "en",
+    "ger": "de",
+    "fre": "fr",
+    "chi": "zh",
+}
+_OPUS_NAME = re.compile(r"opus-mt(?:-tc\w*)?(?:-big)?-([a-zA-Z]{2,3})-([a-zA-Z]{2,3})$")
 _USUAL_SCRIPT = {"zho": "Hans", "cmn": "Hans", "arb": "Arab", "kas": "Arab"}
 _REGION_SCRIPT = {"CN": "Hans", "SG": "Hans", "TW": "Hant", "HK": "Hant", "MO": "Hant"}
 _M2M = {"nb": "no", "nn": "no", "fil": "tl", "nso": "ns"}
@@ -106,3 +139,61 @@ def opus_code(code: str, known: Collection[str]) -> str | None:
     scripts = [f"_{tag.script}"] if tag.script else [usual, ""]
     found = (name + end for end in [*places, *scripts] for name in names)
     return next((name for name in found if name in known), None)
+
+
+def check_code(code: str, option: str) -> None:
+    """Refuse a language code that a manifest could not hold, or that is nobody's.
+
+    Codes of three letters are taken on trust: there are thousands.
+
+    Raises:
+        LanguageError: it is one.
+    """
+    language = code.split("-", maxsplit=1)[0]
+    if CODE.fullmatch(code) and (len(language) == 3 or language in _THREE or language in _OTHERS):
+        return
+    first, *rest = re.split("[-_]", code)
+    first = _MISTAKEN.get(first.lower(), first.lower())
+    near = "-".join([first, *(r.upper() if len(r) == 2 else r.title() for r in rest)])
+    known = CODE.fullmatch(near) and (first in _THREE or first in _OTHERS)
+    raise LanguageError(
+        option,
+        expected="a language code such as de, pt-BR or zh-Hans",
+        found=repr(code),
+        remedy=f"write {near}" if known and near != code else "use the code of ISO 639",
+    )
+
+
+def stated_direction(name: str) -> tuple[str, str] | None:
+    """Source and target that the usual name of a model of one direction states."""
+    match = _OPUS_NAME.search(name)
+    return (match[1], match[2]) if match else None
+
+
+def check_direction(engine: str, stated: tuple[str, str], source: str, target: str) -> None:
+    """Refuse a model of another direction.
+
+    A code of several languages, such as ``gmw`` or ``ROMANCE``, refuses none.
+
+    Raises:
+        LanguageError: the model says that it reads or writes another language.
+    """
+    if any(_is_other(*pair) for pair in zip(stated, (source, target), strict=True)):
+        raise LanguageError(
+            f"engine {engine}",
+            expected=f"{stated[0]} to {stated[1]}, as the model says",
+            found=f"{source} to {target}",
+            remedy="name a model of that direction",
+        )
+
+
+def _is_other(stated: str, asked: str) -> bool:
+    ours, theirs = _one_code(asked), _one_code(stated)
+    return theirs in _TWO and ours != theirs
+
+
+def _one_code(code: str) -> str:
+    """One code of three letters for all codes of a language: ``zho`` for zh and cmn."""
+    language = parse_tag(code.replace("_", "-")).language
+    three = _THREE.get(language, language)
+    return _SEVERAL.get(three, three)

@@ -16,6 +16,7 @@ from cl2cm.progress import say, track
 from cl2cm.text import one_line
 from cl2cm.translate import Translator, open_translator
 from cl2cm.translate.cache import TranslationCache
+from cl2cm.translate.languages import check_code
 from cl2cm.translate.pipeline import Translated, translate_texts
 from cl2cm.translate.quality import VERSION, identifier_version
 from cl2cm.translate.scoring import CosineModel, Scored, Sentence, asked_pairs, score_sentences
@@ -46,6 +47,9 @@ class Order:
     jobs: int = 0
 
     def __post_init__(self) -> None:
+        check_code(self.source, "--source")
+        for code in self.languages:
+            check_code(code, "--to")
         if self.source in self.languages:
             raise LanguageError(
                 "--to",

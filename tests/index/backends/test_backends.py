@@ -9,14 +9,14 @@ import pytest
 import cl2cm.index.backends.faiss
 import cl2cm.index.backends.pgvector
 import cl2cm.index.backends.qdrant
-import cl2cm.index.backends.registry
 import cl2cm.index.backends.rescoring
 from cl2cm.errors import ConfigError, MissingExtraError, VectorIndexError
-from cl2cm.index import Choice, ExactIndex, Filter, Index
+from cl2cm.index import BackendOptions, ExactIndex, Filter, Index
 from cl2cm.index.backends.faiss import FaissFinder
-from cl2cm.index.backends.place import Place
-from cl2cm.index.backends.registry import SMALL
+from cl2cm.index.backends.location import Location
+from cl2cm.index.backends.registry import BACKENDS, backend_names
 from cl2cm.index.backends.rescoring import RescoredIndex
+from cl2cm.index.options import SMALL, BackendConfig
 from cl2cm.types import Item
 
 pytestmark = pytest.mark.filterwarnings("ignore:Local mode performs exact")
@@ -65,12 +65,21 @@ WAYS = {
     "faiss-ivfpq": {"backend": "faiss", "kind": "ivfpq"},
     "qdrant": {"backend": "qdrant"},
     "qdrant-server": {"backend": "qdrant", "url": "http://localhost:6333"},
+    "lists": {"backend": "lists"},
     "pgvector": {"backend": "pgvector", "dtype": "float16"},
     "pgvector-float32": {"backend": "pgvector", "dtype": "float32"},
 }
-EXACT = [way for way in WAYS if not way.startswith(("faiss-hnsw", "faiss-ivf", "pgvector"))]
+EXACT = [
+    way for way in WAYS if not way.startswith(("faiss-hnsw", "faiss-ivf", "lists", "pgvector"))
+]
 QUICK = [way for way in WAYS if way != "faiss-ivfpq"]  # its training takes a second
-RECALL = {"faiss-hnsw": 0.95, "faiss-ivfpq": 0.8, "pgvector": 0.95, "pgvector-float32": 0.95}
+RECALL = {
+    "faiss-hnsw": 0.95,
+    "faiss-ivfpq": 0.8,
+    "lists": 0.9,
+    "pgvector": 0.95,
+    "pgvector-float32": 0.95,
+}
 
 
 @pytest.fixture
@@ -90,6 +99,10 @@ def make(request, tmp_path, monkeypatch):
             monkeypatch.setattr(cl2cm.index.backends.rescoring, "FEW", 40)
             if values.get("url"):
                 request.getfixturevalue("qdrant_server")
+        elif values.get("backend") == "lists":  # of another package
+            monkeypatch.setattr(cl2cm.index.backends.rescoring, "FEW", 40)
+            if "lists" not in backend_names():
+                request.getfixturevalue("install")()
         elif values.get("backend") == "pgvector":
             values.setdefault("url", request.getfixturevalue("postgres"))
         vectors = vectors_of() if vectors is None else vectors
@@ -97,6 +110,10 @@ def make(request, tmp_path, monkeypatch):
         return Index.create(path, vectors, items, model=model, run=tmp_path / "run", **values)
 
     return make
+
+
+def test_every_backend_is_in_this_suite():
+    assert {values.get("backend", "exact") for values in WAYS.values()} == {*BACKENDS, "lists"}
 
 
 def exact_of(index):
@@ -248,7 +265,7 @@ def test_the_choice_is_kept_and_a_reader_keeps_what_it_opened(make, way, tmp_pat
     new = Index.create(
         tmp_path / "index", vectors_of(50, seed=8), items_of(50), model="one", run=tmp_path / "run"
     )
-    heads = [old._head, new._head]
+    heads = [old._metadata, new._metadata]
     for key in ("backend", "dtype", "url"):
         assert heads[0][key] == heads[1][key]
     assert old.generation != new.generation
@@ -266,12 +283,12 @@ def test_a_server_keeps_two_generations_and_nothing_of_killed_runs(make, way, tm
     index = make(way, vectors=vectors_of(30))
     if way == "pgvector":
         names = lambda: tables(index) - others  # noqa: E731
-        others = tables(index) - {index._items._place.name}
+        others = tables(index) - {index._items._location.name}
     else:
         client = request.getfixturevalue("qdrant_server")
         names = lambda: {each.name for each in client.get_collections().collections}  # noqa: E731
     killed = path / "place-00000000.json"
-    Place(index.backend, index._head["url"], "cl2cm_00000000").write(killed)
+    Location(index.backend, index._metadata["url"], "cl2cm_00000000").write(killed)
     os.utime(killed, (0, 0))
     for seed in range(3):
         index = make(way, vectors=vectors_of(30, seed=seed), url=None)
@@ -294,7 +311,7 @@ def test_a_password_is_never_written(make, postgres, tmp_path):
     with pytest.raises(VectorIndexError) as caught:
         make("pgvector", url="postgresql://postgres:s3cret@localhost:1/postgres")
     assert "s3cret" not in str(caught.value)
-    assert cl2cm.index.backends.registry.Backend("qdrant", url="http://me:s3cret@[::1]:6333/?k=s3cret").public == "http://[::1]:6333"  # fmt: skip
+    assert BackendConfig("qdrant", url="http://me:s3cret@[::1]:6333/?k=s3cret").public == "http://[::1]:6333"  # fmt: skip
 
 
 @pytest.mark.parametrize(
@@ -344,7 +361,7 @@ def test_damage_is_found(make, tmp_path):
     size = place.stat().st_size
     for bad in ("[" * size, json.dumps(value | {"name": "x; DROP"}).ljust(size)[:size]):
         place.write_text(bad)
-        with pytest.raises(VectorIndexError, match="place of an index"):
+        with pytest.raises(VectorIndexError, match="location of an index"):
             Index.open(tmp_path / "index")
 
 
@@ -381,7 +398,10 @@ def test_faiss_is_asked_and_what_it_misses_is_made_up_for(tmp_path, monkeypatch)
 
 
 def test_few_values_are_stored_as_they_are_and_many_in_half():
-    assert Choice().resolve({}, SMALL).dtype == "float32"
-    assert Choice().resolve({}, SMALL + 1).dtype == "float16"
-    assert Choice().resolve({"backend": "exact", "dtype": "float32"}, SMALL + 1).dtype == "float32"
-    assert Choice(dtype="int8").resolve({}, 1).dtype == "int8"
+    assert BackendOptions().resolve({}, SMALL).dtype == "float32"
+    assert BackendOptions().resolve({}, SMALL + 1).dtype == "float16"
+    assert (
+        BackendOptions().resolve({"backend": "exact", "dtype": "float32"}, SMALL + 1).dtype
+        == "float32"
+    )
+    assert BackendOptions(dtype="int8").resolve({}, 1).dtype == "int8"

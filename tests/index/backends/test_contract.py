@@ -40,7 +40,7 @@ def _small_chunks(monkeypatch):
     monkeypatch.setattr("cl2cm.index.backends.exact._SCORES", 1)
     monkeypatch.setattr("cl2cm.index.backends.exact._QUERY_BLOCK", 5)
     monkeypatch.setattr("cl2cm.index.backends.exact._OFFERED", 11)
-    monkeypatch.setattr("cl2cm.index.backends.exact._cores", lambda: 3)
+    monkeypatch.setattr("cl2cm.index.backends.exact.cores", lambda: 3)
 
 
 @pytest.fixture(params=BACKENDS)

@@ -17,7 +17,7 @@ from cl2cm.data.scan import scan_folder
 from cl2cm.errors import CL2CMError, MediaError, QueryError, VectorIndexError
 from cl2cm.index import Filter, Index
 from cl2cm.index.update.journal import JOURNAL
-from cl2cm.index.update.update import Care, replace_index, update_index
+from cl2cm.index.update.update import UpdateOptions, replace_index, update_index
 from cl2cm.index.update.watch import watch
 from cl2cm.types import Example
 
@@ -58,10 +58,10 @@ def folder(tmp_path):
     return pictures
 
 
-def update(folder, out, model=None, **care):
+def update(folder, out, model=None, **options):
     return update_index(
         model or Model(), scan_folder(folder), out, run=out.parent / "run",
-        care=Care(**{"batch_size": 8, **care}),
+        options=UpdateOptions(**{"batch_size": 8, **options}),
     )  # fmt: skip
 
 
@@ -309,7 +309,9 @@ def test_known_vectors_replace_no_index_of_another_model(folder, tmp_path):
     with pytest.raises(VectorIndexError, match="--rebuild"):
         replace_index(model, examples, vectors, out, run=tmp_path)
     assert contents(out) == before
-    made = replace_index(model, examples, vectors, out, run=tmp_path, care=Care(rebuild=True))
+    made = replace_index(
+        model, examples, vectors, out, run=tmp_path, options=UpdateOptions(rebuild=True)
+    )
     assert (made.encoded, made.dropped) == (3, 37)
 
 

@@ -7,6 +7,7 @@ from typing import Any
 from cl2cm.evaluation.alignment.links import align_texts, load_reader
 from cl2cm.evaluation.alignment.view import to_json
 from cl2cm.evaluation.alignment.words import Reader
+from cl2cm.model.checkpoint import AS_TRAINED, Encoders
 
 
 class Aligner:
@@ -14,10 +15,12 @@ class Aligner:
 
     Args:
         run: a finished run.
+        encoders: where they are by now.
     """
 
-    def __init__(self, run: Path) -> None:
+    def __init__(self, run: Path, encoders: Encoders = AS_TRAINED) -> None:
         self._run = run
+        self._encoders = encoders
         self._reader: Reader | None = None
         self._lock = threading.Lock()
 
@@ -30,5 +33,5 @@ class Aligner:
         """
         with self._lock:
             if self._reader is None:
-                self._reader = load_reader(self._run)
+                self._reader = load_reader(self._run, encoders=self._encoders)
             return to_json(align_texts(self._reader, source, target))

@@ -27,6 +27,7 @@ from cl2cm.evaluation.alignment.links import (
 )
 from cl2cm.evaluation.alignment.words import Reader, Span, Words
 from cl2cm.methods.word_level import TransportConfig
+from cl2cm.model.checkpoint import AS_TRAINED, Encoders
 from cl2cm.text import normalise
 
 LANGUAGES = ("de", "zh")
@@ -159,19 +160,23 @@ def gold_scores(
     return scores | {"plan, held out": score(held_out)}
 
 
-def gold_report(run: Path) -> dict[str, Any]:
+def gold_report(run: Path, encoders: Encoders = AS_TRAINED) -> dict[str, Any]:
     """The object of ``align --gold --json``: scores before and after training.
 
     ``before`` is the same network with the weights that training began with, ``backbone`` the
     states of the backbone as it came, ``backbone, centred`` the same without their mean.
 
+    Args:
+        run: a finished run.
+        encoders: where they are by now.
+
     Raises:
         CheckpointError: no finished run, or a damaged one.
     """
     readers = {
-        "backbone": load_reader(run, "none"),
-        "before": load_reader(run, "fresh"),
-        "after": load_reader(run),
+        "backbone": load_reader(run, "none", encoders),
+        "before": load_reader(run, "fresh", encoders),
+        "after": load_reader(run, encoders=encoders),
     }
     settings = readers["after"].transport
     gold = {language: read_gold(language) for language in LANGUAGES}

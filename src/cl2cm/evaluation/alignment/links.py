@@ -16,7 +16,7 @@ from cl2cm.evaluation.alignment.words import Reader, Words
 from cl2cm.losses.transport import centred, cost_matrix
 from cl2cm.methods.build import build_method
 from cl2cm.methods.word_level import TransportConfig, transport_plan
-from cl2cm.model.checkpoint import load, load_backbone, load_weights, read_run
+from cl2cm.model.checkpoint import AS_TRAINED, Encoders, load, load_backbone, load_weights, read_run
 from cl2cm.model.networks import TextNetwork, build_teacher
 
 Link = tuple[int, int]  # source word, target word
@@ -44,7 +44,7 @@ class Alignment:
     side: str
 
 
-def align(run: Path, source: str, target: str) -> Alignment:
+def align(run: Path, source: str, target: str, encoders: Encoders = AS_TRAINED) -> Alignment:
     """Align two texts by the cross-lingual network of a run.
 
     A run without one is asked by its student's text side; ``side`` of the result says so.
@@ -53,12 +53,13 @@ def align(run: Path, source: str, target: str) -> Alignment:
         run: a finished run.
         source: a text.
         target: its translation, in any language.
+        encoders: where they are by now.
 
     Raises:
         CheckpointError: no finished run, or a damaged one.
         QueryError: a text without words, or one that is too long.
     """
-    return align_texts(load_reader(run), source, target)
+    return align_texts(load_reader(run, encoders=encoders), source, target)
 
 
 def align_texts(reader: Reader, source: str, target: str) -> Alignment:
@@ -68,19 +69,20 @@ def align_texts(reader: Reader, source: str, target: str) -> Alignment:
     return Alignment(x.words, y.words, strength, links_of(strength), reader.side)
 
 
-def load_reader(run: Path, weights: Weights = "trained") -> Reader:
+def load_reader(run: Path, weights: Weights = "trained", encoders: Encoders = AS_TRAINED) -> Reader:
     """The cross-lingual network of a run, or the student's text side where it has none.
 
     Args:
         run: a finished run.
         weights: ``trained``; ``fresh``: the weights that training began with; ``none``: no
             network, but the states of the backbone as it came.
+        encoders: where they are by now.
 
     Raises:
         CheckpointError: no finished run, or a damaged one.
     """
-    model = load(run)
-    config, _ = read_run(run)
+    model = load(run, text_encoder=encoders.text, vision_encoder=encoders.vision)
+    config, _ = read_run(run, encoders)
     transport = config.section("transport", TransportConfig)
     if weights == "none":
         return Reader(load_backbone(config), None, transport, "backbone")

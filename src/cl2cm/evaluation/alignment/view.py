@@ -20,6 +20,7 @@ from rich.text import Text
 
 from cl2cm.errors import MediaError, MissingExtraError
 from cl2cm.evaluation.alignment.links import Alignment, align
+from cl2cm.model.checkpoint import AS_TRAINED, Encoders
 from cl2cm.storage import atomic_file
 
 CELL = 30  # side of a square of the heat map, in pixels
@@ -60,7 +61,13 @@ td.link {{ outline: 3px solid #c2410c; outline-offset: -3px; font-weight: bold; 
 
 
 def align_command(
-    run: Path, source: str, target: str, *, html: Path | None = None, png: Path | None = None
+    run: Path,
+    source: str,
+    target: str,
+    *,
+    html: Path | None = None,
+    png: Path | None = None,
+    encoders: Encoders = AS_TRAINED,
 ) -> tuple[dict[str, Any], list[str]]:
     """Align two texts and show them.
 
@@ -70,6 +77,7 @@ def align_command(
         target: its translation.
         html: write a page here.
         png: write a heat map here.
+        encoders: where they are by now.
 
     Returns:
         The object of ``align --json``, and lines for people.
@@ -83,7 +91,7 @@ def align_command(
     """
     if png is not None:
         _resvg()  # before the work
-    found = align(run, source, target)
+    found = align(run, source, target, encoders)
     if html is not None:
         write_html(found, html)
     if png is not None:

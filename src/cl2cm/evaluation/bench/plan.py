@@ -91,7 +91,9 @@ def bench(
         data = prepare_dataset(name, None, out / "data", leak_check=False)
     manifest = find_manifest(name, data)
     skipped = Skipped()
-    examples = list(read_manifest(manifest, skip_bad=chosen.skip_bad, on_skip=skipped.line))
+    examples = list(
+        read_manifest(manifest, source=source, skip_bad=chosen.skip_bad, on_skip=skipped.line)
+    )
     asked = split_of_manifest(examples, chosen.split, manifest)
     planned = plan(suite, chosen, manifest, examples, out, skipped)
     results = _run_all(planned, asked, at_once=jobs or os.cpu_count() or 1, trec=trec)

@@ -3,28 +3,27 @@
 A score is defined without reference to how it is computed: the dot product of the stored values
 and the query, summed in float64 and rounded once to float32. So a hit's score is the same bits
 whether it was found alone or in a batch, in one chunk or in many, on one core or on sixteen, and
-equal pictures tie exactly and come in the order of their rows.
+equal images tie exactly and come in the order of their rows.
 
 BLAS in float32 finds the candidates, every row within its rounding error of the best ``k``, and
-only those few are scored in float64, from the stored values (codes.py): so it is with int8 too,
-whose scores are exact for what is stored, about 0.002 from those of float16. A matrix is widened
-to float32 chunk by chunk, the cores sharing the chunks of a single query among them; from the
+only those few are scored in float64, from the stored values (quantization.py). Scores of int8, too,
+are exact for the stored values, about 0.002 from those of float16. A matrix is widened to float32
+chunk by chunk, the cores sharing the chunks of a single query among them; from the
 second search on a copy is kept where there is room for it, which halves the time.
 """
 
-import contextlib
-import os
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import cast
+from typing import ClassVar, cast
 
 import numpy as np
 
 from cl2cm.errors import VectorIndexError
-from cl2cm.index.backends.best import Best, exact_scores
-from cl2cm.index.backends.codes import (
+from cl2cm.index.backends.base import Backend, Generation
+from cl2cm.index.backends.machine import cores, memory
+from cl2cm.index.backends.quantization import (
     DTYPES,
     DType,
     Matrix,
@@ -37,22 +36,48 @@ from cl2cm.index.backends.codes import (
     width,
     write_matrix,
 )
+from cl2cm.index.backends.topk import CHUNK_ROWS, TopK, exact_scores, products
+from cl2cm.index.items import ItemStore
+from cl2cm.index.protocol import Items, VectorIndex
 from cl2cm.storage import atomic_file
-from cl2cm.types import Floats, Ints
+from cl2cm.types import Floats, Ints, Item
 
-__all__ = ["CHUNK_ROWS", "DType", "ExactIndex"]
+__all__ = ["CHUNK_ROWS", "DType", "ExactBackend", "ExactIndex"]
 
-CHUNK_ROWS = 4096  # rows widened and multiplied at once
 _QUERY_BLOCK = 256  # queries multiplied at once
 _OFFERED = 2**16  # scores looked at once, after the widening of many chunks
 _SCORES = 2**22  # scores held at once, where nothing else limits them
+
+
+class ExactBackend(Backend):
+    """Vectors in a memory-mapped file and items in SQLite; every row is compared."""
+
+    name: ClassVar[str] = "exact"
+
+    def write(self, generation: Generation, vectors: Floats, items: Sequence[Item]) -> None:
+        """Write the vectors and the items; see `Backend.write`."""
+        ExactIndex.write(generation.files["vectors"], vectors, generation.dtype)
+        ItemStore.write(generation.files["items"], items)
+
+    def open(self, generation: Generation) -> tuple[VectorIndex, Items]:
+        """Open the vectors and the items; see `Backend.open`."""
+        vectors = self.open_vectors(generation)
+        try:
+            return vectors, ItemStore(generation.files["items"])
+        except BaseException:
+            vectors.close()
+            raise
+
+    def open_vectors(self, generation: Generation) -> VectorIndex:
+        """Open the vectors alone."""
+        return ExactIndex.of(generation)
 
 
 class ExactIndex:
     """A matrix of unit vectors, searched by comparing each query with every row.
 
     Args:
-        matrix: float16 or float32 [N, D], or int8 as codes.py has it, in memory or
+        matrix: float16 or float32 [N, D], or int8 as quantization.py has it, in memory or
             memory-mapped; rows of unit length.
         name: what an error calls it.
         chunk_rows: rows widened and multiplied at once.
@@ -113,6 +138,12 @@ class ExactIndex:
         check_stored(matrix, str(path))
         return cls(matrix, name=str(path), resident_bytes=resident_bytes)
 
+    @classmethod
+    def of(cls, generation: Generation, *, resident_bytes: int | None = None) -> "ExactIndex":
+        """Open the vectors of a generation; as `open`."""
+        path, shape = generation.files["vectors"], (generation.count, generation.dim)
+        return cls.open(path, *shape, generation.dtype, resident_bytes=resident_bytes)
+
     @property
     def dim(self) -> int:
         """Width D of the vectors."""
@@ -128,11 +159,11 @@ class ExactIndex:
         return len(self._matrix)
 
     def vectors(self, rows: Ints) -> Floats:
-        """Give the stored vectors of some rows, float32 [K, D]."""
+        """Return the stored vectors of some rows, float32 [K, D]."""
         return decoded(self._matrix[rows])
 
     def search(self, queries: Floats, k: int, *, among: Ints | None = None) -> tuple[Floats, Ints]:
-        """Give the best ``k`` rows for each query: scores float32 and rows int64, both [Q, K].
+        """Return the best ``k`` rows for each query: scores float32 and rows int64, both [Q, K].
 
         See `VectorIndex.search`. Memory beyond the matrix is bounded: a chunk in float32 and
         its scores for at most 256 queries.
@@ -144,7 +175,7 @@ class ExactIndex:
         for start in range(0, len(queries), _QUERY_BLOCK):
             block = queries[start : start + _QUERY_BLOCK]
             self._blocks += 1
-            best = [Best(query, k, self._matrix, among) for query in block]
+            best = [TopK(query, k, self._matrix, among) for query in block]
             if k == 0:
                 break
             for first, approximate in self._approximate(block, among):
@@ -155,14 +186,14 @@ class ExactIndex:
         return scores, rows
 
     def scores(self, query: Floats, rows: Ints) -> Floats:
-        """Give the scores float32 [K] of some rows for a query float32 [D]; as `search` does."""
+        """Return the scores float32 [K] of some rows for a query float32 [D]; as `search` does."""
         return exact_scores(self._matrix, rows, query.astype(np.float64))
 
     def close(self) -> None:
         """Do nothing: the file is closed when it is read no more."""
 
     def checked(self, queries: Floats, k: int) -> Floats:
-        """Give queries as float32, contiguous.
+        """Return queries as float32, contiguous.
 
         Raises:
             VectorIndexError: queries of another width, or not finite; k below 1.
@@ -198,17 +229,17 @@ class ExactIndex:
         else:
             chunks = self._chunks(len(block))
         for first, chunk, scale in chunks:
-            yield first, _products(block * scale, chunk)
+            yield first, products(block * scale, chunk)
 
     def _shared(self, query: Floats) -> Iterator[tuple[int, Floats]]:
         """As `_approximate`, of one query [1, D], with a share of the chunks for each core."""
         chunks = -(-len(self) // self._chunk_rows)
-        shares = max(1, min(_cores(), chunks // 2))
+        shares = max(1, min(cores(), chunks // 2))
         bounds = [chunks * share // shares * self._chunk_rows for share in range(shares + 1)]
 
         def score(share: int) -> Floats:
             chunks = self._widened(self._chunk_rows, *bounds[share : share + 2])
-            return np.hstack([_products(query * scale, chunk) for _, chunk, scale in chunks])
+            return np.hstack([products(query * scale, chunk) for _, chunk, scale in chunks])
 
         with ThreadPoolExecutor(shares) as pool:  # numpy lets go of the interpreter's lock
             for start, scores in zip(bounds, pool.map(score, range(shares)), strict=False):
@@ -241,7 +272,7 @@ class ExactIndex:
             yield first, decoded(part), np.float32(1.0)
 
     def _kept(self) -> Floats | None:
-        """Give the matrix in float32 if it is so, or worth keeping so and not just being made."""
+        """Return the matrix in float32 if it is so, or worth keeping so and not just being made."""
         wanted = self._resident is None and self._keep and self._blocks > 1
         if wanted and self._widening.acquire(blocking=False):
             try:
@@ -258,37 +289,3 @@ class ExactIndex:
             scale = widen(self._matrix[first : first + self._chunk_rows], part)
             np.multiply(part, scale, out=part)
         return whole
-
-
-def memory() -> int:
-    """Bytes of memory that this process may have; 2 GiB where it cannot be known."""
-    found = []
-    with contextlib.suppress(AttributeError, ValueError, OSError):  # not on every system
-        found.append(os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE"))
-    for limit in ("memory.max", "memory/memory.limit_in_bytes"):  # of a container
-        with contextlib.suppress(ValueError, OSError):
-            found.append(int(Path("/sys/fs/cgroup", limit).read_text()))
-    return min(found, default=2 * 2**30)
-
-
-def _cores() -> int:
-    """How many cores this process may use."""
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
-
-
-def _products(queries: Floats, chunk: Floats) -> Floats:
-    """Multiply [Q, D] with [C, D] to [Q, C].
-
-    For a single query and a small chunk BLAS would still wake its threads, and where another
-    process has the cores each wait for them costs a time slice: 8 ms for 0.1 ms of work. So that
-    product is taken row by row.
-    """
-    if len(queries) > 1:
-        products: Floats = queries @ chunk.T
-    elif len(chunk) > CHUNK_ROWS:
-        products = (chunk @ queries[0])[None]
-    else:
-        products = np.vecdot(chunk, queries[0])[None]
-    return products

@@ -11,12 +11,18 @@ was written: faiss does not check what it reads.
 
 from math import sqrt
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 import numpy as np
 
 from cl2cm.errors import MissingExtraError, VectorIndexError
-from cl2cm.index.backends.exact import ExactIndex
+from cl2cm.index.address import Server
+from cl2cm.index.backends.base import Generation
+from cl2cm.index.backends.exact import ExactBackend, ExactIndex
+from cl2cm.index.backends.location import Location
+from cl2cm.index.backends.rescoring import CandidateBackend
+from cl2cm.index.protocol import VectorIndex
+from cl2cm.progress import say
 from cl2cm.storage import atomic_path, sha256_file
 from cl2cm.types import Floats, Ints
 
@@ -36,7 +42,7 @@ _TRAINING = 64  # rows for each list
 
 
 def load_faiss() -> Any:  # noqa: ANN401 - it has no types
-    """Give the package.
+    """Return the package.
 
     Raises:
         MissingExtraError: it is not installed.
@@ -55,8 +61,42 @@ def kind_for(count: int) -> Kind:
     return "hnsw" if count <= HNSW_UP_TO else "ivfpq"
 
 
+class FaissBackend(CandidateBackend):
+    """Vectors and items in files, and an index of faiss that finds candidates."""
+
+    name: ClassVar[str] = "faiss"
+    files: ClassVar[tuple[str, ...]] = ("vectors", "items", "graph")
+
+    def check(self, location: Location, server: Server) -> None:  # noqa: ARG002 - no server
+        """Refuse to go on without faiss; see `Backend.check`."""
+        load_faiss()
+
+    def open_vectors(self, generation: Generation) -> VectorIndex:
+        """Open the vectors and the graph.
+
+        A graph that another user made is not read, since faiss does not check what it reads: such
+        an index is searched row by row.
+        """
+        if generation.ours:
+            return super().open_vectors(generation)
+        say(
+            f"{generation.files['graph']}: not read, since you did not make it, or with an earlier "
+            "version; every row is compared"
+        )
+        return ExactBackend().open_vectors(generation)
+
+    def write_finder(self, generation: Generation, stored: ExactIndex) -> None:
+        """Write an index of the stored vectors."""
+        FaissFinder.write(generation.files["graph"], stored)
+
+    def open_finder(self, generation: Generation, stored: ExactIndex) -> "FaissFinder":
+        """Read the index that `write_finder` wrote."""
+        path, sha256 = generation.files["graph"], generation.hashes["graph"]
+        return FaissFinder.open(path, sha256, len(stored), stored.dim)
+
+
 class FaissFinder:
-    """A faiss index that finds candidates; see `Finder`.
+    """A faiss index that finds candidates; see `CandidateFinder`.
 
     Args:
         index: of faiss.
@@ -125,7 +165,7 @@ class FaissFinder:
         return self.kind == "flat"
 
     def find(self, queries: Floats, depth: int, among: Ints | None) -> Ints:
-        """Give candidates; see `Finder.find`."""
+        """Return candidates; see `CandidateFinder.find`."""
         if self.kind == "ivfpq":
             depth = min(max(depth * _OVERSAMPLE, 100), self._index.ntotal)
         bits = None

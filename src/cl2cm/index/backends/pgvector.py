@@ -6,34 +6,25 @@ comes from ``PGPASSWORD`` or ``~/.pgpass``.
 """
 
 import contextlib
-import json
 import threading
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
-from typing import Any, TypeVar
+from collections.abc import Sequence
+from typing import Any, ClassVar
 
 import numpy as np
 
-from cl2cm.errors import MissingExtraError, VectorIndexError
-from cl2cm.index.address import Server, postgres_address
-from cl2cm.index.backends.best import exact_scores
-from cl2cm.index.backends.codes import DType, check_unit, check_vectors
+from cl2cm.index.address import Server, public_postgres
+from cl2cm.index.backends.base import Backend, Generation, ServerUse
 from cl2cm.index.backends.exact import ExactIndex
-from cl2cm.index.backends.place import Place
+from cl2cm.index.backends.location import Location
+from cl2cm.index.backends.postgres import again, answers, connect, from_wire, to_wire
+from cl2cm.index.backends.quantization import DType, check_unit, check_vectors
 from cl2cm.index.backends.rescoring import FEW
+from cl2cm.index.backends.topk import exact_scores
 from cl2cm.index.filter import Filter
-from cl2cm.index.items import (
-    STORED_KINDS,
-    check_items,
-    folder_of,
-    no_such_id,
-    no_such_row,
-    parse_item,
-)
+from cl2cm.index.protocol import Items, VectorIndex
+from cl2cm.index.records import check_items, item_fields, no_such_id, no_such_row, parse_item
 from cl2cm.text import spellings
 from cl2cm.types import Floats, Ints, Item
-
-Result = TypeVar("Result")
 
 LINKS = 16
 EF_CONSTRUCTION = 100
@@ -59,26 +50,44 @@ CREATE TABLE {table} (
 _WIRE = ("int8", "text", "text", "float8", "float8", "text", "text", "int8", "float8", "text")
 
 
-def check_server(place: Place, server: Server) -> None:
-    """Refuse a server that does not answer, or has no pgvector.
+class PostgresBackend(Backend):
+    """Vectors and items in a table of PostgreSQL with pgvector."""
 
-    Args:
-        place: what an error calls it.
-        server: to ask.
+    name: ClassVar[str] = "pgvector"
+    dtypes: ClassVar[tuple[str, ...]] = tuple(_TYPES)
+    files: ClassVar[tuple[str, ...]] = ()
+    server: ClassVar[ServerUse] = "required"
+    address: ClassVar[str] = "postgresql://USER@HOST/DATABASE"
 
-    Raises:
-        VectorIndexError: it is one.
-        MissingExtraError: the driver is not installed.
-    """
-    with _answers(place), _connect(server, _TYPES["float16"], extension=True):
-        pass
+    def public_url(self, url: str) -> str:
+        """Return an address without its password; see `Backend.public_url`."""
+        return public_postgres(url)
+
+    def check(self, location: Location, server: Server) -> None:
+        """Refuse a server that does not answer, or has no pgvector; see `Backend.check`."""
+        with answers(location), connect(server, _TYPES["float16"], extension=True):
+            pass
+
+    def write(self, generation: Generation, vectors: Floats, items: Sequence[Item]) -> None:
+        """Make the table; see `Backend.write`."""
+        PostgresIndex.write(*generation.remote, vectors, items, generation.dtype)
+
+    def open(self, generation: Generation) -> tuple[VectorIndex, Items]:
+        """Connect to the table; see `Backend.open`."""
+        table = PostgresIndex(*generation.remote, generation.dim, generation.dtype)
+        return table, table
+
+    def drop(self, location: Location, server: Server) -> None:
+        """Remove the table, if it is there; see `Backend.drop`."""
+        with answers(location), connect(server) as connection:
+            connection.execute(f"DROP TABLE IF EXISTS {location.name}")
 
 
 class PostgresIndex:
     """A table of vectors and items: a `VectorIndex` and an `Items`; safe between threads.
 
     Args:
-        place: the table.
+        location: the table.
         server: that holds it.
         dim: width D of its vectors.
         dtype: how they are stored.
@@ -88,22 +97,22 @@ class PostgresIndex:
         MissingExtraError: the driver is not installed.
     """
 
-    def __init__(self, place: Place, server: Server, dim: int, dtype: str) -> None:
-        self._place, self._server, self._dim, self._type = place, server, dim, _TYPES[dtype]
+    def __init__(self, location: Location, server: Server, dim: int, dtype: str) -> None:
+        self._location, self._server, self._dim, self._type = location, server, dim, _TYPES[dtype]
         self._like = ExactIndex(np.zeros((1, dim), np.float32), resident_bytes=0)
         self._lock = threading.Lock()
         self._connection: Any = None
-        last = self._ask(f"SELECT max(row) FROM {place.name}")[0][0]  # noqa: S608
+        last = self._ask(f"SELECT max(row) FROM {location.name}")[0][0]  # noqa: S608
         self._count = 0 if last is None else int(last) + 1
 
     @staticmethod
     def write(
-        place: Place, server: Server, vectors: Floats, items: Sequence[Item], dtype: DType
+        location: Location, server: Server, vectors: Floats, items: Sequence[Item], dtype: DType
     ) -> None:
         """Make the table, whole or not at all.
 
         Args:
-            place: the table.
+            location: the table.
             server: that shall hold it.
             vectors: unit vectors float32 [N, D].
             items: item i for vector i.
@@ -112,36 +121,26 @@ class PostgresIndex:
         Raises:
             VectorIndexError: two items with one id; the server does not answer, or refuses.
         """
-        check_vectors(vectors, place.name)
+        check_vectors(vectors, location.name)
         check_unit(vectors)
         check_items(items)
         kind = _TYPES[dtype]
-        with _answers(place), _connect(server, kind, extension=True) as connection:
+        with answers(location), connect(server, kind, extension=True) as connection:
             cursor = connection.cursor()
-            cursor.execute(_SCHEMA.format(table=place.name, type=kind, dim=vectors.shape[1]))
-            with cursor.copy(f"COPY {place.name} FROM STDIN WITH (FORMAT BINARY)") as copy:
+            cursor.execute(_SCHEMA.format(table=location.name, type=kind, dim=vectors.shape[1]))
+            with cursor.copy(f"COPY {location.name} FROM STDIN WITH (FORMAT BINARY)") as copy:
                 copy.set_types([*_WIRE, kind])
                 for row, (item, vector) in enumerate(zip(items, vectors, strict=True)):
                     copy.write_row(_record(row, item, vector, kind))
             for column in ("folder", "modified", "bytes"):
-                cursor.execute(f"CREATE INDEX ON {place.name} ({column})")
+                cursor.execute(f"CREATE INDEX ON {location.name} ({column})")
             cursor.execute(
-                f"CREATE INDEX ON {place.name} USING hnsw (vector {kind}_ip_ops) "
+                f"CREATE INDEX ON {location.name} USING hnsw (vector {kind}_ip_ops) "
                 f"WITH (m = {LINKS}, ef_construction = {EF_CONSTRUCTION})"
             )
             connection.commit()
             connection.autocommit = True
-            cursor.execute(f"ANALYZE {place.name}")
-
-    @staticmethod
-    def drop(place: Place, server: Server) -> None:
-        """Remove the table, if it is there.
-
-        Raises:
-            VectorIndexError: the server does not answer, or refuses.
-        """
-        with _answers(place), _connect(server) as connection:
-            connection.execute(f"DROP TABLE IF EXISTS {place.name}")
+            cursor.execute(f"ANALYZE {location.name}")
 
     @property
     def dim(self) -> int:
@@ -153,13 +152,13 @@ class PostgresIndex:
         return self._count
 
     def vectors(self, rows: Ints) -> Floats:
-        """Give the stored vectors of some rows, float32 [K, D]."""
-        query = f"SELECT row, vector FROM {self._place.name} WHERE row = ANY(%s)"  # noqa: S608
-        found = {row: _values(vector) for row, vector in self._ask(query, [rows.tolist()])}
+        """Return the stored vectors of some rows, float32 [K, D]."""
+        query = f"SELECT row, vector FROM {self._location.name} WHERE row = ANY(%s)"  # noqa: S608
+        found = {row: from_wire(vector) for row, vector in self._ask(query, [rows.tolist()])}
         return np.stack([found[int(row)] for row in rows])
 
     def search(self, queries: Floats, k: int, *, among: Ints | None = None) -> tuple[Floats, Ints]:
-        """Give the best ``k`` rows for each query; see `VectorIndex.search`."""
+        """Return the best ``k`` rows for each query; see `VectorIndex.search`."""
         queries = self._like.checked(queries, k)
         count = len(self) if among is None else len(among)
         k = min(k, count)
@@ -173,19 +172,19 @@ class PostgresIndex:
         return scores, rows
 
     def at(self, rows: Sequence[int]) -> list[Item]:
-        """Give the items of some rows; see `ItemStore.at`."""
+        """Return the items of some rows; see `ItemStore.at`."""
         for row in rows:
             if not 0 <= row < len(self):
-                raise no_such_row(self._place.name, row, len(self))
-        query = f"SELECT {_COLUMNS} FROM {self._place.name} WHERE row = ANY(%s)"  # noqa: S608
+                raise no_such_row(self._location.name, row, len(self))
+        query = f"SELECT {_COLUMNS} FROM {self._location.name} WHERE row = ANY(%s)"  # noqa: S608
         about = self._ask(query, [[int(r) for r in rows]])
-        with _answers(self._place):
+        with answers(self._location):
             found = {row: parse_item(fields) for row, *fields in about}
         return [found[int(row)] for row in rows]
 
     def row_of(self, item_id: str) -> int:
-        """Give the row of an id; see `ItemStore.row_of`."""
-        query = f"SELECT row FROM {self._place.name} WHERE id = %s"  # noqa: S608
+        """Return the row of an id; see `ItemStore.row_of`."""
+        query = f"SELECT row FROM {self._location.name} WHERE id = %s"  # noqa: S608
         with contextlib.suppress(UnicodeEncodeError):
             item_id.encode()
             for name in () if "\x00" in item_id else spellings(item_id):
@@ -196,13 +195,13 @@ class PostgresIndex:
     def matching(self, filter_: Filter) -> Ints:
         """Rows int64 of the items that a filter lets through, rising."""
         where, values = filter_.where()
-        query = f"SELECT row FROM {self._place.name} WHERE {where} ORDER BY row"  # noqa: S608
+        query = f"SELECT row FROM {self._location.name} WHERE {where} ORDER BY row"  # noqa: S608
         found = self._ask(query.replace("?", "%s"), values)
         return np.fromiter((row for (row,) in found), np.int64)
 
     def folders(self) -> list[str]:
         """Every folder that items are in, by their ids, in the order of names."""
-        query = f"SELECT DISTINCT folder FROM {self._place.name} ORDER BY folder"  # noqa: S608
+        query = f"SELECT DISTINCT folder FROM {self._location.name} ORDER BY folder"  # noqa: S608
         return [folder for (folder,) in self._ask(query) if folder]
 
     def close(self) -> None:
@@ -215,9 +214,9 @@ class PostgresIndex:
     def _nearest(
         self, query: Floats, k: int, among: Ints | None, count: int
     ) -> tuple[Ints, Floats]:
-        """Give candidates, at least ``k`` of them, and their stored values."""
+        """Return candidates, at least ``k`` of them, and their stored values."""
         depth = min(k + 8, count)
-        source, values = self._place.name, []
+        source, values = self._location.name, []
         exact = depth > _MOST or (among is not None and count <= FEW)
         if among is not None:
             source, values = f"{source} WHERE row = ANY(%s)", [among.tolist()]
@@ -227,21 +226,21 @@ class PostgresIndex:
             order += ", row"
         else:
             text = f"SELECT row, vector FROM {source} "  # noqa: S608
-        asked = [*values, _wire(query, self._type), depth]
+        asked = [*values, to_wire(query, self._type), depth]
         ef = min(max(EF_SEARCH, 2 * depth), _MOST)
         found = self._ask(f"{text}{order} LIMIT %s", asked, ef=ef)
         if len(found) < depth and not exact:  # the graph's walk ended early
             text = f"SELECT row, vector FROM (SELECT row, vector FROM {source} OFFSET 0) AS t "  # noqa: S608
             found = self._ask(f"{text}{order}, row LIMIT %s", asked)
         rows = np.array([row for row, _ in found], np.int64)
-        return rows, np.stack([_values(vector) for _, vector in found])
+        return rows, np.stack([from_wire(vector) for _, vector in found])
 
     def _ask(self, query: str, values: Sequence[Any] = (), *, ef: int | None = None) -> list[Any]:
         """Answer of a statement; a connection that was lost is made once more."""
 
         def ask() -> list[Any]:
             if self._connection is None or self._connection.closed:
-                self._connection = _connect(self._server, self._type)
+                self._connection = connect(self._server, self._type)
                 self._connection.autocommit = True
             if ef is not None:
                 self._connection.execute(f"SET hnsw.ef_search = {ef}")
@@ -249,71 +248,9 @@ class PostgresIndex:
             answer: list[Any] = cursor.execute(query, values).fetchall()
             return answer
 
-        with self._lock, _answers(self._place):
-            return _again(ask)
-
-
-def _again(ask: Callable[[], Result]) -> Result:
-    try:
-        return ask()
-    except _psycopg().OperationalError:
-        return ask()
-
-
-def _psycopg() -> Any:  # noqa: ANN401 - a module
-    try:
-        import pgvector.psycopg  # noqa: PLC0415, F401 - an extra
-        import psycopg  # noqa: PLC0415
-    except ImportError as error:
-        raise MissingExtraError("psycopg and pgvector", "pgvector") from error
-    return psycopg
-
-
-def _connect(server: Server, kind: str = "", *, extension: bool = False) -> Any:  # noqa: ANN401
-    """Give a connection; with ``kind`` one that knows vectors and how to walk the graph."""
-    from pgvector.psycopg import register_vector  # noqa: PLC0415 - an extra
-
-    connection = _psycopg().connect(postgres_address(server), connect_timeout=10)
-    if extension:
-        connection.execute("CREATE EXTENSION IF NOT EXISTS vector")
-        connection.commit()
-    if kind:
-        register_vector(connection)
-        connection.execute("SET hnsw.iterative_scan = strict_order")
-        connection.commit()
-    return connection
+        with self._lock, answers(self._location):
+            return again(ask)
 
 
 def _record(row: int, item: Item, vector: Floats, kind: str) -> tuple[Any, ...]:
-    captions = json.dumps({k: list(v) for k, v in item.captions.items()}, ensure_ascii=False)
-    return (
-        *(row, item.id, item.path, item.start, item.end, captions),
-        *(STORED_KINDS[item.kind], item.bytes, item.modified, folder_of(item), _wire(vector, kind)),
-    )
-
-
-def _wire(vector: Floats, kind: str) -> Any:  # noqa: ANN401 - of pgvector
-    from pgvector import HalfVector, Vector  # noqa: PLC0415 - an extra
-
-    return HalfVector(vector) if kind == "halfvec" else Vector(vector)
-
-
-def _values(vector: Any) -> Floats:  # noqa: ANN401 - of pgvector
-    array = vector if isinstance(vector, np.ndarray) else vector.to_numpy()
-    values: Floats = array.astype(np.float32)
-    return values
-
-
-@contextmanager
-def _answers(place: Place) -> Iterator[None]:
-    """Turn what goes wrong between here and the server into one line."""
-    psycopg = _psycopg()
-    try:
-        yield
-    except (psycopg.Error, OSError, ValueError) as error:
-        raise VectorIndexError(
-            f"table {place.name} at {place.url}",
-            expected="a PostgreSQL server with pgvector 0.8 or later that holds it",
-            found=(str(error).strip() or type(error).__name__).splitlines()[0],
-            remedy="start the server, set PGPASSWORD, or build the index again",
-        ) from error
+    return (row, *item_fields(item), to_wire(vector, kind))

@@ -9,14 +9,16 @@ import os
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 
 from cl2cm.errors import CL2CMError, MissingExtraError, VectorIndexError
 from cl2cm.index.address import Server, qdrant_address
+from cl2cm.index.backends.base import Generation, ServerUse
 from cl2cm.index.backends.exact import ExactIndex
-from cl2cm.index.backends.place import Place
+from cl2cm.index.backends.location import Location
+from cl2cm.index.backends.rescoring import CandidateBackend
 from cl2cm.types import Floats, Ints
 
 EF_SEARCH = 128  # rows kept in view; more for more hits
@@ -50,24 +52,41 @@ def connect(server: Server) -> Any:  # noqa: ANN401 - a client
         )
 
 
-def check_server(place: Place, server: Server) -> None:
-    """Refuse a server that does not answer.
+class QdrantBackend(CandidateBackend):
+    """Vectors and items in files, and a collection of Qdrant that finds candidates."""
 
-    Raises:
-        VectorIndexError: it is one.
-        MissingExtraError: the client is not installed.
-    """
-    client = connect(server)
-    with _answers(place):
-        client.collection_exists(place.name)
-    client.close()
+    name: ClassVar[str] = "qdrant"
+    server: ClassVar[ServerUse] = "optional"
+
+    def check(self, location: Location, server: Server) -> None:
+        """Refuse a server that does not answer; see `Backend.check`."""
+        client = connect(server)
+        with _answers(location):
+            client.collection_exists(location.name)
+        client.close()
+
+    def write_finder(self, generation: Generation, stored: ExactIndex) -> None:
+        """Make the collection on the server."""
+        QdrantFinder.write(*generation.remote, stored)
+
+    def open_finder(self, generation: Generation, stored: ExactIndex) -> "QdrantFinder":
+        """Connect to the collection."""
+        return QdrantFinder(*generation.remote, stored)
+
+    def drop(self, location: Location, server: Server) -> None:
+        """Remove the collection, if it is there; see `Backend.drop`."""
+        if server.url:
+            client = connect(server)
+            with _answers(location):
+                client.delete_collection(location.name)
+            client.close()
 
 
 class QdrantFinder:
-    """A collection that finds candidates; see `Finder`.
+    """A collection that finds candidates; see `CandidateFinder`.
 
     Args:
-        place: the collection.
+        location: the collection.
         server: that holds it.
         stored: the vectors it is of.
 
@@ -76,28 +95,28 @@ class QdrantFinder:
         MissingExtraError: the client is not installed.
     """
 
-    def __init__(self, place: Place, server: Server, stored: ExactIndex) -> None:
-        self._place = place
+    def __init__(self, location: Location, server: Server, stored: ExactIndex) -> None:
+        self._location = location
         self._local = not server.url
         self._client = connect(server)
-        with _answers(place):
+        with _answers(location):
             if self._local:
-                _fill(self._client, place.name, stored)
-            count = self._client.count(place.name, exact=True).count
+                _fill(self._client, location.name, stored)
+            count = self._client.count(location.name, exact=True).count
         if count != len(stored):
             raise VectorIndexError(
-                f"collection {place.name} at {place.url}",
+                f"collection {location.name} at {location.url}",
                 expected=f"{len(stored)} vectors",
                 found=f"{count}",
                 remedy="build the index again",
             )
 
     @staticmethod
-    def write(place: Place, server: Server, stored: ExactIndex) -> None:
+    def write(location: Location, server: Server, stored: ExactIndex) -> None:
         """Make the collection on its server; in this process there is nothing to keep.
 
         Args:
-            place: the collection.
+            location: the collection.
             server: that shall hold it.
             stored: the vectors.
 
@@ -106,22 +125,9 @@ class QdrantFinder:
         """
         client = connect(server)
         if server.url:
-            with _answers(place):
-                _fill(client, place.name, stored)
+            with _answers(location):
+                _fill(client, location.name, stored)
         client.close()
-
-    @staticmethod
-    def drop(place: Place, server: Server) -> None:
-        """Remove the collection, if it is there.
-
-        Raises:
-            VectorIndexError: the server does not answer, or refuses.
-        """
-        if server.url:
-            client = connect(server)
-            with _answers(place):
-                client.delete_collection(place.name)
-            client.close()
 
     @property
     def exact(self) -> bool:
@@ -129,7 +135,7 @@ class QdrantFinder:
         return self._local
 
     def find(self, queries: Floats, depth: int, among: Ints | None) -> Ints:
-        """Give candidates; see `Finder.find`."""
+        """Return candidates; see `CandidateFinder.find`."""
         from qdrant_client import models  # noqa: PLC0415 - an extra
 
         only = None
@@ -142,8 +148,8 @@ class QdrantFinder:
             models.QueryRequest(query=query.tolist(), filter=only, params=settings, limit=depth)
             for query in queries
         ]
-        with _answers(self._place):
-            answers = self._client.query_batch_points(self._place.name, asked)
+        with _answers(self._location):
+            answers = self._client.query_batch_points(self._location.name, asked)
         rows = np.full((len(queries), depth), -1, np.int64)
         for row, answer in zip(rows, answers, strict=True):
             row[: len(answer.points)] = [point.id for point in answer.points]
@@ -168,7 +174,7 @@ def _fill(client: Any, name: str, stored: ExactIndex) -> None:  # noqa: ANN401 -
 
 
 @contextmanager
-def _answers(place: Place) -> Iterator[None]:
+def _answers(location: Location) -> Iterator[None]:
     """Turn what goes wrong between here and a server into one line."""
     from qdrant_client.http.exceptions import ApiException  # noqa: PLC0415 - an extra
 
@@ -178,7 +184,7 @@ def _answers(place: Place) -> Iterator[None]:
         raise
     except (ApiException, ValueError, OSError) as error:
         raise VectorIndexError(
-            f"collection {place.name} at {place.url or 'this process'}",
+            f"collection {location.name} at {location.url or 'this process'}",
             expected="a Qdrant server that holds it",
             found=str(error).strip()[:200] or type(error).__name__,
             remedy="start the server, set QDRANT_API_KEY, or build the index again",

@@ -1,269 +1,142 @@
-"""The backends of an index, by name: what each writes, and how it is opened.
+"""The backends by name: those of cl2cm, and those of other packages by entry points.
 
-exact       vectors, items                  every row compared; no further package
-faiss       vectors, items, graph           flat, HNSW or IVF-PQ by size
-qdrant      vectors, items, a collection    on a server by URL, or in this process
-pgvector    a table                         PostgreSQL by URL
+No backend is imported before it is asked for by its name, and only a name is ever taken from an
+index: which code it stands for is decided by this table and by the packages that are installed.
 """
 
-import contextlib
-import time
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from pathlib import Path
-from typing import Any, Literal, cast, get_args
+import inspect
+import re
+from importlib import import_module
+from importlib.metadata import EntryPoint, entry_points
+from typing import cast
 
-from cl2cm.errors import CL2CMError, ConfigError
-from cl2cm.index.address import Server, public_url
-from cl2cm.index.allowed import Allowed
-from cl2cm.index.backends.codes import DTYPES, DType
-from cl2cm.index.backends.exact import ExactIndex
-from cl2cm.index.backends.place import Place, place_name
-from cl2cm.index.backends.rescoring import RescoredIndex
-from cl2cm.index.head import is_ours
-from cl2cm.index.items import ItemStore
-from cl2cm.index.protocol import Items, VectorIndex
+from cl2cm.errors import ConfigError
+from cl2cm.index.backends.base import Backend
+from cl2cm.index.backends.quantization import DTYPES
 from cl2cm.progress import say
-from cl2cm.types import Floats, Item
 
-BackendName = Literal["exact", "faiss", "qdrant", "pgvector"]
-BACKENDS: tuple[str, ...] = get_args(BackendName)
+GROUP = "cl2cm.backends"  # of the entry points
+BACKENDS = {
+    "exact": "exact:ExactBackend",  # every row compared; no further package
+    "faiss": "faiss:FaissBackend",  # flat, HNSW or IVF-PQ by size
+    "qdrant": "qdrant:QdrantBackend",  # on a server by URL, or in this process
+    "pgvector": "pgvector:PostgresBackend",  # PostgreSQL by URL
+}  # name -> module of this package, and class in it
 
-SMALL = 2**24  # values, 64 MiB in float32: too few for rounding to save anything
-_ORPHAN_SECONDS = 24 * 3600  # after this nobody is still filling a place that nothing names
-
-
-@dataclass(frozen=True, slots=True)
-class Backend:
-    """What an index is searched with; kept in its head.
-
-    Attributes:
-        name: one of four.
-        dtype: how vectors are stored.
-        url: of a server, for ``qdrant`` and ``pgvector``; with its password, which is not kept.
-        cleartext: whether credentials may go to a server on another machine without TLS.
-    """
-
-    name: BackendName = "exact"
-    dtype: DType = "float16"
-    url: str = ""
-    cleartext: bool = False
-
-    def __post_init__(self) -> None:
-        dtypes = DTYPES if self.name != "pgvector" else ("float16", "float32")
-        if self.name not in BACKENDS:
-            raise _bad("--backend", " | ".join(BACKENDS), self.name)
-        if self.dtype not in dtypes:
-            raise _bad(f"dtype of {self.name}", " or ".join(dtypes), self.dtype)
-        if self.url and self.name not in ("qdrant", "pgvector"):
-            raise _bad("--url", f"none for {self.name}", "an address")
-        if self.name == "pgvector" and not self.url:
-            raise _bad("--url", "postgresql://USER@HOST/DATABASE", "none")
-
-    @property
-    def public(self) -> str:
-        """The address without its password."""
-        return public_url(self.name, self.url) if self.url else ""
-
-    @property
-    def server(self) -> Server:
-        """The server, which the user named."""
-        return Server(self.url, self.cleartext)
+_NAME = re.compile(r"[a-z0-9][a-z0-9._-]{0,39}")
+_KIND = re.compile(r"[a-z]{1,20}")
 
 
-@dataclass(frozen=True, slots=True)
-class Choice:
-    """What is asked for of a `Backend`; None is as in the index that is there, or the default."""
-
-    backend: str | None = None
-    dtype: str | None = None
-    url: str | None = None
-    cleartext: bool = False
-
-    def resolve(self, head: Mapping[str, Any], values: int = 0) -> Backend:
-        """Give the backend.
-
-        Args:
-            head: of the index that is there, or empty.
-            values: N times D; few are stored as they are, in float32, many in float16.
-
-        Raises:
-            ConfigError: a choice that cannot be.
-            VectorIndexError: the address of a server that only the index names.
-        """
-        name = self.backend or head.get("backend", "exact")
-        before = head if name == head.get("backend") else {}
-        default = "float32" if values <= SMALL else "float16"
-        dtype = self.dtype or before.get("dtype", default)
-        allowed = Allowed.of(cleartext=bool(self.cleartext))
-        server = Server(before.get("url", "") if self.url is None else self.url, allowed.cleartext)
-        if server.url and self.url is None:
-            kept = before.get("cleartext", False)
-            place = Place(name, server.url, place_name("0"), "", kept, is_ours(head))
-            server = place.server(allowed)
-        kind, form = cast("BackendName", name), cast("DType", dtype)  # it checks them
-        return Backend(kind, form, *server)
+def plug_ins() -> dict[str, list[EntryPoint]]:
+    """Return the backends of other packages by name; more than one of a name is a conflict."""
+    found: dict[str, list[EntryPoint]] = {}
+    for entry in entry_points(group=GROUP):
+        if entry.name not in BACKENDS:
+            found.setdefault(entry.name, []).append(entry)
+    return found
 
 
-def check_backend(backend: Backend) -> None:
-    """Refuse now what could not be written after hours of encoding.
+def backend_names() -> list[str]:
+    """Return the names of all backends, those of other packages last."""
+    return [*BACKENDS, *sorted(plug_ins())]
+
+
+def load_backend(name: str) -> Backend:
+    """Return the backend of a name.
 
     Raises:
-        ConfigError: an address that cannot be.
-        MissingExtraError: the backend's package is not installed.
-        VectorIndexError: a server that does not answer.
+        ConfigError: there is none of that name, or its package is broken.
     """
-    if backend.name == "faiss":
-        from cl2cm.index.backends.faiss import load_faiss  # noqa: PLC0415 - an extra
-
-        load_faiss()
-    elif backend.name != "exact":
-        if backend.name == "pgvector":
-            from cl2cm.index.backends.pgvector import check_server  # noqa: PLC0415 - an extra
-        else:
-            from cl2cm.index.backends.qdrant import check_server  # noqa: PLC0415 - an extra
-        check_server(Place(backend.name, backend.public, place_name("check")), backend.server)
-
-
-def write(
-    backend: Backend,
-    files: Mapping[str, Path],
-    vectors: Floats,
-    items: Sequence[Item],
-    folder: str,
-) -> None:
-    """Write vectors and items to the files of a generation, and to a server if there is one.
-
-    Args:
-        backend: what searches them.
-        files: of the generation, by kind.
-        vectors: unit vectors float32 [N, D].
-        items: item i for vector i.
-        folder: that will hold the files.
-
-    Raises:
-        VectorIndexError: no vectors, or not of unit length; an id twice; a server that refuses.
-        MissingExtraError: the backend's package is not installed.
-    """
-    place = None
-    if "place" in files:
-        token = files["place"].stem.partition("-")[2]
-        name = place_name(token)
-        place = Place(backend.name, backend.public, name, folder, backend.cleartext, ours=True)
-        place.write(files["place"])
-    try:
-        if backend.name == "pgvector":
-            from cl2cm.index.backends.pgvector import PostgresIndex  # noqa: PLC0415 - an extra
-
-            assert place is not None  # noqa: S101 - its files say so
-            PostgresIndex.write(place, backend.server, vectors, items, backend.dtype)
-            return
-        ExactIndex.write(files["vectors"], vectors, backend.dtype)
-        ItemStore.write(files["items"], items)
-        count, dim = vectors.shape
-        stored = ExactIndex.open(files["vectors"], count, dim, backend.dtype)
-        if backend.name == "faiss":
-            from cl2cm.index.backends.faiss import FaissFinder  # noqa: PLC0415 - an extra
-
-            FaissFinder.write(files["graph"], stored)
-        elif place is not None:
-            from cl2cm.index.backends.qdrant import QdrantFinder  # noqa: PLC0415 - an extra
-
-            QdrantFinder.write(place, backend.server, stored)
-    except BaseException:
-        if place is not None:
-            with contextlib.suppress(CL2CMError):
-                drop(place, backend.server)
-        raise
-
-
-def open_backend(
-    files: Mapping[str, Path], head: Mapping[str, Any], allowed: Allowed
-) -> tuple[VectorIndex, Items]:
-    """Open the vectors and items of a generation.
-
-    A graph that another user made is not read, since faiss does not check what it reads: such an
-    index is searched row by row.
-
-    Raises:
-        VectorIndexError: a file is damaged, or a server does not answer.
-        MissingExtraError: the backend's package is not installed.
-    """
-    shape = (int(head["count"]), int(head["dim"]))
-    if head["backend"] == "pgvector":
-        from cl2cm.index.backends.pgvector import PostgresIndex  # noqa: PLC0415 - an extra
-
-        place = Place.read(files["place"])
-        table = PostgresIndex(place, place.server(allowed), shape[1], head["dtype"])
-        return table, table
-    backend = head["backend"]
-    if backend == "faiss" and not is_ours(head):
-        say(
-            f"{files['graph']}: not read, since you did not make it, or with an earlier version; "
-            "every row is compared"
+    if name in BACKENDS:
+        module, _, attribute = BACKENDS[name].partition(":")
+        return cast("Backend", getattr(import_module(f"{__package__}.{module}"), attribute)())
+    entries = plug_ins().get(name, [])
+    if not entries:
+        raise ConfigError(
+            "--backend",
+            expected=" | ".join(backend_names()),
+            found=name,
+            remedy="choose another, or install the package that has it",
         )
-        backend = "exact"
-    room = None if backend == "exact" else 0  # the others seldom search them all
-    stored = ExactIndex.open(files["vectors"], *shape, head["dtype"], resident_bytes=room)
-    vectors: VectorIndex = stored
-    if backend == "faiss":
-        from cl2cm.index.backends.faiss import FaissFinder  # noqa: PLC0415 - an extra
+    if len(entries) > 1:
+        raise ConfigError(
+            f"backend {name!r}",
+            expected="one package that has it",
+            found=", ".join(sorted(_package(entry) for entry in entries)),
+            remedy="uninstall the others",
+        )
+    return _load(entries[0])
 
-        finder = FaissFinder.open(files["graph"], head["files"]["graph"]["sha256"], *shape)
-        vectors = RescoredIndex(stored, finder)
-    elif backend == "qdrant":
-        from cl2cm.index.backends.qdrant import QdrantFinder  # noqa: PLC0415 - an extra
 
-        place = Place.read(files["place"])
-        vectors = RescoredIndex(stored, QdrantFinder(place, place.server(allowed), stored))
+def has_server(name: str) -> bool:
+    """Whether a backend may have a server; one of another package is not imported to ask."""
+    return load_backend(name).server != "none" if name in BACKENDS else is_name(name)
+
+
+def is_name(name: str) -> bool:
+    """Whether a text may be the name of a backend."""
+    return _NAME.fullmatch(name) is not None
+
+
+def is_kind(kind: str) -> bool:
+    """Whether a text may be the kind of a file."""
+    return _KIND.fullmatch(kind) is not None
+
+
+def warn_of_shadowed(name: str) -> None:
+    """Tell the user if another package offers a backend under the name of one of cl2cm's own."""
+    if name in BACKENDS:
+        for entry in entry_points(group=GROUP, name=name):
+            say(
+                f"warning: {name!r} is cl2cm's own backend; the one of the package "
+                f"{_package(entry)} is not used and needs another name"
+            )
+
+
+def _load(entry: EntryPoint) -> Backend:
+    subject = f"backend {entry.name!r} of the package {_package(entry)}"
     try:
-        return vectors, ItemStore(files["items"])
-    except BaseException:
-        vectors.close()
-        raise
+        found = entry.load()
+        flaw = _flaw(found, entry.name)
+        backend = None if flaw else found()
+    except (Exception, SystemExit) as error:
+        raise ConfigError(
+            subject,
+            expected=f"to import {entry.value}",
+            found=f"{type(error).__name__}: {error}",
+            remedy="mend or uninstall that package",
+        ) from error
+    if flaw:
+        raise ConfigError(
+            subject,
+            expected=f"{entry.value} to be a backend (docs/extending.md)",
+            found=flaw,
+            remedy="mend or uninstall that package",
+        )
+    return cast("Backend", backend)
 
 
-def drop(place: Place, server: Server) -> None:
-    """Remove what is at a place of a server, if it is there.
-
-    Raises:
-        VectorIndexError: the server does not answer, or refuses.
-    """
-    if place.backend == "pgvector":
-        from cl2cm.index.backends.pgvector import PostgresIndex  # noqa: PLC0415 - an extra
-
-        PostgresIndex.drop(place, server)
-    else:
-        from cl2cm.index.backends.qdrant import QdrantFinder  # noqa: PLC0415 - an extra
-
-        QdrantFinder.drop(place, server)
-
-
-def sweep_places(folder: Path, keep: frozenset[str], gone: frozenset[str]) -> None:
-    """Remove the places ``gone``, and what killed runs left a day ago; a later run tries again.
-
-    Only what this user made for this folder is removed, at the server that this user named then.
-
-    Args:
-        folder: of the index.
-        keep: names of the files of places that are in use.
-        gone: names of those that are not any more.
-    """
-    old = time.time() - _ORPHAN_SECONDS
-    for path in folder.glob("place-*.json"):
-        if path.name in keep or not (path.name in gone or path.stat().st_mtime < old):
-            continue
-        with contextlib.suppress(CL2CMError, OSError):
-            place = Place.read(path)
-            if place.ours and place.folder == str(folder):
-                drop(place, place.server(Allowed()))
-                path.unlink()
-            elif path.name in gone:
-                say(
-                    f"{path}: {place.name} at {place.url} was made elsewhere or by an earlier "
-                    "version, and stays; drop it there, then remove this file"
-                )
+def _flaw(found: object, name: str) -> str:
+    """Return what keeps an object from being a backend; empty if it is one."""
+    if not (isinstance(found, type) and issubclass(found, Backend)):
+        return f"{found!r:.80}, no subclass of {Backend.__module__}.{Backend.__name__}"
+    if not is_name(name) or getattr(found, "name", None) != name:
+        return f"the name {getattr(found, 'name', None)!r:.80}"
+    if inspect.isabstract(found):
+        return f"no method {' and no method '.join(sorted(found.__abstractmethods__))}"
+    if not (_are_texts(found.dtypes) and found.dtypes and set(found.dtypes) <= set(DTYPES)):
+        return f"the dtypes {found.dtypes!r:.80}, not a tuple of {', '.join(DTYPES)}"
+    files = found.files
+    if not (_are_texts(files) and all(map(is_kind, files)) and len({*files, "place"}) > len(files)):
+        return f"the files {files!r:.80}, not a tuple of different words other than 'place'"
+    if found.server not in ("none", "optional", "required"):
+        return f"the server {found.server!r:.80}, not 'none', 'optional' or 'required'"
+    return ""
 
 
-def _bad(subject: str, expected: str, found: str) -> ConfigError:
-    return ConfigError(subject, expected=expected, found=found, remedy="choose another")
+def _are_texts(value: object) -> bool:
+    return isinstance(value, tuple) and all(isinstance(one, str) for one in value)
+
+
+def _package(entry: EntryPoint) -> str:
+    return f"{entry.dist.name} {entry.dist.version}" if entry.dist else "(unknown)"

@@ -4,20 +4,24 @@ So a hit has the same score, to the bit, whatever backend found it, and hits are
 the exact search. What an approximate backend may do is miss a row.
 """
 
+from abc import abstractmethod
+from collections.abc import Sequence
 from typing import Protocol
 
 import numpy as np
 
-from cl2cm.index.backends.best import rounding
-from cl2cm.index.backends.exact import ExactIndex
-from cl2cm.types import Floats, Ints
+from cl2cm.index.backends.base import Generation
+from cl2cm.index.backends.exact import ExactBackend, ExactIndex
+from cl2cm.index.backends.topk import rounding_error
+from cl2cm.index.protocol import VectorIndex
+from cl2cm.types import Floats, Ints, Item
 
 FEW = 20_000  # rows that are as well compared one by one
 _SPARE = 8  # candidates beyond those that are wanted
 
 
-class Finder(Protocol):
-    """What finds candidates."""
+class CandidateFinder(Protocol):
+    """A search that finds candidates."""
 
     @property
     def exact(self) -> bool:
@@ -25,7 +29,7 @@ class Finder(Protocol):
         ...
 
     def find(self, queries: Floats, depth: int, among: Ints | None) -> Ints:
-        """Give rows int64 [Q, C] among those allowed, C at least ``depth``; -1 stands for none."""
+        """Return rows int64 [Q, C] of those allowed, C at least ``depth``; -1 stands for none."""
         ...
 
     def close(self) -> None:
@@ -33,10 +37,37 @@ class Finder(Protocol):
         ...
 
 
+class CandidateBackend(ExactBackend):
+    """Vectors and items in files, and beside them a finder of candidates, which a subclass has."""
+
+    def write(self, generation: Generation, vectors: Floats, items: Sequence[Item]) -> None:
+        """Write the vectors and the items, then what the finder needs; see `Backend.write`."""
+        super().write(generation, vectors, items)
+        self.write_finder(generation, ExactIndex.of(generation))
+
+    def open_vectors(self, generation: Generation) -> VectorIndex:
+        """Open the vectors and the finder."""
+        stored = ExactIndex.of(generation, resident_bytes=0)  # they are seldom all compared
+        return RescoredIndex(stored, self.open_finder(generation, stored))
+
+    @abstractmethod
+    def write_finder(self, generation: Generation, stored: ExactIndex) -> None:
+        """Write what the finder needs, each file whole or not at all.
+
+        Args:
+            generation: its files, or its location on a server.
+            stored: the vectors, as they are stored.
+        """
+
+    @abstractmethod
+    def open_finder(self, generation: Generation, stored: ExactIndex) -> CandidateFinder:
+        """Open what `write_finder` wrote."""
+
+
 class RescoredIndex:
     """Stored vectors, and a finder of candidates among them; see `VectorIndex`."""
 
-    def __init__(self, stored: ExactIndex, finder: Finder) -> None:
+    def __init__(self, stored: ExactIndex, finder: CandidateFinder) -> None:
         self._stored = stored
         self._finder = finder
 
@@ -50,7 +81,7 @@ class RescoredIndex:
         return len(self._stored)
 
     def vectors(self, rows: Ints) -> Floats:
-        """Give the stored vectors of some rows, float32 [K, D]."""
+        """Return the stored vectors of some rows, float32 [K, D]."""
         return self._stored.vectors(rows)
 
     def close(self) -> None:
@@ -58,7 +89,7 @@ class RescoredIndex:
         self._finder.close()
 
     def search(self, queries: Floats, k: int, *, among: Ints | None = None) -> tuple[Floats, Ints]:
-        """Give the best ``k`` rows for each query; see `VectorIndex.search`.
+        """Return the best ``k`` rows for each query; see `VectorIndex.search`.
 
         Compared one by one are the rows of a filter that leaves few, all rows where a great part
         of them is wanted, and all rows for a query for which too few candidates were found.
@@ -93,6 +124,8 @@ class RescoredIndex:
             return None
         scores = self._stored.scores(query, rows)
         order = np.lexsort((rows, -scores))
-        if self._finder.exact and scores[order[k - 1]] - scores[order[-1]] <= 2 * rounding(query):
+        if self._finder.exact and scores[order[k - 1]] - scores[order[-1]] <= 2 * rounding_error(
+            query
+        ):
             return None
         return scores[order[:k]], rows[order[:k]]

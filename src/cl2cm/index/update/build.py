@@ -6,15 +6,12 @@ from pathlib import Path
 
 import numpy as np
 
-from cl2cm.data.scan import check_name
 from cl2cm.data.source import examples_of
 from cl2cm.errors import ConfigError, ManifestError, MediaError
-from cl2cm.index import Choice, Index
-from cl2cm.index.head import refuse_other_folder
-from cl2cm.media.kinds import source_of
+from cl2cm.index import BackendOptions, Index
+from cl2cm.index.layout import refuse_other_folder
+from cl2cm.index.update.encode import BadHandler, encode_batches
 from cl2cm.types import Example, Floats, Item, StrPath, VisualModel
-
-BadHandler = Callable[[Example, MediaError], None]
 
 
 def confine(
@@ -76,12 +73,12 @@ def build_index(
     run: StrPath | None = None,
     vectors: Floats | None = None,
     batch_size: int = 256,
-    choice: Choice | None = None,
+    backend: BackendOptions | None = None,
     roots: Sequence[Path] | None = None,
     on_bad: BadHandler | None = None,
     progress: Callable[[int], None] | None = None,
 ) -> Index:
-    """Encode pictures and films and write their index.
+    """Encode images and videos and write their index.
 
     Args:
         model: encodes them.
@@ -90,15 +87,15 @@ def build_index(
         run: the run or export that a search loads; by default the one that ``model`` was loaded
             from.
         vectors: unit vectors, float32 [N, D], if they are known already; nothing is encoded.
-        batch_size: pictures given to the model at once.
-        choice: what the index is searched with, where that shall change.
+        batch_size: images given to the model at once.
+        backend: what the index is searched with, where that shall change.
         roots: folders that the files are in; see `Index.create`.
-        on_bad: called for each picture that cannot be read, which is then left out; without
+        on_bad: called for each image that cannot be read, which is then left out; without
             it the first one is an error.
         progress: called after each batch with the number of examples done.
 
     Raises:
-        MediaError: a picture that cannot be read, without ``on_bad``.
+        MediaError: an image that cannot be read, without ``on_bad``.
         ManifestError: an id twice.
         VectorIndexError: nothing to index, or a folder of something else at ``out``.
         ConfigError: no ``run``, and a model that was not loaded from one.
@@ -115,15 +112,14 @@ def build_index(
     refuse_other_folder(out.resolve())  # before the hours of work, not after them
     if vectors is None:
         kept: list[tuple[Example, Floats]] = []
-        for start in range(0, len(examples), batch_size):
-            batch = examples[start : start + batch_size]
-            kept += encode_examples(model, batch, on_bad)
+        for done, batch in encode_batches(model, examples, batch_size, on_bad):
+            kept += batch
             if progress:
-                progress(start + len(batch))
+                progress(done)
         examples = [example for example, _ in kept]
         vectors = np.array([vector for _, vector in kept], np.float32).reshape(-1, model.dim)
     items = [_item(example) for example in examples]
-    asked = asdict(choice or Choice())
+    asked = asdict(backend or BackendOptions())
     return Index.create(out, vectors, items, model=model.fingerprint, run=run, roots=roots, **asked)
 
 
@@ -137,38 +133,6 @@ def _run_of(model: VisualModel, run: StrPath | None) -> Path:
             remedy="give run=",
         )
     return Path(known)
-
-
-def encode_examples(
-    model: VisualModel, batch: Sequence[Example], on_bad: BadHandler | None
-) -> list[tuple[Example, Floats]]:
-    """Encode a batch; if it holds a bad picture and bad ones are left out, one by one.
-
-    Raises:
-        MediaError: a picture that cannot be read, without ``on_bad``.
-    """
-    try:
-        vectors = model.encode_visual([_media(example) for example in batch])
-        return list(zip(batch, vectors, strict=True))
-    except MediaError as error:
-        if on_bad is None:
-            raise
-        if len(batch) == 1:
-            on_bad(batch[0], error)
-            return []
-    return [pair for example in batch for pair in encode_examples(model, [example], on_bad)]
-
-
-def _media(example: Example) -> Path | Example:
-    if example.media is None:
-        raise MediaError(
-            f"item {example.id!r}",
-            expected="a picture or film",
-            found="features only",
-            remedy="encode it first and give its vectors",
-        )
-    check_name(example)
-    return source_of(example)
 
 
 def _item(example: Example) -> Item:

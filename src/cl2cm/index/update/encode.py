@@ -1,6 +1,6 @@
-"""What of an index's files is new, and its vectors into the journal, a batch at a time."""
+"""Encoding for an index: batch by batch, and into the journal only what is new."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from pathlib import Path
 
@@ -8,14 +8,68 @@ import numpy as np
 
 from cl2cm.data.scan import check_name
 from cl2cm.errors import MediaError
-from cl2cm.index.update.build import BadHandler, encode_examples
 from cl2cm.index.update.journal import Content, Journal
+from cl2cm.media.kinds import source_of
 from cl2cm.types import Example, Floats, VisualModel
 
+BadHandler = Callable[[Example, MediaError], None]
 Progress = Callable[[int], None]
 Known = list[tuple[Example, Content]]
 
 PASSES = 3  # over files that change while they are read
+
+
+def encode_batches(
+    model: VisualModel,
+    examples: Sequence[Example],
+    batch_size: int,
+    on_bad: BadHandler | None = None,
+) -> Iterator[tuple[int, list[tuple[Example, Floats]]]]:
+    """Encode examples batch by batch.
+
+    Args:
+        model: encodes them.
+        examples: images, videos, or parts of videos.
+        batch_size: examples given to the model at once.
+        on_bad: called for each example that cannot be read, which is then left out.
+
+    Yields:
+        After each batch the number of examples done, and the batch's examples with their vectors.
+
+    Raises:
+        MediaError: an example that cannot be read, without ``on_bad``.
+    """
+    for start in range(0, len(examples), batch_size):
+        batch = examples[start : start + batch_size]
+        yield start + len(batch), _encode_batch(model, batch, on_bad)
+
+
+def _encode_batch(
+    model: VisualModel, batch: Sequence[Example], on_bad: BadHandler | None
+) -> list[tuple[Example, Floats]]:
+    """Encode a batch; one by one if it has a bad example and ``on_bad`` takes it."""
+    try:
+        vectors = model.encode_visual([_media(example) for example in batch])
+        return list(zip(batch, vectors, strict=True))
+    except MediaError as error:
+        if on_bad is None:
+            raise
+        if len(batch) == 1:
+            on_bad(batch[0], error)
+            return []
+    return [pair for example in batch for pair in _encode_batch(model, [example], on_bad)]
+
+
+def _media(example: Example) -> Path | Example:
+    if example.media is None:
+        raise MediaError(
+            f"item {example.id!r}",
+            expected="an image or video",
+            found="features only",
+            remedy="encode it first and give its vectors",
+        )
+    check_name(example)
+    return source_of(example)
 
 
 def encode_new(
@@ -110,7 +164,7 @@ def _content(
         found = (error.strerror or str(error)).lower()
     raise MediaError(
         str(path or f"item {example.id!r}"),
-        expected="a picture or film",
+        expected="an image or video",
         found=found,
         remedy="correct the path, or skip what is broken",
     )
@@ -124,27 +178,20 @@ def _encode(
     on_bad: BadHandler | None,
     progress: Progress | None,
 ) -> tuple[int, list[Example]]:
-    """Encode what has no vector; returns how many were, and the files that changed meanwhile."""
-    contents = (content for _, content in known)
-    there = journal.vectors(contents, model=model.fingerprint, dim=model.dim)
-    copies: dict[Content, list[Example]] = {}
-    for example, content in known:
-        if content not in there:
-            copies.setdefault(content, []).append(example)
-    waiting, encoded, changed = list(copies.items()), 0, list[Example]()
+    """Encode what has no vector; return how many, and the files that changed meanwhile."""
+    copies = _without_vector(journal, model, known)
+    content_of = {same[0].id: content for content, same in copies.items()}
+    alike = {same[0].id: same for same in copies.values()}
+    handler = None if on_bad is None else partial(_all_bad, alike, on_bad)
+    there, encoded, changed = len(known) - len(copies), 0, list[Example]()
     if progress:
-        progress(len(known) - len(waiting))
-    for first in range(0, len(waiting), batch_size):
-        batch = waiting[first : first + batch_size]
-        alike = {same[0].id: same for _, same in batch}
-        handler = None if on_bad is None else partial(_all_bad, alike, on_bad)
-        made = encode_examples(model, [same[0] for _, same in batch], handler)
-        content_of = {same[0].id: content for content, same in batch}
-        sound: list[tuple[Content, Floats]] = []
-        for example, vector in made:
-            content = content_of[example.id]
-            if _is_still(journal, example, content):
-                sound.append((content, vector))
+        progress(there)
+    waiting = [same[0] for same in copies.values()]
+    for done, batch in encode_batches(model, waiting, batch_size, handler):
+        sound = []
+        for example, vector in batch:
+            if _is_still(journal, example, content_of[example.id]):
+                sound.append((content_of[example.id], vector))
             else:
                 changed.append(example)
         if sound:
@@ -152,8 +199,21 @@ def _encode(
             journal.add([content for content, _ in sound], vectors, model=model.fingerprint)
         encoded += len(sound)
         if progress:
-            progress(len(known) - len(waiting) + first + len(batch))
+            progress(there + done)
     return encoded, changed
+
+
+def _without_vector(
+    journal: Journal, model: VisualModel, known: Known
+) -> dict[Content, list[Example]]:
+    """Return the contents that the model has not encoded, each with all examples that have it."""
+    contents = (content for _, content in known)
+    there = journal.vectors(contents, model=model.fingerprint, dim=model.dim)
+    copies: dict[Content, list[Example]] = {}
+    for example, content in known:
+        if content not in there:
+            copies.setdefault(content, []).append(example)
+    return copies
 
 
 def _all_bad(

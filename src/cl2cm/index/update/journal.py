@@ -18,9 +18,9 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from cl2cm.errors import VectorIndexError
-from cl2cm.index.backends.codes import is_unit
+from cl2cm.index.backends.quantization import is_unit
 from cl2cm.index.database import check_file, check_schema, confine
-from cl2cm.index.head import JOURNAL
+from cl2cm.index.metadata import JOURNAL
 from cl2cm.storage import open_confined, open_sqlite, sqlite_error, storage_errors
 from cl2cm.types import Example, Floats
 
@@ -43,7 +43,7 @@ _WHOLE = -1.0  # start and end of a whole file
 
 @dataclass(frozen=True, slots=True, order=True)
 class Content:
-    """What a vector was made of: a file's bytes, or a part of a film."""
+    """What a vector was made of: a file's bytes, or a part of a video."""
 
     sha256: str
     start: float = _WHOLE

@@ -13,11 +13,12 @@ from pathlib import Path
 import numpy as np
 
 from cl2cm.errors import MissingExtraError, VectorIndexError
-from cl2cm.index import Choice, Index
-from cl2cm.index.backends.registry import check_backend
-from cl2cm.index.head import read_head, refuse_other_folder
-from cl2cm.index.update.build import BadHandler, build_index, check_examples
-from cl2cm.index.update.encode import Known, Progress, encode_new
+from cl2cm.index import Allowed, BackendOptions, Index
+from cl2cm.index.generation import check_backend
+from cl2cm.index.layout import refuse_other_folder
+from cl2cm.index.metadata import read_metadata
+from cl2cm.index.update.build import build_index, check_examples
+from cl2cm.index.update.encode import BadHandler, Known, Progress, encode_new
 from cl2cm.index.update.journal import JOURNAL, Journal, is_useless
 from cl2cm.progress import say
 from cl2cm.storage import locked
@@ -37,21 +38,21 @@ class Update:
 
 
 @dataclass(frozen=True, slots=True)
-class Care:
+class UpdateOptions:
     """How an index is made again.
 
     Attributes:
         verify: read every file, in place of those whose size or time has changed.
         rebuild: replace an index of another model, in place of refusing to.
         batch_size: items encoded between two savings.
-        choice: what the index is searched with, where that shall change.
+        backend: what the index is searched with, where that shall change.
         roots: folders that the files are in; see `Index.create`.
     """
 
     verify: bool = False
     rebuild: bool = False
     batch_size: int = 64
-    choice: Choice = field(default_factory=Choice)
+    backend: BackendOptions = field(default_factory=BackendOptions)
     roots: tuple[Path, ...] | None = None
 
 
@@ -61,7 +62,7 @@ def update_index(
     out: Path,
     *,
     run: Path,
-    care: Care | None = None,
+    options: UpdateOptions | None = None,
     on_bad: BadHandler | None = None,
     progress: Progress | None = None,
 ) -> Update:
@@ -72,33 +73,33 @@ def update_index(
         examples: all that the index shall hold, with their files.
         out: the index folder.
         run: the run or export that ``model`` was loaded from.
-        care: see `Care`.
+        options: see `UpdateOptions`.
         on_bad: called for each file that cannot be read, which is then left out.
         progress: called after each batch with the number of items done.
 
     Raises:
         MediaError: a file that cannot be read, without ``on_bad``.
-        VectorIndexError: an index of another model, without ``care.rebuild``; nothing to index, a
-            folder of something else, or a damaged one.
+        VectorIndexError: an index of another model, without ``options.rebuild``; nothing to
+            index, a folder of something else, or a damaged one.
     """
-    care = care or Care()
+    options = options or UpdateOptions()
     examples = list(examples)
     check_examples(examples)
     out = out.resolve()
-    with _turn(out, model, care) as before:
+    with _exclusive(out, model, options) as before:
         journal = Journal(out / JOURNAL)
         try:
             known, encoded = encode_new(
                 journal,
                 model,
                 examples,
-                verify=care.verify,
-                batch_size=care.batch_size,
-                roots=care.roots,
+                verify=options.verify,
+                batch_size=options.batch_size,
+                roots=options.roots,
                 on_bad=on_bad,
                 progress=progress,
             )
-            made, kept = _write(journal, model, known, out, run, care)
+            made, kept = _write(journal, model, known, out, run, options)
         finally:
             journal.close()
     return Update(made, encoded, len(kept) - encoded, len(before - kept))
@@ -111,7 +112,7 @@ def replace_index(
     out: Path,
     *,
     run: Path,
-    care: Care | None = None,
+    options: UpdateOptions | None = None,
 ) -> Update:
     """Make an index of vectors that are known, in place of the one that may be there.
 
@@ -121,30 +122,39 @@ def replace_index(
         vectors: theirs, float32 [N, D].
         out: the index folder.
         run: the run or export that ``model`` was loaded from.
-        care: see `Care`.
+        options: see `UpdateOptions`.
 
     Raises:
         VectorIndexError: as `update_index`.
     """
-    care = care or Care()
+    options = options or UpdateOptions()
     out = out.resolve()
-    with _turn(out, model, care) as before:
+    with _exclusive(out, model, options) as before:
         made = build_index(
-            model, examples, out, run=run, vectors=vectors, choice=care.choice, roots=care.roots
+            model,
+            examples,
+            out,
+            run=run,
+            vectors=vectors,
+            backend=options.backend,
+            roots=options.roots,
         )
     return Update(made, len(made), 0, len(before - {example.id for example in examples}))
 
 
 @contextmanager
-def _turn(out: Path, model: VisualModel, care: Care) -> Iterator[set[str]]:
-    """Wait until nobody else updates an index; gives the ids in it. What is made in vain goes."""
-    _check(out, model, care)  # before the wait, and what was there then may be another after it
+def _exclusive(out: Path, model: VisualModel, options: UpdateOptions) -> Iterator[set[str]]:
+    """Wait until no other process updates the index, and yield the ids in it.
+
+    What was made in vain is removed.
+    """
+    _check(out, model, options)  # before the wait, and what was there then may be another after it
     new_folder = not out.exists()
     waiting = f"{out}: another process updates it, waiting"
     with locked(out / f"{JOURNAL}.lock", lambda: say(waiting)):
         try:
-            _check(out, model, care)
-            yield _ids(out)
+            _check(out, model, options)
+            yield _ids(out, options.backend)
         finally:
             if is_useless(out / JOURNAL):
                 _discard(out, folder=new_folder)
@@ -156,7 +166,7 @@ def _write(
     known: Known,
     out: Path,
     run: Path,
-    care: Care,
+    options: UpdateOptions,
 ) -> tuple[Index, set[str]]:
     """Write the index of all that has a vector, and forget the rest; returns the ids, too."""
     contents = (content for _, content in known)
@@ -165,7 +175,7 @@ def _write(
     if not kept:
         raise VectorIndexError(
             str(out),
-            expected="at least one picture or film that can be read",
+            expected="at least one image or video that can be read",
             found="none",
             remedy="see what was skipped",
         )
@@ -175,14 +185,14 @@ def _write(
     if len(matrix) >= MANY:
         say(f"{out}: writing an index of {len(matrix):,} vectors; a graph takes minutes")
     made = build_index(
-        model, examples, out, run=run, vectors=matrix, choice=care.choice, roots=care.roots
+        model, examples, out, run=run, vectors=matrix, backend=options.backend, roots=options.roots
     )
     paths = (str(example.path) for example in examples)
     journal.forget(paths, {content for _, content in kept}, model=model.fingerprint)
     return made, {example.id for example in examples}
 
 
-def _check(out: Path, model: VisualModel, care: Care) -> None:
+def _check(out: Path, model: VisualModel, options: UpdateOptions) -> None:
     """Refuse what must not be replaced, and what could not be written after hours of encoding.
 
     Raises:
@@ -193,23 +203,24 @@ def _check(out: Path, model: VisualModel, care: Care) -> None:
     """
     refuse_other_folder(out)
     try:
-        head = read_head(out)
+        metadata = read_metadata(out)
     except VectorIndexError:  # none, or a damaged one: it is made anew
-        head = {}
-    if head and head["model"] != model.fingerprint and not care.rebuild:
+        metadata = {}
+    if metadata and metadata["model"] != model.fingerprint and not options.rebuild:
         raise VectorIndexError(
             str(out),
             expected=f"an index of the model {model.fingerprint}",
-            found=f"one of {head['model']}",
+            found=f"one of {metadata['model']}",
             remedy="choose another folder, or replace it with --rebuild",
         )
-    check_backend(care.choice.resolve(head))
+    check_backend(options.backend.resolve(metadata))
 
 
-def _ids(out: Path) -> set[str]:
+def _ids(out: Path, backend: BackendOptions) -> set[str]:
     """Ids of the index that is there."""
+    named = (backend.backend,) if backend.backend else ()
     try:
-        index = Index.open(out)
+        index = Index.open(out, Allowed.of(backends=named))
     except (VectorIndexError, MissingExtraError):
         return set()
     ids = {item.id for item in index.items(range(len(index)))}

@@ -164,7 +164,7 @@ def _row(dim: int, dtype: str) -> tuple[int, np.dtype[np.generic]]:
 
 
 def _header(count: int, dim: int, dtype: str) -> bytes:
-    """Give the start of an ``.npy`` file; comparing it spares parsing what a stranger wrote."""
+    """Return the start of an ``.npy`` file; comparing it spares parsing what a stranger wrote."""
     file = io.BytesIO()
     columns, kind = _row(dim, dtype)
     array = {"descr": kind.str, "fortran_order": False, "shape": (count, columns)}
@@ -183,7 +183,7 @@ def check_vectors(vectors: Floats, name: str) -> None:
             name,
             expected="at least one vector, as a matrix [N, D]",
             found=f"the shape {list(vectors.shape)}",
-            remedy="index a folder that holds pictures",
+            remedy="index a folder that holds images",
         )
 
 

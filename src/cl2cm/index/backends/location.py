@@ -4,21 +4,23 @@ The file ``place-TOKEN.json`` is written before anything is made on the server, 
 killed run left there can be found and dropped. No password is ever written: PostgreSQL takes it
 from ``PGPASSWORD`` or ``~/.pgpass``, Qdrant its key from ``QDRANT_API_KEY``.
 
-A stranger's file may name any server and any table. So a place is *ours* only with the user's seal
-(seal.py); no server is asked, and no credential sent, for another unless the user named the server
-on this command or in ``CL2CM_SERVERS``; and only a place that was made for the same folder is
-ever dropped.
+A stranger's file may name any server and any table. So a location is *ours* only with the user's
+seal (seal.py); no server is asked, and no credential sent, for another unless the user named the
+server on this command or in ``CL2CM_SERVERS``; and only a location that was made for the same
+folder is ever dropped.
 """
 
 import json
 import re
+from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 from cl2cm.errors import ConfigError, VectorIndexError
-from cl2cm.index.address import Server, public_url
+from cl2cm.index.address import Server
 from cl2cm.index.allowed import Allowed
+from cl2cm.index.backends.registry import has_server
 from cl2cm.index.seal import SEAL, is_sealed, sealed
 from cl2cm.storage import open_confined, write_json
 
@@ -26,15 +28,14 @@ _KIND = "place"
 _NAME = re.compile(r"cl2cm_[0-9A-Za-z]{1,40}")  # it stands in statements as it is
 _LIMIT = 2**16  # bytes of a file
 _TEXTS = ("backend", "url", "name", "folder")
-_BACKENDS = ("qdrant", "pgvector")
 
 
 @dataclass(frozen=True, slots=True)
-class Place:
+class Location:
     """A collection or a table on a server.
 
     Attributes:
-        backend: ``qdrant`` or ``pgvector``.
+        backend: name of the backend.
         url: without a password; empty for Qdrant within this process.
         name: of the collection or table.
         folder: of the index that it was made for.
@@ -57,8 +58,12 @@ class Place:
         write_json(path, sealed(_KIND, value))
 
     @classmethod
-    def read(cls, path: Path) -> "Place":
+    def read(cls, path: Path, backend: str | None = None) -> "Location":
         """Read what `write` wrote.
+
+        Args:
+            path: the file.
+            backend: of the index that the file belongs to; None: any.
 
         Raises:
             VectorIndexError: the file is absent or damaged.
@@ -68,20 +73,24 @@ class Place:
                 value = json.loads(file.read(_LIMIT))
             ours = is_sealed(_KIND, value)
             value.pop(SEAL, None)
-            place = cls(**value)
-            if _is_sound(value, place):
+            location = cls(**value)
+            if _is_sound(value, location) and backend in (None, location.backend):
                 return cls(**value, ours=ours)
         except (OSError, ValueError, TypeError, AttributeError, RecursionError):
             pass
         raise VectorIndexError(
             str(path),
-            expected="the place of an index on a server",
+            expected="the location of an index on a server",
             found="a damaged file",
             remedy="build the index again",
         )
 
-    def server(self, allowed: Allowed) -> Server:
+    def server(self, allowed: Allowed, public_url: Callable[[str], str]) -> Server:
         """Return the server to connect to.
+
+        Args:
+            allowed: what the user allows.
+            public_url: of the backend; see `Backend.public_url`.
 
         Raises:
             VectorIndexError: the user allowed no such server.
@@ -93,15 +102,15 @@ class Place:
             return Server(self.url, self.cleartext or allowed.cleartext)
         for server in allowed.servers:
             try:
-                same = public_url(self.backend, server) == public_url(self.backend, self.url)
+                same = public_url(server) == public_url(self.url)
             except ConfigError:  # of the other kind, or the folder's is no address
                 continue
             if same:
                 return Server(server, allowed.cleartext)
-        raise not_allowed(self.url)
+        raise server_not_allowed(self.url)
 
 
-def not_allowed(url: str) -> VectorIndexError:
+def server_not_allowed(url: str) -> VectorIndexError:
     """Return the error for a server that only the index names."""
     return VectorIndexError(
         f"server {url}",
@@ -111,17 +120,17 @@ def not_allowed(url: str) -> VectorIndexError:
     )
 
 
-def place_name(token: str) -> str:
+def remote_name(token: str) -> str:
     """Name on a server of the generation that a token names."""
     return f"cl2cm_{token}"
 
 
-def _is_sound(value: dict[str, Any], place: Place) -> bool:
+def _is_sound(value: dict[str, Any], location: Location) -> bool:
     """Whether the fields are of their types, and the name can stand in a statement as it is."""
     return (
         "ours" not in value
-        and place.backend in _BACKENDS
-        and all(isinstance(getattr(place, key), str) for key in _TEXTS)
-        and isinstance(place.cleartext, bool)
-        and _NAME.fullmatch(place.name) is not None
+        and all(isinstance(getattr(location, key), str) for key in _TEXTS)
+        and has_server(location.backend)
+        and isinstance(location.cleartext, bool)
+        and _NAME.fullmatch(location.name) is not None
     )

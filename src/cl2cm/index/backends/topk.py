@@ -1,13 +1,15 @@
-"""The best rows for a query: float32 finds which may be among them, float64 scores those few."""
+"""The best k rows for a query: float32 selects candidates, float64 scores those few."""
 
 import numpy as np
 import numpy.typing as npt
 
-from cl2cm.index.backends.codes import Matrix, decoded
+from cl2cm.index.backends.quantization import Matrix, decoded
 from cl2cm.types import Floats, Ints
 
+CHUNK_ROWS = 4096  # rows widened and multiplied at once
 
-class Best:
+
+class TopK:
     """The best ``k`` rows so far for one query.
 
     Args:
@@ -22,7 +24,7 @@ class Best:
         self._among = among  # the rows that count, where not all do
         self._k = k
         self._matrix = matrix
-        self._error = rounding(query)
+        self._error = rounding_error(query)
         self.scores = np.empty(0, np.float32)
         self.rows = np.empty(0, np.int64)
 
@@ -45,7 +47,7 @@ class Best:
         self.scores, self.rows = scores[order], rows[order]
 
 
-def rounding(query: Floats) -> float:
+def rounding_error(query: Floats) -> float:
     """How far a score for a query, summed in float32 in any order, may be from the exact one.
 
     |fl(q·v) - q·v| <= D u |q| |v|, u = 2**-24; twice that, and the rounding of the score.
@@ -54,10 +56,26 @@ def rounding(query: Floats) -> float:
 
 
 def exact_scores(matrix: Matrix, rows: Ints, query: npt.NDArray[np.float64]) -> Floats:
-    """Give the scores float32 [K] of rows [K] for a query float64 [D].
+    """Return the scores float32 [K] of rows [K] for a query float64 [D].
 
     Each row is summed by itself: a score does not depend on its neighbours.
     """
     products = decoded(matrix[rows]).astype(np.float64) * query
     scores: Floats = products.sum(axis=1).astype(np.float32)
     return scores
+
+
+def products(queries: Floats, chunk: Floats) -> Floats:
+    """Return the float32 scores [Q, C] of queries [Q, D] with a chunk of rows [C, D].
+
+    For a single query and a small chunk BLAS would still wake its threads, and where another
+    process has the cores each wait for them costs a time slice: 8 ms for 0.1 ms of work. So that
+    product is taken row by row.
+    """
+    if len(queries) > 1:
+        products: Floats = queries @ chunk.T
+    elif len(chunk) > CHUNK_ROWS:
+        products = (chunk @ queries[0])[None]
+    else:
+        products = np.vecdot(chunk, queries[0])[None]
+    return products

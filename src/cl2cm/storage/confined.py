@@ -1,0 +1,80 @@
+"""Opening files that a stranger named: regular files below a folder, and never through a link."""
+
+import contextlib
+import errno
+import os
+import stat
+import sys
+from collections.abc import Iterable, Sequence
+from io import BufferedReader
+from pathlib import Path
+
+from cl2cm.storage.locks import is_at
+
+
+def open_confined(path: Path, roots: Iterable[Path]) -> BufferedReader:
+    """Open a regular file below one of some folders for reading; never wait, never follow a link.
+
+    A root itself may be, or lie behind, a symbolic link: the user named it. Below it each folder
+    is opened in the one before (``openat``), so nothing that is exchanged meanwhile leads out. Use
+    the descriptor for all that follows (size, type, contents); the name may already mean another.
+
+    Args:
+        path: the file; ``..`` in it is refused, and a relative path is below the working directory.
+        roots: folders that may be read.
+
+    Raises:
+        FileNotFoundError: there is no such file, or it is not below a root, is reached through a
+            link, is a folder, a pipe or a device, or may not be read. The text is always the same,
+            so whoever sees it learns nothing of what exists.
+    """
+    for root in sorted({root.absolute() for root in roots}, key=lambda root: -len(root.parts)):
+        if path.absolute().is_relative_to(root):
+            parts = path.absolute().relative_to(root).parts
+            with contextlib.suppress(OSError, ValueError):  # ValueError: a null character
+                return _open_below(root, parts)
+    text = "no regular file below a folder that may be read"
+    raise FileNotFoundError(errno.ENOENT, text, str(path))
+
+
+def _open_below(root: Path, parts: Sequence[str]) -> BufferedReader:
+    if not parts or ".." in parts:
+        raise IsADirectoryError(errno.EISDIR, "not a file below the folder", str(root))
+    if sys.platform == "win32":  # it has neither openat nor pipes among its files
+        return _open_checked(root, parts)
+    steps = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
+    folder = os.open(root, steps)
+    try:
+        for part in parts[:-1]:
+            inner = os.open(part, steps | os.O_NOFOLLOW, dir_fd=folder)
+            os.close(folder)
+            folder = inner
+        if not stat.S_ISREG(os.lstat(parts[-1], dir_fd=folder).st_mode):
+            raise FileNotFoundError(errno.ENOENT, "not a regular file", parts[-1])
+        flags = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC
+        return _regular(os.open(parts[-1], flags, dir_fd=folder))
+    finally:
+        os.close(folder)
+
+
+def _open_checked(root: Path, parts: Sequence[str]) -> BufferedReader:
+    """As `_open_below`, where a folder cannot be opened in another: look again after opening."""
+    path = root.joinpath(*parts)
+    file = _regular(os.open(path, os.O_RDONLY | getattr(os, "O_BINARY", 0)))
+    if path.resolve() != root.resolve().joinpath(*parts) or not is_at(file, path):
+        file.close()
+        raise FileNotFoundError(errno.ENOENT, "reached through a link", str(path))
+    return file
+
+
+def _regular(descriptor: int) -> BufferedReader:
+    """Wrap a descriptor of a regular file; close that of anything else."""
+    try:
+        if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+            raise FileNotFoundError(errno.ENOENT, "not a regular file")
+        if sys.platform != "win32":
+            os.set_blocking(descriptor, True)
+        return os.fdopen(descriptor, "rb")
+    except BaseException:
+        os.close(descriptor)
+        raise

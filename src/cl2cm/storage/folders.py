@@ -1,0 +1,37 @@
+"""The user's folders: cache, configuration and state."""
+
+import os
+from pathlib import Path
+
+
+def cache_folder() -> Path:
+    """Folder for what can be fetched or computed again.
+
+    ``$CL2CM_CACHE``, else ``$XDG_CACHE_HOME/cl2cm``, else ``~/.cache/cl2cm``.
+    """
+    if chosen := os.environ.get("CL2CM_CACHE"):
+        return Path(chosen).expanduser()
+    base = os.environ.get("XDG_CACHE_HOME")
+    return (Path(base) if base else Path.home() / ".cache") / "cl2cm"
+
+
+def config_folder() -> Path:
+    """Folder for what belongs to the user and cannot be computed again.
+
+    ``$CL2CM_CONFIG``, else ``$XDG_CONFIG_HOME/cl2cm``, else ``~/.config/cl2cm``.
+    """
+    if chosen := os.environ.get("CL2CM_CONFIG"):
+        return Path(chosen).expanduser()
+    base = os.environ.get("XDG_CONFIG_HOME")
+    return (Path(base) if base else Path.home() / ".config") / "cl2cm"
+
+
+def state_folder() -> Path:
+    """Folder for what must be kept but is neither data nor cache.
+
+    ``$CL2CM_STATE``, else ``$XDG_STATE_HOME/cl2cm``, else ``~/.local/state/cl2cm``.
+    """
+    if chosen := os.environ.get("CL2CM_STATE"):
+        return Path(chosen).expanduser()
+    base = os.environ.get("XDG_STATE_HOME")
+    return (Path(base) if base else Path.home() / ".local" / "state") / "cl2cm"

@@ -1,0 +1,15 @@
+"""SHA-256 of files and texts."""
+
+import hashlib
+from pathlib import Path
+
+
+def sha256_file(path: Path) -> str:
+    """Hexadecimal SHA-256 of a file's bytes, read in pieces."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def sha256_text(text: str) -> str:
+    """Hexadecimal SHA-256 of a text's UTF-8 bytes; a file name that is no text has some too."""
+    return hashlib.sha256(text.encode(errors="surrogatepass")).hexdigest()

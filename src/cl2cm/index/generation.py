@@ -29,7 +29,7 @@ def check_backend(config: BackendConfig) -> None:
         MissingExtraError: the backend's package is not installed.
         VectorIndexError: a server that does not answer.
     """
-    warn_of_shadowed(config.name)
+    warn_of_shadowed([config.name])
     location = Location(config.name, config.public, remote_name("check"))
     load_backend(config.name).check(location, config.server)
 

@@ -9,7 +9,7 @@ import dataclasses
 from collections.abc import Iterable
 from typing import Any
 
-from cl2cm.methods.registry import METHODS, method_class, plug_ins, tell_of_shadowed
+from cl2cm.methods.registry import METHODS, method_class, plug_ins, warn_of_shadowed
 from cl2cm.model.config import COMMON, Config, as_table, unknown_setting
 from cl2cm.model.config import load_config as read_config
 from cl2cm.types import StrPath
@@ -39,7 +39,7 @@ def load_config(path: StrPath, overrides: Iterable[str] = ()) -> Config:
         (3, ('de', 'fr'))
     """
     config = checked(read_config(path, overrides))
-    tell_of_shadowed([config.method])
+    warn_of_shadowed([config.method])
     return config
 
 

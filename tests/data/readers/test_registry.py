@@ -5,9 +5,9 @@ from importlib.metadata import EntryPoint
 
 import pytest
 
-import cl2cm.data.readers as registry
+import cl2cm.plugins as registry
 from cl2cm.data.manifest import read_manifest
-from cl2cm.data.readers import GROUP, READERS, dataset_names, fetches, prepare_dataset
+from cl2cm.data.readers import READERS, dataset_names, fetches, prepare_dataset
 from cl2cm.data.readers.reading import Options
 from cl2cm.errors import ConfigError
 
@@ -58,7 +58,9 @@ def test_a_reader_of_another_package(installed, tmp_path):
 
 @pytest.mark.parametrize("name", ["broken", "number"])
 def test_one_that_cannot_be_loaded_is_one_line(installed, name, tmp_path):
-    with pytest.raises(ConfigError, match=rf"data set '{name}' of their-package: .*; ") as caught:
+    with pytest.raises(
+        ConfigError, match=rf"reader '{name}' of the package their-package 1: .*; "
+    ) as caught:
         prepare_dataset(name, tmp_path, tmp_path / "out")
     assert "\n" not in str(caught.value)
 
@@ -66,9 +68,9 @@ def test_one_that_cannot_be_loaded_is_one_line(installed, name, tmp_path):
 def test_ours_come_first_and_two_of_a_name_are_refused(installed, tmp_path, monkeypatch):
     with pytest.raises(Exception, match="a table of captions"):
         prepare_dataset("folder", tmp_path, tmp_path / "out")
-    both = [EntryPoint("two", f"{name}:read", GROUP) for name in ("a", "b")]
+    both = [EntryPoint("two", f"{name}:read", "cl2cm.readers") for name in ("a", "b")]
     monkeypatch.setattr(registry, "entry_points", lambda **_: both)
-    with pytest.raises(ConfigError, match="two: a:read and b:read; uninstall one"):
+    with pytest.raises(ConfigError, match=r"one package that has it.*; uninstall the others"):
         prepare_dataset("two", tmp_path, tmp_path / "out")
 
 

@@ -5,16 +5,12 @@ their entry points in the group ``cl2cm.readers``, ``NAME = "package.module:read
 is always ours.
 """
 
-import difflib
-from importlib import import_module
-from importlib.metadata import EntryPoint, entry_points
 from pathlib import Path
 from typing import NamedTuple, cast
 
 from cl2cm.data.readers.reading import Options, Reader
 from cl2cm.errors import ConfigError
-
-GROUP = "cl2cm.readers"
+from cl2cm.plugins import Registry
 
 
 class Built(NamedTuple):
@@ -58,9 +54,24 @@ READERS = {
 }
 
 
+def _flaw(found: object, name: str) -> str:
+    del name
+    return "" if callable(found) else f"{found!r:.80}, no function of source and options"
+
+
+REGISTRY = Registry(
+    "reader",
+    "cl2cm.readers",
+    "data set",
+    __name__,
+    {name: f"{built.module}:read" for name, built in READERS.items()},
+    _flaw,
+)
+
+
 def dataset_names() -> tuple[str, ...]:
     """Return the names of all readers, those of other packages among them, in their order."""
-    return tuple(sorted({*READERS, *(point.name for point in entry_points(group=GROUP))}))
+    return tuple(sorted(REGISTRY.names()))
 
 
 def fetches(name: str) -> bool:
@@ -118,8 +129,10 @@ def _reader(name: str, options: Options) -> Reader:
     Raises:
         ConfigError: there is none, it cannot be loaded, or an option is not for it.
     """
+    read = cast("Reader", REGISTRY.load(name))
+    REGISTRY.warn_of_shadowed([name])
     if name not in READERS:
-        return _foreign(name)
+        return read
     built = READERS[name]
     tasked = [other for other, reader in READERS.items() if reader.tasks]
     own = [other for other, reader in READERS.items() if reader.own]
@@ -130,42 +143,4 @@ def _reader(name: str, options: Options) -> Reader:
         if given and not takes:
             expected = f"{what} ({', '.join(fitting)})"
             raise ConfigError(option, expected=expected, found=name, remedy=f"leave --{option} out")
-    return cast("Reader", import_module(f"{__name__}.{built.module}").read)
-
-
-def _foreign(name: str) -> Reader:
-    """Return the reader of another package."""
-    found = list(entry_points(group=GROUP, name=name))
-    if not found:
-        names = dataset_names()
-        near = difflib.get_close_matches(name, names, 1)
-        raise ConfigError(
-            f"data set {name!r}",
-            expected=f"one of {', '.join(names)}",
-            found="no reader of that name",
-            remedy=f"did you mean {near[0]!r}?" if near else "choose one of them",
-        )
-    if len({point.value for point in found}) > 1:
-        raise _unfit(found[0], f"two: {' and '.join(map(_origin, found))}", "uninstall one")
-    try:
-        read = found[0].load()
-    except Exception as error:  # whatever importing another package raises
-        what = f"{type(error).__name__}: {error}"[:200]
-        raise _unfit(found[0], what, "install that package again") from error
-    if not callable(read):
-        what = f"{type(read).__name__} at {found[0].value}"
-        raise _unfit(found[0], what, "tell the authors of that package")
-    return cast("Reader", read)
-
-
-def _unfit(point: EntryPoint, found: str, remedy: str) -> ConfigError:
-    return ConfigError(
-        f"data set {point.name!r} of {_origin(point)}",
-        expected="one reader that can be loaded, a function of source and options",
-        found=found,
-        remedy=remedy,
-    )
-
-
-def _origin(point: EntryPoint) -> str:
-    return point.dist.name if point.dist is not None else point.value
+    return read

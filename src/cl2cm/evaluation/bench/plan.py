@@ -27,7 +27,7 @@ from cl2cm.evaluation.bench.report import report
 from cl2cm.evaluation.bench.run import Job, Ranks, run_job
 from cl2cm.evaluation.bench.suites import ABLATED, Suite, find_manifest, load_suite
 from cl2cm.evaluation.bench.table import csv_text
-from cl2cm.methods.registry import method_class, method_names, tell_of_shadowed
+from cl2cm.methods.registry import method_class, method_names, warn_of_shadowed
 from cl2cm.model.checkpoint import load_backbone
 from cl2cm.model.config import Config
 from cl2cm.progress import track
@@ -124,7 +124,7 @@ def _check(suite: Suite, choice: Choice) -> Choice:
                     found=repr(name),
                     remedy=nearest(name, known),
                 )
-    tell_of_shadowed(methods)
+    warn_of_shadowed(methods)
     return dataclasses.replace(
         choice,
         methods=methods or tuple(suite.methods),

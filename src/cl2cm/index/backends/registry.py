@@ -6,16 +6,12 @@ index: which code it stands for is decided by this table and by the packages tha
 
 import inspect
 import re
-from importlib import import_module
-from importlib.metadata import EntryPoint, entry_points
 from typing import cast
 
-from cl2cm.errors import ConfigError
 from cl2cm.index.backends.base import Backend
 from cl2cm.index.backends.quantization import DTYPES
-from cl2cm.progress import say
+from cl2cm.plugins import Registry
 
-GROUP = "cl2cm.backends"  # of the entry points
 BACKENDS = {
     "exact": "exact:ExactBackend",  # every row compared; no further package
     "faiss": "faiss:FaissBackend",  # flat, HNSW or IVF-PQ by size
@@ -27,45 +23,15 @@ _NAME = re.compile(r"[a-z0-9][a-z0-9._-]{0,39}")
 _KIND = re.compile(r"[a-z]{1,20}")
 
 
-def plug_ins() -> dict[str, list[EntryPoint]]:
-    """Return the backends of other packages by name; more than one of a name is a conflict."""
-    found: dict[str, list[EntryPoint]] = {}
-    for entry in entry_points(group=GROUP):
-        if entry.name not in BACKENDS:
-            found.setdefault(entry.name, []).append(entry)
-    return found
-
-
-def backend_names() -> list[str]:
-    """Return the names of all backends, those of other packages last."""
-    return [*BACKENDS, *sorted(plug_ins())]
-
-
 def load_backend(name: str) -> Backend:
     """Return the backend of a name.
 
     Raises:
         ConfigError: there is none of that name, or its package is broken.
     """
-    if name in BACKENDS:
-        module, _, attribute = BACKENDS[name].partition(":")
-        return cast("Backend", getattr(import_module(f"{__package__}.{module}"), attribute)())
-    entries = plug_ins().get(name, [])
-    if not entries:
-        raise ConfigError(
-            "--backend",
-            expected=" | ".join(backend_names()),
-            found=name,
-            remedy="choose another, or install the package that has it",
-        )
-    if len(entries) > 1:
-        raise ConfigError(
-            f"backend {name!r}",
-            expected="one package that has it",
-            found=", ".join(sorted(_package(entry) for entry in entries)),
-            remedy="uninstall the others",
-        )
-    return _load(entries[0])
+    kind = cast("type[Backend]", REGISTRY.load(name))
+    with REGISTRY.guarded(name):
+        return kind()
 
 
 def has_server(name: str) -> bool:
@@ -81,39 +47,6 @@ def is_name(name: str) -> bool:
 def is_kind(kind: str) -> bool:
     """Whether a text may be the kind of a file."""
     return _KIND.fullmatch(kind) is not None
-
-
-def warn_of_shadowed(name: str) -> None:
-    """Tell the user if another package offers a backend under the name of one of cl2cm's own."""
-    if name in BACKENDS:
-        for entry in entry_points(group=GROUP, name=name):
-            say(
-                f"warning: {name!r} is cl2cm's own backend; the one of the package "
-                f"{_package(entry)} is not used and needs another name"
-            )
-
-
-def _load(entry: EntryPoint) -> Backend:
-    subject = f"backend {entry.name!r} of the package {_package(entry)}"
-    try:
-        found = entry.load()
-        flaw = _flaw(found, entry.name)
-        backend = None if flaw else found()
-    except (Exception, SystemExit) as error:
-        raise ConfigError(
-            subject,
-            expected=f"to import {entry.value}",
-            found=f"{type(error).__name__}: {error}",
-            remedy="mend or uninstall that package",
-        ) from error
-    if flaw:
-        raise ConfigError(
-            subject,
-            expected=f"{entry.value} to be a backend (docs/extending.md)",
-            found=flaw,
-            remedy="mend or uninstall that package",
-        )
-    return cast("Backend", backend)
 
 
 def _flaw(found: object, name: str) -> str:
@@ -138,5 +71,6 @@ def _are_texts(value: object) -> bool:
     return isinstance(value, tuple) and all(isinstance(one, str) for one in value)
 
 
-def _package(entry: EntryPoint) -> str:
-    return f"{entry.dist.name} {entry.dist.version}" if entry.dist else "(unknown)"
+REGISTRY = Registry("backend", "cl2cm.backends", "--backend", __package__, BACKENDS, _flaw)
+backend_names = REGISTRY.names
+warn_of_shadowed = REGISTRY.warn_of_shadowed

@@ -56,7 +56,8 @@ def engine(monkeypatch):
             raise LanguageError("rev", expected="x", found="tlh", remedy="z")
         return Reverse(source, target)
 
-    monkeypatch.setitem(translate.ENGINES, "rev", (opened, "rev"))
+    monkeypatch.setattr("cl2cm.translate.file.open_rev", opened, raising=False)
+    monkeypatch.setitem(translate.ENGINES, "rev", "file:open_rev")
     return Reverse
 
 

@@ -1,11 +1,11 @@
 """A method in a package of its own, as docs/extending.md shows it: installed, trained, compared."""
 
 import json
+import math
 import os
 import re
 import subprocess
 import sys
-from pathlib import Path
 
 import pytest
 
@@ -17,45 +17,23 @@ from cl2cm.methods.dcot import Dcot
 from cl2cm.methods.registry import METHODS, method_class, method_names
 from cl2cm.methods.settings import checked, load_config
 from cl2cm.model.config import parse_config, to_toml
-
-GUIDE = Path(__file__).parents[2] / "docs" / "extending.md"
-MODULE = re.search(r"```python\n(\"\"\"Method .*?)```", GUIDE.read_text("utf-8"), re.DOTALL)[1]
-
-
-def install(
-    folder, code=MODULE, *, name="midpoint", value="my_methods:Midpoint", dist="my-methods"
-):
-    """Lay a package out as pip would."""
-    folder.mkdir(exist_ok=True)
-    (folder / f"{value.partition(':')[0]}.py").write_text(code, encoding="utf-8")
-    info = folder / f"{dist.replace('-', '_')}-1.2.dist-info"
-    info.mkdir()
-    (info / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {dist}\nVersion: 1.2\n")
-    (info / "entry_points.txt").write_text(f"[cl2cm.methods]\n{name} = {value}\n")
-    return folder
+from fixtures.plugins import LOSS, METHOD, importing, install_loss, install_method
 
 
 @pytest.fixture
 def installed(tmp_path, monkeypatch):
-    """Gives ``install`` into a folder that this process imports from."""
-    monkeypatch.syspath_prepend(str(tmp_path / "site"))
-    before = set(sys.modules)
-    yield lambda *args, **options: install(tmp_path / "site", *args, **options)
-    for name in set(sys.modules) - before:
-        if (
-            getattr(sys.modules[name], "__file__", "")
-            and str(tmp_path) in sys.modules[name].__file__
-        ):
-            del sys.modules[name]
+    """Gives ``install_method`` into a folder that this process imports from."""
+    with importing(install_method, tmp_path / "site", monkeypatch) as installer:
+        yield installer
 
 
 def test_the_example_is_short():
-    assert len(MODULE.strip().splitlines()) <= 50
+    assert len(METHOD.strip().splitlines()) <= 50
 
 
 def test_it_is_trained_and_evaluated_from_the_command_line(settings, small, tmp_path):
     """In processes of their own, and evaluated also where the package is not installed."""
-    site = install(tmp_path / "site")
+    site = install_method(tmp_path / "site")
     (tmp_path / "run.toml").write_text(to_toml(settings("translate-train", train={"epochs": 12})))
     path = os.environ.get("PYTHONPATH")
     with_it = os.environ | {"PYTHONPATH": os.pathsep.join([str(site), *([path] if path else [])])}
@@ -234,7 +212,7 @@ def test_stages_that_cannot_be_trained_are_refused(installed, stages, message):
 
 
 def test_a_built_in_name_means_the_built_in_method(installed, tmp_path, capfd):
-    installed(MODULE.replace('"midpoint"', '"dcot"'), name="dcot")
+    installed(METHOD.replace('"midpoint"', '"dcot"'), name="dcot")
     assert method_class("dcot") is Dcot
     assert method_names() == list(METHODS)
     (tmp_path / "run.toml").write_text('method = "dcot"\n')
@@ -246,7 +224,7 @@ def test_a_built_in_name_means_the_built_in_method(installed, tmp_path, capfd):
 
 def test_of_two_packages_with_one_name_neither_is_used(installed):
     installed()
-    installed(MODULE, value="their_methods:Midpoint", dist="their-methods")
+    installed(METHOD, value="their_methods:Midpoint", package="their-methods")
     with pytest.raises(ConfigError, match=r"my-methods 1\.2, their-methods 1\.2; uninstall"):
         method_class("midpoint")
 
@@ -280,3 +258,43 @@ def test_a_stopped_training_of_it_resumes_to_the_same_weights(
     )
     assert load_file(tmp_path / "whole" / "model.safetensors")
     assert whole == resumed
+
+
+# --- a loss of its own -----------------------------------------------------------------------
+
+
+def test_a_loss_in_a_package_of_its_own_trains(settings, small, tmp_path, monkeypatch):
+    from cl2cm.data.manifest import read_manifest
+    from cl2cm.evaluation.retrieval import evaluate
+    from cl2cm.model.checkpoint import load
+    from cl2cm.training.loop import train
+
+    assert len(LOSS.strip().splitlines()) <= 45
+    with importing(install_loss, tmp_path / "site", monkeypatch) as installer:
+        installer()
+        tree = {**settings("translate-train", train={"epochs": 12}).tables()}
+        train(checked(parse_config({**tree, "method": "sigmoid"})), tmp_path / "run")
+        items = [e for e in read_manifest(small.manifest) if e.split == "test"]
+        found = evaluate(load(tmp_path / "run"), items, languages=["xx"])
+    assert found["xx"]["text_to_vision"]["R@5"] > 2.5 * 100 * 5 / 24
+
+
+def test_the_loss_equals_one_written_as_loops(tmp_path, monkeypatch):
+    import torch
+    from torch.nn import functional as F
+
+    with importing(install_loss, tmp_path / "site", monkeypatch) as installer:
+        installer()
+        from my_losses import sigmoid
+
+        x, y = (F.normalize(torch.randn(5, 4, dtype=torch.float64), dim=-1) for _ in range(2))
+        same = torch.eye(5, dtype=torch.bool)
+        slow = 0.0
+        for i in range(5):
+            for j in range(5):
+                sign = 1 if i == j else -1
+                logit = sign * (float(x[i] @ y[j]) / 0.2 - 1)
+                slow += math.log(1 + math.exp(-logit)) / 25
+        assert float(sigmoid(x, y, same, tau=0.2, bias=-1.0)) == pytest.approx(slow)
+        with pytest.raises(ConfigError, match="tau"):
+            sigmoid(x, y, same, tau=0.0)

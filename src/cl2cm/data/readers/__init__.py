@@ -5,10 +5,11 @@ their entry points in the group ``cl2cm.readers``, ``NAME = "package.module:read
 is always ours.
 """
 
+from functools import partial
 from pathlib import Path
 from typing import NamedTuple, cast
 
-from cl2cm.data.readers.reading import Options, Reader
+from cl2cm.data.readers.reading import DataSet, Options, Reader
 from cl2cm.errors import ConfigError
 from cl2cm.plugins import Registry
 
@@ -132,7 +133,7 @@ def _reader(name: str, options: Options) -> Reader:
     read = cast("Reader", REGISTRY.load(name))
     REGISTRY.warn_of_shadowed([name])
     if name not in READERS:
-        return read
+        return partial(_guarded, name, read)
     built = READERS[name]
     tasked = [other for other, reader in READERS.items() if reader.tasks]
     own = [other for other, reader in READERS.items() if reader.own]
@@ -144,3 +145,12 @@ def _reader(name: str, options: Options) -> Reader:
             expected = f"{what} ({', '.join(fitting)})"
             raise ConfigError(option, expected=expected, found=name, remedy=f"leave --{option} out")
     return read
+
+
+def _guarded(name: str, read: Reader, source: Path | None, options: Options) -> DataSet:
+    """Read with a reader of another package; what it raises and returns is held to its kind."""
+    with REGISTRY.guarded(name):
+        data: object = read(source, options)
+    if not isinstance(data, DataSet):
+        raise REGISTRY.broken(name, "to return a DataSet", f"{data!r:.80}")
+    return data

@@ -28,7 +28,7 @@ for arguments in (
     ["--help"],
     ["doctor"],
     ["prepare", "folder", data / "images", made, "--no-leak-check"],
-    ["translate", data / "manifest.jsonl", "--to", "qq", "--engine", f"file:{folder}/table.tsv",
+    ["translate", data / "manifest.jsonl", "--to", "tlh", "--engine", f"file:{folder}/table.tsv",
      "--out", folder / "translated.jsonl", "--cache", folder / "translations.sqlite"],
     ["encode", data / "manifest.jsonl", "--encoder", f"onnx:{folder}/vision", "--out",
      folder / "store"],

@@ -210,11 +210,11 @@ def test_hdf5_reads_no_other_file(hdf5, tmp_path):  # noqa: C901 - one maker for
         with hdf5.File(path, "w") as file:
             make(file)
         with pytest.raises(StoreError, match=f"{make.__name__}.h5: expected a data set"):
-            FeatureFiles("f", path)
+            assert FeatureFiles("f", path).fingerprint
         with hdf5.File(path, "a") as file:  # not only in the first place
             file["A"] = np.ones(8, np.float32)
         with pytest.raises(StoreError, match="expected a data set"):
-            FeatureFiles("f", path)
+            assert FeatureFiles("f", path).fingerprint
 
 
 def npy(path, shape, dtype="<f4", body=b""):
@@ -241,11 +241,11 @@ def test_npy_headers_are_not_believed(tmp_path, shape, dtype):
     np.save(folder / "a.npy", np.ones((2, 4), np.float32))
     npy(folder / "b.npy", shape, dtype, b"\x80\x04." * 8)
     with pytest.raises(StoreError):
-        FeatureFiles("f", folder)
+        assert FeatureFiles("f", folder).fingerprint
     npy(tmp_path / "m.npy", shape, dtype)
     (tmp_path / "m.txt").write_text("a b")
     with pytest.raises(StoreError):
-        FeatureFiles("f", tmp_path / "m.npy")
+        assert FeatureFiles("f", tmp_path / "m.npy").fingerprint
 
 
 def test_numbers_of_thousands_of_digits(tmp_path):
@@ -255,7 +255,7 @@ def test_numbers_of_thousands_of_digits(tmp_path):
     assert FeatureFiles("f", tmp_path).width == 4
     (tmp_path / "shape.txt").write_text(f"{'1' * 5000} 4")
     with pytest.raises(StoreError, match="two numbers"):
-        FeatureFiles("f", tmp_path)
+        assert FeatureFiles("f", tmp_path).fingerprint
 
 
 # --- tables of Hugging Face ------------------------------------------------------------------

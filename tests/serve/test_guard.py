@@ -416,7 +416,7 @@ def test_cookies_of_others_cost_nothing(private, path, cookie):
     cookie = cookie[:32_000]
     begin = time.process_time()
     answer = private.get(path, headers={"cookie": f"{cookie}; cl2cm-language=de"})
-    assert time.process_time() - begin < 0.5
+    assert time.process_time() - begin < 2  # other threads count too
     assert answer.status_code < 500
 
 

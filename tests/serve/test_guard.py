@@ -1,13 +1,15 @@
 """What holds for every request: hosts, sites, methods, headers, sizes, and who has signed in."""
 
 import json
+import time
 
 import pytest
 from fastapi.testclient import TestClient
 
 from cl2cm.data.scan import scan_folder
 from cl2cm.serve import Limits, create_app
-from cl2cm.serve.access import COOKIE, SESSION_SECONDS, Access, Verdict
+from cl2cm.serve.access import SESSION_SECONDS, Access, Verdict
+from cl2cm.serve.cookies import SESSION as COOKIE
 from cl2cm.serve.rooms import Room
 from fixtures.colours import Page
 
@@ -399,3 +401,56 @@ def test_uploads_and_strangers_leave_room_for_searches(make_searcher):
         assert client.request(*free).status_code != 503
         stack._rooms[full].leave("other")
     assert json.loads(client.get("/api/v1/health").text)["status"] == "ok"
+
+
+# --- what costs a request more than it says ---------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "cookie",
+    ['a="' + "\\" * 30_000 + '"', "; ".join(['b="' + "\\1" * 500 + '"'] * 25), "a=b;" * 8000],
+    ids=["backslashes", "octal", "many"],
+)
+@pytest.mark.parametrize("path", ["/sign-in", "/", "/api/v1/health"])
+def test_cookies_of_others_cost_nothing(private, path, cookie):
+    cookie = cookie[:32_000]
+    begin = time.process_time()
+    answer = private.get(path, headers={"cookie": f"{cookie}; cl2cm-language=de"})
+    assert time.process_time() - begin < 2  # other threads count too
+    assert answer.status_code < 500
+
+
+def test_our_cookies_are_found_among_others():
+    from cl2cm.serve.cookies import own_cookies, with_cookies
+
+    headers = [
+        (b"host", b"x"),
+        (b"cookie", b'a="\\\\";cl2cm-session=1.a.b ;; cl2cm-sessionx=2; =3; cl2cm-language'),
+        (b"cookie", b"cl2cm-language=fr; cl2cm-session=" + b"x" * 300),
+    ]
+    found = own_cookies(headers)
+    assert found == {"cl2cm-session": "1.a.b", "cl2cm-language": "fr"}
+    assert with_cookies(headers, found) == [
+        (b"host", b"x"),
+        (b"cookie", b"cl2cm-session=1.a.b; cl2cm-language=fr"),
+    ]
+    assert with_cookies(headers, {}) == [(b"host", b"x")]
+
+
+@pytest.mark.parametrize(
+    "back", ["//[", "/\\[", "http://[", "//[::1", "//evil.example", "/\t/evil.example", "["]
+)
+def test_a_place_to_come_back_to_that_is_none_is_the_first_page(private, back):
+    answer = private.get("/language", params={"to": "de", "back": back})
+    assert (answer.status_code, answer.headers["location"]) == (303, "/")
+
+
+@pytest.mark.parametrize(
+    "date",
+    ["Mon, 20 Nov 1995 19:12:08 -99999999999999", "Mon, 20 Nov 99999999999 19:12:08 GMT",
+     "Mon, 99 Nov 1995 99:99:99 GMT", "(" * 8000, "1" * 5000 + " Nov 1995 1:1:1 GMT", "", "Nov"],
+)  # fmt: skip
+@pytest.mark.parametrize("name", ["if-modified-since", "if-range", "if-unmodified-since"])
+def test_a_date_that_is_none_is_passed_over(client, name, date):
+    answer = client.get("/media?id=red.png", headers={name: date})
+    assert (answer.status_code, answer.content[:4]) == (200, b"\x89PNG")

@@ -241,6 +241,7 @@ def test_host_names(make_searcher):
     for host, status in [
         ("127.0.0.1:8000", 200), ("localhost", 200), ("LOCALHOST:1", 200), ("[::1]:8000", 200),
         ("evil.example:8000", 421), ("127.0.0.1.evil.example", 421), ("", 421),
+        ("[::1]evil.example", 421), ("[::1", 421), ("localhost:80@evil.example", 421), ("localhost:x", 421),
     ]:  # fmt: skip
         answer = TestClient(app).get("/api/health", headers={"host": host})
         assert answer.status_code == status, host

@@ -19,7 +19,6 @@ from pathlib import Path
 from cl2cm.errors import ConfigError
 
 VARIABLE = "CL2CM_TOKEN"
-COOKIE = "cl2cm-session"
 SESSION_SECONDS = 7 * 24 * 3600
 LEAST = 16  # characters
 _OPEN = frozenset({"/sign-in", "/sign-out", "/language", "/api/v1/health", "/api/health"})
@@ -94,7 +93,7 @@ class Access:
 
         Args:
             headers: with lower-case names.
-            cookie: value of the cookie named `COOKIE`.
+            cookie: value of the session cookie.
             client: address of the client, whose wrong tokens are counted.
         """
         if self._token is None:

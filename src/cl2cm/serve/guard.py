@@ -12,11 +12,11 @@ from dataclasses import dataclass
 
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.exceptions import HTTPException
-from starlette.requests import cookie_parser
 from starlette.responses import JSONResponse, RedirectResponse, Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from cl2cm.serve.access import COOKIE, Access, Verdict, is_open
+from cl2cm.serve.access import Access, Verdict, is_open
+from cl2cm.serve.cookies import SESSION, own_cookies, with_cookies
 from cl2cm.serve.headers import complete, is_unchanged, without_content
 from cl2cm.serve.limits import Limits
 from cl2cm.serve.metrics import Metrics
@@ -124,8 +124,9 @@ class Guard:
         return self._stranger(scope, headers) or self._oversized(scope, headers)
 
     def _stranger(self, scope: Scope, headers: Headers) -> Response | None:
-        cookie = cookie_parser(headers.get("cookie", "")).get(COOKIE)
-        verdict = self._access.judge(headers, cookie, scope["state"]["client"])
+        cookies = own_cookies(scope["headers"])
+        scope["headers"] = with_cookies(scope["headers"], cookies)
+        verdict = self._access.judge(headers, cookies.get(SESSION), scope["state"]["client"])
         scope["state"]["known"] = verdict is Verdict.KNOWN
         connection = scope["state"].get("connection")
         if connection is not None and self._access.needed and verdict is Verdict.KNOWN:

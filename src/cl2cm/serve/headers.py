@@ -56,7 +56,7 @@ def is_unchanged(request: Headers, answer: Headers) -> bool:
         return False
     try:
         return parsedate_to_datetime(changed) <= parsedate_to_datetime(since)
-    except (ValueError, TypeError):
+    except (ValueError, TypeError, OverflowError):  # a zone or a year that no date has
         return False
 
 

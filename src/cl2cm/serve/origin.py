@@ -1,6 +1,7 @@
 """Where a request comes from: under which name, from which site, from which client."""
 
 import ipaddress
+import re
 from collections.abc import Collection, Sequence
 from urllib.parse import urlsplit
 
@@ -10,16 +11,19 @@ from starlette.types import Scope
 from cl2cm.errors import ConfigError
 
 Network = ipaddress.IPv4Network | ipaddress.IPv6Network
+_HOST = re.compile(r"(?:\[([^\[\]]*)\]|([^\[\]:@/?#\s]*))(?::\d{0,5})?", re.ASCII)
 _SAFE = frozenset({"GET", "HEAD", "OPTIONS"})
 _PAGES = frozenset({"document", ""})  # Sec-Fetch-Dest of a link that somebody follows
 _STATEFUL = frozenset({"/language"})  # GET, but it sets a cookie
 
 
 def host_name(header: str) -> str:
-    """Return the name in a Host header, without port and brackets: ``[::1]:8000`` is ``::1``."""
-    if header.startswith("["):
-        return header[1:].partition("]")[0].lower()
-    return header.partition(":")[0].lower().removesuffix(".")
+    """Return the name in a Host header, without port and brackets: ``[::1]:8000`` is ``::1``.
+
+    A header of another form has no name.
+    """
+    found = _HOST.fullmatch(header)
+    return (found[1] or found[2]).lower().removesuffix(".") if found else ""
 
 
 def is_own_host(scope: Scope, header: str, hosts: Collection[str] | None) -> bool:

@@ -29,9 +29,10 @@ from fastapi.responses import HTMLResponse, RedirectResponse
 
 from cl2cm.search.query import Query as SearchQuery
 from cl2cm.search.query import parse_query
-from cl2cm.serve.access import COOKIE, SESSION_SECONDS, Access, Verdict
+from cl2cm.serve.access import SESSION_SECONDS, Access, Verdict
 from cl2cm.serve.addresses import Addresses
 from cl2cm.serve.bands import draw
+from cl2cm.serve.cookies import LANGUAGE, SESSION
 from cl2cm.serve.filters import FilterFields, filter_of
 from cl2cm.serve.headers import FOREVER, NEVER_KEPT, PUBLIC
 from cl2cm.serve.messages import all_messages, choose
@@ -42,7 +43,6 @@ from cl2cm.text import is_blank
 
 PAGE_HITS = 24
 SIMILAR = 12
-LANGUAGE = "cl2cm-language"  # the cookie
 _YEAR = 365 * 24 * 3600
 
 Text = Annotated[str, Query(max_length=4096)]
@@ -196,17 +196,17 @@ def _add_sign_in(router: APIRouter, page: Page, access: Access, addresses: Addre
             return ask(request, wrong=True, status=status)
         answer = RedirectResponse(addresses("/"), 303)
         answer.set_cookie(
-            COOKIE, session, max_age=SESSION_SECONDS, path=addresses.root or "/",
+            SESSION, session, max_age=SESSION_SECONDS, path=addresses.root or "/",
             httponly=True, samesite="strict", secure=_is_secure(request),
         )  # fmt: skip
         return answer
 
     @router.post("/sign-out")
     async def sign_out(request: Request) -> Response:
-        access.sign_out(request.cookies.get(COOKIE))
+        access.sign_out(request.cookies.get(SESSION))
         answer = RedirectResponse(addresses("/sign-in"), 303)
         answer.delete_cookie(
-            COOKIE, path=addresses.root or "/", httponly=True, samesite="strict",
+            SESSION, path=addresses.root or "/", httponly=True, samesite="strict",
             secure=_is_secure(request),
         )  # fmt: skip
         answer.headers["Clear-Site-Data"] = '"cache"'  # thumbnails, and pages to go back to

@@ -60,7 +60,9 @@ def test_a_direction_that_it_does_not_have(installed, table):
 
 def test_nothing_is_imported_before_it_is_asked_for(installed):
     installed("raise RuntimeError('imported')\n")
-    with pytest.raises(ConfigError, match=r"file:TABLE\.tsv, words, found 'word'; did you mean 'words'"):
+    with pytest.raises(
+        ConfigError, match=r"file:TABLE\.tsv, words, found 'word'; did you mean 'words'"
+    ):
         open_translator("word:x", "en", "de")
     assert "my_engines" not in sys.modules
 

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from cl2cm.data.lines import LINE_LIMIT
+from cl2cm.data.line_json import LINE_LIMIT
 from cl2cm.data.manifest import read_manifest, summarise, write_manifest
 from cl2cm.errors import ManifestError
 from cl2cm.text import is_blank, normalise

@@ -22,16 +22,10 @@ from cl2cm.index.update.build import confine
 from cl2cm.index.update.update import UpdateOptions, replace_index, update_index
 from cl2cm.media.shots import LONG, split_films
 from cl2cm.methods.registry import method_class
-from cl2cm.model.checkpoint import (
-    AS_TRAINED,
-    Encoders,
-    load,
-    load_visual,
-    read_provenance,
-    read_run,
-)
+from cl2cm.model.checkpoint import load, load_visual
 from cl2cm.model.config import Config
 from cl2cm.model.retrieval import VisualSide
+from cl2cm.model.run_folder import AS_TRAINED, Encoders, read_provenance, read_run
 from cl2cm.progress import say, track
 from cl2cm.search.searcher import Searcher
 from cl2cm.translate import find_translators

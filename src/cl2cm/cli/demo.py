@@ -14,7 +14,8 @@ import numpy as np
 
 from cl2cm.data.manifest import read_manifest
 from cl2cm.data.readers import prepare_dataset
-from cl2cm.data.readers.openmoji import HELD_OUT, is_flag
+from cl2cm.data.readers.openmoji import HELD_OUT
+from cl2cm.data.readers.openmoji_things import is_flag
 from cl2cm.encode.encoding import encode_pictures
 from cl2cm.encode.offline import install_weights
 from cl2cm.encode.vision import load_vision

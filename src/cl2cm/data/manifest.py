@@ -13,7 +13,8 @@ from pathlib import Path
 from typing import Any
 
 from cl2cm.data.gzip_reading import open_gzip
-from cl2cm.data.lines import LINE_LIMIT, BadFieldError, parse, serialise
+from cl2cm.data.line_json import LINE_LIMIT, BadFieldError
+from cl2cm.data.lines import parse, serialise
 from cl2cm.errors import CL2CMError, ManifestError
 from cl2cm.progress import say
 from cl2cm.storage import atomic_file

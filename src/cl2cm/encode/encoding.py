@@ -8,17 +8,9 @@ import torch
 
 from cl2cm.encode.feature_files import FeatureFiles
 from cl2cm.encode.protocol import VisionEncoder
-from cl2cm.encode.store import (
-    SHARD_ITEMS,
-    FeatureStore,
-    Rows,
-    StoredFeatures,
-    finite_rows,
-    join,
-    length_batches,
-    ragged,
-    write_store,
-)
+from cl2cm.encode.rows import Rows, StoredFeatures, finite_rows, join, length_batches, ragged
+from cl2cm.encode.store import FeatureStore
+from cl2cm.encode.store_writing import SHARD_ITEMS, write_store
 from cl2cm.encode.text import TextBackbone
 from cl2cm.encode.tokens import pad_tokens
 from cl2cm.encode.vision import EncodedPictures, encode_paths

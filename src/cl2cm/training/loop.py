@@ -26,9 +26,10 @@ from cl2cm.errors import CheckpointError, ConfigError, NumberError, OtherSetting
 from cl2cm.methods.base import Method, Stage
 from cl2cm.methods.build import build_method
 from cl2cm.methods.settings import checked, load_config
-from cl2cm.model.checkpoint import read_provenance, save_config, save_run
+from cl2cm.model.checkpoint import save_run
 from cl2cm.model.config import Config, differences, parse_config, read_tree, with_absolute_paths
 from cl2cm.model.retrieval import to_device
+from cl2cm.model.run_folder import read_provenance, save_config
 from cl2cm.progress import say, track
 from cl2cm.storage import sha256_file, sha256_text, storage_errors
 from cl2cm.training.data import Stores, TrainingData, load_training_data

@@ -129,7 +129,7 @@ def test_features_that_are_not_finite_name_their_item(value, tmp_path):
     with pytest.raises(StoreError, match=r"'item 2': expected finite features"):
         make(tmp_path / "new", encode=spoilt)
     with pytest.MonkeyPatch.context() as patch:  # as a store of before, or of another program
-        patch.setattr("cl2cm.encode.store._check_finite", lambda *_: None)
+        patch.setattr("cl2cm.encode.store_writing._check_finite", lambda *_: None)
         store = make(tmp_path / "old", encode=spoilt)
     assert store.gather(torch.tensor([0, 1])).values.isfinite().all()
     with pytest.raises(StoreError, match=r"'item 2': expected finite features"):

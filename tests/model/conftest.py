@@ -2,6 +2,8 @@ import shutil
 
 import pytest
 
+from fixtures.runs import change_settings
+
 
 @pytest.fixture
 def run(trained, tmp_path):
@@ -16,9 +18,6 @@ def own_encoders(trained, small, tmp_path, monkeypatch):
     text = shutil.copytree(small.text, tmp_path / "text")
     vision = shutil.copytree(small.vision, tmp_path / "vision")
     run = shutil.copytree(trained, tmp_path / "run")
-    path = run / "config.toml"
-    words = path.read_text(encoding="utf-8")
     for old, new in ((small.text, text), (small.vision, vision)):
-        words = words.replace(str(old), str(new))
-    path.write_text(words, encoding="utf-8")
+        change_settings(run, old, new)
     return run, text, vision

@@ -7,7 +7,7 @@ from safetensors.torch import load_file, save_file
 from cl2cm.errors import CheckpointError
 from cl2cm.model.checkpoint import load
 from cl2cm.model.contract import CONTRACT_TEXTS, TOLERANCE
-from fixtures.runs import change_contract
+from fixtures.runs import change_contract, change_settings
 
 
 def test_the_contract_says_how_texts_are_fed(trained):
@@ -54,10 +54,7 @@ def test_a_changed_preprocessing_is_refused(own_encoders):
     ("old", "new"), [('prefix = ""', 'prefix = "red "'), ("max_tokens = 16", "max_tokens = 15")]
 )
 def test_another_way_of_feeding_texts_is_refused(old, new, run):
-    path = run / "config.toml"
-    words = path.read_text(encoding="utf-8")
-    assert old in words
-    path.write_text(words.replace(old, new), encoding="utf-8")
+    change_settings(run, old, new)
     with pytest.raises(CheckpointError, match="text backbone: expected the one"):
         load(run)
 

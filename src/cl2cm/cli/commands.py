@@ -1,7 +1,7 @@
 """What the command line does in more than one call, for programs that want the same."""
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -14,7 +14,7 @@ from cl2cm.encode.encoding import encode_pictures, encode_texts, find_pictures
 from cl2cm.encode.feature_files import FeatureFiles
 from cl2cm.encode.text import TextBackbone
 from cl2cm.encode.vision import load_vision
-from cl2cm.errors import ConfigError, LanguageError, ManifestError, MediaError
+from cl2cm.errors import CL2CMError, ConfigError, LanguageError, ManifestError, MediaError
 from cl2cm.evaluation.retrieval import Translate, evaluate
 from cl2cm.index import Allowed, Index
 from cl2cm.index.metadata import check_path
@@ -60,7 +60,7 @@ def read_lines(manifest: Path, skipped: Skipped | None) -> list[Example]:
             manifest,
             source=None,
             skip_bad=skipped is not None,
-            on_skip=skipped.line if skipped is not None else None,
+            on_skip=skipped.item if skipped is not None else None,
         )
     )
 
@@ -210,7 +210,7 @@ def _vectors(
     )
     asked = {example.id for example in examples}
 
-    def on_skip(name: str, error: MediaError) -> None:
+    def on_skip(name: str, error: CL2CMError) -> None:
         if skipped is not None and name in asked:
             skipped.item(name, error)
 
@@ -304,7 +304,7 @@ def index_source(
     for path in (run, out):
         check_path(path)
     skipped = Skipped()
-    bad = skipped.example if skip_bad else None
+    bad = skipped.item if skip_bad else None
     examples = read_source(source, skipped=skipped if skip_bad else None)
     if source.is_dir():  # whose files are all below it
         roots = (source.absolute(),)
@@ -317,7 +317,7 @@ def index_source(
     if skip_bad and isinstance(model.vision, FeatureFiles):
         examples = model.vision.known(examples, skipped.item)
     if shots is not False and not stored:
-        examples = split_films(examples, longer_than=0.0 if shots else LONG, on_bad=bad)
+        examples = split_films(examples, longer_than=0.0 if shots else LONG, on_skip=bad)
     if stored or find_pictures(examples, model.vision):
         vectors = model.encode_examples(examples)
         update = replace_index(model, examples, vectors, out, run=run, options=options)
@@ -329,8 +329,8 @@ def index_source(
                 out,
                 run=run,
                 options=options,
-                on_bad=bad,
-                progress=_reached(advance),
+                on_skip=bad,
+                progress=advance,
             )
     return {
         "index": str(out),
@@ -341,18 +341,6 @@ def index_source(
         "skipped": skipped.names,
         "model": model.fingerprint,
     }
-
-
-def _reached(advance: Callable[[int], None]) -> Callable[[int], None]:
-    """Tell a progress bar how far it is, in place of how far it went."""
-    done = 0
-
-    def progress(count: int) -> None:
-        nonlocal done
-        advance(count - done)
-        done = count
-
-    return progress
 
 
 def open_searcher(

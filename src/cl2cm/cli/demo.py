@@ -65,7 +65,7 @@ def run_demo(out: Path, *, seed: int = 0) -> dict[str, Any]:
     """
     seconds: dict[str, float] = {}
     with _timed("weights", seconds):
-        install_weights(WEIGHTS, progress=say)
+        install_weights(WEIGHTS, tell=say)
     with _timed("data", seconds):
         manifest = prepare_dataset("openmoji", None, out / "data", leak_check=False)
     with _timed("encode", seconds):

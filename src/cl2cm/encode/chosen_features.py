@@ -86,7 +86,7 @@ class ChosenFeatures:
                 fingerprint=self._fingerprint(),
                 width=self.width,
                 preprocessing=self._files.preprocessing,
-                on_done=advance,
+                progress=advance,
                 shard_items=SHARD_ITEMS,
             )
 

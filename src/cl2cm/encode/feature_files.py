@@ -11,7 +11,7 @@ on trust, and those that it knows are compared.
 
 import hashlib
 import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from copy import copy
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -21,14 +21,13 @@ import numpy.typing as npt
 
 from cl2cm.encode.chosen_features import ChosenFeatures
 from cl2cm.encode.feature_layouts import Layout, open_layout
-from cl2cm.errors import EncoderError, MediaError, StoreError
+from cl2cm.errors import EncoderError, MediaError, OnSkip, StoreError
 from cl2cm.progress import say, track
 from cl2cm.text import spellings
 from cl2cm.types import Example, Floats
 
 SAMPLED = 64  # items whose numbers are in the fingerprint
 LARGEST = 1e15  # of a feature: the layer norm that follows squares and sums them in float32
-OnMissing = Callable[[str, MediaError], None]
 
 
 class Agreed(NamedTuple):
@@ -204,7 +203,7 @@ class FeatureFiles:
         examples: Sequence[Example],
         *,
         skip_bad: bool = False,
-        on_skip: OnMissing | None = None,
+        on_skip: OnSkip | None = None,
     ) -> "ChosenFeatures":
         """The features of some items, by the items' own ids; each is read once, to check it.
 
@@ -220,14 +219,13 @@ class FeatureFiles:
                 if error is not None and not skip_bad:
                     raise error
                 if error is not None and on_skip:
-                    about = error.subject, error.expected, error.found, error.remedy
-                    on_skip(example.id, _media_error(*about))
+                    on_skip(example.id, error)
                 advance(1)
         if examples and max(rows) < 0:
             raise self._missing(f"{len(examples)} items", "features of at least one")
         return ChosenFeatures(self, [example.id for example in examples], rows)
 
-    def known(self, examples: Sequence[Example], on_skip: OnMissing | None = None) -> list[Example]:
+    def known(self, examples: Sequence[Example], on_skip: OnSkip | None = None) -> list[Example]:
         """The items whose features are there; the others are told to ``on_skip``.
 
         Raises:
@@ -275,7 +273,8 @@ class FeatureFiles:
     def _missing(self, subject: str, expected: str) -> MediaError:
         found = f"features of {len(self)} others, such as {self._layout.names[0]!r}"
         remedy = "check the ids of the manifest, or leave such items out"
-        return _media_error(f"{self.name}: {subject}", expected, found, remedy)
+        subject = f"{self.name}: {subject}"
+        return MediaError(subject, expected=expected, found=found, remedy=remedy)
 
 
 def _spread(names: Sequence[str]) -> list[str]:
@@ -289,10 +288,6 @@ def _worst(values: Floats) -> str:
     if len(finite) < values.size:
         return f"{values.size - len(finite)} that are NaN or infinite"
     return f"{float(np.abs(values).max()):g}"
-
-
-def _media_error(subject: str, expected: str, found: str, remedy: str) -> MediaError:
-    return MediaError(subject, expected=expected, found=found, remedy=remedy)
 
 
 def _key(example: Example) -> str:

@@ -2,7 +2,7 @@
 
 import contextlib
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +12,7 @@ from safetensors.torch import save_file
 from cl2cm.encode.rows import Encode, Rows, finite_rows
 from cl2cm.encode.store import FORMAT, FeatureStore, not_finite
 from cl2cm.errors import StoreError
+from cl2cm.progress import Advance
 from cl2cm.storage import atomic_path, sha256_file, sha256_text, storage_errors, write_json
 
 SHARD_ITEMS = 4096
@@ -26,7 +27,7 @@ def write_store(
     fingerprint: str,
     width: int,
     preprocessing: str = "",
-    on_done: Callable[[int], None] | None = None,
+    progress: Advance | None = None,
     shard_items: int = SHARD_ITEMS,
 ) -> FeatureStore:
     """Encode what is missing and return the store, opened.
@@ -39,7 +40,7 @@ def write_store(
         fingerprint: the encoder's fingerprint, for the check at opening.
         width: the last dimension of the values.
         preprocessing: what was done to the input, for people.
-        on_done: called with the number of items that each step finished.
+        progress: told the number of items just done.
         shard_items: items in a shard.
 
     Raises:
@@ -65,8 +66,8 @@ def write_store(
                 found="a store of others",
                 remedy="choose another --out, or delete the folder",
             )
-        if on_done:
-            on_done(len(ids))
+        if progress:
+            progress(len(ids))
         return store
     _check_plan(folder, settings)
     shards = []
@@ -80,8 +81,8 @@ def write_store(
                 write_json(folder / "plan.json", settings)
             _write_shard(path, [ids[i] for i in positions], rows)
         shards.append({"items": len(positions), "sha256": sha256_file(path)})
-        if on_done:
-            on_done(len(positions))
+        if progress:
+            progress(len(positions))
     write_json(folder / "store.json", {**settings, "items": len(ids), "shards": shards})
     return FeatureStore.open(folder, fingerprint=fingerprint)
 

@@ -2,7 +2,8 @@
 
 ``contract.json`` says how the text side was fed (tokenizer hash, prefix, lower-casing, tokens,
 pooling) with a few texts, their expected ids and vectors. It is checked at every load, so that a
-tokenizer that changed under a model is an error, not a slow loss of quality.
+tokenizer that changed under a model is an error, not a slow loss of quality. It holds the hash of
+``config.toml``, too: half a file of settings is often a valid file of other settings.
 """
 
 from pathlib import Path
@@ -34,6 +35,7 @@ def contract(config: Config, model: RetrievalModel) -> dict[str, Any]:
     vectors = model.encode_text(CONTRACT_TEXTS)
     return {
         "format": 1,
+        "settings": config.hash,
         "dim": config.network.dim,
         "tokenizer": model.backbone.tokenizer_hash,
         "backbone": model.backbone.fingerprint,
@@ -68,6 +70,7 @@ def check_form(agreed: Any) -> None:  # noqa: ANN401 - whatever the file holds
         ValueError, KeyError, TypeError, AttributeError: it is of another form.
     """
     texts = [agreed["backbone"], agreed["tokenizer"], agreed["vision"]["fingerprint"]]
+    texts.append(agreed.get("settings", ""))
     texts += [example["text"] for example in agreed["examples"]]
     texts += agreed["vision"].get("samples", {}).values()
     if not isinstance(agreed["vision"].get("width", 1), int):

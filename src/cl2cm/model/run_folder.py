@@ -20,7 +20,7 @@ from cl2cm.encode.trust import check_inside, confine
 from cl2cm.errors import CheckpointError, ConfigError
 from cl2cm.model.config import Config, parse_config, read_tree, to_toml
 from cl2cm.model.contract import check_form
-from cl2cm.storage import atomic_file
+from cl2cm.storage import atomic_file, sha256_file
 
 FILES = (
     *("config.toml", "contract.json", "provenance.json"),
@@ -70,11 +70,10 @@ def read_run(
             found="one that is still to be finished" if unfinished else "no provenance.json",
             remedy="run cl2cm train with --resume" if unfinished else "make it with cl2cm train",
         )
+    agreed = read_contract(run)
     try:
         config = parse_config(read_tree(run / "config.toml"))
-        agreed = json.loads((run / "contract.json").read_text(encoding="utf-8"))
-        check_form(agreed)
-    except (OSError, ValueError, KeyError, TypeError, RecursionError, ConfigError) as error:
+    except ConfigError as error:
         raise damaged(run, f"unreadable settings ({error})") from None
     _check_size(run, config)
     named = encoders.text or config.text.encoder
@@ -85,6 +84,30 @@ def read_run(
         spec = confine(spec, run)
     sides = replace(config.text, encoder=named), replace(config.vision, encoder=spec)
     return replace(config, text=sides[0], vision=sides[1]), agreed
+
+
+def read_contract(run: Path) -> dict[str, Any]:
+    """Return the contract of a finished run, after comparing the hash of its settings.
+
+    Raises:
+        CheckpointError: contract or settings are damaged, or the settings were edited.
+    """
+    try:
+        agreed: dict[str, Any] = json.loads((run / "contract.json").read_text(encoding="utf-8"))
+        check_form(agreed)
+        found = sha256_file(run / "config.toml")
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+        raise damaged(run, f"unreadable settings ({error})") from None
+    written = agreed.get("settings", found)  # runs of earlier versions have none
+    if found != written:
+        raise CheckpointError(
+            str(run / "config.toml"),
+            expected=f"the settings of training (sha256 {written[:12]})",
+            found=f"a damaged or edited file ({found[:12]})",
+            remedy="restore it, or train again; name encoders that have moved with "
+            "--text-encoder and --vision-encoder",
+        )
+    return agreed
 
 
 def _check_files(run: Path) -> None:

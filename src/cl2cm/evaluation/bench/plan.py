@@ -92,7 +92,7 @@ def bench(
     manifest = find_manifest(name, data)
     skipped = Skipped()
     examples = list(
-        read_manifest(manifest, source=source, skip_bad=chosen.skip_bad, on_skip=skipped.line)
+        read_manifest(manifest, source=source, skip_bad=chosen.skip_bad, on_skip=skipped.item)
     )
     asked = split_of_manifest(examples, chosen.split, manifest)
     planned = plan(suite, chosen, manifest, examples, out, skipped)

@@ -8,7 +8,7 @@ from typing import Any
 
 from cl2cm.data.leaks import known_leaks
 from cl2cm.data.manifest import Skipped, read_manifest, split_of_manifest
-from cl2cm.data.queries import caption_languages
+from cl2cm.data.queries import caption_languages, every_text
 from cl2cm.data.scan import check_name, scan_folder
 from cl2cm.encode.encoding import encode_pictures, encode_texts, find_pictures
 from cl2cm.encode.feature_files import FeatureFiles
@@ -118,18 +118,12 @@ def _named(examples: list[Example], skipped: Skipped | None) -> list[Example]:
 
 def all_texts(examples: Sequence[Example]) -> list[str]:
     """Every distinct caption and translation, in order of appearance."""
-    texts: dict[str, None] = {}
-    for example in examples:
-        for captions in example.captions.values():
-            texts |= dict.fromkeys(captions)
-        for engines in example.translations.values():
-            for column in engines.values():
-                texts |= dict.fromkeys(text for text in column if text)
+    texts = every_text(examples)
     if not texts:
         raise ManifestError(
             "captions", expected="at least one text", found="none", remedy="check the manifest"
         )
-    return list(texts)
+    return texts
 
 
 def evaluate_manifest(

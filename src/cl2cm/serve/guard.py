@@ -21,7 +21,7 @@ from cl2cm.serve.cookies import SESSION, own_cookies, with_cookies
 from cl2cm.serve.limits import Limits
 from cl2cm.serve.metrics import Metrics
 from cl2cm.serve.origin import Network, client_of, is_cross_site, is_own_host
-from cl2cm.serve.rooms import Place, Room
+from cl2cm.serve.rooms import Room, Seat
 
 _STREAMED = frozenset({"/media", "/api/v1/media"})  # cost no more than a connection: not counted
 _UPLOADS = frozenset({"/picture", "/api/v1/search"})
@@ -176,12 +176,12 @@ class Guard:
             message = "too many requests at a time; ask again"
             await self._refuse("busy", 503, message)(scope, receive, send)
             return
-        place = Place(room, client, self._metrics)
-        send.on_start.append(place.leave)  # the rest is for the client to read
+        seat = Seat(room, client, self._metrics)
+        send.on_start.append(seat.leave)  # the rest is for the client to read
         try:
             await self._timed(scope, receive, send)
         finally:
-            place.leave()
+            seat.leave()
 
     async def _read(self, scope: Scope, receive: Receive) -> Receive:
         """Read a small body; return what gives it again."""

@@ -18,7 +18,7 @@ from cl2cm.translate.manifest import (
     score_examples,
     translate_examples,
 )
-from cl2cm.translate.record import read_record, write_out
+from cl2cm.translate.record import read_translation_record, write_out
 from cl2cm.translate.scoring import Scored, Sentence
 from cl2cm.types import Example
 
@@ -73,7 +73,7 @@ def translate_manifest(
     skipped = Skipped()
     lines = read_manifest(manifest, source=source, skip_bad=skip_bad, on_skip=skipped.item)
     examples = list(lines)
-    record = read_record(manifest)
+    record = read_translation_record(manifest)
     accounts: list[dict[str, Any]] = []
     quality = shown = None
     with TranslationCache(cache) as kept:

@@ -9,7 +9,7 @@ from PIL import Image
 from cl2cm.data import wheels
 from cl2cm.data.manifest import read_manifest
 from cl2cm.data.readers import dataset_names, openmoji, prepare_dataset
-from cl2cm.data.readers.openmoji import HELD_OUT, LANGUAGES, prepare
+from cl2cm.data.readers.openmoji import HELD_OUT, NAME_LANGUAGES, prepare
 from cl2cm.data.readers.openmoji_things import things_of
 from cl2cm.errors import ConfigError, MissingExtraError, StorageError, WeightsError
 from cl2cm.storage import sha256_file
@@ -70,7 +70,7 @@ def test_names_in_fourteen_languages(made):
     assert dog["zh"] == "狗脸"
     assert names(made["2764"])["it"] == "cuore rosso"
     for example in made.values():
-        languages = set(LANGUAGES) - set(HELD_OUT if example.split == "train" else ())
+        languages = set(NAME_LANGUAGES) - set(HELD_OUT if example.split == "train" else ())
         assert set(names(example)) == languages
         for name in names(example).values():
             assert not set(name) & set(":_")
@@ -90,11 +90,11 @@ def test_training_never_shows_what_is_held_out(wheel, tmp_path, monkeypatch):
     for example in read_manifest(prepare(tmp_path / "out", source=wheel, size=9)):
         if example.split == "train":
             assert set(example.captions) == {"en"}
-            assert set(example.translations) == set(LANGUAGES) - {"en", "ko", "fa"}
+            assert set(example.translations) == set(NAME_LANGUAGES) - {"en", "ko", "fa"}
             for engines in example.translations.values():
                 assert [len(texts) for texts in engines.values()] == [1]
         else:
-            assert set(example.captions) == set(LANGUAGES)
+            assert set(example.captions) == set(NAME_LANGUAGES)
             assert example.translations == {}
 
 

@@ -37,7 +37,7 @@ from cl2cm.storage import (
 )
 from cl2cm.types import Example
 
-LANGUAGES = (
+NAME_LANGUAGES = (
     *("en", "es", "ja", "ko", "pt", "it", "fr"),
     *("de", "fa", "id", "zh", "ru", "tr", "ar"),
 )
@@ -201,7 +201,7 @@ def _emojis(archive: zipfile.ZipFile) -> Iterator[_Emoji]:
     """Every emoji with a picture and an English name, without skin tones, by code point."""
     drawn = {name.removeprefix(_SVG).removesuffix(".svg") for name in archive.namelist()}
     package = _emoji_package()
-    package.config.load_language(list(LANGUAGES))
+    package.config.load_language(list(NAME_LANGUAGES))
     found = {}
     for text, data in package.EMOJI_DATA.items():
         codes = [f"{ord(character):04X}" for character in text]
@@ -211,7 +211,9 @@ def _emojis(archive: zipfile.ZipFile) -> Iterator[_Emoji]:
         candidates = ("-".join(codes), "-".join(plain))
         identity = next((name for name in candidates if name in drawn), None)
         if identity is not None:
-            names = {lang: _name(data[lang], lang, identity) for lang in LANGUAGES if lang in data}
+            names = {
+                lang: _name(data[lang], lang, identity) for lang in NAME_LANGUAGES if lang in data
+            }
             found[identity] = _Emoji(identity, names)
     yield from (found[identity] for identity in sorted(found))
 

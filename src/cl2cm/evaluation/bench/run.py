@@ -198,13 +198,9 @@ def _key(job: Job, examples: Sequence[Example], engines: Mapping[str, Translator
     return sha256_text(json.dumps([made["config"], made.get("model"), captions, names]))
 
 
-_opened: dict[Path, FeatureStore] = {}
-
-
 def _open(folder: Path) -> FeatureStore:
-    """A store, opened once in a process."""
     if not (folder / "store.json").exists():
         raise StoreError(
             str(folder), expected="a store", found="none", remedy="run the benchmark again"
         )
-    return _opened.setdefault(folder, FeatureStore.open(folder))
+    return FeatureStore.open(folder)

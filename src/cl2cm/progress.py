@@ -50,7 +50,7 @@ def say(text: str) -> None:
     if sys.stderr.isatty():
         _console().print(text, markup=False, highlight=False)
     else:
-        print(text, file=sys.stderr, flush=True)  # noqa: T201 - the one place that prints
+        print(text, file=sys.stderr, flush=True)  # noqa: T201 - news
 
 
 @functools.cache

@@ -1,8 +1,8 @@
 """The one on-disk format of data: JSON Lines, one visual item a line ("The task" of method.md).
 
-Everything that trains, evaluates or searches reads its triples (V, S, T) from here, so the
-reader is strict: a line is either wholly understood or an error with file, line, field and
-remedy. Reading streams; a manifest of any length takes the memory of its ids.
+Training and evaluation read their triples (V, S, T) from here, so the reader is strict: a line is
+either wholly understood or an error with file, line, field and remedy. Reading streams; a manifest
+of any length takes the memory of its ids.
 """
 
 import gzip

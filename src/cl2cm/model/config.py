@@ -35,7 +35,7 @@ _PATHS = (("data", "manifest"), ("data", "features"), ("text", "encoder"), ("vis
 
 @dataclass(frozen=True, slots=True)
 class Config:
-    """Everything that a run is made from; read one with `load_config`.
+    """All settings of a run; read one with `load_config`.
 
     Example:
         >>> import cl2cm

@@ -39,7 +39,7 @@ class NotFoundError(Exception):
 
 
 class Service:
-    """Everything behind the routes.
+    """What the routes call: search, items, files, and word alignment.
 
     Args:
         searcher: a model and its index.

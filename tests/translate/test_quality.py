@@ -1,6 +1,6 @@
-from importlib.util import sys
+import sys
+from importlib.util import find_spec
 
-import find_spec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st

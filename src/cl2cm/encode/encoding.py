@@ -1,6 +1,5 @@
 """Backbones over a manifest: what they say goes into feature stores, and nothing is said twice."""
 
-import logging
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -18,8 +17,6 @@ from cl2cm.errors import CL2CMError, ManifestError, MediaError, OnSkip
 from cl2cm.progress import track
 from cl2cm.storage import cache_folder, sha256_text
 from cl2cm.types import Example, Tokens
-
-log = logging.getLogger(__name__)
 
 TOKENS_AT_ONCE = 4096  # padded tokens in one pass of the text backbone
 FILMS_IN_SHARD = 128  # they have many frames, and what is stopped goes on with the next shard

@@ -13,7 +13,6 @@ stopped goes on with the shards that are missing.
 
 import contextlib
 import json
-import logging
 from pathlib import Path
 from typing import Any
 
@@ -26,8 +25,6 @@ from cl2cm.encode.rows import Gathered, Rows
 from cl2cm.errors import StorageError, StoreError
 from cl2cm.storage import atomic_path, sha256_file
 from cl2cm.types import StrPath
-
-log = logging.getLogger(__name__)
 
 FORMAT = 1
 

@@ -75,6 +75,21 @@ def test_files_are_short_or_say_why_not():
     assert {name for name, about in long.items() if "lines" not in about} <= STILL_LONG
 
 
+def test_folders_of_tests_are_those_of_the_package():
+    tests = ROOT / "tests"
+    folders = {path.parent.relative_to(tests) for path in tests.rglob("test_*.py")}
+    assert [folder for folder in folders if not (PACKAGE / folder).is_dir()] == []
+
+
+def test_no_test_module_is_imported_by_another():
+    for path in (ROOT / "tests").rglob("*.py"):
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            if isinstance(node, ast.Import | ast.ImportFrom):
+                modules = [alias.name for alias in node.names]
+                modules.append(getattr(node, "module", None) or "")
+                assert not any(re.match(r"(.*\.)?test_", name) for name in modules), path
+
+
 @pytest.mark.parametrize("path", sorted(set(re.findall(r"`([a-z_]+/[\w/.]*|\w+\.py)`", PAGE))))
 def test_paths_that_the_page_names_exist(path):
     assert (PACKAGE / path).exists() or (ROOT / path).exists()

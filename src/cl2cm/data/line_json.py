@@ -9,7 +9,6 @@ from typing import Any
 from cl2cm.errors import ManifestError
 
 LINE_LIMIT = 10 * 2**20  # bytes; a longer line is a damaged file, not an item
-_CONTROL = re.compile(r"[\x00-\x1f\x7f]")
 _SURROGATE = re.compile(r"[\ud800-\udfff]")
 
 

@@ -13,7 +13,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-from cl2cm.data.line_json import _CONTROL, BadFieldError, decode_line, show
+from cl2cm.data.line_json import BadFieldError, decode_line, show
 from cl2cm.text import is_blank, normalise
 from cl2cm.types import Captions, Example, Quality, Translations
 
@@ -22,6 +22,7 @@ _KEYS = (
     *("start", "end", "captions", "translations", "quality"),
 )
 _MEDIA = ("image", "video", "features")
+_CONTROL = re.compile(r"[\x00-\x1f\x7f]")
 # Language, script, region, variants, as BCP 47 writes them.
 _LANGUAGE = re.compile(
     r"[a-z]{2,3}(-[A-Z][a-z]{3})?(-([A-Z]{2}|\d{3}))?(-([a-z0-9]{5,8}|\d[a-z0-9]{3}))*"

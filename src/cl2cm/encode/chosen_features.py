@@ -15,10 +15,10 @@ from cl2cm.errors import StoreError
 from cl2cm.progress import track
 from cl2cm.types import Floats
 
-if TYPE_CHECKING:  # it gives out the features chosen
+if TYPE_CHECKING:  # which imports this module
     from cl2cm.encode.feature_files import FeatureFiles
 
-SHARD_ITEMS = 512  # films have many frames
+SHARD_ITEMS = 512  # videos have many frames
 
 
 class ChosenFeatures:

@@ -1,14 +1,13 @@
-"""The feature store: what a frozen backbone said, kept on disk so that heads train fast.
+"""The feature store: cached outputs of a frozen backbone, so that heads train fast.
 
-One format serves both sides: an item is a ragged row of vectors, the F frames of a picture or a
-film, or the T token states of a text. A store is a folder:
+One format serves both sides: an item is a ragged row of vectors, the F frames of an image or
+video, or the T token states of a text. A store is a folder:
 
     store.json           encoder, its fingerprint, width, dtype, and each shard's size and hash
     00000.safetensors    values fp16 [sum of lengths, width], lengths int64 [n], content bool
     00000.ids.json       the n ids
 
-Shards are written atomically, ``store.json`` last, so a store that opens is whole; a run that was
-stopped goes on with the shards that are missing.
+``store_writing.py`` writes shards atomically and ``store.json`` last: a store that opens is whole.
 """
 
 import contextlib

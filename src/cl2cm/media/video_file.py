@@ -133,7 +133,7 @@ class VideoFile:
             self.name,
             expected="a whole film",
             found=found,
-            remedy="replace the file, or skip what is broken",
+            remedy="replace the file, or leave it out (--skip-bad)",
         ) from cause
 
     def refuse_size(self, width: int, height: int) -> None:

@@ -186,12 +186,12 @@ def _part(request: Answer) -> Parts:
 
 
 def _still(request: Answer) -> Parts:
-    """Draw the frame that a video shows at a time."""
+    """Draw the frame that stands for a video or a part of it."""
     from cl2cm.media.video import Film  # noqa: PLC0415 — of videos alone
 
     said = request.head["arguments"]
     with Film(Path(said["path"])) as film:
-        pixels = next(film.at([said["seconds"]])).pixels
+        pixels = film.still(said["start"], said["end"]).pixels
     content, kind = save(Image.fromarray(pixels), said["size"])
     yield {"media_type": kind}, content
 

@@ -32,7 +32,11 @@ def _eight_bits(image: Image.Image) -> Image.Image:
     taken as such. All others are stretched from the smallest (zero, if none is below) to the
     largest.
     """
-    grey = np.nan_to_num(np.asarray(image, np.float64), nan=0.0, posinf=0.0, neginf=0.0)
+    stored = np.asarray(image)
+    if stored.dtype == np.uint16:
+        return Image.fromarray((stored >> 8).astype(np.uint8))
+    grey = stored.astype(np.float32)  # a copy; of large images there is memory for few
+    np.nan_to_num(grey, copy=False, nan=0.0, posinf=0.0, neginf=0.0)
     low, high = min(0.0, float(grey.min())), float(grey.max())
     if image.mode == "F" and low == 0 and high <= 255:
         grey *= 255 if high <= 1 else 1
@@ -40,7 +44,8 @@ def _eight_bits(image: Image.Image) -> Image.Image:
     elif low == 0 and high < 2**16:
         grey /= 256
     else:
-        grey = (grey - low) * (255 / (high - low))
+        grey -= low
+        grey *= 255 / (high - low)
     return Image.fromarray(grey.astype(np.uint8))
 
 

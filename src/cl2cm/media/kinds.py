@@ -90,6 +90,7 @@ _UNREAD = frozenset(
     " .3fr .erf .kdc .dcr .mrw .iiq .mos .mef .djvu .emf .wmf .qoi .dds .sgi .xbm .xpm .bpg .pcd"
     " .insp .insv .rm .rmvb .mxf .dv .divx .ogm .y4m .swf .mjpeg .mjpg .lrv .braw .r3d".split()
 )
+_PLAYED = frozenset({"MP4", "Matroska, WebM", "Ogg"})  # by browsers
 _PACKAGES = {"heic": "pillow_heif", "video": "av"}  # imported by the decoders of an extra
 
 _AVIF_BRANDS = frozenset({b"avif", b"avis"})
@@ -123,6 +124,12 @@ def is_ambiguous(name: str | PurePath) -> bool:
 def has_extra(extra: str) -> bool:
     """Whether the extra that a format needs is installed; true of a format that needs none."""
     return not extra or importlib.util.find_spec(_PACKAGES[extra]) is not None
+
+
+def plays_in_browsers(name: str | PurePath) -> bool:
+    """Whether browsers play videos of this name; of the others they show a still image."""
+    found = format_by_name(name)
+    return found is not None and found.name in _PLAYED
 
 
 def media_of(path: Path) -> Media:

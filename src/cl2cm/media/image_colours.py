@@ -50,7 +50,7 @@ def _eight_bits(image: Image.Image) -> Image.Image:
 
 
 def opaque(image: Image.Image) -> Image.Image:
-    """Return an image as RGB, white where transparent; few copies of a large image are in memory at a time."""
+    """Return an image as RGB, white where transparent; with few copies in memory at a time."""
     image = standard(image)
     if image.mode == "RGB":
         return image

@@ -30,9 +30,9 @@ from PIL import (
 
 from cl2cm.errors import MediaError
 from cl2cm.media import kinds
+from cl2cm.media.animation import ANIMATED, go_to_still
 from cl2cm.media.image_colours import in_srgb, is_deep, opaque, standard
 from cl2cm.media.image_header import MAX_SCANS, Header, describe, kind_of, read_header
-from cl2cm.media.animation import ANIMATED, go_to_still
 from cl2cm.media.image_mending import load_without_end, mend_png
 
 T = TypeVar("T")

@@ -85,13 +85,16 @@ VIDEO_SUFFIXES = frozenset(suffix for suffix, one in _BY_SUFFIX.items() if one.i
 SUFFIXES = IMAGE_SUFFIXES | VIDEO_SUFFIXES
 # Names of images and videos that are not read, so that a file which is left out is named.
 _UNREAD = frozenset(
-    ".svg .svgz .psd .psb .xcf .kra .ico .cur .icns .tga .pcx .eps .ai .exr .hdr .jxl .jxr .wdp"
-    " .fits .dcm .dng .cr2 .cr3 .crw .nef .nrw .arw .sr2 .srf .orf .rw2 .raf .raw .pef .srw .x3f"
-    " .3fr .erf .kdc .dcr .mrw .iiq .mos .mef .djvu .emf .wmf .qoi .dds .sgi .xbm .xpm .bpg .pcd"
-    " .insp .insv .rm .rmvb .mxf .dv .divx .ogm .y4m .swf .mjpeg .mjpg .lrv .braw .r3d".split()
+    {".svg", ".svgz", ".psd", ".psb", ".xcf", ".kra", ".ico", ".cur", ".icns", ".tga", ".pcx"}
+    | {".eps", ".ai", ".exr", ".hdr", ".jxl", ".jxr", ".wdp", ".fits", ".dcm", ".djvu", ".emf"}
+    | {".wmf", ".qoi", ".dds", ".sgi", ".xbm", ".xpm", ".bpg", ".pcd", ".insp"}
+    | {".dng", ".cr2", ".cr3", ".crw", ".nef", ".nrw", ".arw", ".sr2", ".srf", ".orf", ".rw2"}
+    | {".raf", ".raw", ".pef", ".srw", ".x3f", ".3fr", ".erf", ".kdc", ".dcr", ".mrw", ".iiq"}
+    | {".mos", ".mef", ".insv", ".rm", ".rmvb", ".mxf", ".dv", ".divx", ".ogm", ".y4m", ".swf"}
+    | {".mjpeg", ".mjpg", ".lrv", ".braw", ".r3d"}
 )
 _PLAYED = frozenset({"MP4", "Matroska, WebM", "Ogg"})  # by browsers
-_PACKAGES = {"heic": "pillow_heif", "video": "av"}  # imported by the decoders of an extra
+PACKAGES = {"heic": "pillow_heif", "video": "av"}  # imported by the decoders of an extra
 
 _AVIF_BRANDS = frozenset({b"avif", b"avis"})
 _HEIC_BRANDS = frozenset(b"heic heix hevc hevx heim heis hevm hevs mif1 msf1".split())
@@ -123,7 +126,7 @@ def is_ambiguous(name: str | PurePath) -> bool:
 
 def has_extra(extra: str) -> bool:
     """Whether the extra that a format needs is installed; true of a format that needs none."""
-    return not extra or importlib.util.find_spec(_PACKAGES[extra]) is not None
+    return not extra or importlib.util.find_spec(PACKAGES[extra]) is not None
 
 
 def plays_in_browsers(name: str | PurePath) -> bool:

@@ -68,7 +68,11 @@ def part_of(path: Path, start: float | None, end: float | None) -> Span:
 
 
 def still_of(
-    path: Path, name: str, part: tuple[float | None, float | None], size: int, pool: DecoderPool,
+    path: Path,
+    name: str,
+    part: tuple[float | None, float | None],
+    size: int,
+    pool: DecoderPool,
     budget: Budget,
 ) -> tuple[bytes, str]:
     """Return the frame that stands for a video or a part of it, drawn small, and its MIME type.

@@ -38,6 +38,11 @@ CREATE TABLE IF NOT EXISTS vectors (
     vector BLOB NOT NULL, PRIMARY KEY (content, start, "end", model)
 ) WITHOUT ROWID;
 """
+_KEPT = (
+    "EXISTS (SELECT 1 FROM keep WHERE keep.content = vectors.content "
+    'AND keep.start = vectors.start AND keep."end" = vectors."end")'
+)
+_SPARE = 1000  # vectors
 _WHOLE = -1.0  # start and end of a whole file
 
 
@@ -126,7 +131,11 @@ class Journal:
             self._db.commit()
 
     def forget(self, paths: Iterable[str], contents: Iterable[Content], *, model: str) -> None:
-        """Drop all but these files, and all but these contents' vectors of this model."""
+        """Drop all but these files, and vectors of other models.
+
+        Vectors of contents that are gone stay for as long as they are no more than those that are
+        needed, or ``_SPARE``: a folder may be away for one run, or a file moved back.
+        """
         with self._damage(), self._db:
             self._db.execute("CREATE TEMP TABLE keep_files (path TEXT PRIMARY KEY)")
             self._db.execute('CREATE TEMP TABLE keep (content TEXT, start REAL, "end" REAL)')
@@ -138,12 +147,12 @@ class Journal:
             )
             self._db.execute('CREATE INDEX keep_all ON keep (content, start, "end")')
             self._db.execute("DELETE FROM files WHERE path NOT IN (SELECT path FROM keep_files)")
-            self._db.execute(
-                "DELETE FROM vectors WHERE model <> ? OR NOT EXISTS (SELECT 1 FROM keep WHERE "
-                "keep.content = vectors.content AND keep.start = vectors.start "
-                'AND keep."end" = vectors."end")',
-                (model,),
-            )
+            self._db.execute("DELETE FROM vectors WHERE model <> ?", (model,))
+            count = "SELECT count(*) FROM "
+            needed = self._db.execute(f"{count}vectors WHERE {_KEPT}").fetchone()[0]
+            spare = self._db.execute(f"{count}vectors").fetchone()[0] - needed
+            if spare > max(_SPARE, needed):
+                self._db.execute(f"DELETE FROM vectors WHERE NOT {_KEPT}")  # noqa: S608 - constant
             self._db.execute("DROP TABLE keep_files")
             self._db.execute("DROP TABLE keep")
 

@@ -162,8 +162,16 @@ def search(
     fold: Annotated[bool, typer.Option("--fold", help="Show near-duplicates once.")] = False,
     folder: Annotated[str | None, typer.Option(help="Only items of this folder.")] = None,
     media: Annotated[str | None, typer.Option(help="Only: picture | film.")] = None,
-    since: Annotated[str | None, typer.Option(help="Only files of this day or later.")] = None,
-    until: Annotated[str | None, typer.Option(help="Only files of this day or earlier.")] = None,
+    since: Annotated[
+        str | None,
+        typer.Option(
+            help="Only images taken on this day or later, such as 2024-01-31: by EXIF, else by "
+            "the file's time; days are in local time."
+        ),
+    ] = None,
+    until: Annotated[
+        str | None, typer.Option(help="Only images taken on this day or earlier.")
+    ] = None,
     min_bytes: Annotated[int | None, typer.Option(help="Only files of this size or more.")] = None,
     max_bytes: Annotated[int | None, typer.Option(help="Only files of this size or less.")] = None,
     queries: Annotated[

@@ -165,7 +165,7 @@ def _decoded(
         _check(header, name, allowed)
         data = mend_png(data) if header.kind == "PNG" else data
         if header.kind == "HEIF":
-            _register_heif(name)
+            register_heif(name)
         with Image.open(io.BytesIO(data), formats=[header.kind]) as opened:
             # JPEG can decode at 1/2, 1/4 or 1/8: the smallest that is no smaller than ``size``.
             opened.draft("RGB", (size, size))
@@ -193,7 +193,7 @@ def _loaded(opened: Image.Image, data: bytes, header: Header, size: int) -> Imag
     return opened
 
 
-def _register_heif(name: str) -> None:
+def register_heif(name: str) -> None:
     """Let Pillow open HEIC images, whose decoder is in an extra.
 
     Raises:

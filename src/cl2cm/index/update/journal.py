@@ -6,6 +6,7 @@ whoever is killed loses the batch at hand and nothing else.
 """
 
 import contextlib
+import datetime
 import hashlib
 import os
 import sqlite3
@@ -21,6 +22,7 @@ from cl2cm.errors import VectorIndexError
 from cl2cm.index.backends.quantization import is_unit
 from cl2cm.index.database import check_file, check_schema, confine
 from cl2cm.index.metadata import JOURNAL
+from cl2cm.media.dates import date_taken
 from cl2cm.storage import open_confined, open_sqlite, sqlite_error, storage_errors
 from cl2cm.types import Example, Floats
 
@@ -37,6 +39,7 @@ CREATE TABLE IF NOT EXISTS vectors (
     content TEXT NOT NULL, start REAL NOT NULL, "end" REAL NOT NULL, model TEXT NOT NULL,
     vector BLOB NOT NULL, PRIMARY KEY (content, start, "end", model)
 ) WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS dates (content TEXT PRIMARY KEY, taken TEXT NOT NULL);
 """
 _KEPT = (
     "EXISTS (SELECT 1 FROM keep WHERE keep.content = vectors.content "
@@ -98,6 +101,25 @@ class Journal:
                 )
         return Content(str(found[0]), start, end)
 
+    def taken(self, content: Content, path: Path) -> datetime.datetime | None:
+        """When the image of a content was taken, as its camera says; read once.
+
+        Args:
+            content: what the image's file holds.
+            path: a file that holds it.
+        """
+        query = "SELECT taken FROM dates WHERE content = ?"
+        with self._damage():
+            known = self._db.execute(query, (content.sha256,)).fetchone()
+            if known is None:
+                date = date_taken(path)
+                known = ("" if date is None else date.isoformat(),)
+                self._db.execute("INSERT INTO dates VALUES (?, ?)", (content.sha256, *known))
+        try:
+            return datetime.datetime.fromisoformat(known[0]) if known[0] else None
+        except (TypeError, ValueError):  # not written by us
+            return None
+
     def commit(self) -> None:
         """Keep what was said so far, whatever happens next."""
         with self._damage():
@@ -153,6 +175,7 @@ class Journal:
             spare = self._db.execute(f"{count}vectors").fetchone()[0] - needed
             if spare > max(_SPARE, needed):
                 self._db.execute(f"DELETE FROM vectors WHERE NOT {_KEPT}")  # noqa: S608 - constant
+            self._db.execute("DELETE FROM dates WHERE content NOT IN (SELECT content FROM vectors)")
             self._db.execute("DROP TABLE keep_files")
             self._db.execute("DROP TABLE keep")
 

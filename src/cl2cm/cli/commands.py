@@ -153,7 +153,7 @@ def evaluate_manifest(
     )
     leaks = known_leaks(everything) if leak_check else []
     if leaks:
-        say(f"warning: {len(leaks)} pictures are in two splits, such as {leaks[0]}")
+        say(f"warning: {len(leaks)} items seem to be in two splits, such as {leaks[0]}")
     return {
         "run": str(run),
         "split": split,

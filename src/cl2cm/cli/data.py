@@ -41,7 +41,10 @@ def prepare(
         ),
     ] = False,
     allow_leaks: Annotated[
-        bool, typer.Option("--allow-leaks", help="Let a picture of one's own be in two splits.")
+        bool,
+        typer.Option(
+            "--allow-leaks", help="Go on where images of your own seem to be in two splits."
+        ),
     ] = False,
     leak_check: Annotated[
         bool, typer.Option("--leak-check/--no-leak-check", help="Look for pictures in two splits.")

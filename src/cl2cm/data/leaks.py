@@ -1,4 +1,4 @@
-"""The same picture in two splits: what was trained on must not be what is tested on.
+"""The same image in two splits: what was trained on must not be what is tested on.
 
 Two items are the same by their id, by their files' bytes, or by their pictures: of each picture a
 perceptual hash of 64 bits finds those that may be the same, and small copies in colour, held beside
@@ -39,6 +39,7 @@ _BITS = 10  # of the 64 of a hash
 _MEAN = 8.0  # levels of 255 between small copies, on average
 _GREY, _COLOUR = 64, 24  # and at most, in one cell of either part
 
+_WORDING = "2"  # of the lines that are kept
 _SIDE = 128  # pixels of the square that is looked at
 _GRID = 32  # cells of its side in grey: what is transformed, and the fine part of a small copy
 _COLOURS = 8  # cells of its side in colour
@@ -57,12 +58,15 @@ class Leak(NamedTuple):
         first: the earlier of them.
         second: the later.
         why: their ids (or the ids of their stored features) are equal, or their files' bytes, or
-            their pictures, as far as one sees.
+            their images look alike.
+        distance: of images that look alike, how far their small copies are apart on average, 0 to
+            255; 0 for the others.
     """
 
     first: Example
     second: Example
     why: Why
+    distance: float = 0.0
 
 
 def known_leaks(examples: Iterable[Example]) -> list[str]:
@@ -71,7 +75,7 @@ def known_leaks(examples: Iterable[Example]) -> list[str]:
     A data set is known by the ids, splits, paths, sizes and times of its files.
     """
     items = list(examples)
-    lines = []
+    lines = [_WORDING]
     for item in items:
         path = item.path
         file = path.stat() if path is not None and path.is_file() else None
@@ -112,18 +116,18 @@ def find_leaks(examples: Iterable[Example], *, progress: bool = True) -> list[Le
     for first, second in _same_film(items):
         found.add(first, second, "bytes")
     looks = _look(items, progress=progress)
-    for first, second in _same_picture(looks, [items[row].split for row in looks.rows]):
-        found.add(looks.rows[first], looks.rows[second], "picture")
+    for first, second, apart in _same_picture(looks, [items[row].split for row in looks.rows]):
+        found.add(looks.rows[first], looks.rows[second], "picture", apart)
     return found.leaks()
 
 
 def leak_lines(leaks: Sequence[Leak]) -> list[str]:
-    """A line for each leak: ``b (test) is the same picture as a (train)``."""
-    what = {"id": "has the same id as", "bytes": "is the same file as"}
+    """Return a line for each leak: ``b (test) looks like a (train), 2.1 of 255 levels apart``."""
+    what = {"id": "has the same id as", "bytes": "is the same file as", "picture": "looks like"}
     return [
-        f"{second.id} ({second.split}) {what.get(why, 'is the same picture as')} "
-        f"{first.id} ({first.split})"
-        for first, second, why in leaks
+        f"{second.id} ({second.split}) {what[why]} {first.id} ({first.split})"
+        + (f", {apart:.1f} of 255 levels apart" if why == "picture" else "")
+        for first, second, why, apart in leaks
     ]
 
 
@@ -132,15 +136,15 @@ class _Found:
 
     def __init__(self, items: Sequence[Example]) -> None:
         self._items = items
-        self._pairs: dict[tuple[int, int], Why] = {}
+        self._pairs: dict[tuple[int, int], tuple[Why, float]] = {}
         self._listed: set[tuple[int, str]] = set()  # item, and another split that has it
 
-    def add(self, first: int, second: int, why: Why) -> None:
+    def add(self, first: int, second: int, why: Why, apart: float = 0.0) -> None:
         """Two items of different splits, by number; nothing new where both are listed."""
         keys = {(first, self._items[second].split), (second, self._items[first].split)}
         if not keys <= self._listed:
             self._listed |= keys
-            self._pairs.setdefault((min(first, second), max(first, second)), why)
+            self._pairs.setdefault((min(first, second), max(first, second)), (why, apart))
 
     def add_group(self, rows: Sequence[int], why: Why) -> None:
         """Items that are all the same, of any splits."""
@@ -156,13 +160,13 @@ class _Found:
     def leaks(self) -> list[Leak]:
         """All of them, by the later item."""
         order = sorted(self._pairs.items(), key=lambda pair: pair[0][::-1])
-        return [_leak(self._items[a], self._items[b], why) for (a, b), why in order]
+        return [_leak(self._items[a], self._items[b], *found) for (a, b), found in order]
 
 
-def _leak(first: Example, second: Example, why: Why) -> Leak:
-    if why == "picture" and first.path and second.path:
-        why = "bytes" if _equal_files(first.path, second.path) else why
-    return Leak(first, second, why)
+def _leak(first: Example, second: Example, why: Why, apart: float) -> Leak:
+    if why == "picture" and first.path and second.path and _equal_files(first.path, second.path):
+        return Leak(first, second, "bytes")
+    return Leak(first, second, why, apart)
 
 
 # --- by name and by bytes --------------------------------------------------------------------
@@ -291,8 +295,8 @@ def _hash(grey: Floats) -> npt.NDArray[np.uint64]:
     return np.ascontiguousarray(np.packbits(bits, axis=1)).view(np.uint64)[:, 0]
 
 
-def _same_picture(looks: _Looks, splits: Sequence[str]) -> Iterator[tuple[int, int]]:
-    """Pairs of positions in ``looks`` that are the same picture in different splits.
+def _same_picture(looks: _Looks, splits: Sequence[str]) -> Iterator[tuple[int, int, float]]:
+    """Pairs of positions in ``looks`` that look alike in different splits, and their distance.
 
     Of pictures that are equal to the last cell, only one of each split is compared with others.
     """
@@ -307,14 +311,14 @@ def _same_picture(looks: _Looks, splits: Sequence[str]) -> Iterator[tuple[int, i
             by_split[split].append(positions[0])
             same[positions[0]] = positions
     for one, other in combinations(by_split.values(), 2):
-        for first, second in _close(looks, np.array(one), np.array(other)):
-            yield from ((position, second) for position in same[first])
-            yield from ((first, position) for position in same[second][1:])
+        for first, second, apart in _close(looks, np.array(one), np.array(other)):
+            yield from ((position, second, apart) for position in same[first])
+            yield from ((first, position, apart) for position in same[second][1:])
 
 
 def _close(
     looks: _Looks, one: npt.NDArray[np.int64], other: npt.NDArray[np.int64]
-) -> Iterator[tuple[int, int]]:
+) -> Iterator[tuple[int, int, float]]:
     step = max(1, _BLOCK // len(other))
     for start in range(0, len(one), step):
         chosen = one[start : start + step]
@@ -323,15 +327,14 @@ def _close(
         for at in range(0, len(near), _CHUNK):
             left, right = near[at : at + _CHUNK].T
             pairs = np.stack([chosen[left], other[right]], axis=1)
-            yield from ((int(a), int(b)) for a, b in pairs[_equal_copies(looks.copies, pairs)])
+            levels = np.abs(looks.copies[pairs[:, 0]].astype(np.int16) - looks.copies[pairs[:, 1]])
+            for row in np.flatnonzero(_are_alike(levels)):
+                yield int(pairs[row, 0]), int(pairs[row, 1]), float(levels[row].mean())
 
 
-def _equal_copies(
-    copies: npt.NDArray[np.uint8], pairs: npt.NDArray[np.int64]
-) -> npt.NDArray[np.bool_]:
-    """Whether the small copies of pairs [M, 2] show one picture; bool [M]."""
-    levels = np.abs(copies[pairs[:, 0]].astype(np.int16) - copies[pairs[:, 1]])
+def _are_alike(levels: npt.NDArray[np.int16]) -> npt.NDArray[np.bool_]:
+    """Whether small copies that differ by these levels [M, COPY] look alike; bool [M]."""
     grey, colour = levels[:, : _GRID**2].max(axis=1), levels[:, _GRID**2 :].max(axis=1)
-    same: npt.NDArray[np.bool_] = (grey <= _GREY) & (colour <= _COLOUR)
-    same &= levels.mean(axis=1) <= _MEAN
-    return same
+    alike: npt.NDArray[np.bool_] = (grey <= _GREY) & (colour <= _COLOUR)
+    alike &= levels.mean(axis=1) <= _MEAN
+    return alike

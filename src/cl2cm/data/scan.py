@@ -130,6 +130,7 @@ def survey_folder(folder: StrPath, *, exclude: Sequence[str] = ()) -> Scan:
             found=left_out.line() or "none",
             remedy="give the folder that holds them",
         )
+    left_out.media.sort()
     examples = [Example(name, "all").with_media(media_of(paths[name])) for name in sorted(paths)]
     return Scan(examples, left_out)
 

@@ -9,7 +9,9 @@ import pytest
 import torch
 
 from cl2cm.cli.app import run
+from cl2cm.cli.demo import METHODS, demo_config
 from cl2cm.methods.settings import load_config
+from cl2cm.model.config import differences
 from fixtures.world import LANGUAGES, write_pictures, write_text
 
 FOLDER = Path(__file__).parents[1] / "recipes"
@@ -126,3 +128,10 @@ def test_a_recipe_goes_its_whole_way(name, stand_ins, tmp_path, capsys):
     assert json.loads(capsys.readouterr().out)["items"] == len(ids)
     assert run(["search", str(tmp_path / "index"), "red circle", "-k", "3", "--json"]) == 0
     assert len(json.loads(capsys.readouterr().out)["hits"]) == 3
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_the_recipe_of_the_demo_has_the_settings_of_the_demo(method, tmp_path):
+    recipe = load_config(FOLDER / "openmoji.toml", [f"method={method}"])
+    changed = differences(recipe, demo_config(method, tmp_path / "manifest.jsonl"))
+    assert [line.partition(":")[0] for line in changed] == ["data.manifest"]

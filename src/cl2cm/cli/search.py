@@ -41,7 +41,7 @@ ForeignBackend = Annotated[
 ]
 ServerUrl = Annotated[str | None, typer.Option("--url", help="Of the server that holds the index.")]
 if TYPE_CHECKING:
-    from cl2cm.model.checkpoint import Encoders
+    from cl2cm.model.run_folder import Encoders
     from cl2cm.types import Example
 
 
@@ -132,7 +132,7 @@ def index(
         )
     try:
         look = functools.partial(_examples, source, exclude or ())
-        follow(once, look, on_bad=lambda bad: say(f"not indexed: {bad}"))
+        follow(once, look, on_skip=lambda _, bad: say(f"not indexed: {bad}"))
     except KeyboardInterrupt:
         say("stopped; the index is whole")
 
@@ -327,7 +327,8 @@ def serve_index(
     """Serve an index until it is stopped."""
     from cl2cm.cli.commands import open_searcher
     from cl2cm.evaluation.alignment.aligner import Aligner
-    from cl2cm.model.checkpoint import AS_TRAINED, load
+    from cl2cm.model.checkpoint import load
+    from cl2cm.model.run_folder import AS_TRAINED
     from cl2cm.serve import LOOPBACK
     from cl2cm.serve import run as run_server
 

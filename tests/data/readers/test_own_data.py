@@ -15,7 +15,14 @@ from PIL import Image
 
 from cl2cm.data.manifest import read_manifest, write_manifest
 from cl2cm.data.published import check
-from cl2cm.data.readers import folder, huggingface, own_data, tar_shards, webdataset
+from cl2cm.data.readers import (
+    folder,
+    huggingface,
+    huggingface_tables,
+    own_data,
+    tar_shards,
+    webdataset,
+)
 from cl2cm.data.readers.reading import Options
 from cl2cm.errors import DatasetError, MissingExtraError
 
@@ -479,7 +486,7 @@ def test_the_package_may_be_missing(tmp_path, monkeypatch):
     def absent(name):
         raise ImportError(name)
 
-    monkeypatch.setattr(huggingface.importlib, "import_module", absent)
+    monkeypatch.setattr(huggingface_tables.importlib, "import_module", absent)
     with pytest.raises(MissingExtraError, match=r"cl2cm\[datasets\]"):
         read_saved(tmp_path)
 

@@ -100,6 +100,16 @@ def test_videos_of_a_manifest_without_their_extra(trained, photos, tmp_path, cap
     assert len(Index.open(tmp_path / "out")) == 1
 
 
+def test_a_folder_that_is_not_there(command, photos, tmp_path, capfd):
+    place = command.index(str(photos))
+    command[place] = str(tmp_path / "fotos")
+    assert command_line(command) == 2
+    assert (
+        "fotos: expected a folder of images and videos, or a manifest, found no such"
+        in capfd.readouterr().err
+    )
+
+
 @pytest.mark.parametrize("command", ["index", "encode"])
 def test_the_help_lists_the_formats(command, capfd):
     command_line([command, "--help"])

@@ -5,6 +5,7 @@ from pathlib import Path
 import pytest
 
 from cl2cm.data import scan
+from cl2cm.data.ignored import FOLDERS
 from cl2cm.data.scan import LeftOut, scan_folder, survey_folder
 from cl2cm.errors import ConfigError, MediaError
 from cl2cm.media.kinds import IMAGE_SUFFIXES
@@ -86,6 +87,11 @@ def test_folders_of_other_programs_are_left_out(root):
     assert not survey_folder(root).left_out.suffixes
     assert ids(root / "private") == ["deeper/q.jpg", "p.jpg"]  # named by the user itself
     assert ids(root / "@eaDir") == ["x.jpg"]
+
+
+def test_the_documentation_lists_these_folders():
+    text = (Path(__file__).parents[2] / "docs" / "media.md").read_text(encoding="utf-8").lower()
+    assert all(f"`{name}`" in text for name in FOLDERS)
 
 
 FILES = [

@@ -1,6 +1,7 @@
 """What an image is and what a video, and that no other room decides it."""
 
 import ast
+import re
 import struct
 from dataclasses import replace
 from pathlib import Path
@@ -122,6 +123,12 @@ def test_every_suffix_is_documented():
     assert "with cl2cm[heic]: HEIF (.heic .heif .hif)" in text
     assert not any(map(is_unread, (f"x{suffix}" for suffix in SUFFIXES)))
     assert is_unread("a.SVG")
+
+
+def test_the_documentation_lists_every_suffix():
+    text = (Path(__file__).parents[2] / "docs" / "media.md").read_text(encoding="utf-8")
+    table = text[text.index("| format") : text.index("`cl2cm index --help`")]
+    assert set(re.findall(r"\.[0-9a-z]+", table)) == SUFFIXES
 
 
 def test_what_browsers_play():

@@ -43,7 +43,7 @@ def read_source(
         exclude: patterns of files and folders to leave out of a folder.
 
     Raises:
-        MediaError: a folder without images, or with a folder in it that cannot be read.
+        MediaError: no such folder, one without images, or with a folder in it that cannot be read.
         ManifestError: a manifest that does not fit the format, or is empty.
         MissingExtraError: files need an extra that is not installed, without ``skipped``.
         ConfigError: ``exclude`` and a manifest.
@@ -55,6 +55,13 @@ def read_source(
         if line := found.left_out.line():
             say(line)
         return found
+    if not source.exists() and source.suffix not in (".jsonl", ".gz"):
+        raise MediaError(
+            str(source),
+            expected="a folder of images and videos, or a manifest",
+            found="no such folder or file",
+            remedy="correct the path",
+        )
     if exclude:
         raise ConfigError(
             "--exclude", expected="a folder", found=str(source), remedy="remove lines from the file"

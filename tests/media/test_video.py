@@ -402,20 +402,6 @@ def test_a_video_whose_time_begins_later(tmp_path, suffix, kind, start):
     assert load_frames(path, TO_32, Sampling(frames=4)).shape == (4, 32, 32, 3)
 
 
-def test_a_still_video_is_a_small_file(tmp_path):
-    path = write_marked(tmp_path / "lecture.mkv", [marked(1)] * 100, rate=1, step=60)
-    assert path.stat().st_size < 50 * 100 * 60
-    with Film(path) as film:
-        assert film.end > 5900
-    assert load_frames(path, TO_32, Sampling(frames=4)).shape == (4, 32, 32, 3)
-
-
-def test_time_stamps_that_cannot_be_right(tmp_path):
-    path = write_marked(tmp_path / "a.mkv", [marked(1)] * 3, rate=1, step=5000)
-    with pytest.raises(MediaError, match="cannot last"):
-        Film(path)
-
-
 BLACK = np.zeros((48, 64, 3), np.uint8)
 
 

@@ -5,7 +5,6 @@ and other files say nothing, or too little. The extra ``video`` brings PyAV, whi
 """
 
 import importlib
-from itertools import pairwise
 from pathlib import Path
 from types import ModuleType
 from typing import Any, NamedTuple, NoReturn
@@ -18,8 +17,7 @@ _FORMATS = "mov,mp4,m4a,3gp,3g2,mj2,matroska,webm,avi,mpegts,mpeg,mpegvideo,flv,
 # No network, and no other file: a track that lies elsewhere is not followed (``enable_drefs``).
 _OPTIONS = {"format_whitelist": _FORMATS, "protocol_whitelist": "file", "max_streams": "100"}
 _ESTIMATED = frozenset({"mpeg", "mpegts", "mpegvideo"})  # these do not say how long they are
-_SPARSE = 50  # bytes a second, below which the time stamps of all frames are looked at
-_RAREST = 3600.0  # seconds between two frames, which damaged time stamps exceed
+_SPARSEST = 50  # bytes a second, which no film goes below; damaged time stamps do
 _LONGEST = 100 * 3600  # seconds, which no video lasts; damaged or hostile time stamps do
 _SHORTER = 1.0  # seconds that a film may be shorter than it says; or a hundredth of it
 
@@ -110,24 +108,9 @@ class VideoFile:
             self.refuse(f"one that is cut short, at {reached:.1f} of {said:.1f} s")
         if not length.end:
             self.refuse("one without a single frame")
-        self._refuse_length(length.end)
+        if length.end > min(_LONGEST, self._path.stat().st_size / _SPARSEST):
+            self.refuse(f"one that cannot last {length.end:.0f} s, by the size of its file")
         return length
-
-    def _refuse_length(self, end: float) -> None:
-        """Refuse time stamps that cannot be right; a video of a still image may be a small file."""
-        sparse = end > self._path.stat().st_size / _SPARSE
-        if end > _LONGEST or (sparse and self._widest_gap() > _RAREST):
-            self.refuse(f"one that cannot last {end:.0f} s")
-
-    def _widest_gap(self) -> float:
-        """Seconds between the two frames that are furthest from each other."""
-        self.open()
-        times = sorted(
-            self.seconds(packet.pts, packet.time_base)
-            for packet in self._container.demux(self.stream)
-            if packet.pts is not None and packet.time_base is not None
-        )
-        return max((after - before for before, after in pairwise(times)), default=0.0)
 
     def _read_to_the_end(self) -> tuple[Length, float]:
         """When the last frame comes and goes, and when the last sound or frame goes."""

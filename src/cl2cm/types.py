@@ -219,7 +219,9 @@ class Item:
     captions: Captions = field(default_factory=dict[str, tuple[str, ...]])
     kind: Kind = "image"
     bytes: int | None = None  # size of the file
-    modified: float | None = None  # when the file was changed, seconds of the epoch
+    # When the image was taken, as its camera says, else when its file was changed; seconds of the
+    # epoch.
+    modified: float | None = None
 
 
 @dataclass(frozen=True, slots=True)

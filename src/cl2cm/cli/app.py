@@ -269,13 +269,26 @@ class _WithMethods(TyperCommand):
         return super().get_help(ctx)
 
 
+class _WithFormats(TyperCommand):
+    """A command whose help ends with the formats of images and videos that are read."""
+
+    def get_help(self, ctx: Any) -> str:  # noqa: ANN401 - a context of the click in typer
+        from cl2cm.media.kinds import supported
+
+        self.epilog = f"Formats: {supported()}."
+        return super().get_help(ctx)
+
+
 _PLAIN: tuple[Callable[..., None], ...] = (demo, prepare, doctor)
 _MODELS: tuple[Callable[..., None], ...] = (
-    *(translate, encode, evaluate),
-    *(bench, align, index, search, serve),
+    *(translate, evaluate),
+    *(bench, align, search, serve),
 )
+_FOLDERS: tuple[Callable[..., None], ...] = (index, encode)
 app.command(cls=_WithMethods)(opens_models(train))
 for _command in _PLAIN:
     app.command()(_command)
+for _command in _FOLDERS:
+    app.command(cls=_WithFormats)(opens_models(_command))
 for _command in _MODELS:
     app.command()(opens_models(_command))

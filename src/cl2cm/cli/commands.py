@@ -6,15 +6,15 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from cl2cm.cli.sources import left_out_json, read_lines, read_source, with_names
 from cl2cm.data.leaks import known_leaks
-from cl2cm.data.manifest import Skipped, read_manifest, split_of_manifest
+from cl2cm.data.manifest import Skipped, split_of_manifest
 from cl2cm.data.queries import caption_languages, every_text
-from cl2cm.data.scan import check_name, scan_folder
 from cl2cm.encode.encoding import encode_pictures, encode_texts, find_pictures
 from cl2cm.encode.feature_files import FeatureFiles
 from cl2cm.encode.text import TextBackbone
 from cl2cm.encode.vision import load_vision
-from cl2cm.errors import CL2CMError, ConfigError, LanguageError, ManifestError, MediaError
+from cl2cm.errors import CL2CMError, ConfigError, LanguageError, ManifestError
 from cl2cm.evaluation.retrieval import Translate, evaluate
 from cl2cm.index import Allowed, Index
 from cl2cm.index.metadata import check_path
@@ -32,41 +32,14 @@ from cl2cm.translate import find_translators
 from cl2cm.types import Example, Floats
 
 
-def read_source(source: Path, *, skipped: Skipped | None = None) -> list[Example]:
-    """Examples of a folder of pictures, or of a manifest.
-
-    Args:
-        source: folder or manifest.
-        skipped: gets the places of lines that do not fit; None: such a line is an error.
-
-    Raises:
-        MediaError: a folder without pictures, or with a folder in it that cannot be read.
-        ManifestError: a manifest that does not fit the format, or is empty.
-    """
-    if source.is_dir():
-        return scan_folder(source)
-    examples = read_lines(source, skipped)
-    if not examples:
-        raise ManifestError(
-            str(source), expected="at least one item", found="none", remedy="check the file"
-        )
-    return examples
-
-
-def read_lines(manifest: Path, skipped: Skipped | None) -> list[Example]:
-    """Examples of a manifest, whatever its source language; see `read_source`."""
-    return list(
-        read_manifest(
-            manifest,
-            source=None,
-            skip_bad=skipped is not None,
-            on_skip=skipped.item if skipped is not None else None,
-        )
-    )
-
-
 def encode_store(
-    source: Path, out: Path, encoder: str, *, side: str, skip_bad: bool = False
+    source: Path,
+    out: Path,
+    encoder: str,
+    *,
+    side: str,
+    skip_bad: bool = False,
+    exclude: Sequence[str] = (),
 ) -> dict[str, Any]:
     """Make a feature store of pictures or captions.
 
@@ -76,6 +49,7 @@ def encode_store(
         encoder: ``onnx:NAME``, ``hf:NAME``, or ``features:PATH``, whose features are copied.
         side: ``vision`` or ``text``.
         skip_bad: leave broken items out.
+        exclude: patterns of files and folders to leave out of a folder.
     """
     if side not in ("vision", "text"):
         raise ConfigError(
@@ -83,7 +57,8 @@ def encode_store(
         )
     skipped = Skipped()
     bad = skipped if skip_bad else None
-    examples = _named(read_source(source, skipped=bad), bad)
+    found = read_source(source, skipped=bad, exclude=exclude)
+    examples = with_names(found.examples, bad)
     begin = time.monotonic()
     if side == "vision":
         store = encode_pictures(
@@ -96,24 +71,9 @@ def encode_store(
         "encoder": encoder,
         "items": sum(store.has(name) for name in store.ids),
         "width": store.width,
-        "skipped": skipped.names,
+        **left_out_json(skipped, found.left_out),
         "rate": len(store) / max(time.monotonic() - begin, 1e-9),
     }
-
-
-def _named(examples: list[Example], skipped: Skipped | None) -> list[Example]:
-    """Examples whose names are texts; the others are told to ``skipped``, or an error."""
-    named = []
-    for example in examples:
-        try:
-            check_name(example)
-        except MediaError as error:
-            if skipped is None:
-                raise
-            skipped.item(example.id, error)
-        else:
-            named.append(example)
-    return named
 
 
 def all_texts(examples: Sequence[Example]) -> list[str]:
@@ -181,7 +141,7 @@ def evaluate_manifest(
     )
     leaks = known_leaks(everything) if leak_check else []
     if leaks:
-        say(f"warning: {len(leaks)} pictures are in two splits, such as {leaks[0]}")
+        say(f"warning: {len(leaks)} items seem to be in two splits, such as {leaks[0]}")
     return {
         "run": str(run),
         "split": split,
@@ -279,6 +239,7 @@ def index_source(
     options: UpdateOptions | None = None,
     roots: Sequence[Path] = (),
     encoders: Encoders = AS_TRAINED,
+    exclude: Sequence[str] = (),
 ) -> dict[str, Any]:
     """Index a folder or a manifest; an index that is there encodes only what is new or changed.
 
@@ -294,12 +255,14 @@ def index_source(
         options: how an index that is there is brought up to date.
         roots: folders that a manifest may lead to, besides its own.
         encoders: where the run's vision encoder or features are by now.
+        exclude: patterns of files and folders to leave out of a folder.
     """
     for path in (run, out):
         check_path(path)
     skipped = Skipped()
     bad = skipped.item if skip_bad else None
-    examples = read_source(source, skipped=skipped if skip_bad else None)
+    found = read_source(source, skipped=skipped if skip_bad else None, exclude=exclude)
+    examples = found.examples
     if source.is_dir():  # whose files are all below it
         roots = (source.absolute(),)
     else:
@@ -332,7 +295,7 @@ def index_source(
         "encoded": update.encoded,
         "kept": update.kept,
         "dropped": update.dropped,
-        "skipped": skipped.names,
+        **left_out_json(skipped, found.left_out),
         "model": model.fingerprint,
     }
 

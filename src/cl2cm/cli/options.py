@@ -29,6 +29,19 @@ Features = Annotated[
 # cannot be read, are named and left out; without it the first of them is an error.
 SkipBad = Annotated[bool, typer.Option("--skip-bad", help="List broken items and leave them out.")]
 
+# Of the commands that read a folder, where one broken file does not stop the rest.
+Strict = Annotated[
+    bool, typer.Option("--strict", help="Stop at the first broken item of a folder, too.")
+]
+Exclude = Annotated[
+    list[str] | None,
+    typer.Option(
+        help="Leave files or folders out, by a pattern as in .gitignore; repeatable. Patterns that "
+        "last belong into a file .cl2cmignore.",
+        metavar="PATTERN",
+    ),
+]
+
 
 def encoders(text: str = "", vision: str = "", features: Path | None = None) -> "Encoders":
     """Where the encoders of a run are, by the options above."""

@@ -7,7 +7,17 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from cl2cm.cli.options import Features, Json, SkipBad, TextEncoder, VisionEncoder, encoders, show
+from cl2cm.cli.options import (
+    Exclude,
+    Features,
+    Json,
+    SkipBad,
+    Strict,
+    TextEncoder,
+    VisionEncoder,
+    encoders,
+    show,
+)
 from cl2cm.errors import ConfigError
 from cl2cm.progress import say
 
@@ -32,11 +42,12 @@ ForeignBackend = Annotated[
 ServerUrl = Annotated[str | None, typer.Option("--url", help="Of the server that holds the index.")]
 if TYPE_CHECKING:
     from cl2cm.model.run_folder import Encoders
+    from cl2cm.types import Example
 
 
 def index(
     run: Annotated[Path, typer.Argument(help="Run folder.")],
-    source: Annotated[Path, typer.Argument(help="Folder of pictures and films, or manifest.")],
+    source: Annotated[Path, typer.Argument(help="Folder of images and videos, or manifest.")],
     out: Annotated[Path, typer.Argument(help="Index folder to make or to bring up to date.")],
     shots: Annotated[
         bool | None,
@@ -73,12 +84,17 @@ def index(
     allow_cleartext: Cleartext = False,
     vision_encoder: VisionEncoder = "",
     features: Features = None,
+    exclude: Exclude = None,
     skip_bad: SkipBad = False,
+    strict: Strict = False,
     as_json: Json = False,
 ) -> None:
-    """Encode pictures and films into a search index; run again, only what is new or changed."""
+    """Encode images and videos into a search index; run again, only what is new or changed.
+
+    Broken files of a folder are named and left out, and the exit code is then 1.
+    """
     from cl2cm.cli.commands import index_source
-    from cl2cm.data.scan import scan_folder
+    from cl2cm.cli.sources import finish, is_lenient
     from cl2cm.index import BackendOptions
     from cl2cm.index.update.update import UpdateOptions
     from cl2cm.index.update.watch import watch as follow
@@ -86,7 +102,8 @@ def index(
     def once() -> None:
         storage = BackendOptions(backend, dtype, url, allow_cleartext)
         options = UpdateOptions(verify=verify, rebuild=rebuild, backend=storage)
-        lenient = skip_bad or watch  # what is still being written must not keep the rest waiting
+        # In a watched folder, what is still being written must not keep the rest waiting.
+        lenient = is_lenient(source, skip_bad=skip_bad, strict=strict) or watch
         where = encoders("", vision_encoder, features)
         result = index_source(
             run,
@@ -97,12 +114,14 @@ def index(
             options=options,
             roots=media_root or (),
             encoders=where,
+            exclude=exclude or (),
         )
         line = (
             f"{result['items']} items in {out}: {result['encoded']} encoded, "
             f"{result['kept']} kept, {result['dropped']} dropped; {len(result['skipped'])} skipped"
         )
         show(result, as_json=as_json, lines=[line])
+        finish(result, skip_bad=skip_bad or watch)
 
     if not watch:
         once()
@@ -112,9 +131,16 @@ def index(
             "--watch", expected="a folder", found=str(source), remedy="give the pictures' folder"
         )
     try:
-        follow(once, lambda: scan_folder(source), on_skip=lambda _, bad: say(f"not indexed: {bad}"))
+        look = functools.partial(_examples, source, exclude or ())
+        follow(once, look, on_skip=lambda _, bad: say(f"not indexed: {bad}"))
     except KeyboardInterrupt:
         say("stopped; the index is whole")
+
+
+def _examples(folder: Path, exclude: Sequence[str]) -> "list[Example]":
+    from cl2cm.data.scan import survey_folder
+
+    return survey_folder(folder, exclude=exclude).examples
 
 
 def search(
@@ -136,8 +162,16 @@ def search(
     fold: Annotated[bool, typer.Option("--fold", help="Show near-duplicates once.")] = False,
     folder: Annotated[str | None, typer.Option(help="Only items of this folder.")] = None,
     media: Annotated[str | None, typer.Option(help="Only: picture | film.")] = None,
-    since: Annotated[str | None, typer.Option(help="Only files of this day or later.")] = None,
-    until: Annotated[str | None, typer.Option(help="Only files of this day or earlier.")] = None,
+    since: Annotated[
+        str | None,
+        typer.Option(
+            help="Only images taken on this day or later, such as 2024-01-31: by EXIF, else by "
+            "the file's time; days are in local time."
+        ),
+    ] = None,
+    until: Annotated[
+        str | None, typer.Option(help="Only images taken on this day or earlier.")
+    ] = None,
     min_bytes: Annotated[int | None, typer.Option(help="Only files of this size or more.")] = None,
     max_bytes: Annotated[int | None, typer.Option(help="Only files of this size or less.")] = None,
     queries: Annotated[

@@ -7,6 +7,7 @@ from typing import Literal
 from cl2cm.errors import QueryError
 from cl2cm.text import spellings
 
+_EPOCH = datetime.date(1970, 1, 1).toordinal()
 Media = Literal["picture", "film"]
 
 
@@ -17,8 +18,9 @@ class Filter:
     Attributes:
         folder: items in this folder or below it, by their ids: ``holidays/2024``.
         media: ``picture`` or ``film``.
-        since: files changed on this day (UTC) or later, ``2024-01-31``.
-        until: files changed on this day (UTC) or earlier.
+        since: images taken on this day or later, ``2024-01-31``, in local time: as the camera says
+            (EXIF ``DateTimeOriginal``), or else by the last change of the file.
+        until: images taken on this day or earlier.
         min_bytes: size of the file, at least.
         max_bytes: size of the file, at most.
 
@@ -70,8 +72,8 @@ class Filter:
             terms.append(("media = ?", [self.media]))
         if (since := _day("since", self.since)) is not None:
             terms.append(("modified >= ?", [since]))
-        if (until := _day("until", self.until)) is not None:
-            terms.append(("modified < ?", [until + 86_400]))
+        if (until := _day("until", self.until, days=1)) is not None:
+            terms.append(("modified < ?", [until]))
         if self.min_bytes is not None:
             terms.append(("bytes >= ?", [self.min_bytes]))
         if self.max_bytes is not None:
@@ -89,16 +91,19 @@ def _is_text(value: str) -> bool:
     return "\x00" not in value
 
 
-def _day(name: str, text: str | None) -> float | None:
-    """Seconds of the epoch at which a day begins."""
+def _day(name: str, text: str | None, days: int = 0) -> float | None:
+    """Seconds of the epoch at which a day begins in local time, or another one so many days on."""
     if text is None:
         return None
     try:
         day = datetime.date.fromisoformat(text)
     except (ValueError, TypeError):
         raise _bad(name, "a day such as 2024-01-31", text) from None
-    begin = datetime.datetime.combine(day, datetime.time(), datetime.UTC)
-    return (begin - datetime.datetime(1970, 1, 1, tzinfo=datetime.UTC)).total_seconds()
+    try:
+        begin = datetime.datetime.combine(day + datetime.timedelta(days), datetime.time())
+        return begin.timestamp()
+    except (OverflowError, OSError, ValueError):  # the first or last year of the calendar
+        return 86_400.0 * (day.toordinal() + days - _EPOCH)
 
 
 def _bad(name: str, expected: str, found: object) -> QueryError:

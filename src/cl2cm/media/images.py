@@ -175,7 +175,7 @@ def _stored(source: Example | Path | bytes) -> tuple[bytes, str]:
 
 
 def _no_picture(name: str, found: str) -> MediaError:
-    remedy = "correct the path, or skip what is broken"
+    remedy = "correct the path, or leave it out (--skip-bad)"
     return MediaError(name, expected="a picture", found=found, remedy=remedy)
 
 

@@ -17,7 +17,10 @@ _Bytes = Annotated[
 _Day = Annotated[
     Annotated[str, Field(max_length=10)] | None,
     _EMPTY,
-    Query(description="Of the file's last change, such as 2024-01-31, in UTC."),
+    Query(
+        description="When the image was taken (EXIF DateTimeOriginal), else when the file was "
+        "changed; such as 2024-01-31, in the local time of the service."
+    ),
 ]
 _Folder = Annotated[
     Annotated[str, Field(max_length=4096)] | None,

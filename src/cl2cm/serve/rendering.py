@@ -11,6 +11,7 @@ import jinja2
 from markupsafe import Markup, escape
 
 from cl2cm.index import Index
+from cl2cm.media.kinds import plays_in_browsers
 from cl2cm.search.query import MAX_DEPTH
 from cl2cm.search.result import SearchResult
 from cl2cm.serve.addresses import Addresses, fragment
@@ -176,6 +177,7 @@ class Page:
             card=self._card(item, index.generation),
             item=item,
             film=film,
+            plays=plays_in_browsers(item.path),
             aligns=aligns and bool(view.q),
             moments=moments,
             cards=[self._card(hit, index.generation) for hit in similar.hits],

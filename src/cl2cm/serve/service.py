@@ -188,7 +188,7 @@ class Service:
         return await self.read(open_media, index, item)
 
     async def thumbnail(self, item_id: str, size: int) -> tuple[bytes, str]:
-        """Return a small copy of an item's image, or of its video at the middle of its part.
+        """Return a small copy of an item's image, or of a frame near the middle of its video.
 
         Raises:
             NotFoundError: as `media`.
@@ -196,14 +196,13 @@ class Service:
             MissingExtraError: a video, and what reads videos is not installed.
         """
         index, item = self.searcher.index, await self._with_file(item_id)
-        start = item.start or 0.0
-        middle = start if item.end is None else (start + item.end) / 2
+        part = (item.start, item.end)
 
         def draw() -> tuple[bytes, str]:
             media, name = open_media(index, item), PurePath(item.path).name
             with media.file:
-                make = partial(small_copy, media, size, middle, name)
-                return self.thumbnails.get((media.tag, size, middle), make)
+                make = partial(small_copy, media, size, part, name)
+                return self.thumbnails.get((media.tag, size, part), make)
 
         return await _in(self._drawing, draw)
 

@@ -8,6 +8,7 @@ renamed file is not encoded again, and the index is at every moment the old one 
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
+from datetime import datetime
 from pathlib import Path
 
 import numpy as np
@@ -185,11 +186,29 @@ def _write(
     if len(matrix) >= MANY:
         say(f"{out}: writing an index of {len(matrix):,} vectors; a graph takes minutes")
     made = build_index(
-        model, examples, out, run=run, vectors=matrix, backend=options.backend, roots=options.roots
+        model,
+        examples,
+        out,
+        run=run,
+        vectors=matrix,
+        backend=options.backend,
+        roots=options.roots,
+        dates=_dates(journal, kept),
     )
     paths = (str(example.path) for example in examples)
     journal.forget(paths, {content for _, content in kept}, model=model.fingerprint)
     return made, {example.id for example in examples}
+
+
+def _dates(journal: Journal, known: Known) -> dict[str, datetime | None]:
+    """When the images among examples were taken, by id."""
+    dates = {
+        example.id: journal.taken(content, example.path)
+        for example, content in known
+        if example.kind == "image" and example.path is not None
+    }
+    journal.commit()
+    return dates
 
 
 def _check(out: Path, model: VisualModel, options: UpdateOptions) -> None:

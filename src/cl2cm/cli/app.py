@@ -14,6 +14,7 @@ import typer
 from typer.core import TyperCommand
 
 from cl2cm.cli.data import encode, prepare, translate
+from cl2cm.cli.index import index
 from cl2cm.cli.options import (
     Features,
     Json,
@@ -25,7 +26,8 @@ from cl2cm.cli.options import (
     show,
     words,
 )
-from cl2cm.cli.search import index, search, serve, serve_index
+from cl2cm.cli.search import search
+from cl2cm.cli.serve import serve, serve_index
 from cl2cm.cli.trust import opens_models
 from cl2cm.errors import CL2CMError, ConfigError
 from cl2cm.progress import say
@@ -142,7 +144,7 @@ def evaluate(
     as_json: Json = False,
 ) -> None:
     """Measure a run: R@1, R@5, R@10, median rank, mAP and SumR, per language."""
-    from cl2cm.cli.commands import evaluate_manifest, evaluation_lines
+    from cl2cm.cli.evaluation import evaluate_manifest, evaluation_lines
 
     result = evaluate_manifest(
         run,

@@ -7,7 +7,7 @@ from typing import Any
 from cl2cm.cli.sources import read_lines
 from cl2cm.data.leaks import known_leaks
 from cl2cm.data.manifest import Skipped, split_of_manifest
-from cl2cm.data.queries import caption_languages
+from cl2cm.data.queries import caption_languages, caption_queries
 from cl2cm.encode.encoding import find_pictures
 from cl2cm.encode.feature_files import FeatureFiles
 from cl2cm.errors import LanguageError, MediaError
@@ -61,6 +61,8 @@ def evaluate_manifest(
     everything = read_lines(manifest, skipped if skip_bad else None)
     examples = split_of_manifest(everything, split, manifest)
     asked = list(languages) or caption_languages(examples)
+    for language in asked:  # before anything is loaded or encoded
+        caption_queries(examples, language)
     config, _ = read_run(run, encoders)
     translate = None
     if _translates_queries(run, config):

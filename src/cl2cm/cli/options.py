@@ -67,6 +67,8 @@ def show(value: dict[str, Any], *, as_json: bool, lines: Sequence[str]) -> None:
     """Print a result: as JSON, or as lines for people."""
     found = plain_json(json.dumps(value, ensure_ascii=False))
     text = found if as_json else "\n".join(plain(line) for line in lines)
+    if not text:
+        return
     encoding = sys.stdout.encoding
     try:
         text.encode(encoding)

@@ -1,11 +1,13 @@
 """The command that asks an index."""
 
 import functools
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
+from typer.core import TyperCommand
 
 from cl2cm.cli.options import (
     Cleartext,
@@ -18,14 +20,50 @@ from cl2cm.cli.options import (
     named_backends,
     show,
 )
-from cl2cm.errors import ConfigError
+from cl2cm.errors import ConfigError, VectorIndexError
+from cl2cm.progress import say
+
+
+class AsksInWords(TyperCommand):
+    """A command whose words may begin with a hyphen: ``cl2cm search INDEX "-red heart"``."""
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:  # noqa: ANN401 - of typer
+        """Parse a command line after its words are told from its options."""
+        options = {name: option for option in self.params for name in option.opts}
+        return super().parse_args(ctx, _words_last(list(args), options))
+
+
+def _words_last(arguments: list[str], options: dict[str, Any]) -> list[str]:
+    """Put what is no option behind ``--``, in its order.
+
+    Args:
+        arguments: of the command line.
+        options: the parameters of the command, by all their names.
+    """
+    first: list[str] = []
+    words: list[str] = []
+    while arguments:
+        argument = arguments.pop(0)
+        if argument == "--":
+            words += arguments
+            break
+        name = argument.partition("=")[0]
+        if argument.startswith("--") or re.fullmatch(r"-[kh]|-k=?-?[0-9]+", argument):
+            first.append(argument)
+            takes_value = name in options and not getattr(options[name], "is_flag", False)
+            if takes_value and "=" not in argument and arguments:
+                first.append(arguments.pop(0))
+        else:
+            words.append(argument)
+    return [*first, "--", *words]
 
 
 def search(
     index: Annotated[Path, typer.Argument(help="Index folder.")],
     query: Annotated[
-        str, typer.Argument(help="What to look for, in any language; -word leaves out.")
-    ] = "",
+        list[str] | None,
+        typer.Argument(help='What to look for, in any language; -word or -"two words" excludes.'),
+    ] = None,
     k: Annotated[int, typer.Option("-k", help="Number of hits, 1 to 1000.")] = 10,
     offset: Annotated[int, typer.Option(help="Hits to pass over.")] = 0,
     without: Annotated[
@@ -60,7 +98,7 @@ def search(
 ) -> None:
     """Search an index with words in any language, a picture, or both."""
     from cl2cm.cli.indexing import open_searcher
-    from cl2cm.cli.lines import hit_lines
+    from cl2cm.cli.lines import hit_lines, none_found
     from cl2cm.index import Allowed, Filter
     from cl2cm.search.query import Query, checked, parse_query
 
@@ -68,7 +106,9 @@ def search(
         raise ConfigError(
             "--like and --picture", expected="one of them", found="both", remedy="leave one out"
         )
-    text, unwanted = (query, ()) if literal else parse_query(query)
+    typed = " ".join(query or ())
+    _check_index(index, typed)
+    text, unwanted = (typed, ()) if literal else parse_query(typed)
     among = Filter(folder, media, since, until, min_bytes, max_bytes)  # type: ignore[arg-type]
     request = Query(
         text, (*unwanted, *(without or ())), like or picture, weight, k, offset, among, fold=fold
@@ -80,8 +120,28 @@ def search(
         _search_file(opened, queries, request, trec=trec, as_json=as_json)
         return
     request = checked(request)
-    result = open_searcher(index, run, allowed, where).search_timed(request)
+    searcher = open_searcher(index, run, allowed, where)
+    result = searcher.search_timed(request)
+    if not result.hits:
+        say(none_found(request, searcher.index))
     show(result.to_json(), as_json=as_json, lines=hit_lines(result))
+
+
+def _check_index(index: Path, query: str) -> None:
+    """Refuse what is no folder before anything else is said of the query.
+
+    Raises:
+        VectorIndexError: there is no such folder.
+    """
+    if index.is_dir() or index.exists():  # a file is refused when it is opened
+        return
+    like = "" if query else ", such as: cl2cm search INDEX 'a dog in the snow'"
+    raise VectorIndexError(
+        str(index),
+        expected="the folder of an index",
+        found="no such folder",
+        remedy=f"name the folder that cl2cm index made{like}",
+    )
 
 
 def _search_file(

@@ -76,7 +76,11 @@ class Query:
 
     def __str__(self) -> str:
         """Return the query as a person would type it."""
-        terms = (f'-"{term}"' if " " in term else f"-{term}" for term in self.without)
+        alone = (parse_query(f"-{term}") == ("", (term,)) for term in self.without)
+        terms = (
+            f"-{term}" if one else f'-"{term}"'
+            for term, one in zip(self.without, alone, strict=True)
+        )
         return " ".join([self.text, *terms]).strip()
 
 

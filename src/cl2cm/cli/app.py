@@ -5,6 +5,8 @@ standard error. An expected error is one line; exit code 2 is bad usage or input
 failure. Nothing heavy is imported before a command runs.
 """
 
+import itertools
+import re
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -70,9 +72,21 @@ def run(arguments: Sequence[str]) -> int:
         message = getattr(error, "format_message", None)  # typer's errors of usage have it
         if message is None:
             raise
-        say(f"error: {' '.join(message().split())} See: cl2cm --help")
+        say(f"error: {_usage(error, ' '.join(message().split()), list(arguments))}")
         return 2
     return result if isinstance(result, int) else 0
+
+
+def _usage(error: Exception, message: str, arguments: list[str]) -> str:
+    """Return an error of usage with the value that was typed and the help to look at."""
+    option = re.match(r"Invalid value for '([^']+)': ", message)
+    names = option[1].split(" / ") if option else []
+    for name, value in itertools.pairwise(arguments):
+        if name in names:
+            message = f"{message} ({name} {value})"
+    context = getattr(error, "ctx", None)
+    command = getattr(context, "info_name", None) if getattr(context, "parent", None) else None
+    return f"{message} See: cl2cm {command} --help" if command else f"{message} See: cl2cm --help"
 
 
 def _version(asked: bool) -> None:

@@ -14,7 +14,7 @@ from cl2cm.index.metadata import check_path
 from cl2cm.index.update.build import confine
 from cl2cm.index.update.update import UpdateOptions, replace_index, update_index
 from cl2cm.media.shots import LONG, split_films
-from cl2cm.model.checkpoint import AS_TRAINED, Encoders, load, load_visual
+from cl2cm.model.checkpoint import AS_TRAINED, Encoders, load, load_visual, read_run
 from cl2cm.progress import track
 from cl2cm.search.searcher import Searcher
 
@@ -47,6 +47,7 @@ def index_source(
     """
     for path in (run, out):
         check_path(path)
+    read_run(run, encoders, text=False)  # a wrong run is said before the images are looked for
     skipped = Skipped()
     bad = skipped.example if skip_bad else None
     examples = read_source(source, skipped=skipped if skip_bad else None)

@@ -210,11 +210,14 @@ def _names_beside(path: Path) -> list[str]:
 def _is_gzip(path: Path) -> bool:
     if path.name.endswith((".jsonl", ".jsonl.gz")):
         return path.name.endswith(".gz")
+    table = path.suffix in (".csv", ".tsv", ".txt", ".json")
     raise ManifestError(
         str(path),
         expected="a name that ends in .jsonl or .jsonl.gz",
         found=f"the name {path.name!r}",
-        remedy="rename it, or name another file",
+        remedy=f"make a manifest of it: cl2cm prepare folder {path} OUT"
+        if table
+        else "rename it, or name another file",
     )
 
 

@@ -10,7 +10,7 @@ import re
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 from typer.core import TyperCommand
@@ -18,6 +18,7 @@ from typer.core import TyperCommand
 from cl2cm import __version__
 from cl2cm.cli.data import encode, prepare, translate
 from cl2cm.cli.index import index
+from cl2cm.cli.init import init
 from cl2cm.cli.options import (
     Features,
     Json,
@@ -31,6 +32,7 @@ from cl2cm.cli.options import (
 )
 from cl2cm.cli.search import AsksInWords, search
 from cl2cm.cli.serve import serve, serve_index
+from cl2cm.cli.train import WithMethods, train
 from cl2cm.cli.trust import opens_models
 from cl2cm.errors import CL2CMError, ConfigError
 from cl2cm.progress import say
@@ -129,33 +131,6 @@ def demo(
     )
     if serve_page:
         serve_index(Path(result["index"]), host, port, examples=QUERIES)
-
-
-def train(
-    config: Annotated[Path, typer.Argument(help="Settings, a TOML file.")],
-    out: Annotated[Path, typer.Option(help="Run folder to make.")] = Path("runs/run"),
-    settings: Annotated[
-        list[str] | None,
-        typer.Option(
-            "--set", help="Change a setting: train.epochs=3, data.languages=de,fr; repeatable."
-        ),
-    ] = None,
-    resume: Annotated[bool, typer.Option("--resume", help="Go on with a stopped run.")] = False,
-    skip_bad: SkipBad = False,
-    as_json: Json = False,
-) -> None:
-    """Train a model by cl2cm, translate-train, or another method."""
-    from cl2cm.methods.settings import load_config
-    from cl2cm.training.loop import train as train_run
-
-    lenient = ["data.skip_bad=true"] if skip_bad else []
-    loaded = load_config(config, [*(settings or ()), *lenient])
-    provenance = train_run(loaded, out, resume=resume)
-    best = ", ".join(
-        f"{stage} {'not measured' if value is None else f'{value:.1f}'}"
-        for stage, value in provenance["validation_SumR"].items()
-    )
-    show({"run": str(out), **provenance}, as_json=as_json, lines=[f"{out}: SumR on val: {best}"])
 
 
 def evaluate(
@@ -291,24 +266,13 @@ def doctor(
     show(found, as_json=as_json, lines=lines(found))
 
 
-class _WithMethods(TyperCommand):
-    """A command whose help ends with the names of all methods, those of other packages too."""
-
-    def get_help(self, ctx: Any) -> str:  # noqa: ANN401 - a context of the click in typer
-        from cl2cm.methods.registry import method_names
-
-        self.epilog = f"Methods: {', '.join(method_names())}."
-        return super().get_help(ctx)
-
-
-_PLAIN: tuple[Callable[..., None], ...] = (demo, prepare, doctor)
-_MODELS: tuple[Callable[..., None], ...] = (
-    *(translate, encode, evaluate),
-    *(bench, align, index, serve),
-)
-app.command(cls=_WithMethods)(opens_models(train))
-app.command(cls=AsksInWords)(opens_models(search))
-for _command in _PLAIN:
-    app.command()(_command)
-for _command in _MODELS:
-    app.command()(opens_models(_command))
+_COMMANDS: tuple[tuple[Callable[..., None], type[TyperCommand]], ...] = (
+    *((demo, TyperCommand), (init, TyperCommand), (prepare, TyperCommand)),
+    *((command, TyperCommand) for command in map(opens_models, (translate, encode))),
+    (opens_models(train), WithMethods),
+    *((command, TyperCommand) for command in map(opens_models, (evaluate, bench, align, index))),
+    (opens_models(search), AsksInWords),
+    *((opens_models(serve), TyperCommand), (doctor, TyperCommand)),
+)  # in the order in which data flows
+for _command, _class in _COMMANDS:
+    app.command(cls=_class)(_command)

@@ -35,6 +35,7 @@ from cl2cm.model.config import Config, parse_config, read_tree, to_toml
 from cl2cm.model.networks import CrossModalNetwork, build_student, build_vision_head
 from cl2cm.model.retrieval import RetrievalModel, VisualSide
 from cl2cm.storage import atomic_file, atomic_path, sha256_file, sha256_text, write_json
+from cl2cm.text import CASES
 from cl2cm.types import StrPath
 
 CONTRACT_TEXTS = (
@@ -119,6 +120,7 @@ def save_run(
     save_weights(student, run / "model.safetensors")
     name = _fingerprint(run, backbone.fingerprint, vision)
     model = RetrievalModel(student, backbone, vision, fingerprint=name, dim=config.network.dim)
+    model.case = provenance.get("data", {}).get("case", "keep")
     write_json(run / "contract.json", contract(config, model))
     whole = {**provenance, "model": name}
     write_json(run / "provenance.json", whole)
@@ -136,6 +138,7 @@ def contract(config: Config, model: RetrievalModel) -> dict[str, Any]:
         "backbone": model.backbone.fingerprint,
         "prefix": config.text.prefix,
         "lower_case": config.text.lower_case,
+        "case": model.case,
         "max_tokens": config.text.max_tokens,
         "layer": config.text.layer,
         "pooling": "masked mean",
@@ -214,6 +217,7 @@ def load(run: StrPath, *, text_encoder: str = "", vision_encoder: str = "") -> R
     name = _fingerprint(run, backbone.fingerprint, vision)
     model = RetrievalModel(student, backbone, vision, fingerprint=name, dim=config.network.dim)
     model.run = run
+    model.case = agreed.get("case", "keep")  # runs of earlier versions do not say
     _check_outputs(run, agreed, model)
     _check_fingerprint(run, name)
     return model
@@ -397,6 +401,8 @@ def _check_contract(agreed: Any) -> None:  # noqa: ANN401 - whatever the file ho
     texts = [agreed["backbone"], agreed["tokenizer"], agreed["vision"]["fingerprint"]]
     texts += [example["text"] for example in agreed["examples"]]
     texts += agreed["vision"].get("samples", {}).values()
+    if agreed.get("case", "keep") not in CASES:
+        raise ValueError("a rule of capitals that there is not")
     if not isinstance(agreed["vision"].get("width", 1), int):
         raise ValueError("a width that is no number")
     if not agreed["examples"] or not all(isinstance(text, str) for text in texts):

@@ -122,6 +122,13 @@ def demo(
     """Go the whole way on the embedded data, then serve the search page."""
     from cl2cm.cli.demo import QUERIES, run_demo
 
+    if out.exists() and not out.is_dir():  # before anything is fetched
+        raise ConfigError(
+            f"--out {out}",
+            expected="a folder",
+            found="a file in its path",
+            remedy="choose another place",
+        )
     result = run_demo(out, seed=seed)
     seconds = sum(result["seconds"].values())
     show(
@@ -268,9 +275,10 @@ def doctor(
 
 _COMMANDS: tuple[tuple[Callable[..., None], type[TyperCommand]], ...] = (
     *((demo, TyperCommand), (init, TyperCommand), (prepare, TyperCommand)),
-    *((command, TyperCommand) for command in map(opens_models, (translate, encode))),
+    *((opens_models(translate), TyperCommand), (opens_models(encode), TyperCommand)),
     (opens_models(train), WithMethods),
-    *((command, TyperCommand) for command in map(opens_models, (evaluate, bench, align, index))),
+    *((opens_models(evaluate), TyperCommand), (opens_models(bench), TyperCommand)),
+    *((opens_models(align), TyperCommand), (opens_models(index), TyperCommand)),
     (opens_models(search), AsksInWords),
     *((opens_models(serve), TyperCommand), (doctor, TyperCommand)),
 )  # in the order in which data flows

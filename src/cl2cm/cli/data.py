@@ -75,7 +75,7 @@ def prepare(
     show(
         {"manifest": str(manifest), **counts},
         as_json=as_json,
-        lines=[str(manifest), json.dumps(counts, ensure_ascii=False, indent=2)],
+        lines=[str(manifest), *json.dumps(counts, ensure_ascii=False, indent=2).splitlines()],
     )
 
 

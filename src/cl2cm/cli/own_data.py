@@ -95,7 +95,7 @@ def commands(found: Found, engines: dict[str, str], out: Path) -> list[str]:
     """
     prepared, translated = out / "data" / "manifest.jsonl", out / "translated.jsonl"
     manifest = translated if engines else prepared
-    lines = [
+    lines: list[list[object]] = [
         ["doctor", "--install-weights"],
         ["prepare", "folder", found.folder, out / "data", "--language", found.source],
         *_translate(engines, found.source, prepared, translated),

@@ -13,6 +13,7 @@ class WithMethods(TyperCommand):
     """A command whose help ends with the names of all methods, those of other packages too."""
 
     def get_help(self, ctx: Any) -> str:  # noqa: ANN401 - a context of the click in typer
+        """Return the help, with the names of the methods of today at its end."""
         from cl2cm.methods.registry import method_names
 
         self.epilog = f"Methods: {', '.join(method_names())}."

@@ -203,7 +203,7 @@ def test_paths_that_lead_nowhere(bench):
     bench.refused(command_on(bench, table, "index"), "cl2cm prepare folder")
     for folder in (bench.folder / "none", bench.index()):
         bench.refused(["index", folder, bench.pictures, bench.out], "a finished run")
-        bench.refused(["evaluate", folder, manifest], "a finished run")
+        bench.refused(["evaluate", folder, manifest, "--split", "train"], "a finished run")
 
 
 def test_a_language_that_is_not_there_is_refused_before_anything_is_encoded(bench, monkeypatch):
@@ -356,7 +356,7 @@ def test_searches_that_begin_with_a_hyphen_and_in_many_words(bench, capfd):
     bench.accepted("search", index, "-keys dog", "-k1")
     bench.refused(["search", index, "-heart"], "besides terms to exclude")
     bench.refused(["search", "red apple"], "the folder of an index", "no such folder")
-    bench.refused(["search", index, "dog", "--foldr", "x"], "--foldr")
+    bench.refused(["search", index, "dog", "--foldr", "x"], "--foldr", usage=True)
 
 
 def test_a_filter_that_lets_nothing_through_says_so(bench, capfd):

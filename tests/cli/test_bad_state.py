@@ -39,7 +39,7 @@ def spoil(path: Path) -> None:
 
 
 RUNS = {
-    "no folder": (shutil.rmtree, "no provenance.json", "cl2cm train"),
+    "no folder": (shutil.rmtree, "no such folder", "cl2cm train"),
     "of other files": (lambda run: (run / "provenance.json").unlink(), "a finished run"),
     "unfinished": (
         lambda run: ((run / "provenance.json").unlink(), (run / "state").mkdir()),

@@ -78,7 +78,7 @@ def prepare(
     show(
         {"manifest": str(manifest), **counts},
         as_json=as_json,
-        lines=[str(manifest), json.dumps(counts, ensure_ascii=False, indent=2)],
+        lines=[str(manifest), *json.dumps(counts, ensure_ascii=False, indent=2).splitlines()],
     )
 
 
@@ -150,7 +150,7 @@ def encode(
 
     Broken files of a folder are named and left out, and the exit code is then 1.
     """
-    from cl2cm.cli.commands import encode_store
+    from cl2cm.cli.encoding import encode_store
     from cl2cm.cli.sources import finish, is_lenient
 
     lenient = is_lenient(source, skip_bad=skip_bad, strict=strict)

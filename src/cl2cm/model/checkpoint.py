@@ -64,6 +64,7 @@ def save_run(
     save_weights(student, run / "model.safetensors")
     name = _fingerprint(run, backbone.fingerprint, vision)
     model = RetrievalModel(student, backbone, vision, fingerprint=name, dim=config.network.dim)
+    model.case = provenance.get("data", {}).get("case", "keep")
     write_json(run / "contract.json", contract(config, model))
     whole = {**provenance, "model": name}
     write_json(run / "provenance.json", whole)
@@ -113,6 +114,7 @@ def load(run: StrPath, *, text_encoder: str = "", vision_encoder: str = "") -> R
     name = _fingerprint(run, backbone.fingerprint, vision)
     model = RetrievalModel(student, backbone, vision, fingerprint=name, dim=config.network.dim)
     model.run = run
+    model.case = agreed.get("case", "keep")  # runs of earlier versions do not say
     check_outputs(run, agreed, model)
     _check_fingerprint(run, name)
     return model

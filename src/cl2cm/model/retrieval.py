@@ -20,7 +20,7 @@ from cl2cm.media.images import Source
 from cl2cm.media.sources import Visual, sources
 from cl2cm.model.finite import check_vectors
 from cl2cm.model.networks import CrossModalNetwork, TextNetwork, VisionHead
-from cl2cm.text import is_blank
+from cl2cm.text import Case, in_case, is_blank, normalise
 from cl2cm.types import Example, Floats, Frames, Tokens
 
 TEXTS_AT_ONCE = 1024
@@ -223,6 +223,7 @@ class RetrievalModel(VisualSide):
         backbone: the text backbone; the student runs it itself where it was trained.
         vision: the vision backbone.
         fingerprint: of weights, tokenizer and preprocessing: one space of vectors.
+        case: how texts are written before they are encoded, by the run's contract (``text.py``).
 
     Example:
         >>> import cl2cm
@@ -245,6 +246,7 @@ class RetrievalModel(VisualSide):
         super().__init__(student.vision, vision, fingerprint=fingerprint, dim=dim)
         self.student = student.eval()
         self.backbone = backbone
+        self.case: Case = "keep"
 
     def encode_text(self, texts: Iterable[str]) -> Floats:
         """Return unit vectors float32 [N, D] of N texts, in any language.
@@ -267,7 +269,7 @@ class RetrievalModel(VisualSide):
             cl2cm.errors.QueryError: texts: expected a list of texts, found one alone ('red...
         """
         texts = _text_list(texts)
-        ids = self.backbone.tokenize(texts)
+        ids = self.backbone.tokenize([in_case(normalise(text), self.case) for text in texts])
         vectors = np.empty((len(ids), self.dim), dtype=np.float32)
         for batch in length_batches([len(text) for text in ids], TOKENS_AT_ONCE):
             vectors[batch] = self._sentences([ids[i] for i in batch]).numpy()

@@ -35,6 +35,7 @@ from cl2cm.model.networks import (
 from cl2cm.model.retrieval import picture_vectors, sentence_vectors
 from cl2cm.progress import say
 from cl2cm.storage import sha256_file
+from cl2cm.text import case_rule
 from cl2cm.training.batches import Batches
 from cl2cm.types import Example, Ints
 
@@ -161,6 +162,7 @@ def load_training_data(config: Config, stores: Stores | None = None) -> Training
     encoder = load_vision(config.vision.encoder, sampling=config.vision.films)
     skipped = Skipped()
     examples = _read(config, skipped)
+    _languages(config, [e for e in examples if e.split == "train"])  # before anything is encoded
     vision = stores.vision if stores else _encode_all_pictures(config, examples, encoder, skipped)
     if isinstance(encoder, FeatureFiles):  # whatever else is in their folder
         encoder = encoder.only([example for example in examples if vision.has(example.id)])
@@ -180,6 +182,7 @@ def load_training_data(config: Config, stores: Stores | None = None) -> Training
         min_quality=config.data.min_quality,
         quality_weighting=config.data.quality_weighting,
     )
+    case = case_rule(texts.all())
     _check_unknown(backbone, pairs, texts.all(), source)
     validation = _validation(val, texts, vision, [source, *languages], source)
     left_out = _left_out(train, pairs, val, [source, *languages])
@@ -207,6 +210,7 @@ def load_training_data(config: Config, stores: Stores | None = None) -> Training
             "caption_pairs": len(pairs),
             "texts": len(texts),
             "languages": list(languages),
+            "case": case,
             "encoders": {"text": backbone.fingerprint, "vision": encoder.fingerprint},
         },
         left_out=left_out,

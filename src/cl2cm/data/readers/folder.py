@@ -57,6 +57,18 @@ def read(source: Path, options: Options) -> DataSet:
         return _from_table(table, root, gathering, options)
 
 
+def has_captions(folder: Path) -> bool:
+    """Return whether there is a table of captions in a folder, or a text beside an image."""
+    if _find_table(folder) is not None:
+        return True
+    media = {
+        name_form(name.removesuffix(PurePosixPath(name).suffix)): [name]
+        for name in _files(folder)
+        if kind_by_name(name)
+    }
+    return any(_named(name, media)[0] in media for name in _files(folder) if name.endswith(".txt"))
+
+
 def _find_table(folder: Path) -> Path | None:
     there = [path for path in sorted(folder.iterdir()) if path.is_file()]
     found = [path for path in there if path.suffix in TABLES and path.name not in _OURS]

@@ -1,89 +1,25 @@
-"""What the command line does in more than one call, for programs that want the same."""
+"""What ``cl2cm evaluate`` does, for programs that want the same."""
 
-import time
 from collections.abc import Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from cl2cm.cli.sources import left_out_json, read_lines, read_source, with_names
+from cl2cm.cli.sources import read_lines
 from cl2cm.data.leaks import known_leaks
 from cl2cm.data.manifest import Skipped, split_of_manifest
-from cl2cm.data.queries import caption_languages, every_text
-from cl2cm.encode.encoding import encode_pictures, encode_texts, find_pictures
+from cl2cm.data.queries import caption_languages, caption_queries
+from cl2cm.encode.encoding import find_pictures
 from cl2cm.encode.feature_files import FeatureFiles
-from cl2cm.encode.text import TextBackbone
-from cl2cm.encode.vision import load_vision
-from cl2cm.errors import CL2CMError, ConfigError, LanguageError, ManifestError
+from cl2cm.errors import CL2CMError, LanguageError
 from cl2cm.evaluation.retrieval import Translate, evaluate
-from cl2cm.index import Allowed, Index
-from cl2cm.index.metadata import check_path
-from cl2cm.index.update.build import confine
-from cl2cm.index.update.update import UpdateOptions, replace_index, update_index
-from cl2cm.media.shots import LONG, split_films
 from cl2cm.methods.registry import method_class
-from cl2cm.model.checkpoint import load, load_visual
+from cl2cm.model.checkpoint import load
 from cl2cm.model.config import Config
 from cl2cm.model.retrieval import VisualSide
 from cl2cm.model.run_folder import AS_TRAINED, Encoders, read_provenance, read_run
-from cl2cm.progress import say, track
-from cl2cm.search.searcher import Searcher
+from cl2cm.progress import say
 from cl2cm.translate import find_translators
 from cl2cm.types import Example, Floats
-
-
-def encode_store(
-    source: Path,
-    out: Path,
-    encoder: str,
-    *,
-    side: str,
-    skip_bad: bool = False,
-    exclude: Sequence[str] = (),
-) -> dict[str, Any]:
-    """Make a feature store of pictures or captions.
-
-    Args:
-        source: folder or manifest.
-        out: the store.
-        encoder: ``onnx:NAME``, ``hf:NAME``, or ``features:PATH``, whose features are copied.
-        side: ``vision`` or ``text``.
-        skip_bad: leave broken items out.
-        exclude: patterns of files and folders to leave out of a folder.
-    """
-    if side not in ("vision", "text"):
-        raise ConfigError(
-            "--side", expected="'vision' or 'text'", found=repr(side), remedy="choose one"
-        )
-    skipped = Skipped()
-    bad = skipped if skip_bad else None
-    found = read_source(source, skipped=bad, exclude=exclude)
-    examples = with_names(found.examples, bad)
-    begin = time.monotonic()
-    if side == "vision":
-        store = encode_pictures(
-            examples, load_vision(encoder), out, skip_bad=skip_bad, on_skip=skipped.item
-        )
-    else:
-        store = encode_texts(all_texts(examples), TextBackbone.load(encoder), out)
-    return {
-        "store": str(out),
-        "encoder": encoder,
-        "items": sum(store.has(name) for name in store.ids),
-        "width": store.width,
-        **left_out_json(skipped, found.left_out),
-        "rate": len(store) / max(time.monotonic() - begin, 1e-9),
-    }
-
-
-def all_texts(examples: Sequence[Example]) -> list[str]:
-    """Every distinct caption and translation, in order of appearance."""
-    texts = every_text(examples)
-    if not texts:
-        raise ManifestError(
-            "captions", expected="at least one text", found="none", remedy="check the manifest"
-        )
-    return texts
 
 
 def evaluate_manifest(
@@ -126,6 +62,8 @@ def evaluate_manifest(
     everything = read_lines(manifest, skipped if skip_bad else None)
     examples = split_of_manifest(everything, split, manifest)
     asked = list(languages) or caption_languages(examples)
+    for language in asked:  # before anything is loaded or encoded
+        caption_queries(examples, language)
     config, _ = read_run(run, encoders)
     translate = None
     if _translates_queries(run, config):
@@ -227,97 +165,3 @@ def evaluation_lines(result: dict[str, Any]) -> list[str]:
     if result["skipped"]:
         lines.append(f"{len(result['skipped'])} skipped: {', '.join(result['skipped'])}")
     return lines
-
-
-def index_source(
-    run: Path,
-    source: Path,
-    out: Path,
-    *,
-    skip_bad: bool = False,
-    shots: bool | None = None,
-    options: UpdateOptions | None = None,
-    roots: Sequence[Path] = (),
-    encoders: Encoders = AS_TRAINED,
-    exclude: Sequence[str] = (),
-) -> dict[str, Any]:
-    """Index a folder or a manifest; an index that is there encodes only what is new or changed.
-
-    The features of a manifest's pictures come from the cache where they were encoded in training;
-    such an index is written anew.
-
-    Args:
-        run: finished run.
-        source: folder or manifest.
-        out: index to make or replace.
-        skip_bad: leave broken items out.
-        shots: whether a film has one vector for each shot; None: where it is longer than 10 s.
-        options: how an index that is there is brought up to date.
-        roots: folders that a manifest may lead to, besides its own.
-        encoders: where the run's vision encoder or features are by now.
-        exclude: patterns of files and folders to leave out of a folder.
-    """
-    for path in (run, out):
-        check_path(path)
-    skipped = Skipped()
-    bad = skipped.item if skip_bad else None
-    found = read_source(source, skipped=skipped if skip_bad else None, exclude=exclude)
-    examples = found.examples
-    if source.is_dir():  # whose files are all below it
-        roots = (source.absolute(),)
-    else:
-        roots = (source.parent.resolve(), *(root.resolve() for root in roots))
-        examples = confine(examples, roots, bad)
-    options = replace(options or UpdateOptions(), roots=roots)
-    model = load_visual(run, vision_encoder=encoders.vision)
-    stored = isinstance(model.vision, FeatureFiles)
-    if skip_bad and isinstance(model.vision, FeatureFiles):
-        examples = model.vision.known(examples, skipped.item)
-    if shots is not False and not stored:
-        examples = split_films(examples, longer_than=0.0 if shots else LONG, on_skip=bad)
-    if stored or find_pictures(examples, model.vision):
-        vectors = model.encode_examples(examples)
-        update = replace_index(model, examples, vectors, out, run=run, options=options)
-    else:
-        with track("index", len(examples)) as advance:
-            update = update_index(
-                model,
-                examples,
-                out,
-                run=run,
-                options=options,
-                on_skip=bad,
-                progress=advance,
-            )
-    return {
-        "index": str(out),
-        "items": len(update.index),
-        "encoded": update.encoded,
-        "kept": update.kept,
-        "dropped": update.dropped,
-        **left_out_json(skipped, found.left_out),
-        "model": model.fingerprint,
-    }
-
-
-def open_searcher(
-    index: Path,
-    run: Path | None = None,
-    allowed: Allowed | None = None,
-    encoders: Encoders = AS_TRAINED,
-) -> Searcher:
-    """A searcher on an index, with the model of its run.
-
-    Args:
-        index: the folder.
-        run: the run, where it is not the one of the index.
-        allowed: what the index may reach outside its folder; see `Index.open`.
-        encoders: where the run's encoders are by now.
-
-    Raises:
-        VectorIndexError: no index, another model's, or a server that the user did not allow.
-        CheckpointError: its run is gone or damaged.
-    """
-    opened = Index.open(index, allowed)
-    model = load(run or opened.run, text_encoder=encoders.text, vision_encoder=encoders.vision)
-    return Searcher(model, opened)

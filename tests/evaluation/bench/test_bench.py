@@ -321,7 +321,7 @@ def test_a_killed_benchmark_goes_on(suite, small, tmp_path, done):
     config = suite.config("last", "cl2cm", manifest=small.manifest, seed=1)
     one = Job("last", "cl2cm", 1, ("xx", "yy"), config, tmp_path / "run", *stores, "test")
     with pytest.MonkeyPatch.context() as patch:
-        from cl2cm.training.loop import Loop
+        from cl2cm.training.stages import Loop
 
         def stop(self, *args):
             raise KeyboardInterrupt

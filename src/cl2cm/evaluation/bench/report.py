@@ -10,13 +10,10 @@ from typing import Any
 import numpy as np
 
 from cl2cm.evaluation.bench.run import Job, Ranks
+from cl2cm.evaluation.bootstrap import Block, Comparison, bootstrap, holm_intervals
 from cl2cm.evaluation.statistics import (
-    Block,
-    Comparison,
     Hits,
-    bootstrap,
     gap_closed,
-    holm_intervals,
     mean_rank_variance,
     paired_bootstrap,
     recall_hits,

@@ -24,9 +24,10 @@ from cl2cm.encode.encoding import encode_pictures, encode_texts, store_folder
 from cl2cm.encode.vision import load_vision
 from cl2cm.errors import ConfigError, nearest
 from cl2cm.evaluation.bench.report import report
-from cl2cm.evaluation.bench.run import Job, Ranks, run_job
+from cl2cm.evaluation.bench.run import Job, run_job
 from cl2cm.evaluation.bench.suites import ABLATED, Suite, find_manifest, load_suite
 from cl2cm.evaluation.bench.table import csv_text
+from cl2cm.evaluation.ranks import Ranks
 from cl2cm.methods.registry import method_class, method_names, warn_of_shadowed
 from cl2cm.model.checkpoint import load_backbone
 from cl2cm.model.config import Config

@@ -9,28 +9,31 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 from zipfile import BadZipFile
 
 import numpy as np
-import numpy.typing as npt
 import torch
 
 from cl2cm.data.queries import Queries, caption_queries
 from cl2cm.encode.store import FeatureStore
 from cl2cm.encode.tokens import PooledStates, StoredStates
 from cl2cm.errors import StoreError
+from cl2cm.evaluation.rankings import Measured
+from cl2cm.evaluation.ranks import Ranks, ranks_of
+from cl2cm.evaluation.trec import TrecWriter
 from cl2cm.methods.registry import method_class
-from cl2cm.metrics import text_to_vision, trec_lines, vision_to_text
 from cl2cm.model.checkpoint import load, load_weights, read_provenance
 from cl2cm.model.config import Config
 from cl2cm.model.networks import build_student
 from cl2cm.model.retrieval import frame_vectors, sentence_vectors
-from cl2cm.storage import atomic_file, atomic_path, sha256_text
+from cl2cm.storage import atomic_path, sha256_text
 from cl2cm.training.data import Stores
 from cl2cm.training.loop import train_again
 from cl2cm.translate import Translator, find_translators
-from cl2cm.types import Example, Floats, Frames, Ints
+from cl2cm.types import Example, Floats, Frames
+
+TREC_DEPTH = 100  # a benchmark has many runs
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,26 +70,13 @@ class Job:
         return self.folder / f"{self.split}.trec"
 
 
-class Ranks(NamedTuple):
-    """Ranks of one language, from 1.
-
-    captions: of each caption's picture, int64 [Q]; pictures: best of each picture's captions,
-    int64 [N]; rows: picture of each caption, int64 [Q]; ids: of the pictures, text [N].
-    """
-
-    captions: Ints
-    pictures: Ints
-    rows: Ints
-    ids: npt.NDArray[np.str_]
-
-
 def run_job(job: Job, examples: Sequence[Example], *, trec: bool = False) -> dict[str, Ranks]:
     """Train what is not trained yet, then rank the captions of the examples in every language.
 
     Args:
         job: the run.
         examples: of the split to report.
-        trec: write ``SPLIT.trec``, too.
+        trec: write ``SPLIT.trec`` too, with the files that belong to it.
     """
     stores = Stores(*(_open(folder) for folder in (job.text_store, job.vision_store)))
     train_again(job.config, job.folder, stores=stores)
@@ -101,22 +91,12 @@ def run_job(job: Job, examples: Sequence[Example], *, trec: bool = False) -> dic
     languages = [source, *(engines if translates else targets)]
     asked = {language: caption_queries(examples, language) for language in languages}
     vectors = encode_queries(job.config, job.folder, asked, stores, engines)
-    ranks = {}
-    lines: list[str] = []
-    for language, (text, vision) in vectors.items():
-        rows = asked[language].rows
-        ids = [example.id for example in asked[language].gallery]
-        ranks[language] = Ranks(
-            text_to_vision(text, vision, rows).best,
-            vision_to_text(text, vision, rows).best,
-            rows,
-            np.array(ids),
-        )
-        if trec:
-            lines += trec_lines(language, text, vision, ids)
+    measured = [Measured(code, asked[code], *both) for code, both in vectors.items()]
+    ranks = {one.language: ranks_of(one) for one in measured}
     if trec:
-        with atomic_file(job.trec) as file:
-            file.write("".join(lines).encode())
+        with TrecWriter(job.trec, depth=TREC_DEPTH) as writer:
+            for one in measured:
+                writer.write(one)
     _write_ranks(job, ranks, key)
     return ranks
 

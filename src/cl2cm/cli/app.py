@@ -110,6 +110,9 @@ def train(
         ),
     ] = None,
     resume: Annotated[bool, typer.Option("--resume", help="Go on with a stopped run.")] = False,
+    init_from: Annotated[
+        Path | None, typer.Option(help="Finished run whose weights to start from.")
+    ] = None,
     skip_bad: SkipBad = False,
     as_json: Json = False,
 ) -> None:
@@ -119,7 +122,7 @@ def train(
 
     lenient = ["data.skip_bad=true"] if skip_bad else []
     loaded = load_config(config, [*(settings or ()), *lenient])
-    provenance = train_run(loaded, out, resume=resume)
+    provenance = train_run(loaded, out, resume=resume, init_from=init_from)
     best = ", ".join(
         f"{stage} {'not measured' if value is None else f'{value:.1f}'}"
         for stage, value in provenance["validation_SumR"].items()

@@ -87,9 +87,11 @@ class TrainingData:
     def fit_whitening(self, method: Method, *, ridge: float) -> None:
         """Fit every Whitening of a method to the mean states of the training texts.
 
+        One that is fixed came with the weights that the training starts from.
+
         A backbone that is trained is asked for at most ``WHITENING_TEXTS`` of them.
         """
-        layers = [module for module in method.modules() if isinstance(module, Whitening)]
+        layers = [m for m in method.modules() if isinstance(m, Whitening) and not m.fixed]
         if not layers:
             return
         pairs = self.batches.pairs

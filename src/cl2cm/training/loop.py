@@ -26,6 +26,7 @@ from cl2cm.model.config import Config, with_absolute_paths
 from cl2cm.progress import say
 from cl2cm.storage import storage_errors
 from cl2cm.training.data import Stores, load_training_data
+from cl2cm.training.initial import check_initial, find_initial
 from cl2cm.training.optimization import choose_device, matmul_precision
 from cl2cm.training.run_folder import diverged_error, open_run
 from cl2cm.training.stages import Loop
@@ -37,6 +38,7 @@ def train(
     run: StrPath,
     *,
     resume: bool = False,
+    init_from: StrPath | None = None,
     stores: Stores | None = None,
 ) -> dict[str, Any]:
     """Train a model into a run folder.
@@ -46,6 +48,7 @@ def train(
         run: a new folder, or with ``resume`` one that was started with the same settings.
         resume: go on where the run was stopped; a finished run of the same settings and data is
             left as it is.
+        init_from: a finished run of the same networks and encoders, whose weights to start from.
         stores: features that are there already, see ``load_training_data``.
 
     Returns:
@@ -68,12 +71,16 @@ def train(
     config = config if isinstance(config, Config) else load_config(config)
     config = checked(with_absolute_paths(config))
     finished = open_run(config, run, resume=resume)
+    initial = find_initial(run, None if init_from is None else Path(init_from), resume=resume)
     if finished is not None:
+        say(f"{run} is finished already")
         return finished
     if config.train.threads:
         torch.set_num_threads(config.train.threads)
     device = choose_device(config.train.device)
     data = load_training_data(config, stores)
+    if initial is not None:
+        check_initial(initial, config, data.backbone, data.encoder)
     remember([config.text.encoder, config.vision.encoder])
     torch.manual_seed(config.train.seed)
     method = build_method(
@@ -81,6 +88,7 @@ def train(
         text_width=data.backbone.width,
         vision_width=data.encoder.width,
         backbone=None if config.text.freeze == "all" else data.backbone,
+        initial=initial,
     )
     if method.teacher is not None and data.teacher_note:
         say(data.teacher_note)
@@ -88,7 +96,7 @@ def train(
     method.to(device)
     with storage_errors(run):  # not before all that can be wrong was looked at
         run.mkdir(parents=True, exist_ok=True)
-    loop = Loop(config, run, data, method, device)
+    loop = Loop(config, run, data, method, device, initial)
     started = time.monotonic()
     with matmul_precision(config.train.matmul):
         try:
@@ -130,6 +138,8 @@ def _finish(loop: Loop, config: Config, seconds: float, *, diverged: str = "") -
         }
         | {"python": platform.python_version()},
     }
+    if loop.initial is not None:
+        provenance["init_from"] = loop.initial.record()
     if data.left_out:
         provenance["left_out"] = data.left_out
     if diverged:

@@ -8,8 +8,8 @@ from cl2cm.errors import CheckpointError, ConfigError, NumberError, OtherSetting
 from cl2cm.methods.settings import checked
 from cl2cm.model.checkpoint import read_provenance
 from cl2cm.model.config import Config, differences, parse_config, read_tree, with_absolute_paths
-from cl2cm.progress import say
 from cl2cm.storage import sha256_file
+from cl2cm.training.initial import START
 
 
 def open_run(config: Config, run: Path, *, resume: bool) -> dict[str, Any] | None:
@@ -26,7 +26,7 @@ def open_run(config: Config, run: Path, *, resume: bool) -> dict[str, Any] | Non
     if not resume:
         return None
     finished = (run / "provenance.json").exists()
-    if not finished and not (run / "metrics.jsonl").exists():
+    if not finished and not any((run / name).exists() for name in ("metrics.jsonl", START)):
         raise CheckpointError(
             str(run), expected="a started run", found="none", remedy="leave --resume away"
         )
@@ -34,8 +34,6 @@ def open_run(config: Config, run: Path, *, resume: bool) -> dict[str, Any] | Non
     _check_settings(config, run, provenance)
     if provenance is not None and provenance.get("diverged"):
         raise diverged_error(run, provenance["diverged"])
-    if provenance is not None:
-        say(f"{run} is finished already")
     return provenance
 
 

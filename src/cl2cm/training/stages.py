@@ -16,6 +16,7 @@ from cl2cm.model.retrieval import to_device
 from cl2cm.progress import say, track
 from cl2cm.storage import sha256_text
 from cl2cm.training.data import TrainingData
+from cl2cm.training.initial import Initial, write_start
 from cl2cm.training.log import Log
 from cl2cm.training.optimization import (
     learning_rate,
@@ -34,7 +35,13 @@ class Loop:
     """The stages, epochs and steps of one run."""
 
     def __init__(
-        self, config: Config, run: Path, data: TrainingData, method: Method, device: torch.device
+        self,
+        config: Config,
+        run: Path,
+        data: TrainingData,
+        method: Method,
+        device: torch.device,
+        initial: Initial | None = None,
     ) -> None:
         self.config = config.train
         self.run = run
@@ -45,7 +52,9 @@ class Loop:
         self.states = run / "state"
         self.log = Log(run)
         self.settings = config
-        self.key = sha256_text(config.hash + json.dumps(data.provenance, sort_keys=True))
+        self.initial = initial
+        key = config.hash + json.dumps(data.provenance, sort_keys=True)
+        self.key = sha256_text(key + (initial.model if initial else ""))
         self.amp = config.train.amp and device.type == "cuda"
         self.position = Position()
         self.best: dict[str, Tensor] = {}
@@ -61,6 +70,7 @@ class Loop:
             self.position = state.position
             self.method.load_state_dict(state.part("method"))
             self.best = state.part("best")
+        write_start(self.run, self.initial)
         self.log.start(self.position.log_bytes)
         save_config(self.run, self.settings)  # a resume can then say what differs
         try:

@@ -11,7 +11,7 @@ import math
 import tomllib
 import types
 import typing
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal, TypeVar
@@ -57,8 +57,11 @@ class Config:
 
     @property
     def hash(self) -> str:
-        """Hexadecimal SHA-256 of all settings; of equal runs only where both are checked."""
-        return sha256_text(to_toml(self))
+        """Hexadecimal SHA-256 of all settings; of equal runs only where both are checked.
+
+        Where the curves go changes nothing, so ``train.log_to`` is left out.
+        """
+        return sha256_text(to_toml(self, without=("train.log_to",)))
 
     def section(self, name: str, kind: type[T]) -> T:
         """Return the settings of one of the methods' tables, defaults where it is silent.
@@ -226,12 +229,18 @@ def unknown_setting(key: str, known: Iterable[str]) -> ConfigError:
     )
 
 
-def to_toml(config: Config) -> str:
-    """The configuration as TOML; ``parse_config`` of it gives an equal one."""
+def to_toml(config: Config, *, without: Collection[str] = ()) -> str:
+    """The configuration as TOML; ``parse_config`` of it gives an equal one.
+
+    Args:
+        config: all settings.
+        without: settings to leave out, as ``section.key``.
+    """
     lines = [f"method = {_toml(config.method)}"]
     for section, table in config.tables().items():
         lines += ["", f"[{section}]"]
-        lines += [f"{key} = {_toml(value)}" for key, value in table.items()]
+        kept = {key: v for key, v in table.items() if f"{section}.{key}" not in without}
+        lines += [f"{key} = {_toml(value)}" for key, value in kept.items()]
     return "\n".join(lines) + "\n"
 
 

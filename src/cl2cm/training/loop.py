@@ -30,6 +30,7 @@ from cl2cm.training.initial import check_initial, find_initial
 from cl2cm.training.optimization import choose_device, matmul_precision
 from cl2cm.training.run_folder import diverged_error, open_run
 from cl2cm.training.stages import Loop
+from cl2cm.training.trackers import check_trackers
 from cl2cm.types import StrPath
 
 
@@ -78,6 +79,7 @@ def train(
     if config.train.threads:
         torch.set_num_threads(config.train.threads)
     device = choose_device(config.train.device)
+    check_trackers(config.train.log_to)
     data = load_training_data(config, stores)
     if initial is not None:
         check_initial(initial, config, data.backbone, data.encoder)

@@ -47,7 +47,11 @@ def _check_settings(config: Config, run: Path, provenance: dict[str, Any] | None
     if not (run / "config.toml").exists():  # stopped in cl2cm 0.1.0, whose state still tells
         return
     try:
-        changed = differences(_settings_of(run), config)
+        changed = [
+            line
+            for line in differences(_settings_of(run), config)
+            if not line.startswith("train.log_to: ")
+        ]
     except ConfigError as error:
         raise CheckpointError(
             str(run / "config.toml"),

@@ -50,7 +50,10 @@ class Loop:
         self.device = device
         self.stages = method.stages()
         self.states = run / "state"
-        self.log = Log(run)
+        settings = {
+            f"{name}.{key}": v for name, t in config.tables().items() for key, v in t.items()
+        }
+        self.log = Log(run, config.train.log_to, {"method": config.method, **settings})
         self.settings = config
         self.initial = initial
         key = config.hash + json.dumps(data.provenance, sort_keys=True)

@@ -64,6 +64,8 @@ def values(section, key, hint):
         return SPECIAL[section, key]
     if typing.get_origin(hint) is typing.Literal:
         return st.sampled_from(typing.get_args(hint))
+    if key == "log_to":
+        return st.lists(st.sampled_from(["tensorboard", "wandb", "mlflow"])).map(tuple)
     if typing.get_origin(hint) is tuple:
         return st.lists(WORDS, max_size=3).map(tuple)
     return {int: st.integers(1, 10**6), float: ABOVE_0, bool: st.booleans(), str: WORDS}[hint]
@@ -352,6 +354,7 @@ OTHERS = {bool: lambda x: not x, int: lambda x: x + 1, float: lambda x: x * 0.5 
           str: lambda x: x + "x", tuple: lambda x: (*x, "x")}  # fmt: skip
 BY_HAND = {
     ("text", "layer"): 3,
+    ("train", "log_to"): ("mlflow",),
     ("text", "freeze"): "none",
     ("vision", "sampling"): "scenes",
     ("network", "dim"): 1024,

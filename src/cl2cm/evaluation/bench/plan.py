@@ -21,6 +21,7 @@ import torch
 from cl2cm.data.manifest import Skipped, read_manifest, split_of_manifest
 from cl2cm.data.readers import fetches, prepare_dataset
 from cl2cm.encode.encoding import encode_pictures, encode_texts, store_folder
+from cl2cm.encode.feature_files import FeatureFiles
 from cl2cm.encode.vision import load_vision
 from cl2cm.errors import ConfigError, nearest
 from cl2cm.evaluation.bench.report import report
@@ -154,7 +155,7 @@ def plan(
             if choice.single and method in choice.methods and len(choice.languages) > 1
             for language in choice.languages
         ]
-        stores: tuple[Path, Path] | None = None
+        stores: tuple[Path, Path | None] | None = None
         for seed in choice.seeds:
             for languages, method in [*whole, *alone]:
                 config = suite.config(
@@ -180,8 +181,11 @@ def plan(
 
 def make_stores(
     config: Config, examples: Sequence[Example], skipped: Skipped | None = None
-) -> tuple[Path, Path]:
-    """Features of all texts and pictures, under the backbones of a configuration."""
+) -> tuple[Path, Path | None]:
+    """Features of all texts and pictures, under the backbones of a configuration.
+
+    Features that were not made here stay where they are: they have no folder.
+    """
     root = Path(config.data.features) if config.data.features else None
     encoder = load_vision(config.vision.encoder, sampling=config.vision.films)
     vision = encode_pictures(
@@ -197,7 +201,7 @@ def make_stores(
     text = encode_texts(texts, frozen, folder)
     if not config.network.layers:
         text.means()
-    return text.folder, vision.folder
+    return text.folder, None if isinstance(encoder, FeatureFiles) else vision.folder
 
 
 def suite_texts(examples: Sequence[Example]) -> list[str]:

@@ -8,6 +8,7 @@ weights, captions and translation engines.
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 from zipfile import BadZipFile
@@ -15,9 +16,12 @@ from zipfile import BadZipFile
 import numpy as np
 import torch
 
+from cl2cm.data.manifest import read_manifest
 from cl2cm.data.queries import Queries, caption_queries
-from cl2cm.encode.store import FeatureStore
+from cl2cm.encode.encoding import encode_pictures
+from cl2cm.encode.store import FeatureStore, StoredFeatures
 from cl2cm.encode.tokens import PooledStates, StoredStates
+from cl2cm.encode.vision import load_vision
 from cl2cm.errors import StoreError
 from cl2cm.evaluation.rankings import Measured
 from cl2cm.evaluation.ranks import Ranks, ranks_of
@@ -45,7 +49,8 @@ class Job:
         trained_on: the target languages of its training; one for a single-language model.
         config: all settings.
         folder: of the run.
-        text_store, vision_store: folders of the features.
+        text_store: folder of the texts' features.
+        vision_store: of the pictures'; None where the configuration names features of its own.
         split: whose captions are ranked.
     """
 
@@ -56,7 +61,7 @@ class Job:
     config: Config
     folder: Path
     text_store: Path
-    vision_store: Path
+    vision_store: Path | None
     split: str
 
     @property
@@ -78,7 +83,7 @@ def run_job(job: Job, examples: Sequence[Example], *, trec: bool = False) -> dic
         examples: of the split to report.
         trec: write ``SPLIT.trec`` too, with the files that belong to it.
     """
-    stores = Stores(*(_open(folder) for folder in (job.text_store, job.vision_store)))
+    stores = Stores(_open(job.text_store), _vision(job))
     train_again(job.config, job.folder, stores=stores)
     examples = [example for example in examples if stores.vision.has(example.id)]
     source, targets = job.config.data.source, job.trained_on
@@ -174,6 +179,21 @@ def _key(job: Job, examples: Sequence[Example], engines: Mapping[str, Translator
     captions = [[example.id, sorted(example.captions.items())] for example in examples]
     names = {code: engine.name for code, engine in engines.items()}
     return sha256_text(json.dumps([made["config"], made.get("model"), captions, names]))
+
+
+def _vision(job: Job) -> StoredFeatures:
+    """The pictures' features of a run."""
+    if job.vision_store is not None:
+        return _open(job.vision_store)
+    data = job.config.data
+    return _features(job.config.vision.encoder, data.manifest, data.source, skip_bad=data.skip_bad)
+
+
+@lru_cache(maxsize=2)
+def _features(encoder: str, manifest: str, source: str, *, skip_bad: bool) -> StoredFeatures:
+    """Features that were not made here, of all items of a manifest; checked once in a process."""
+    examples = list(read_manifest(Path(manifest), source=source, skip_bad=skip_bad))
+    return encode_pictures(examples, load_vision(encoder), skip_bad=skip_bad)
 
 
 _opened: dict[Path, FeatureStore] = {}

@@ -13,42 +13,7 @@ from cl2cm.errors import ConfigError, MissingExtraError
 from cl2cm.model.config import parse_config, to_toml
 from cl2cm.training.loop import train
 from cl2cm.training.stages import Loop
-
-WANDB = """
-import json, pathlib
-class Settings:
-    def __init__(self, **values): self.values = values
-class Run:
-    def __init__(self, values):
-        self.file = pathlib.Path(values["dir"]) / "wandb.jsonl"
-        self.tell("init", **{k: v for k, v in values.items() if k != "settings"})
-    def tell(self, what, **values):
-        with self.file.open("a") as file:
-            file.write(json.dumps([what, values]) + "\\n")
-    def define_metric(self, name, step_metric): self.tell("metric", name=name, step=step_metric)
-    def log(self, values): self.tell("log", **values)
-    def finish(self): self.tell("finish")
-def init(**values): return Run(values)
-"""
-MLFLOW = """
-from types import SimpleNamespace as O
-URIS, RUNS, LINES = [], [], []
-class MlflowClient:
-    def __init__(self, tracking_uri): URIS.append(tracking_uri)
-    def get_experiment_by_name(self, name): return None
-    def create_experiment(self, name, **place): LINES.append(["experiment", name, place]); return 7
-    def search_runs(self, experiments, filter_string, max_results):
-        wanted = [r for r in RUNS if f"tags.cl2cm = '{r['tag']}'" == filter_string]
-        return [O(info=O(run_id=r["id"])) for r in wanted]
-    def create_run(self, experiment, run_name, tags):
-        RUNS.append({"id": f"r{len(RUNS)}", "tag": tags["cl2cm"]})
-        return O(info=O(run_id=RUNS[-1]["id"]))
-    def update_run(self, run, status): LINES.append(["again", run])
-    def log_param(self, run, key, value): LINES.append(["param", key, value])
-    def log_metric(self, run, key, value, timestamp, step):
-        LINES.append(["metric", key, value, step])
-    def set_terminated(self, run): LINES.append(["end", run])
-"""
+from fixtures.trackers import MLFLOW, WANDB
 
 
 @pytest.fixture

@@ -20,8 +20,8 @@ CHUNK = 1024  # queries whose similarities are held at once
 TIE = np.float32(1e-6)  # several times the rounding of a dot product of unit vectors in float32
 
 
-class Direction(NamedTuple):
-    """Ranks in one direction.
+class QueryRanks(NamedTuple):
+    """Ranks of the queries in one direction.
 
     best: int64 [Q], best rank of each query's relevant items, from 1.
     precision: float64 [Q], average precision of each query.
@@ -70,7 +70,7 @@ def scores_of(queries: Floats, gallery: Floats, first: tuple[str, int], other: s
     return scores
 
 
-def text_to_vision(text: Floats, vision: Floats, rows: Ints, *, chunk: int = CHUNK) -> Direction:
+def text_to_vision(text: Floats, vision: Floats, rows: Ints, *, chunk: int = CHUNK) -> QueryRanks:
     """Rank of each caption's picture.
 
     Args:
@@ -87,10 +87,10 @@ def text_to_vision(text: Floats, vision: Floats, rows: Ints, *, chunk: int = CHU
     for start in range(0, len(text), chunk):
         part = slice(start, start + chunk)
         best[part] = _rank(scores_of(text[part], vision, ("caption", start), "item"), rows[part])
-    return Direction(best, 1.0 / best)
+    return QueryRanks(best, 1.0 / best)
 
 
-def vision_to_text(text: Floats, vision: Floats, rows: Ints, *, chunk: int = CHUNK) -> Direction:
+def vision_to_text(text: Floats, vision: Floats, rows: Ints, *, chunk: int = CHUNK) -> QueryRanks:
     """Ranks of each picture's captions; arguments and errors as in ``text_to_vision``."""
     _check_problem(text, vision, rows)
     best = np.empty(len(vision), dtype=np.int64)
@@ -103,7 +103,7 @@ def vision_to_text(text: Floats, vision: Floats, rows: Ints, *, chunk: int = CHU
             ranks, _ = relevant_ranks(scores[i], order[bounds[row] : bounds[row + 1]])
             best[row] = ranks[0]
             precision[row] = np.mean(np.arange(1, len(ranks) + 1) / ranks)
-    return Direction(best, precision)
+    return QueryRanks(best, precision)
 
 
 def _rank(scores: Floats, columns: Ints) -> Ints:
@@ -141,7 +141,7 @@ def relevant_ranks(scores: Floats, columns: Ints) -> tuple[Ints, Ints]:
     return np.minimum(distinct, len(scores) - steps[::-1]), columns[order]
 
 
-def summary(direction: Direction) -> dict[str, float]:
+def summary(direction: QueryRanks) -> dict[str, float]:
     """Recalls in percent, median rank, and mAP in percent."""
     recalls = {f"R@{k}": 100.0 * float(np.mean(direction.best <= k)) for k in CUTOFFS}
     return recalls | {

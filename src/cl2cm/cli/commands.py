@@ -1,13 +1,14 @@
 """What the command line does in more than one call, for programs that want the same."""
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from cl2cm.data.leaks import known_leaks
 from cl2cm.data.manifest import Skipped, read_manifest, split_of_manifest
+from cl2cm.data.queries import every_text
 from cl2cm.data.scan import check_name, scan_folder
 from cl2cm.encode.encoding import encode_pictures, encode_texts, find_pictures
 from cl2cm.encode.feature_files import FeatureFiles
@@ -22,12 +23,8 @@ from cl2cm.index.metadata import check_path
 from cl2cm.index.update.build import confine
 from cl2cm.index.update.update import UpdateOptions, replace_index, update_index
 from cl2cm.media.shots import LONG, split_films
-from cl2cm.model.checkpoint import (
-    AS_TRAINED,
-    Encoders,
-    load,
-    load_visual,
-)
+from cl2cm.model.checkpoint import load, load_visual
+from cl2cm.model.run_folder import AS_TRAINED, Encoders
 from cl2cm.progress import say, track
 from cl2cm.search.searcher import Searcher
 from cl2cm.types import Example
@@ -61,7 +58,7 @@ def read_lines(manifest: Path, skipped: Skipped | None) -> list[Example]:
             manifest,
             source=None,
             skip_bad=skipped is not None,
-            on_skip=skipped.line if skipped is not None else None,
+            on_skip=skipped.item if skipped is not None else None,
         )
     )
 
@@ -119,18 +116,12 @@ def _named(examples: list[Example], skipped: Skipped | None) -> list[Example]:
 
 def all_texts(examples: Sequence[Example]) -> list[str]:
     """Every distinct caption and translation, in order of appearance."""
-    texts: dict[str, None] = {}
-    for example in examples:
-        for captions in example.captions.values():
-            texts |= dict.fromkeys(captions)
-        for engines in example.translations.values():
-            for column in engines.values():
-                texts |= dict.fromkeys(text for text in column if text)
+    texts = every_text(examples)
     if not texts:
         raise ManifestError(
             "captions", expected="at least one text", found="none", remedy="check the manifest"
         )
-    return list(texts)
+    return texts
 
 
 def evaluate_manifest(
@@ -257,7 +248,7 @@ def index_source(
     for path in (run, out):
         check_path(path)
     skipped = Skipped()
-    bad = skipped.example if skip_bad else None
+    bad = skipped.item if skip_bad else None
     examples = read_source(source, skipped=skipped if skip_bad else None)
     if source.is_dir():  # whose files are all below it
         roots = (source.absolute(),)
@@ -270,7 +261,7 @@ def index_source(
     if skip_bad and isinstance(model.vision, FeatureFiles):
         examples = model.vision.known(examples, skipped.item)
     if shots is not False and not stored:
-        examples = split_films(examples, longer_than=0.0 if shots else LONG, on_bad=bad)
+        examples = split_films(examples, longer_than=0.0 if shots else LONG, on_skip=bad)
     if stored or find_pictures(examples, model.vision):
         vectors = model.encode_examples(examples)
         update = replace_index(model, examples, vectors, out, run=run, options=options)
@@ -282,8 +273,8 @@ def index_source(
                 out,
                 run=run,
                 options=options,
-                on_bad=bad,
-                progress=_reached(advance),
+                on_skip=bad,
+                progress=advance,
             )
     return {
         "index": str(out),
@@ -294,18 +285,6 @@ def index_source(
         "skipped": skipped.names,
         "model": model.fingerprint,
     }
-
-
-def _reached(advance: Callable[[int], None]) -> Callable[[int], None]:
-    """Tell a progress bar how far it is, in place of how far it went."""
-    done = 0
-
-    def progress(count: int) -> None:
-        nonlocal done
-        advance(count - done)
-        done = count
-
-    return progress
 
 
 def open_searcher(

@@ -19,7 +19,7 @@ from cl2cm.evaluation.ranks import Ranks, compare_mrr, mean_blocks, ranks_of, su
 from cl2cm.evaluation.retrieval import measure
 from cl2cm.evaluation.subject import Subject, open_subject
 from cl2cm.metrics import CUTOFFS
-from cl2cm.model.checkpoint import AS_TRAINED, Encoders
+from cl2cm.model.run_folder import AS_TRAINED, Encoders
 from cl2cm.progress import say
 from cl2cm.types import Example
 
@@ -53,7 +53,7 @@ def compare(
     """
     skipped = Skipped()
     bad = skipped if skip_bad else None
-    everything = list(read_manifest(manifest, source=None, skip_bad=skip_bad, on_skip=skipped.line))
+    everything = list(read_manifest(manifest, source=None, skip_bad=skip_bad, on_skip=skipped.item))
     examples = split_of_manifest(everything, split, manifest)
     subjects = [
         open_subject(run, everything, examples, languages=languages, skipped=bad, encoders=where)

@@ -8,12 +8,13 @@ from cl2cm.data.manifest import Skipped
 from cl2cm.data.queries import caption_languages
 from cl2cm.encode.encoding import find_pictures
 from cl2cm.encode.feature_files import FeatureFiles
-from cl2cm.errors import LanguageError, MediaError
+from cl2cm.errors import CL2CMError, LanguageError
 from cl2cm.evaluation.retrieval import Translate
 from cl2cm.methods.registry import method_class
-from cl2cm.model.checkpoint import AS_TRAINED, Encoders, load, read_provenance, read_run
+from cl2cm.model.checkpoint import load
 from cl2cm.model.config import Config
 from cl2cm.model.retrieval import RetrievalModel, VisualSide
+from cl2cm.model.run_folder import AS_TRAINED, Encoders, read_provenance, read_run
 from cl2cm.progress import say
 from cl2cm.translate import find_translators
 from cl2cm.types import Example, Floats
@@ -86,7 +87,7 @@ def _vectors(
     )
     asked = {example.id for example in examples}
 
-    def on_skip(name: str, error: MediaError) -> None:
+    def on_skip(name: str, error: CL2CMError) -> None:
         if skipped is not None and name in asked:
             skipped.item(name, error)
 

@@ -15,15 +15,11 @@ from cl2cm.encode.protocol import VisionEncoder
 from cl2cm.encode.text import TextBackbone
 from cl2cm.encode.trust import check_inside
 from cl2cm.errors import CheckpointError, OtherSettingsError
-from cl2cm.model.checkpoint import (
-    Encoders,
-    fingerprint,
-    load_weights,
-    read_provenance,
-    read_run,
-)
+from cl2cm.model.checkpoint import fingerprint
 from cl2cm.model.config import Config
 from cl2cm.model.networks import TextNetwork, Whitening
+from cl2cm.model.run_folder import Encoders, read_provenance, read_run
+from cl2cm.model.weights import load_weights
 from cl2cm.progress import say
 from cl2cm.storage import sha256_file, write_json
 

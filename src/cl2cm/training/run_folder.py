@@ -6,8 +6,8 @@ from typing import Any
 from cl2cm.encode.trust import check_inside
 from cl2cm.errors import CheckpointError, ConfigError, NumberError, OtherSettingsError
 from cl2cm.methods.settings import checked
-from cl2cm.model.checkpoint import read_provenance
 from cl2cm.model.config import Config, differences, parse_config, read_tree, with_absolute_paths
+from cl2cm.model.run_folder import read_contract, read_provenance
 from cl2cm.storage import sha256_file
 from cl2cm.training.initial import START
 
@@ -41,9 +41,11 @@ def _check_settings(config: Config, run: Path, provenance: dict[str, Any] | None
     """Refuse to go on with a run of other settings, or with a finished one of other data.
 
     Raises:
-        CheckpointError: its settings cannot be read.
+        CheckpointError: its settings cannot be read, or are damaged.
         OtherSettingsError: it is of others.
     """
+    if provenance is not None:
+        read_contract(run)  # damaged settings are no other settings
     if not (run / "config.toml").exists():  # stopped in cl2cm 0.1.0, whose state still tells
         return
     try:

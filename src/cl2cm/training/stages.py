@@ -10,9 +10,9 @@ from torch import Tensor, nn
 
 from cl2cm.errors import NumberError
 from cl2cm.methods.base import Method, Stage
-from cl2cm.model.checkpoint import save_config
 from cl2cm.model.config import Config
 from cl2cm.model.retrieval import to_device
+from cl2cm.model.run_folder import save_config
 from cl2cm.progress import say, track
 from cl2cm.storage import sha256_text
 from cl2cm.training.data import TrainingData

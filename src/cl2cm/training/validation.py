@@ -10,7 +10,7 @@ from torch import Tensor
 
 from cl2cm.data.pairs import CaptionPairs, Texts
 from cl2cm.data.queries import Queries, caption_languages, caption_queries
-from cl2cm.encode.store import StoredFeatures
+from cl2cm.encode.rows import StoredFeatures
 from cl2cm.progress import say
 from cl2cm.types import Example, Ints
 

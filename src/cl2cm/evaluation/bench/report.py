@@ -13,7 +13,7 @@ from cl2cm.evaluation.bench.run import Job
 from cl2cm.evaluation.bootstrap import bootstrap, holm_intervals
 from cl2cm.evaluation.ranks import Ranks, compare_mrr, mean_blocks, sum_blocks
 from cl2cm.evaluation.statistics import gap_closed, mean_rank_variance
-from cl2cm.metrics import CUTOFFS, Direction, summary
+from cl2cm.metrics import CUTOFFS, QueryRanks, summary
 
 Results = Sequence[tuple[Job, Mapping[str, Ranks]]]
 Key = tuple[str, str, str]  # regime, table ("all" or one language), method
@@ -51,8 +51,8 @@ def _rows(job: Job, ranks: Mapping[str, Ranks], *, multi: bool) -> list[dict[str
     rows = []
     for language, found in ranks.items():
         sides = {
-            "text_to_vision": summary(Direction(found.captions, 1 / found.captions)),
-            "vision_to_text": summary(Direction(found.pictures, 1 / found.pictures)),
+            "text_to_vision": summary(QueryRanks(found.captions, 1 / found.captions)),
+            "vision_to_text": summary(QueryRanks(found.pictures, 1 / found.pictures)),
         }
         recalls = {
             f"{short} R@{k}": side[f"R@{k}"]

@@ -19,7 +19,8 @@ import torch
 from cl2cm.data.manifest import read_manifest
 from cl2cm.data.queries import Queries, caption_queries
 from cl2cm.encode.encoding import encode_pictures
-from cl2cm.encode.store import FeatureStore, StoredFeatures
+from cl2cm.encode.rows import StoredFeatures
+from cl2cm.encode.store import FeatureStore
 from cl2cm.encode.tokens import PooledStates, StoredStates
 from cl2cm.encode.vision import load_vision
 from cl2cm.errors import StoreError
@@ -27,10 +28,12 @@ from cl2cm.evaluation.rankings import Measured
 from cl2cm.evaluation.ranks import Ranks, ranks_of
 from cl2cm.evaluation.trec import TrecWriter
 from cl2cm.methods.registry import method_class
-from cl2cm.model.checkpoint import load, load_weights, read_provenance
+from cl2cm.model.checkpoint import load
 from cl2cm.model.config import Config
 from cl2cm.model.networks import build_student
 from cl2cm.model.retrieval import frame_vectors, sentence_vectors
+from cl2cm.model.run_folder import read_provenance
+from cl2cm.model.weights import load_weights
 from cl2cm.storage import atomic_path, sha256_text
 from cl2cm.training.data import Stores
 from cl2cm.training.loop import train_again
@@ -196,13 +199,9 @@ def _features(encoder: str, manifest: str, source: str, *, skip_bad: bool) -> St
     return encode_pictures(examples, load_vision(encoder), skip_bad=skip_bad)
 
 
-_opened: dict[Path, FeatureStore] = {}
-
-
 def _open(folder: Path) -> FeatureStore:
-    """A store, opened once in a process."""
     if not (folder / "store.json").exists():
         raise StoreError(
             str(folder), expected="a store", found="none", remedy="run the benchmark again"
         )
-    return _opened.setdefault(folder, FeatureStore.open(folder))
+    return FeatureStore.open(folder)

@@ -132,7 +132,7 @@ def test_a_resumed_training_goes_on_in_the_same_run(fakes, settings, tmp_path):
 
 def test_another_place_for_curves_is_no_other_training(fakes, settings, tmp_path):
     none, both = logged(settings, []), logged(settings, ["tensorboard", "mlflow"])
-    assert none.hash == both.hash
+    assert none.training == both.training
     first = train(none, tmp_path / "run")
     assert train(both, tmp_path / "run", resume=True) == first
     names = {"config.toml", "contract.json", "metrics.jsonl", "model.safetensors"}
@@ -191,4 +191,4 @@ def test_from_the_command_line(fakes, settings, tmp_path):
 
 def test_a_method_may_have_a_setting_of_that_name():
     one, two = (parse_config({"method": "x", "x": {"log_to": value}}) for value in (["a"], ["b"]))
-    assert one.hash != two.hash
+    assert one.training != two.training

@@ -55,10 +55,12 @@ class Config:
 
     @property
     def hash(self) -> str:
-        """Hexadecimal SHA-256 of all settings; of equal runs only where both are checked.
+        """Hexadecimal SHA-256 of all settings; of equal runs only where both are checked."""
+        return sha256_text(to_toml(self))
 
-        Where the curves go changes nothing, so ``train.log_to`` is left out.
-        """
+    @property
+    def training(self) -> str:
+        """The same of what changes the weights: not of ``train.log_to``, where curves go."""
         return sha256_text(to_toml(self, without=("train.log_to",)))
 
     def section(self, name: str, kind: type[T]) -> T:

@@ -56,7 +56,7 @@ class Loop:
         self.log = Log(run, config.train.log_to, {"method": config.method, **settings})
         self.settings = config
         self.initial = initial
-        key = config.hash + json.dumps(data.provenance, sort_keys=True)
+        key = config.training + json.dumps(data.provenance, sort_keys=True)
         self.key = sha256_text(key + (initial.model if initial else ""))
         self.amp = config.train.amp and device.type == "cuda"
         self.position = Position()

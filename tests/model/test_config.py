@@ -408,7 +408,8 @@ def test_a_file_of_an_earlier_version_has_sections_of_every_method(method):
         lines.append(f"[{name}]")
         for key in old[name]:
             value = getattr(sections()[name](), key)
-            text = {bool: str(value).lower(), tuple: "[]"}.get(type(value), repr(value))
+            words = repr(list(value)) if isinstance(value, tuple) else repr(value)
+            text = {bool: str(value).lower()}.get(type(value), words)
             lines.append(f"{key} = {text}")
     found = parse(tomllib.loads("\n".join(lines)))
     assert found == checked(Config(method=method))

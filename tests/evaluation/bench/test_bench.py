@@ -281,7 +281,7 @@ def test_a_regime_may_train_the_backbone(suite, small, tmp_path):
     assert recall == pytest.approx(expected["text_to_vision"]["R@5"])
 
 
-@pytest.mark.parametrize("layout", ["files", "one file", "bin"])
+@pytest.mark.parametrize("layout", ["files", "bin"])
 def test_features_that_others_computed_stay_where_they_are(layout, suite, small, tmp_path):
     """Any layout that train accepts, without an image; the same figures as of evaluate."""
     examples = list(read_manifest(small.manifest))
@@ -294,14 +294,11 @@ def test_features_that_others_computed_stay_where_they_are(layout, suite, small,
     if layout == "files":
         for name, value in values.items():
             np.save(folder / f"{name}.npy", value)
-    elif layout == "bin":
+    else:
         matrix = np.concatenate(list(values.values())).astype("<f4")
         (folder / "feature.bin").write_bytes(matrix.tobytes())
         (folder / "id.txt").write_text(" ".join(values))
         (folder / "shape.txt").write_text(f"{matrix.shape[0]} {matrix.shape[1]}")
-    else:
-        folder = tmp_path / "features.npz"
-        np.savez(folder, **values)
     base = {**suite.base, "vision": {"encoder": f"features:{folder}"}}
     given = dataclasses.replace(suite, base=base)
     found = []

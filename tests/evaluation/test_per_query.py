@@ -20,7 +20,7 @@ def written(trained, small, tmp_path_factory):
     command = ["evaluate", str(trained), str(small.manifest), "--no-leak-check", "--json"]
     with pytest.MonkeyPatch.context() as patch:
         printed = []
-        patch.setattr("cl2cm.cli.app.show", lambda value, **_: printed.append(value))
+        patch.setattr("cl2cm.cli.measure.show", lambda value, **_: printed.append(value))
         assert (
             run([*command, "--per-query", str(out / "a.jsonl"), "--trec", str(out / "a.trec")]) == 0
         )

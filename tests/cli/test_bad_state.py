@@ -9,7 +9,8 @@ from pathlib import Path
 import pytest
 from safetensors import SafetensorError
 
-from cl2cm.training.loop import Loop, train
+from cl2cm.training.loop import train
+from cl2cm.training.stages import Loop
 from fixtures.runs import change_settings
 
 

@@ -19,8 +19,8 @@ from cl2cm import __version__
 from cl2cm.cli.data import encode, prepare, translate
 from cl2cm.cli.index import index
 from cl2cm.cli.init import init
+from cl2cm.cli.measure import compare, evaluate
 from cl2cm.cli.options import (
-    Features,
     Json,
     SkipBad,
     TextEncoder,
@@ -140,37 +140,6 @@ def demo(
         serve_index(Path(result["index"]), host, port, examples=QUERIES)
 
 
-def evaluate(
-    run: Annotated[Path, typer.Argument(help="Run folder.")],
-    manifest: Annotated[Path, typer.Argument(help="Manifest with human captions.")],
-    split: Annotated[str, typer.Option(help="Split to report.")] = "test",
-    languages: Annotated[str, typer.Option(help="Languages, such as de,fr; empty: all.")] = "",
-    trec: Annotated[Path | None, typer.Option(help="Write TREC runs to this file.")] = None,
-    leak_check: Annotated[
-        bool, typer.Option("--leak-check/--no-leak-check", help="Look for pictures in two splits.")
-    ] = True,
-    text_encoder: TextEncoder = "",
-    vision_encoder: VisionEncoder = "",
-    features: Features = None,
-    skip_bad: SkipBad = False,
-    as_json: Json = False,
-) -> None:
-    """Measure a run: R@1, R@5, R@10, median rank, mAP and SumR, per language."""
-    from cl2cm.cli.evaluation import evaluate_manifest, evaluation_lines
-
-    result = evaluate_manifest(
-        run,
-        manifest,
-        split=split,
-        languages=words(languages),
-        trec=trec,
-        leak_check=leak_check,
-        skip_bad=skip_bad,
-        encoders=encoders(text_encoder, vision_encoder, features),
-    )
-    show(result, as_json=as_json, lines=evaluation_lines(result))
-
-
 def bench(
     suite: Annotated[str, typer.Argument(help="flickr8k-multi | openmoji.")],
     data: Annotated[
@@ -288,7 +257,8 @@ _COMMANDS: tuple[tuple[Callable[..., None], type[TyperCommand]], ...] = (
     *((demo, TyperCommand), (init, TyperCommand), (prepare, TyperCommand)),
     *((opens_models(translate), TyperCommand), (opens_models(encode), WithFormats)),
     (opens_models(train), WithMethods),
-    *((opens_models(evaluate), TyperCommand), (opens_models(bench), TyperCommand)),
+    *((opens_models(evaluate), TyperCommand), (opens_models(compare), TyperCommand)),
+    (opens_models(bench), TyperCommand),
     *((opens_models(align), TyperCommand), (opens_models(index), WithFormats)),
     (opens_models(search), AsksInWords),
     *((opens_models(serve), TyperCommand), (doctor, TyperCommand)),

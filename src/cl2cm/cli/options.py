@@ -4,7 +4,7 @@ import json
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, TypeVar
 
 import typer
 
@@ -14,6 +14,7 @@ from cl2cm.progress import plain, plain_json
 if TYPE_CHECKING:
     from cl2cm.model.run_folder import Encoders
 
+T = TypeVar("T")
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON object and nothing else.")]
 TextEncoder = Annotated[
     str, typer.Option(help="Where the run's text encoder is by now, such as hf:DIR.")
@@ -74,6 +75,16 @@ def encoders(text: str = "", vision: str = "", features: Path | None = None) -> 
             remedy="leave one out",
         )
     return Encoders(text, vision if features is None else f"features:{features}")
+
+
+def for_both(option: str, values: Sequence[T] | None, default: T) -> tuple[T, T]:
+    """Return the values of an option for two runs: given once it is for both."""
+    given = list(values or ()) or [default]
+    if len(given) > 2:
+        raise ConfigError(
+            option, expected="once or twice", found=f"{len(given)} times", remedy="leave some out"
+        )
+    return given[0], given[-1]
 
 
 def show(value: dict[str, Any], *, as_json: bool, lines: Sequence[str]) -> None:

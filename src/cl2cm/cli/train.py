@@ -32,6 +32,9 @@ def train(
         ),
     ] = None,
     resume: Annotated[bool, typer.Option("--resume", help="Go on with a stopped run.")] = False,
+    init_from: Annotated[
+        Path | None, typer.Option(help="Finished run whose weights to start from.")
+    ] = None,
     skip_bad: SkipBad = False,
     as_json: Json = False,
 ) -> None:
@@ -44,7 +47,7 @@ def train(
     if str(config) in RECIPES and not config.exists():
         config = packaged(str(config))
     loaded = load_config(config, [*(settings or ()), *lenient])
-    provenance = train_run(loaded, out, resume=resume)
+    provenance = train_run(loaded, out, resume=resume, init_from=init_from)
     best = ", ".join(
         f"{stage} {'not measured' if value is None else f'{value:.1f}'}"
         for stage, value in provenance["validation_SumR"].items()

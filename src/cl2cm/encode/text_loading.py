@@ -12,7 +12,6 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import torch
-from torch import nn
 
 from cl2cm.encode.offline import INSTALL, OFFLINE_MODELS, pinned_folder, read_model_record
 from cl2cm.encode.pretrained import (
@@ -31,7 +30,6 @@ _TOKENIZER_FILES = {
     *("tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "added_tokens.json"),
     *("vocab.txt", "vocab.json", "merges.txt", "sentencepiece.bpe.model", "spiece.model"),
 }
-_LAYERS = ("layer", "layers", "h", "blocks")  # what models call the list of their layers
 
 
 class Hashes(NamedTuple):
@@ -151,25 +149,6 @@ def load_model(name: str, folder: Path) -> Any:  # noqa: ANN401
         )
         check_weights(info, heads=True)
     return model
-
-
-def find_layers(name: str, model: nn.Module) -> nn.ModuleList:
-    """The list of an encoder's layers.
-
-    Raises:
-        EncoderError: it has none.
-    """
-    count = getattr(model.config, "num_hidden_layers", None)
-    for path, part in model.named_modules():
-        named = path.rpartition(".")[2] in _LAYERS
-        if named and isinstance(part, nn.ModuleList) and len(part) == count:
-            return part
-    raise EncoderError(
-        name,
-        expected="a text encoder with a list of layers",
-        found=type(model).__name__,
-        remedy="choose a model like BERT or XLM-R",
-    )
 
 
 @contextmanager

@@ -41,7 +41,7 @@ def contract(config: Config, model: RetrievalModel) -> dict[str, Any]:
         "tokenizer": model.backbone.tokenizer_hash,
         "backbone": model.backbone.fingerprint,
         "prefix": config.text.prefix,
-        "lower_case": config.text.lower_case,
+        "lower_case": model.backbone.lower_case,
         "case": model.case,
         "max_tokens": config.text.max_tokens,
         "layer": config.text.layer,

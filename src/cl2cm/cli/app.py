@@ -16,9 +16,11 @@ from typer.core import TyperCommand
 from cl2cm import __version__
 from cl2cm.cli.data import encode, prepare, translate
 from cl2cm.cli.index import index
+from cl2cm.cli.models import models
 from cl2cm.cli.options import (
     Features,
     Json,
+    Model,
     SkipBad,
     TextEncoder,
     VisionEncoder,
@@ -145,7 +147,7 @@ def train(
 
 
 def evaluate(
-    run: Annotated[Path, typer.Argument(help="Run folder.")],
+    run: Model,
     manifest: Annotated[Path, typer.Argument(help="Manifest with human captions.")],
     split: Annotated[str, typer.Option(help="Split to report.")] = "test",
     languages: Annotated[str, typer.Option(help="Languages, such as de,fr; empty: all.")] = "",
@@ -287,7 +289,7 @@ class _WithMethods(TyperCommand):
         return super().get_help(ctx)
 
 
-_PLAIN: tuple[Callable[..., None], ...] = (demo, prepare, doctor)
+_PLAIN: tuple[Callable[..., None], ...] = (demo, prepare, doctor, models)
 _MODELS: tuple[Callable[..., None], ...] = (
     *(translate, encode, evaluate),
     *(bench, align, index, serve),

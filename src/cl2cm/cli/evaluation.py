@@ -18,11 +18,11 @@ from cl2cm.model.config import Config
 from cl2cm.model.retrieval import VisualSide
 from cl2cm.progress import say
 from cl2cm.translate import find_translators
-from cl2cm.types import Example, Floats
+from cl2cm.types import Example, Floats, StrPath, is_model_spec
 
 
 def evaluate_manifest(
-    run: Path,
+    run: StrPath,
     manifest: Path,
     *,
     split: str = "test",
@@ -42,7 +42,7 @@ def evaluate_manifest(
     are left out.
 
     Args:
-        run: finished run.
+        run: finished run, or an off-the-shelf model: ``hf:MODEL``.
         manifest: with human captions.
         split: to report.
         languages: of the captions; empty: all.
@@ -63,9 +63,9 @@ def evaluate_manifest(
     asked = list(languages) or caption_languages(examples)
     for language in asked:  # before anything is loaded or encoded
         caption_queries(examples, language)
-    config, _ = read_run(run, encoders)
+    config = None if is_model_spec(run) else read_run(Path(run), encoders)[0]
     translate = None
-    if _translates_queries(run, config):
+    if config is not None and _translates_queries(Path(run), config):
         asked, translate = _translated(asked, config.data.source, named=bool(languages))
     model = load(run, text_encoder=encoders.text, vision_encoder=encoders.vision)
     vectors = _vectors(model, everything, examples, skipped if skip_bad else None)

@@ -9,6 +9,7 @@ from cl2cm.cli.options import (
     Cleartext,
     Features,
     Json,
+    Model,
     Roots,
     SkipBad,
     VisionEncoder,
@@ -20,9 +21,13 @@ from cl2cm.progress import say
 
 
 def index(
-    run: Annotated[Path, typer.Argument(help="Run folder.")],
-    source: Annotated[Path, typer.Argument(help="Folder of pictures and films, or manifest.")],
-    out: Annotated[Path, typer.Argument(help="Index folder to make or to bring up to date.")],
+    run: Model,
+    source: Annotated[
+        Path | None, typer.Argument(help="Folder of images and videos, or manifest.")
+    ] = None,
+    out: Annotated[
+        Path | None, typer.Argument(help="Index folder to make or to bring up to date.")
+    ] = None,
     shots: Annotated[
         bool | None,
         typer.Option(
@@ -62,6 +67,10 @@ def index(
     as_json: Json = False,
 ) -> None:
     """Encode pictures and films into a search index; run again, only what is new or changed."""
+    from cl2cm.cli.models import need_model
+
+    if source is None or out is None:
+        raise need_model(run, source)
     from cl2cm.cli.indexing import index_source
     from cl2cm.data.scan import scan_folder
     from cl2cm.index import BackendOptions

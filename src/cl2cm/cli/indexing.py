@@ -17,10 +17,11 @@ from cl2cm.media.shots import LONG, split_films
 from cl2cm.model.checkpoint import AS_TRAINED, Encoders, load, load_visual
 from cl2cm.progress import track
 from cl2cm.search.searcher import Searcher
+from cl2cm.types import StrPath
 
 
 def index_source(
-    run: Path,
+    run: StrPath,
     source: Path,
     out: Path,
     *,
@@ -36,7 +37,7 @@ def index_source(
     such an index is written anew.
 
     Args:
-        run: finished run.
+        run: finished run, or an off-the-shelf model: ``hf:MODEL``.
         source: folder or manifest.
         out: index to make or replace.
         skip_bad: leave broken items out.
@@ -45,7 +46,7 @@ def index_source(
         roots: folders that a manifest may lead to, besides its own.
         encoders: where the run's vision encoder or features are by now.
     """
-    for path in (run, out):
+    for path in (Path(run), out):
         check_path(path)
     skipped = Skipped()
     bad = skipped.example if skip_bad else None
@@ -64,14 +65,14 @@ def index_source(
         examples = split_films(examples, longer_than=0.0 if shots else LONG, on_bad=bad)
     if stored or find_pictures(examples, model.vision):
         vectors = model.encode_examples(examples)
-        update = replace_index(model, examples, vectors, out, run=run, options=options)
+        update = replace_index(model, examples, vectors, out, run=model.run or run, options=options)
     else:
         with track("index", len(examples)) as advance:
             update = update_index(
                 model,
                 examples,
                 out,
-                run=run,
+                run=model.run or run,
                 options=options,
                 on_bad=bad,
                 progress=_reached(advance),
@@ -101,7 +102,7 @@ def _reached(advance: Callable[[int], None]) -> Callable[[int], None]:
 
 def open_searcher(
     index: Path,
-    run: Path | None = None,
+    run: StrPath | None = None,
     allowed: Allowed | None = None,
     encoders: Encoders = AS_TRAINED,
 ) -> Searcher:
@@ -109,7 +110,7 @@ def open_searcher(
 
     Args:
         index: the folder.
-        run: the run, where it is not the one of the index.
+        run: the run or off-the-shelf model, where it is not the one of the index.
         allowed: what the index may reach outside its folder; see `Index.open`.
         encoders: where the run's encoders are by now.
 

@@ -23,9 +23,7 @@ from fixtures import shelf, world
 
 PAGE = (Path(__file__).parents[2] / "docs" / "models.md").read_text(encoding="utf-8")
 BLOCKS = re.findall(r"```(\w+)\n(.*?)```", PAGE, re.DOTALL)
-LINES = [
-    line[2:] for kind, block in BLOCKS if kind == "console" for line in block.splitlines()
-]
+LINES = [line[2:] for kind, block in BLOCKS if kind == "console" for line in block.splitlines()]
 SIGLIP = "google/siglip2-base-patch16-224"
 
 
@@ -222,14 +220,13 @@ def test_a_pair_that_was_not_made_for_each_other_is_told(hub, capfd):
     folder, *_ = shelf.write_m_clip(model / "snapshots" / ("1" * 40))
     config = json.loads((folder / "config.json").read_text())
     shelf.write_json(folder / "config.json", config | {"numDims": 16})
-    with pytest.raises(CL2CM_ERRORS):
+    with pytest.raises(cl2cm.CL2CMError):
         cl2cm.load(f"hf:{SIGLIP}+{text}")
-    assert f"was made for openai/clip-vit-base-patch32 or" in capfd.readouterr().err
-    with pytest.raises(CL2CM_ERRORS, match=re.escape(f"hf:openai/clip-vit-base-patch32+{text}")):
+    assert "was made for openai/clip-vit-base-patch32 or" in capfd.readouterr().err
+    with pytest.raises(
+        cl2cm.CL2CMError, match=re.escape(f"hf:openai/clip-vit-base-patch32+{text}")
+    ):
         cl2cm.load(f"hf:{text}")
-
-
-CL2CM_ERRORS = cl2cm.CL2CMError
 
 
 # --- trust -----------------------------------------------------------------------------------
@@ -268,12 +265,14 @@ def test_a_strangers_index_is_searched_with_a_model_that_the_user_names(stranger
     accepted(capfd, "search", strangers, "red", "--run", f"hf:{SIGLIP}")
 
 
-@pytest.mark.parametrize("run", [{"spec": 1}, {"spec": "run"}, {"spec": "hf:a\0"}, {"spec": ""}, {}])
+@pytest.mark.parametrize(
+    "run", [{"spec": 1}, {"spec": "run"}, {"spec": "hf:a\0"}, {"spec": ""}, {}]
+)
 def test_forged_names_are_damage(strangers, run):
     head = json.loads((strangers / METADATA).read_text())
     (strangers / METADATA).write_text(json.dumps(head | {"run": run}))
     with pytest.raises(VectorIndexError):
-        Index.open(strangers).run
+        _ = Index.open(strangers).run
 
 
 def test_a_run_follows_no_link_out_of_a_model_in_folders(tmp_path):
@@ -294,10 +293,14 @@ def test_a_run_follows_no_link_out_of_a_model_in_folders(tmp_path):
 # --- starting points -------------------------------------------------------------------------
 
 
-def test_its_image_side_stays_frozen_under_a_trained_text_side(clip, small, settings, tmp_path, capfd):
+def test_its_image_side_stays_frozen_under_a_trained_text_side(
+    clip, small, settings, tmp_path, capfd
+):
     store = tmp_path / "features"
     made = json.loads(
-        accepted(capfd, "encode", small.manifest, "--encoder", f"hf:{clip}", "--out", store, "--json")
+        accepted(
+            capfd, "encode", small.manifest, "--encoder", f"hf:{clip}", "--out", store, "--json"
+        )
     )
     assert made["width"] == shelf.DIM
     before = (clip / "model.safetensors").read_bytes()
@@ -326,7 +329,7 @@ def test_its_three_commands_run_as_they_stand(photos, hub, tmp_path, capfd, monk
     served = []
     monkeypatch.setattr("cl2cm.serve.run", lambda searcher, **_: served.append(len(searcher.index)))
     monkeypatch.chdir(tmp_path)
-    three = [block for kind, block in BLOCKS if kind == "console"][0].splitlines()
+    three = next(block for kind, block in BLOCKS if kind == "console").splitlines()
     assert [line.split()[2] for line in three] == ["models", "index", "serve"]
     for line in three:
         accepted(capfd, *shlex.split(line)[2:])

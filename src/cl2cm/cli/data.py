@@ -136,15 +136,19 @@ def encode(
         str, typer.Option(help="onnx:NAME, hf:NAME (of the cache, or a folder), features:PATH.")
     ] = "onnx:efficientnet-lite2",
     side: Annotated[
-        str, typer.Option(help="vision | text; by default text for hf:, vision for onnx:.")
+        str,
+        typer.Option(
+            help="vision | text; by default text for hf: models of text alone, else vision."
+        ),
     ] = "",
     skip_bad: SkipBad = False,
     as_json: Json = False,
 ) -> None:
     """Run a backbone over pictures or captions and keep its features."""
     from cl2cm.cli.encoding import encode_store
+    from cl2cm.encode.clip.pairs import side_of
 
-    chosen = side or ("text" if encoder.startswith("hf:") else "vision")
+    chosen = side or side_of(encoder)
     result = encode_store(source, out, encoder, side=chosen, skip_bad=skip_bad)
     show(
         result,

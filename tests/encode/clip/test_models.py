@@ -199,9 +199,7 @@ def test_open_clip(tmp_path, quick_gelu):
 
 
 def test_open_clip_with_a_multilingual_text_side(tmp_path):
-    folder, _, (transformer, first, second) = shelf.write_open_clip(
-        tmp_path / "open", hf_text=True
-    )
+    folder, _, (transformer, first, second) = shelf.write_open_clip(tmp_path / "open", hf_text=True)
     model = load(f"hf:{folder}")
     check_alone(model)
     tokenizer = AutoTokenizer.from_pretrained(folder)
@@ -222,9 +220,9 @@ def test_open_clip_says_how_images_are_resized(tmp_path):
 
 
 WRITERS = {
-    "clip": lambda folder: shelf.write_clip(folder),
-    "siglip": lambda folder: shelf.write_siglip(folder),
-    "siglip2": lambda folder: shelf.write_siglip2(folder),
+    "clip": shelf.write_clip,
+    "siglip": shelf.write_siglip,
+    "siglip2": shelf.write_siglip2,
     "open_clip": lambda folder: shelf.write_open_clip(folder)[0],
     "open_clip multilingual": lambda folder: shelf.write_open_clip(folder, hf_text=True)[0],
 }

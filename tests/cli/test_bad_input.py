@@ -18,7 +18,7 @@ from cl2cm.index import Index
 USAGE = {
     "no such command": (["serch", "x"], "serch"),
     "unknown option": (["train", "c.toml", "--epochs", "3"], "--epochs"),
-    "missing argument": (["index", "run"], "source"),
+    "missing argument": (["evaluate", "run"], "manifest"),
     "too many arguments": (["search", "index", "a", "dog"], "dog"),
     "option without value": (["encode", "m.jsonl", "--out"], "--out"),
     "missing option": (["encode", "m.jsonl"], "--out"),

@@ -28,6 +28,7 @@ from cl2cm.model.retrieval import VisualSide
 from cl2cm.model.settings import NetworkConfig
 from cl2cm.types import Example
 from fixtures import world
+from fixtures.runs import change_settings
 
 WIDTH = 6
 LENGTHS = {"film_a": 3, "film_b": 1, "film_c": 4, "film_d": 2}
@@ -496,10 +497,9 @@ def test_evaluate_takes_examples_of_a_run_on_features(films, trained_on_films):
 
 def test_a_run_and_its_features_on_another_machine(films, trained_on_films, small, tmp_path, capfd):
     """Texts alone need no features; everything else is told where they are, with two options."""
-    config = tmp_path / "run" / "config.toml"
     shutil.copytree(trained_on_films, tmp_path / "run")
-    words = config.read_text().replace(str(films), "/gone").replace(str(small.text), "/gone/text")
-    config.write_text(words)
+    change_settings(tmp_path / "run", films, "/gone")
+    change_settings(tmp_path / "run", small.text, "/gone/text")
     shutil.copytree(films / "resnet", tmp_path / "feat")
     shutil.copytree(small.text, tmp_path / "text")
     shutil.copy(films / "manifest.jsonl", tmp_path)

@@ -14,8 +14,8 @@ from cl2cm.encode.text import TextBackbone
 from cl2cm.encode.vision import load_vision
 from cl2cm.errors import CL2CMError, WeightsError
 from cl2cm.translate import open_translator
+from fixtures.clip import write_clip
 from fixtures.world import write_text
-from test_recipes import write_clip
 
 CODE = """
 import pathlib

@@ -7,6 +7,7 @@ from typing import Any
 
 from cl2cm.cli.sources import read_source
 from cl2cm.data.manifest import Skipped
+from cl2cm.data.queries import every_text
 from cl2cm.data.scan import check_name
 from cl2cm.encode.encoding import encode_pictures, encode_texts
 from cl2cm.encode.text import TextBackbone
@@ -68,15 +69,9 @@ def _named(examples: list[Example], skipped: Skipped | None) -> list[Example]:
 
 def all_texts(examples: Sequence[Example]) -> list[str]:
     """Every distinct caption and translation, in order of appearance."""
-    texts: dict[str, None] = {}
-    for example in examples:
-        for captions in example.captions.values():
-            texts |= dict.fromkeys(captions)
-        for engines in example.translations.values():
-            for column in engines.values():
-                texts |= dict.fromkeys(text for text in column if text)
+    texts = every_text(examples)
     if not texts:
         raise ManifestError(
             "captions", expected="at least one text", found="none", remedy="check the manifest"
         )
-    return list(texts)
+    return texts

@@ -10,12 +10,13 @@ from cl2cm.data.manifest import Skipped, split_of_manifest
 from cl2cm.data.queries import caption_languages, caption_queries
 from cl2cm.encode.encoding import find_pictures
 from cl2cm.encode.feature_files import FeatureFiles
-from cl2cm.errors import LanguageError, MediaError
+from cl2cm.errors import CL2CMError, LanguageError
 from cl2cm.evaluation.retrieval import Translate, evaluate
 from cl2cm.methods.registry import method_class
-from cl2cm.model.checkpoint import AS_TRAINED, Encoders, load, read_provenance, read_run
+from cl2cm.model.checkpoint import load
 from cl2cm.model.config import Config
 from cl2cm.model.retrieval import VisualSide
+from cl2cm.model.run_folder import AS_TRAINED, Encoders, read_provenance, read_run
 from cl2cm.progress import say
 from cl2cm.translate import find_translators
 from cl2cm.types import Example, Floats, StrPath, is_model_spec
@@ -101,7 +102,7 @@ def _vectors(
     )
     asked = {example.id for example in examples}
 
-    def on_skip(name: str, error: MediaError) -> None:
+    def on_skip(name: str, error: CL2CMError) -> None:
         if skipped is not None and name in asked:
             skipped.item(name, error)
 

@@ -106,6 +106,6 @@ def index(
             "--watch", expected="a folder", found=str(source), remedy="give the pictures' folder"
         )
     try:
-        follow(once, lambda: scan_folder(source), on_bad=lambda bad: say(f"not indexed: {bad}"))
+        follow(once, lambda: scan_folder(source), on_skip=lambda _, bad: say(f"not indexed: {bad}"))
     except KeyboardInterrupt:
         say("stopped; the index is whole")

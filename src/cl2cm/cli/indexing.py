@@ -1,6 +1,6 @@
 """What ``cl2cm index`` does, and how a command opens an index, for programs that want the same."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -14,7 +14,8 @@ from cl2cm.index.metadata import check_path
 from cl2cm.index.update.build import confine
 from cl2cm.index.update.update import UpdateOptions, replace_index, update_index
 from cl2cm.media.shots import LONG, split_films
-from cl2cm.model.checkpoint import AS_TRAINED, Encoders, load, load_visual
+from cl2cm.model.checkpoint import load, load_visual
+from cl2cm.model.run_folder import AS_TRAINED, Encoders
 from cl2cm.progress import track
 from cl2cm.search.searcher import Searcher
 from cl2cm.types import StrPath
@@ -49,7 +50,7 @@ def index_source(
     for path in (Path(run), out):
         check_path(path)
     skipped = Skipped()
-    bad = skipped.example if skip_bad else None
+    bad = skipped.item if skip_bad else None
     examples = read_source(source, skipped=skipped if skip_bad else None)
     if source.is_dir():  # whose files are all below it
         roots = (source.absolute(),)
@@ -62,7 +63,7 @@ def index_source(
     if skip_bad and isinstance(model.vision, FeatureFiles):
         examples = model.vision.known(examples, skipped.item)
     if shots is not False and not stored:
-        examples = split_films(examples, longer_than=0.0 if shots else LONG, on_bad=bad)
+        examples = split_films(examples, longer_than=0.0 if shots else LONG, on_skip=bad)
     if stored or find_pictures(examples, model.vision):
         vectors = model.encode_examples(examples)
         update = replace_index(model, examples, vectors, out, run=model.run or run, options=options)
@@ -74,8 +75,8 @@ def index_source(
                 out,
                 run=model.run or run,
                 options=options,
-                on_bad=bad,
-                progress=_reached(advance),
+                on_skip=bad,
+                progress=advance,
             )
     return {
         "index": str(out),
@@ -86,18 +87,6 @@ def index_source(
         "skipped": skipped.names,
         "model": model.fingerprint,
     }
-
-
-def _reached(advance: Callable[[int], None]) -> Callable[[int], None]:
-    """Tell a progress bar how far it is, in place of how far it went."""
-    done = 0
-
-    def progress(count: int) -> None:
-        nonlocal done
-        advance(count - done)
-        done = count
-
-    return progress
 
 
 def open_searcher(

@@ -12,7 +12,7 @@ from cl2cm.errors import ConfigError
 from cl2cm.progress import plain, plain_json
 
 if TYPE_CHECKING:
-    from cl2cm.model.checkpoint import Encoders
+    from cl2cm.model.run_folder import Encoders
 
 Model = Annotated[
     str, typer.Argument(help="Run folder, or an off-the-shelf model: hf:MODEL; see cl2cm models.")
@@ -58,7 +58,7 @@ ServerUrl = Annotated[str | None, typer.Option("--url", help="Of the server that
 
 def encoders(text: str = "", vision: str = "", features: Path | None = None) -> "Encoders":
     """Where the encoders of a run are, by the options above."""
-    from cl2cm.model.checkpoint import Encoders
+    from cl2cm.model.run_folder import Encoders
 
     if vision and features is not None:
         raise ConfigError(

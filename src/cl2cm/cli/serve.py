@@ -23,7 +23,7 @@ from cl2cm.progress import say
 from cl2cm.types import StrPath, is_model_spec
 
 if TYPE_CHECKING:
-    from cl2cm.model.checkpoint import Encoders
+    from cl2cm.model.run_folder import Encoders
 
 
 def serve(
@@ -99,7 +99,8 @@ def serve_index(
     """Serve an index until it is stopped."""
     from cl2cm.cli.indexing import open_searcher
     from cl2cm.evaluation.alignment.aligner import Aligner
-    from cl2cm.model.checkpoint import AS_TRAINED, load
+    from cl2cm.model.checkpoint import load
+    from cl2cm.model.run_folder import AS_TRAINED
     from cl2cm.serve import LOOPBACK
     from cl2cm.serve import run as run_server
 

@@ -36,6 +36,6 @@ def read_lines(manifest: Path, skipped: Skipped | None) -> list[Example]:
             manifest,
             source=None,
             skip_bad=skipped is not None,
-            on_skip=skipped.line if skipped is not None else None,
+            on_skip=skipped.item if skipped is not None else None,
         )
     )

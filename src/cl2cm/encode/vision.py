@@ -8,7 +8,7 @@ weights and the preprocessing together: features of two fingerprints never meet.
 
 import hashlib
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 
     from cl2cm.encode.feature_files import FeatureFiles
 from cl2cm.encode.protocol import Described, VisionEncoder, checked
+from cl2cm.progress import Advance
 
 _PREPROCESS_KEYS = {"size", "resize", "resample", "stretch"}
 
@@ -90,7 +91,7 @@ def encode_paths(
     skip_bad: bool = False,
     workers: int | None = None,
     batch_size: int = 8,
-    progress: Callable[[int], None] | None = None,
+    progress: Advance | None = None,
 ) -> EncodedPictures:
     """Encode pictures and films; the next ones are decoded while the last ones are encoded.
 

@@ -16,8 +16,8 @@ from cl2cm.serve.access import Access
 from cl2cm.serve.addresses import Addresses
 from cl2cm.serve.guard import Door, Guard
 from cl2cm.serve.headers import HEADERS, NEVER_KEPT
-from cl2cm.serve.page import Page
-from cl2cm.serve.pages import page_routes, view_of
+from cl2cm.serve.page_routes import page_routes, view_of
+from cl2cm.serve.rendering import Page
 from cl2cm.serve.rest import rest_routes
 from cl2cm.serve.service import NotFoundError, Service
 

@@ -13,7 +13,7 @@ from cl2cm.encode.clip.catalogue import partners
 from cl2cm.encode.clip.layout import Layout, find_model, is_folder, layout_of
 from cl2cm.encode.clip.text import TextSide, hash_layout, text_width
 from cl2cm.encode.text_loading import loading
-from cl2cm.encode.trust import is_hub_id
+from cl2cm.encode.trust import is_bare, is_hub_id
 from cl2cm.encode.vision_hf import HuggingFaceVision
 from cl2cm.errors import EncoderError
 from cl2cm.progress import say
@@ -73,11 +73,10 @@ def side_of(spec: str) -> str:
     """Which side of a manifest an encoder is for: ``vision``, or ``text`` for a model of text."""
     if not is_model_spec(spec):
         return "vision"
-    try:
-        layout = _find(spec, parse_pair(spec).image)
-    except EncoderError:  # a pinned text encoder, or none at all, of which its reader speaks
+    name = parse_pair(spec).image
+    if is_bare(name):  # a pinned text encoder
         return "text"
-    return "vision" if layout.two_sided else "text"
+    return "vision" if _find(spec, name).two_sided else "text"
 
 
 def load_image(pair: Pair) -> HuggingFaceVision:

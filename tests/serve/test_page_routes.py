@@ -10,10 +10,10 @@ from fastapi.testclient import TestClient
 from PIL import Image
 
 from cl2cm.data.scan import scan_folder
-from cl2cm.serve import create_app, pages
+from cl2cm.serve import create_app, page_routes
 from cl2cm.serve.messages import FALLBACK, all_messages, choose
-from cl2cm.serve.page import clock, emphasise
-from cl2cm.serve.pages import _local
+from cl2cm.serve.page_routes import _local
+from cl2cm.serve.rendering import clock, emphasise
 from fixtures.colours import COLOURS, Page
 
 EXAMPLES = [("de", "rot"), ("ar", "أحمر"), ("zh", "红")]
@@ -78,9 +78,7 @@ def test_captions_are_suggested_where_no_queries_are_given(make_searcher, pictur
 
 
 def test_pages_of_hits(client, monkeypatch):
-    from cl2cm.serve import pages
-
-    monkeypatch.setattr(pages, "PAGE_HITS", 2)
+    monkeypatch.setattr(page_routes, "PAGE_HITS", 2)
     first = Page(client.get("/?q=red&fold=1").text)
     (following,) = first.all("a", rel="next")
     assert following["href"] == "/?q=red&fold=1&page=2"
@@ -207,5 +205,5 @@ def test_small_things():
     "back", ["//[", "//[::1", "//evil.example", "/\\evil.example", "evil", "/\t/evil"]
 )
 def test_a_way_back_leads_nowhere_else_and_breaks_nothing(back):
-    assert pages._local(back) == "/"
-    assert pages._local("/search?q=[a") == "/search?q=[a"
+    assert page_routes._local(back) == "/"
+    assert page_routes._local("/search?q=[a") == "/search?q=[a"

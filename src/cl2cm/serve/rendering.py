@@ -14,7 +14,7 @@ from cl2cm.index import Index
 from cl2cm.search.query import MAX_DEPTH
 from cl2cm.search.result import SearchResult
 from cl2cm.serve.addresses import Addresses, fragment
-from cl2cm.serve.bands import Drawing
+from cl2cm.serve.alignment_drawing import Drawing
 from cl2cm.serve.media import SIZES
 from cl2cm.serve.messages import AUTONYMS, Messages, all_messages
 from cl2cm.types import Captions, Hit, Item

@@ -290,10 +290,7 @@ class _WithMethods(TyperCommand):
 
 
 _PLAIN: tuple[Callable[..., None], ...] = (demo, prepare, doctor, models)
-_MODELS: tuple[Callable[..., None], ...] = (
-    *(translate, encode, evaluate),
-    *(bench, align, index, serve),
-)
+_MODELS: tuple[Callable[..., None], ...] = (translate, encode, evaluate, bench, align, index, serve)
 app.command(cls=_WithMethods)(opens_models(train))
 app.command(cls=AsksInWords)(opens_models(search))
 for _command in _PLAIN:

@@ -145,13 +145,10 @@ class Index:
 
     @property
     def run(self) -> StrPath:
-        """The run that made the vectors: beside the index if it moved along, else as it was.
-
-        A text such as ``hf:OWNER/NAME`` where an off-the-shelf model made them.
+        """The run, or ``hf:MODEL``, that made the vectors; a run that moved along with the index.
 
         Raises:
-            VectorIndexError: somebody else's index, whose run is not beside it, or which names an
-                off-the-shelf model.
+            VectorIndexError: somebody else's index, whose run is not beside it or is ``hf:MODEL``.
         """
         return run_of(self.path, self._metadata)
 

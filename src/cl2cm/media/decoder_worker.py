@@ -27,6 +27,7 @@ from cl2cm.media.image_decoding import (
     square,
     trust_own_limits,
 )
+from cl2cm.media.preprocess import Preprocess
 from cl2cm.types import Sampling
 
 Parts = Iterator[tuple[dict[str, Any], bytes]]

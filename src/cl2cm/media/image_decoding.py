@@ -8,7 +8,7 @@ here, in the same way for an index, a thumbnail and an image to search with.
 import io
 import warnings
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import TypeVar
 
 import numpy as np
@@ -32,6 +32,7 @@ from PIL import (
 from cl2cm.errors import MediaError
 from cl2cm.media.image_header import MAX_SCANS, Header, describe, kind_of, read_header
 from cl2cm.media.image_mending import load_without_end, mend_png
+from cl2cm.media.preprocess import Preprocess
 
 T = TypeVar("T")
 Pixels = npt.NDArray[np.uint8]  # [H, W, 3], [F, H, W, 3] or [N, H, W, 3]; RGB, 0 to 255
@@ -53,35 +54,6 @@ FORMATS = ("JPEG", "PNG", "GIF", "WEBP", "BMP", "TIFF", "AVIF", "JPEG2000", "PPM
 _PROFILE = 2**22  # bytes of a colour profile
 _INTENT = ImageCms.Intent.RELATIVE_COLORIMETRIC
 _LONGEST = 3  # a longer strip is cut to this many squares before it is scaled
-
-
-@dataclass(frozen=True, slots=True)
-class Preprocess:
-    """How an image becomes a square: scale the shorter side, then cut out the centre.
-
-    Attributes:
-        size: side of the square, pixels.
-        resize: shorter side before the cut, pixels, at least ``size``; None means ``size``.
-        resample: filter, ``bicubic``, ``bilinear`` or ``lanczos``; all of them antialiased.
-        stretch: scale both sides to ``size`` instead; nothing is cut off.
-    """
-
-    size: int
-    resize: int | None = None
-    resample: str = "bicubic"
-    stretch: bool = False
-
-    @property
-    def shorter_side(self) -> int:
-        """Shorter side before the cut, pixels."""
-        return self.resize or self.size
-
-    def to_json(self) -> dict[str, object]:
-        """Return the fields for records and hashes: as they were before ``stretch`` existed."""
-        fields = asdict(self)
-        if not self.stretch:
-            del fields["stretch"]
-        return fields
 
 
 @dataclass(frozen=True, slots=True)
@@ -293,23 +265,16 @@ def _in_srgb(image: Image.Image, profile: object) -> Image.Image:
 
 def square(image: Image.Image, preprocess: Preprocess) -> Pixels:
     """Scale the shorter side and cut out the centre, or stretch the image to the square."""
-    if preprocess.stretch:
-        return _stretched(image, preprocess)
-    image = _centre(image, *(min(side, _LONGEST * min(image.size)) for side in image.size))
-    short = min(image.size)
-    if short != preprocess.shorter_side:
-        width, height = (preprocess.shorter_side * side // short for side in image.size)
-        filter_ = Image.Resampling[preprocess.resample.upper()]
-        image = image.resize((width, height), filter_, reducing_gap=3.0)
-    return np.array(_centre(image, preprocess.size, preprocess.size))
-
-
-def _stretched(image: Image.Image, preprocess: Preprocess) -> Pixels:
     size = (preprocess.size, preprocess.size)
+    if not preprocess.stretch:
+        image = _centre(image, *(min(side, _LONGEST * min(image.size)) for side in image.size))
+        width, height = image.size
+        short, wanted = min(image.size), preprocess.shorter_side
+        size = (wanted * width // short, wanted * height // short)
     if image.size != size:
         filter_ = Image.Resampling[preprocess.resample.upper()]
         image = image.resize(size, filter_, reducing_gap=3.0)
-    return np.array(image)
+    return np.array(_centre(image, preprocess.size, preprocess.size))
 
 
 def _centre(image: Image.Image, width: int, height: int) -> Image.Image:

@@ -20,7 +20,6 @@ from cl2cm.errors import MediaError, MissingExtraError
 from cl2cm.media.decoder_pool import Answer, read, write
 from cl2cm.media.image_decoding import (
     Allowed,
-    Preprocess,
     decode_square,
     redraw,
     save,

@@ -22,7 +22,7 @@ from torch import Tensor, nn
 
 from cl2cm.encode.rows import Gathered, Rows
 from cl2cm.errors import StorageError, StoreError
-from cl2cm.storage import atomic_path, sha256_file
+from cl2cm.storage import atomic_path, open_regular, read_regular, sha256_file
 from cl2cm.types import StrPath
 
 FORMAT = 1
@@ -136,6 +136,7 @@ class FeatureStore:
         """
         path = self.folder / "means.safetensors"
         with contextlib.suppress(OSError, SafetensorError, KeyError):
+            open_regular(path).close()
             means: Tensor = load_file(path)["means"]
             if means.shape == (len(self), self.width) and bool(means.isfinite().all()):
                 return means
@@ -180,7 +181,7 @@ def not_finite(folder: Path, name: str) -> StoreError:
 def _read_meta(folder: Path) -> dict[str, Any]:
     path = folder / "store.json"
     try:
-        meta = json.loads(path.read_text(encoding="utf-8"))
+        meta = json.loads(read_regular(path))
     except (FileNotFoundError, NotADirectoryError):
         started = (folder / "plan.json").exists()
         raise StoreError(
@@ -189,6 +190,9 @@ def _read_meta(folder: Path) -> dict[str, Any]:
             found="an unfinished one" if started else "no store.json",
             remedy="run the same cl2cm encode again" if started else "make it with cl2cm encode",
         ) from None
+    except OSError as error:
+        found = (error.strerror or str(error)).lower()
+        raise _damaged(folder, f"{found} in place of store.json", "a file") from None
     except (ValueError, RecursionError):
         raise _damaged(folder, "a damaged store.json", "JSON") from None
     keys = ("format", "encoder", "fingerprint", "width", "ids", "shards")
@@ -208,9 +212,10 @@ def _read_meta(folder: Path) -> dict[str, Any]:
 def _read_shard(folder: Path, number: int, width: int) -> tuple[list[str], Rows]:
     path = folder / f"{number:05}.safetensors"
     try:
-        ids = json.loads(path.with_suffix(".ids.json").read_text(encoding="utf-8"))
+        ids = json.loads(read_regular(path.with_suffix(".ids.json")))
         if not isinstance(ids, list):
             raise ValueError("ids that are no list")
+        open_regular(path).close()  # a pipe would keep the library waiting
         tensors = load_file(path)
         rows = Rows(tensors["values"], tensors["lengths"], tensors["content"])
     except (OSError, ValueError, KeyError, RecursionError, SafetensorError) as error:

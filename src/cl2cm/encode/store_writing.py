@@ -13,7 +13,14 @@ from cl2cm.encode.rows import Encode, Rows, finite_rows
 from cl2cm.encode.store import FORMAT, FeatureStore, not_finite
 from cl2cm.errors import StoreError
 from cl2cm.progress import Advance
-from cl2cm.storage import atomic_path, sha256_file, sha256_text, storage_errors, write_json
+from cl2cm.storage import (
+    atomic_path,
+    read_regular,
+    sha256_file,
+    sha256_text,
+    storage_errors,
+    write_json,
+)
 
 SHARD_ITEMS = 4096
 
@@ -92,7 +99,7 @@ def _check_plan(folder: Path, settings: dict[str, Any]) -> None:
     plan = folder / "plan.json"
     if plan.exists():
         with contextlib.suppress(ValueError, RecursionError):  # a damaged plan is another one
-            if json.loads(plan.read_text(encoding="utf-8")) == settings:
+            if json.loads(read_regular(plan)) == settings:
                 return
         raise StoreError(
             str(folder),

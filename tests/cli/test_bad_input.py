@@ -18,7 +18,7 @@ from cl2cm.index import Index
 USAGE = {
     "no such command": (["serch", "x"], "serch"),
     "unknown option": (["train", "c.toml", "--epochs", "3"], "--epochs"),
-    "missing argument": (["index", "run"], "source"),
+    "missing argument": (["evaluate", "run"], "manifest"),
     "too many arguments": (["serve", "index", "dog"], "dog"),
     "the value of a number": (
         ["search", "index", "a dog", "-k", "lots"],

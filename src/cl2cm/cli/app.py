@@ -20,6 +20,7 @@ from cl2cm.cli.data import encode, prepare, translate
 from cl2cm.cli.index import index
 from cl2cm.cli.init import init
 from cl2cm.cli.measure import compare, evaluate
+from cl2cm.cli.models import models
 from cl2cm.cli.options import (
     Json,
     SkipBad,
@@ -261,7 +262,8 @@ _COMMANDS: tuple[tuple[Callable[..., None], type[TyperCommand]], ...] = (
     (opens_models(bench), TyperCommand),
     *((opens_models(align), TyperCommand), (opens_models(index), WithFormats)),
     (opens_models(search), AsksInWords),
-    *((opens_models(serve), TyperCommand), (doctor, TyperCommand)),
+    *((opens_models(serve), TyperCommand), (models, TyperCommand)),
+    (doctor, TyperCommand),
 )  # in the order in which data flows
 for _command, _class in _COMMANDS:
     app.command(cls=_class)(_command)

@@ -139,7 +139,10 @@ def encode(
         str, typer.Option(help="onnx:NAME, hf:NAME (of the cache, or a folder), features:PATH.")
     ] = "onnx:efficientnet-lite2",
     side: Annotated[
-        str, typer.Option(help="vision | text; by default text for hf:, vision for onnx:.")
+        str,
+        typer.Option(
+            help="vision | text; by default text for hf: models of text alone, else vision."
+        ),
     ] = "",
     exclude: Exclude = None,
     skip_bad: SkipBad = False,
@@ -152,9 +155,10 @@ def encode(
     """
     from cl2cm.cli.encoding import encode_store
     from cl2cm.cli.sources import finish, is_lenient
+    from cl2cm.encode.clip.pairs import side_of
 
     lenient = is_lenient(source, skip_bad=skip_bad, strict=strict)
-    chosen = side or ("text" if encoder.startswith("hf:") else "vision")
+    chosen = side or side_of(encoder)
     result = encode_store(
         source, out, encoder, side=chosen, skip_bad=lenient, exclude=exclude or ()
     )

@@ -13,10 +13,11 @@ from cl2cm.evaluation.retrieval import evaluate
 from cl2cm.evaluation.subject import open_subject
 from cl2cm.model.run_folder import AS_TRAINED, Encoders
 from cl2cm.progress import say
+from cl2cm.types import StrPath
 
 
 def evaluate_manifest(
-    run: Path,
+    run: StrPath,
     manifest: Path,
     *,
     split: str = "test",
@@ -39,7 +40,7 @@ def evaluate_manifest(
     are left out.
 
     Args:
-        run: finished run.
+        run: finished run, or an off-the-shelf model: ``hf:MODEL``.
         manifest: with human captions.
         split: to report.
         languages: of the captions; empty: all.

@@ -12,6 +12,7 @@ from cl2cm.cli.options import (
     Exclude,
     Features,
     Json,
+    Model,
     Roots,
     SkipBad,
     Strict,
@@ -27,9 +28,13 @@ if TYPE_CHECKING:
 
 
 def index(
-    run: Annotated[Path, typer.Argument(help="Run folder.")],
-    source: Annotated[Path, typer.Argument(help="Folder of images and videos, or manifest.")],
-    out: Annotated[Path, typer.Argument(help="Index folder to make or to bring up to date.")],
+    run: Model,
+    source: Annotated[
+        Path | None, typer.Argument(help="Folder of images and videos, or manifest.")
+    ] = None,
+    out: Annotated[
+        Path | None, typer.Argument(help="Index folder to make or to bring up to date.")
+    ] = None,
     shots: Annotated[
         bool | None,
         typer.Option(
@@ -74,6 +79,10 @@ def index(
 
     Broken files of a folder are named and left out, and the exit code is then 1.
     """
+    from cl2cm.cli.models import need_model
+
+    if source is None or out is None:
+        raise need_model(run, source)
     from cl2cm.cli.indexing import index_source
     from cl2cm.cli.sources import finish, is_lenient
     from cl2cm.index import BackendOptions

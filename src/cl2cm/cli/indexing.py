@@ -18,10 +18,11 @@ from cl2cm.model.checkpoint import load, load_visual
 from cl2cm.model.run_folder import AS_TRAINED, Encoders, read_run
 from cl2cm.progress import track
 from cl2cm.search.searcher import Searcher
+from cl2cm.types import StrPath, is_model_spec
 
 
 def index_source(
-    run: Path,
+    run: StrPath,
     source: Path,
     out: Path,
     *,
@@ -38,7 +39,7 @@ def index_source(
     such an index is written anew.
 
     Args:
-        run: finished run.
+        run: finished run, or an off-the-shelf model: ``hf:MODEL``.
         source: folder or manifest.
         out: index to make or replace.
         skip_bad: leave broken items out.
@@ -48,9 +49,12 @@ def index_source(
         encoders: where the run's vision encoder or features are by now.
         exclude: patterns of files and folders to leave out of a folder.
     """
-    for path in (run, out):
+    for path in (Path(run), out):
         check_path(path)
-    read_run(run, encoders, text=False)  # a wrong run is said before the images are looked for
+    if not is_model_spec(run):
+        read_run(Path(run), encoders, text=False)  # a wrong run is named before any image
+            Path(run), encoders, text=False
+        )  # a wrong run is said before the images are looked for
     skipped = Skipped()
     bad = skipped.item if skip_bad else None
     found = read_source(source, skipped=skipped if skip_bad else None, exclude=exclude)
@@ -69,14 +73,14 @@ def index_source(
         examples = split_films(examples, longer_than=0.0 if shots else LONG, on_skip=bad)
     if stored or find_pictures(examples, model.vision):
         vectors = model.encode_examples(examples)
-        update = replace_index(model, examples, vectors, out, run=run, options=options)
+        update = replace_index(model, examples, vectors, out, run=model.run or run, options=options)
     else:
         with track("index", len(examples)) as advance:
             update = update_index(
                 model,
                 examples,
                 out,
-                run=run,
+                run=model.run or run,
                 options=options,
                 on_skip=bad,
                 progress=advance,
@@ -94,7 +98,7 @@ def index_source(
 
 def open_searcher(
     index: Path,
-    run: Path | None = None,
+    run: StrPath | None = None,
     allowed: Allowed | None = None,
     encoders: Encoders = AS_TRAINED,
 ) -> Searcher:
@@ -102,7 +106,7 @@ def open_searcher(
 
     Args:
         index: the folder.
-        run: the run, where it is not the one of the index.
+        run: the run or off-the-shelf model, where it is not the one of the index.
         allowed: what the index may reach outside its folder; see `Index.open`.
         encoders: where the run's encoders are by now.
 

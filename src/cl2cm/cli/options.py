@@ -15,6 +15,13 @@ if TYPE_CHECKING:
     from cl2cm.model.run_folder import Encoders
 
 T = TypeVar("T")
+Model = Annotated[
+    str, typer.Argument(help="Run folder, or an off-the-shelf model: hf:MODEL; see cl2cm models.")
+]
+OtherModel = Annotated[
+    str | None,
+    typer.Option("--run", help="Run folder or hf:MODEL, where it is not the one of the index."),
+]
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON object and nothing else.")]
 TextEncoder = Annotated[
     str, typer.Option(help="Where the run's text encoder is by now, such as hf:DIR.")

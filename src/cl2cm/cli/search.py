@@ -13,6 +13,7 @@ from cl2cm.cli.options import (
     Cleartext,
     ForeignBackend,
     Json,
+    OtherModel,
     ServerUrl,
     TextEncoder,
     VisionEncoder,
@@ -94,9 +95,7 @@ def search(
         Path | None, typer.Option(help="Search for each line of a file, instead.")
     ] = None,
     trec: Annotated[Path | None, typer.Option(help="With --queries: write a TREC run.")] = None,
-    run: Annotated[
-        Path | None, typer.Option(help="Run folder, where it is not the one of the index.")
-    ] = None,
+    run: OtherModel = None,
     backend: ForeignBackend = None,
     url: ServerUrl = None,
     allow_cleartext: Cleartext = False,

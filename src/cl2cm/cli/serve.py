@@ -10,6 +10,7 @@ import typer
 from cl2cm.cli.options import (
     Cleartext,
     ForeignBackend,
+    OtherModel,
     Roots,
     ServerUrl,
     TextEncoder,
@@ -19,6 +20,7 @@ from cl2cm.cli.options import (
 )
 from cl2cm.errors import ConfigError
 from cl2cm.progress import say
+from cl2cm.types import StrPath, is_model_spec
 
 if TYPE_CHECKING:
     from cl2cm.model.run_folder import Encoders
@@ -48,9 +50,7 @@ def serve(
         str, typer.Option(help="Path below which a proxy shows the service, such as /photos.")
     ] = "",
     media_root: Roots = None,
-    run: Annotated[
-        Path | None, typer.Option(help="Run folder, where it is not the one of the index.")
-    ] = None,
+    run: OtherModel = None,
     backend: ForeignBackend = None,
     url: ServerUrl = None,
     allow_cleartext: Cleartext = False,
@@ -92,7 +92,7 @@ def serve_index(
     names: Sequence[str] = (),
     proxies: Sequence[str] = (),
     root_path: str = "",
-    run: Path | None = None,
+    run: StrPath | None = None,
     allowed: Any = None,  # noqa: ANN401 - an Allowed, which is not imported yet
     where: "Encoders | None" = None,
 ) -> None:
@@ -108,6 +108,7 @@ def serve_index(
         raise ConfigError("--host", expected="an address", found="none", remedy="use 127.0.0.1")
     where = where or AS_TRAINED
     searcher = open_searcher(index, run, allowed, where)
+    made_by = run or searcher.index.run
     if not searcher.index.ours and not searcher.index.allowed.roots:
         say(
             f"{index}: you did not make this index, or made it with an earlier version; images are "
@@ -125,7 +126,7 @@ def serve_index(
         title=title,
         examples=examples,
         token=token,
-        align=Aligner(run or searcher.index.run, where),
+        align=None if is_model_spec(made_by) else Aligner(Path(made_by), where),
         load_model=functools.partial(load, text_encoder=where.text, vision_encoder=where.vision),
         on_ready=say,
     )

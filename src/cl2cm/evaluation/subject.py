@@ -17,7 +17,7 @@ from cl2cm.model.retrieval import RetrievalModel, VisualSide
 from cl2cm.model.run_folder import AS_TRAINED, Encoders, read_provenance, read_run
 from cl2cm.progress import say
 from cl2cm.translate import find_translators
-from cl2cm.types import Example, Floats
+from cl2cm.types import Example, Floats, StrPath, is_model_spec
 
 
 class Subject(NamedTuple):
@@ -39,7 +39,7 @@ class Subject(NamedTuple):
 
 
 def open_subject(
-    run: Path,
+    run: StrPath,
     everything: Sequence[Example],
     examples: Sequence[Example],
     *,
@@ -50,7 +50,7 @@ def open_subject(
     """Load a run and encode the items of a split.
 
     Args:
-        run: finished run.
+        run: finished run, or an off-the-shelf model.
         everything: all items of the manifest, whose features training may have stored.
         examples: those of the split.
         languages: of the captions; empty: all.
@@ -61,9 +61,9 @@ def open_subject(
         CL2CMError: as ``cl2cm.cli.evaluation.evaluate_manifest``.
     """
     asked = list(languages) or caption_languages(examples)
-    config, _ = read_run(run, encoders)
+    config = None if is_model_spec(run) else read_run(Path(run), encoders)[0]
     translate = None
-    if _translates_queries(run, config):
+    if config is not None and _translates_queries(Path(run), config):
         asked, translate = _translated(asked, config.data.source, named=bool(languages))
     model = load(run, text_encoder=encoders.text, vision_encoder=encoders.vision)
     vectors = _vectors(model, everything, examples, skipped)

@@ -20,13 +20,13 @@ from cl2cm.errors import MediaError, MissingExtraError
 from cl2cm.media.decoder_pool import Answer, read, write
 from cl2cm.media.image_decoding import (
     Allowed,
-    Preprocess,
     decode_square,
     redraw,
     save,
     square,
     trust_own_limits,
 )
+from cl2cm.media.preprocess import Preprocess
 from cl2cm.types import Sampling
 
 Parts = Iterator[tuple[dict[str, Any], bytes]]

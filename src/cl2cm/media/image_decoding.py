@@ -34,6 +34,7 @@ from cl2cm.media.animation import ANIMATED, go_to_still
 from cl2cm.media.image_colours import in_srgb, is_deep, opaque, standard
 from cl2cm.media.image_header import MAX_SCANS, Header, describe, kind_of, read_header
 from cl2cm.media.image_mending import load_without_end, mend_png
+from cl2cm.media.preprocess import Preprocess
 
 T = TypeVar("T")
 Pixels = npt.NDArray[np.uint8]  # [H, W, 3], [F, H, W, 3] or [N, H, W, 3]; RGB, 0 to 255
@@ -54,26 +55,6 @@ _PLUGINS = (
 FORMATS = tuple(one.name for one in kinds.FORMATS if not one.is_video)
 REPLACE = "replace the file, or leave it out (--skip-bad)"  # of a file that cannot be read
 _LONGEST = 3  # a longer strip is cut to this many squares before it is scaled
-
-
-@dataclass(frozen=True, slots=True)
-class Preprocess:
-    """How an image becomes a square: scale the shorter side, then cut out the centre.
-
-    Attributes:
-        size: side of the square, pixels.
-        resize: shorter side before the cut, pixels, at least ``size``; None means ``size``.
-        resample: filter, ``bicubic``, ``bilinear`` or ``lanczos``; all of them antialiased.
-    """
-
-    size: int
-    resize: int | None = None
-    resample: str = "bicubic"
-
-    @property
-    def shorter_side(self) -> int:
-        """Shorter side before the cut, pixels."""
-        return self.resize or self.size
 
 
 @dataclass(frozen=True, slots=True)
@@ -252,13 +233,16 @@ def _unreadable(name: str, data: bytes, error: Exception) -> MediaError:
 
 
 def square(image: Image.Image, preprocess: Preprocess) -> Pixels:
-    """Scale the shorter side, cut out the centre."""
-    image = _centre(image, *(min(side, _LONGEST * min(image.size)) for side in image.size))
-    short = min(image.size)
-    if short != preprocess.shorter_side:
-        width, height = (preprocess.shorter_side * side // short for side in image.size)
+    """Scale the shorter side and cut out the centre, or stretch the image to the square."""
+    size = (preprocess.size, preprocess.size)
+    if not preprocess.stretch:
+        image = _centre(image, *(min(side, _LONGEST * min(image.size)) for side in image.size))
+        width, height = image.size
+        short, wanted = min(image.size), preprocess.shorter_side
+        size = (wanted * width // short, wanted * height // short)
+    if image.size != size:
         filter_ = Image.Resampling[preprocess.resample.upper()]
-        image = image.resize((width, height), filter_, reducing_gap=3.0)
+        image = image.resize(size, filter_, reducing_gap=3.0)
     return np.array(_centre(image, preprocess.size, preprocess.size))
 
 

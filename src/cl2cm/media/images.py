@@ -17,8 +17,9 @@ from PIL import Image
 
 from cl2cm.errors import MediaError
 from cl2cm.media.decoder_pool import Budget, DecoderPool, decoders
-from cl2cm.media.image_decoding import Allowed, Pixels, Preprocess, square
+from cl2cm.media.image_decoding import Allowed, Pixels, square
 from cl2cm.media.kinds import kind_by_name, media_of
+from cl2cm.media.preprocess import Preprocess
 from cl2cm.media.video import Frame
 from cl2cm.media.video_reading import frames_of
 from cl2cm.types import Example, Media, Sampling

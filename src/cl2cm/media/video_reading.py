@@ -14,7 +14,7 @@ import numpy as np
 
 from cl2cm.errors import MissingExtraError
 from cl2cm.media.decoder_pool import Answer, Budget, DecoderPool, decoders
-from cl2cm.media.image_decoding import Preprocess
+from cl2cm.media.preprocess import Preprocess
 from cl2cm.media.video import Frame
 from cl2cm.progress import Advance
 from cl2cm.types import Sampling

@@ -128,7 +128,7 @@ def build_index(
     return Index.create(out, vectors, items, model=model.fingerprint, run=run, roots=roots, **asked)
 
 
-def _run_of(model: VisualModel, run: StrPath | None) -> Path:
+def _run_of(model: VisualModel, run: StrPath | None) -> StrPath:
     known = getattr(model, "run", None) if run is None else run
     if known is None:
         raise ConfigError(
@@ -137,7 +137,7 @@ def _run_of(model: VisualModel, run: StrPath | None) -> Path:
             found="a model made in memory",
             remedy="give run=",
         )
-    return Path(known)
+    return known
 
 
 def _item(example: Example, dates: Mapping[str, datetime | None] | None) -> Item:

@@ -23,7 +23,7 @@ from cl2cm.index.update.encode import Known, encode_new
 from cl2cm.index.update.journal import JOURNAL, Journal, is_useless
 from cl2cm.progress import Advance, say
 from cl2cm.storage import locked
-from cl2cm.types import Example, Floats, VisualModel
+from cl2cm.types import Example, Floats, StrPath, VisualModel
 
 MANY = 100_000  # vectors, whose index is not written at once
 
@@ -62,7 +62,7 @@ def update_index(
     examples: Iterable[Example],
     out: Path,
     *,
-    run: Path,
+    run: StrPath,
     options: UpdateOptions | None = None,
     on_skip: OnSkip | None = None,
     progress: Advance | None = None,
@@ -112,7 +112,7 @@ def replace_index(
     vectors: Floats,
     out: Path,
     *,
-    run: Path,
+    run: StrPath,
     options: UpdateOptions | None = None,
 ) -> Update:
     """Make an index of vectors that are known, in place of the one that may be there.
@@ -166,7 +166,7 @@ def _write(
     model: VisualModel,
     known: Known,
     out: Path,
-    run: Path,
+    run: StrPath,
     options: UpdateOptions,
 ) -> tuple[Index, set[str]]:
     """Write the index of all that has a vector, and forget the rest; returns the ids, too."""

@@ -366,6 +366,7 @@ def open_searcher(
     run: Path | None = None,
     allowed: Allowed | None = None,
     encoders: Encoders = AS_TRAINED,
+    on_stage: Callable[[str], None] | None = None,
 ) -> Searcher:
     """A searcher on an index, with the model of its run.
 
@@ -374,11 +375,17 @@ def open_searcher(
         run: the run, where it is not the one of the index.
         allowed: what the index may reach outside its folder; see `Index.open`.
         encoders: where the run's encoders are by now.
+        on_stage: called with what begins, as each part may take seconds.
 
     Raises:
         VectorIndexError: no index, another model's, or a server that the user did not allow.
         CheckpointError: its run is gone or damaged.
     """
+    tell = on_stage or (lambda _: None)
+    tell(f"opening the index {index}")
     opened = Index.open(index, allowed)
-    model = load(run or opened.run, text_encoder=encoders.text, vision_encoder=encoders.vision)
+    place = run or opened.run
+    tell(f"loading the model {place}")
+    model = load(place, text_encoder=encoders.text, vision_encoder=encoders.vision)
+    tell(f"comparing scores of {len(opened):,} items")
     return Searcher(model, opened)

@@ -9,7 +9,7 @@ import typer
 
 from cl2cm.cli.options import Features, Json, SkipBad, TextEncoder, VisionEncoder, encoders, show
 from cl2cm.errors import ConfigError
-from cl2cm.progress import say
+from cl2cm.progress import Stages, say
 
 Roots = Annotated[
     list[Path] | None,
@@ -135,6 +135,23 @@ def search(
     ] = False,
     fold: Annotated[bool, typer.Option("--fold", help="Show near-duplicates once.")] = False,
     folder: Annotated[str | None, typer.Option(help="Only items of this folder.")] = None,
+    name: Annotated[
+        str | None,
+        typer.Option(
+            help="Only items with this text in the name of the file or of a folder above it; "
+            "without a query, lists them.",
+            metavar="TEXT",
+        ),
+    ] = None,
+    min_match: Annotated[
+        float, typer.Option(help="Only hits that match at least this well, 0 to 1.")
+    ] = 0.0,
+    sort: Annotated[
+        str | None,
+        typer.Option(
+            help="newest | oldest: the best hits by date instead of by match.", metavar="ORDER"
+        ),
+    ] = None,
     media: Annotated[str | None, typer.Option(help="Only: picture | film.")] = None,
     since: Annotated[str | None, typer.Option(help="Only files of this day or later.")] = None,
     until: Annotated[str | None, typer.Option(help="Only files of this day or earlier.")] = None,
@@ -165,10 +182,11 @@ def search(
             "--like and --picture", expected="one of them", found="both", remedy="leave one out"
         )
     text, unwanted = (query, ()) if literal else parse_query(query)
-    among = Filter(folder, media, since, until, min_bytes, max_bytes)  # type: ignore[arg-type]
+    among = Filter(folder, media, since, until, min_bytes, max_bytes, name)  # type: ignore[arg-type]
     request = Query(
-        text, (*unwanted, *(without or ())), like or picture, weight, k, offset, among, fold=fold
-    )
+        text, (*unwanted, *(without or ())), like or picture or None, weight, k, offset, among,
+        fold=fold, min_match=min_match, sort=sort,  # type: ignore[arg-type]
+    )  # fmt: skip
     allowed = Allowed.of(url, cleartext=allow_cleartext, backends=_named(backend))
     where = encoders(text_encoder, vision_encoder)
     if queries is not None or trec is not None:
@@ -195,7 +213,13 @@ def _search_file(
     from cl2cm.search.batch import answers_json, read_queries, search_all, write_trec
     from cl2cm.search.query import check_numbers
 
-    beside = request.texts or request.like is not None or request.fold or request.weight != 0.5
+    beside = (
+        request.texts
+        or request.like is not None
+        or request.fold
+        or request.sort
+        or request.weight != 0.5
+    )
     if queries is None or beside:
         raise ConfigError(
             "--queries",
@@ -291,6 +315,8 @@ def serve_index(
     where: "Encoders | None" = None,
 ) -> None:
     """Serve an index until it is stopped."""
+    stage = Stages()
+    stage("loading the program")
     from cl2cm.cli.commands import open_searcher
     from cl2cm.evaluation.alignment.aligner import Aligner
     from cl2cm.model.checkpoint import AS_TRAINED, load
@@ -300,7 +326,7 @@ def serve_index(
     if not host.strip():
         raise ConfigError("--host", expected="an address", found="none", remedy="use 127.0.0.1")
     where = where or AS_TRAINED
-    searcher = open_searcher(index, run, allowed, where)
+    searcher = open_searcher(index, run, allowed, where, on_stage=stage)
     if not searcher.index.ours and not searcher.index.allowed.roots:
         say(
             f"{index}: you did not make this index, or made it with an earlier version; images are "
@@ -308,6 +334,7 @@ def serve_index(
         )
     if host not in LOOPBACK and token is None:
         say("anyone who reaches this address can search and see every picture; --token-file FILE")
+    stage("starting the service")
     run_server(
         searcher,
         host=host,

@@ -12,6 +12,7 @@ the old one open goes on reading the files it holds until it closes them; on a s
 generation but one is dropped when the next is made.
 """
 
+import threading
 from collections.abc import Mapping, Sequence
 from io import BufferedReader
 from pathlib import Path
@@ -21,7 +22,7 @@ import numpy as np
 
 from cl2cm.errors import VectorIndexError
 from cl2cm.index.allowed import Allowed
-from cl2cm.index.filter import Filter
+from cl2cm.index.filter import Filter, Order
 from cl2cm.index.generation import open_generation
 from cl2cm.index.media import media_path, open_media, roots_of, run_of
 from cl2cm.index.metadata import REMEDY, check_files, check_hashes, is_ours, read_metadata
@@ -29,6 +30,8 @@ from cl2cm.index.options import BackendOptions
 from cl2cm.index.write import write_index
 from cl2cm.storage import sha256_text
 from cl2cm.types import Floats, Hit, Ints, Item, StrPath
+
+_FILTERS = 8  # whose rows are kept: the pages of a result ask for the same
 
 
 class Index:
@@ -53,6 +56,8 @@ class Index:
         self.allowed = allowed
         self.roots = roots_of(path, metadata, allowed)
         self._metadata = metadata
+        self._matching: dict[tuple[Filter | None, Order | None], Ints] = {}  # of the last filters
+        self._lock = threading.Lock()
         self._vectors, self._items = open_generation(path, metadata, allowed)
         if len(self._items) != metadata["count"]:
             self.close()
@@ -200,8 +205,26 @@ class Index:
                 found=f"vectors of {model}",
                 remedy="search with the run that the index was made with, or index again",
             )
-        among = self._items.matching(filter) if filter else None
+        among = self.matching(filter) if filter else None
         return self._vectors.search(vectors, k, among=among)
+
+    def matching(self, filter: Filter | None, order: Order | None = None) -> Ints:  # noqa: A002
+        """Return the rows int64 of the items that a filter lets through.
+
+        Args:
+            filter: None: all.
+            order: by the date of the file, ``newest`` or ``oldest`` first; None: rising.
+        """
+        key = (filter, order)
+        with self._lock:
+            if key in self._matching:
+                return self._matching[key]
+        rows = self._items.matching(filter or Filter(), order)
+        with self._lock:
+            while len(self._matching) >= _FILTERS:
+                self._matching.pop(next(iter(self._matching)))
+            self._matching[key] = rows
+        return rows
 
     def search(
         self,

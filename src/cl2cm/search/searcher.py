@@ -6,6 +6,7 @@ deviation of its own scores and weighted, so that hits are ranked by the weighte
 each part's score stands out, and every backend can answer it. Unwanted terms count against a hit.
 """
 
+import math
 import threading
 import time
 from collections.abc import Sequence
@@ -17,9 +18,10 @@ import numpy as np
 from cl2cm.errors import QueryError, VectorIndexError
 from cl2cm.index import Index
 from cl2cm.search.folding import fold, unfolded
+from cl2cm.search.gathering import MOST, by_date, count, listed
 from cl2cm.search.hits import Hits, with_matches
 from cl2cm.search.language import identify
-from cl2cm.search.match import Background
+from cl2cm.search.match import FITS, Background
 from cl2cm.search.query import (
     MAX_DEPTH,
     WITHOUT_WEIGHT,
@@ -28,6 +30,9 @@ from cl2cm.search.query import (
 )
 from cl2cm.search.result import SearchResult
 from cl2cm.types import Floats, Hit, SearchModel, StrPath
+
+
+_Page = tuple[list[list[Hit]], bool, int | None]  # groups of hits; whether more follow; in all
 
 
 class QueryVectors(NamedTuple):
@@ -69,7 +74,7 @@ class Searcher:
             )
         self.model = model
         self.index = index
-        self._background = Background.of(index)
+        self._background = Background(index, model)
         self._encoding = threading.Lock()
 
     def __enter__(self) -> "Searcher":
@@ -163,19 +168,19 @@ class Searcher:
 
         Args:
             texts: as `cl2cm.search.query.checked` gave them.
-            query: its ``k``, ``offset`` and ``filter`` hold for all; the rest is not looked at.
+            query: its ``k``, ``offset``, ``filter`` and ``min_match`` hold for all; the rest is
+                not looked at.
         """
         with self._encoding:
             vectors = self.model.encode_text(texts)
         found = self._search(vectors, query.offset + query.k, query)
         pages = [hits[query.offset :] for hits in found]
-        matches = [
-            self._background.matches(vector, [hit.score for hit in page])
-            for page, vector in zip(pages, vectors, strict=True)
-        ]
-        return [
-            (with_matches(page, match), match) for page, match in zip(pages, matches, strict=True)
-        ]
+        answers = []
+        for page, vector in zip(pages, vectors, strict=True):
+            matches = self._background.matches(vector, [hit.score for hit in page])
+            good = [match for match in matches if match >= query.min_match]
+            answers.append((with_matches(page[: len(good)], good), good))
+        return answers
 
     def _no_texts(self) -> Floats:
         return np.empty((0, self.index.dim), np.float32)
@@ -192,11 +197,14 @@ class Searcher:
             QueryError: no such item as ``query.like`` names, or nothing is left of the query.
         """
         begin = time.perf_counter()
-        vector = self._combine(query, vectors)
-        groups, more = self._ranked(query, vector)
-        best = [group[0] for group in groups]
-        matches = self._background.matches(vector, [hit.score for hit in best])
-        hits = with_matches(best, matches)
+        if query.is_listing:
+            groups, more, total = self._listed(query)
+            matches = [math.nan] * len(groups)
+        else:
+            vector = self._combine(query, vectors)
+            groups, more, total = self._ranked(query, vector)
+            matches = self._matches(query, vector, [group[0] for group in groups])
+        hits = with_matches([group[0] for group in groups], matches)
         return SearchResult(
             query,
             tuple(hits),
@@ -206,7 +214,28 @@ class Searcher:
             more,
             encode_ms,
             (time.perf_counter() - begin) * 1e3,
+            total,
         )
+
+    def match_of(self, query: Query, vectors: QueryVectors, item_id: str) -> float:
+        """Return the match of one item with a query, whatever its place among the hits.
+
+        Args:
+            query: as `cl2cm.search.query.checked` gave it.
+            vectors: its vectors.
+            item_id: of the item.
+
+        Raises:
+            VectorIndexError: no such item.
+        """
+        vector = self._combine(query, vectors)
+        item = self.index.item_by_id(item_id)
+        score = float(self.index.vector(self.index.row_of(item_id)) @ vector)
+        return self._matches(query, vector, [self.index.hit(item, score)])[0]
+
+    def _matches(self, query: Query, vector: Floats, hits: Sequence[Hit]) -> list[float]:
+        plain = query.like is None and not query.without
+        return self._background.matches(vector, [hit.score for hit in hits], plain=plain)
 
     def _combine(self, query: Query, vectors: QueryVectors) -> Floats:
         """Return the unit vector float32 [D] of all parts of a query."""
@@ -247,8 +276,40 @@ class Searcher:
             ) from error
         return vector
 
-    def _ranked(self, query: Query, vector: Floats) -> tuple[list[list[Hit]], bool]:
-        """Return the hits of a page, each with those folded into it, and whether more follow."""
+    def _listed(self, query: Query) -> _Page:
+        rows = self.index.matching(query.filter, query.sort)
+        last = query.offset + query.k
+        hits = listed(self.index, [int(row) for row in rows[query.offset : last]])
+        return unfolded(hits), len(rows) > last, len(rows)
+
+    def _gathered(self, query: Query, vector: Floats) -> _Page:
+        """Return a page of the hits that match well enough, in the order asked for."""
+        (hits,) = self._search(vector[None], MOST + 1, query)
+        itself = query.like if isinstance(query.like, str) else None
+        kept = [hit for hit in hits if hit.id != itself][:MOST]
+        least = query.min_match or (FITS if query.sort else 0.0)
+        matches = self._matches(query, vector, kept)
+        good = [hit for hit, match in zip(kept, matches, strict=True) if match >= least]
+        groups = fold(good, self._vectors(good)) if query.fold else unfolded(good)
+        if query.sort:
+            groups = by_date(self.index, groups, query.sort)
+        last = query.offset + query.k
+        total = len(groups) if len(good) < MOST else None
+        return groups[query.offset : last], len(groups) > last, total
+
+    def _total(self, query: Query) -> int | None:
+        """Return how many items may be hits."""
+        itself = query.like if isinstance(query.like, str) else None
+        if query.fold:
+            return None
+        if not query.filter:
+            return len(self.index) - (itself is not None)
+        return count(self.index, self.index.matching(query.filter), itself)
+
+    def _ranked(self, query: Query, vector: Floats) -> _Page:
+        """Return the hits of a page, each with those folded into it."""
+        if query.min_match or query.sort:
+            return self._gathered(query, vector)
         last = query.offset + query.k
         itself = query.like if isinstance(query.like, str) else None
         depth = last + 1 + (itself is not None)
@@ -257,7 +318,7 @@ class Searcher:
             kept = [hit for hit in hits if hit.id != itself]
             groups = fold(kept, self._vectors(kept)) if query.fold else unfolded(kept)
             if len(groups) > last or len(hits) < depth or depth >= 2 * MAX_DEPTH:
-                return groups[query.offset : last], len(groups) > last
+                return groups[query.offset : last], len(groups) > last, self._total(query)
             depth *= 2
 
     def _search(self, vectors: Floats, k: int, query: Query) -> list[list[Hit]]:

@@ -12,7 +12,6 @@ the old one open goes on reading the files it holds until it closes them; on a s
 generation but one is dropped when the next is made.
 """
 
-import threading
 from collections.abc import Mapping, Sequence
 from io import BufferedReader
 from pathlib import Path
@@ -27,11 +26,10 @@ from cl2cm.index.generation import open_generation
 from cl2cm.index.media import media_path, open_media, roots_of, run_of
 from cl2cm.index.metadata import REMEDY, check_files, check_hashes, is_ours, read_metadata
 from cl2cm.index.options import BackendOptions
+from cl2cm.index.selection import Selections
 from cl2cm.index.write import write_index
 from cl2cm.storage import sha256_text
 from cl2cm.types import Floats, Hit, Ints, Item, StrPath
-
-_FILTERS = 8  # whose rows are kept: the pages of a result ask for the same
 
 
 class Index:
@@ -56,9 +54,8 @@ class Index:
         self.allowed = allowed
         self.roots = roots_of(path, metadata, allowed)
         self._metadata = metadata
-        self._matching: dict[tuple[Filter | None, Order | None], Ints] = {}  # of the last filters
-        self._lock = threading.Lock()
         self._vectors, self._items = open_generation(path, metadata, allowed)
+        self._selections = Selections(self._items)
         if len(self._items) != metadata["count"]:
             self.close()
             raise VectorIndexError(
@@ -215,16 +212,7 @@ class Index:
             filter: None: all.
             order: by the date of the file, ``newest`` or ``oldest`` first; None: rising.
         """
-        key = (filter, order)
-        with self._lock:
-            if key in self._matching:
-                return self._matching[key]
-        rows = self._items.matching(filter or Filter(), order)
-        with self._lock:
-            while len(self._matching) >= _FILTERS:
-                self._matching.pop(next(iter(self._matching)))
-            self._matching[key] = rows
-        return rows
+        return self._selections.matching(filter, order)
 
     def search(
         self,

@@ -10,6 +10,7 @@ import math
 import threading
 import time
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
@@ -18,10 +19,10 @@ import numpy as np
 from cl2cm.errors import QueryError, VectorIndexError
 from cl2cm.index import Index
 from cl2cm.search.folding import fold, unfolded
-from cl2cm.search.gathering import MOST, by_date, count, listed
+from cl2cm.search.gathering import MOST, HitPage, gathered, listed, total
 from cl2cm.search.hits import Hits, with_matches
 from cl2cm.search.language import identify
-from cl2cm.search.match import FITS, Background
+from cl2cm.search.match import Background
 from cl2cm.search.query import (
     MAX_DEPTH,
     WITHOUT_WEIGHT,
@@ -30,9 +31,6 @@ from cl2cm.search.query import (
 )
 from cl2cm.search.result import SearchResult
 from cl2cm.types import Floats, Hit, SearchModel, StrPath
-
-
-_Page = tuple[list[list[Hit]], bool, int | None]  # groups of hits; whether more follow; in all
 
 
 class QueryVectors(NamedTuple):
@@ -74,7 +72,7 @@ class Searcher:
             )
         self.model = model
         self.index = index
-        self._background = Background(index, model)
+        self._background = Background.of(index, model)
         self._encoding = threading.Lock()
 
     def __enter__(self) -> "Searcher":
@@ -175,9 +173,9 @@ class Searcher:
             vectors = self.model.encode_text(texts)
         found = self._search(vectors, query.offset + query.k, query)
         pages = [hits[query.offset :] for hits in found]
-        answers = []
-        for page, vector in zip(pages, vectors, strict=True):
-            matches = self._background.matches(vector, [hit.score for hit in page])
+        answers: list[tuple[list[Hit], list[float]]] = []
+        for text, page, vector in zip(texts, pages, vectors, strict=True):
+            matches = self._background.matches(vector, [hit.score for hit in page], text)
             good = [match for match in matches if match >= query.min_match]
             answers.append((with_matches(page[: len(good)], good), good))
         return answers
@@ -198,11 +196,11 @@ class Searcher:
         """
         begin = time.perf_counter()
         if query.is_listing:
-            groups, more, total = self._listed(query)
+            groups, more, count = listed(self.index, query)
             matches = [math.nan] * len(groups)
         else:
             vector = self._combine(query, vectors)
-            groups, more, total = self._ranked(query, vector)
+            groups, more, count = self._ranked(query, vector)
             matches = self._matches(query, vector, [group[0] for group in groups])
         hits = with_matches([group[0] for group in groups], matches)
         return SearchResult(
@@ -214,7 +212,7 @@ class Searcher:
             more,
             encode_ms,
             (time.perf_counter() - begin) * 1e3,
-            total,
+            count,
         )
 
     def match_of(self, query: Query, vectors: QueryVectors, item_id: str) -> float:
@@ -234,8 +232,8 @@ class Searcher:
         return self._matches(query, vector, [self.index.hit(item, score)])[0]
 
     def _matches(self, query: Query, vector: Floats, hits: Sequence[Hit]) -> list[float]:
-        plain = query.like is None and not query.without
-        return self._background.matches(vector, [hit.score for hit in hits], plain=plain)
+        text = query.text if query.like is None and not query.without else None
+        return self._background.matches(vector, [hit.score for hit in hits], text)
 
     def _combine(self, query: Query, vectors: QueryVectors) -> Floats:
         """Return the unit vector float32 [D] of all parts of a query."""
@@ -276,40 +274,11 @@ class Searcher:
             ) from error
         return vector
 
-    def _listed(self, query: Query) -> _Page:
-        rows = self.index.matching(query.filter, query.sort)
-        last = query.offset + query.k
-        hits = listed(self.index, [int(row) for row in rows[query.offset : last]])
-        return unfolded(hits), len(rows) > last, len(rows)
-
-    def _gathered(self, query: Query, vector: Floats) -> _Page:
-        """Return a page of the hits that match well enough, in the order asked for."""
-        (hits,) = self._search(vector[None], MOST + 1, query)
-        itself = query.like if isinstance(query.like, str) else None
-        kept = [hit for hit in hits if hit.id != itself][:MOST]
-        least = query.min_match or (FITS if query.sort else 0.0)
-        matches = self._matches(query, vector, kept)
-        good = [hit for hit, match in zip(kept, matches, strict=True) if match >= least]
-        groups = fold(good, self._vectors(good)) if query.fold else unfolded(good)
-        if query.sort:
-            groups = by_date(self.index, groups, query.sort)
-        last = query.offset + query.k
-        total = len(groups) if len(good) < MOST else None
-        return groups[query.offset : last], len(groups) > last, total
-
-    def _total(self, query: Query) -> int | None:
-        """Return how many items may be hits."""
-        itself = query.like if isinstance(query.like, str) else None
-        if query.fold:
-            return None
-        if not query.filter:
-            return len(self.index) - (itself is not None)
-        return count(self.index, self.index.matching(query.filter), itself)
-
-    def _ranked(self, query: Query, vector: Floats) -> _Page:
+    def _ranked(self, query: Query, vector: Floats) -> HitPage:
         """Return the hits of a page, each with those folded into it."""
         if query.min_match or query.sort:
-            return self._gathered(query, vector)
+            (hits,) = self._search(vector[None], MOST + 1, query)
+            return gathered(self.index, query, hits, partial(self._matches, query, vector))
         last = query.offset + query.k
         itself = query.like if isinstance(query.like, str) else None
         depth = last + 1 + (itself is not None)
@@ -318,7 +287,8 @@ class Searcher:
             kept = [hit for hit in hits if hit.id != itself]
             groups = fold(kept, self._vectors(kept)) if query.fold else unfolded(kept)
             if len(groups) > last or len(hits) < depth or depth >= 2 * MAX_DEPTH:
-                return groups[query.offset : last], len(groups) > last, self._total(query)
+                more, page = len(groups) > last, groups[query.offset : last]
+                return HitPage(page, more, total(self.index, query))
             depth *= 2
 
     def _search(self, vectors: Floats, k: int, query: Query) -> list[list[Hit]]:

@@ -7,6 +7,7 @@ from contextlib import asynccontextmanager
 from fastapi import FastAPI, Request, Response
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import HTMLResponse, JSONResponse
+from starlette.datastructures import Headers
 from starlette.exceptions import HTTPException as AnyHTTPException
 from starlette.routing import Match
 from starlette.types import Scope
@@ -93,6 +94,8 @@ class Refusals:
 
     def of_scope(self, scope: Scope, status: int, message: str) -> Response:
         """Return the answer to a request that no route has seen."""
+        if "text/html" not in Headers(scope=scope).get("accept", ""):
+            return JSONResponse({"error": message}, status)
         headers = with_cookies(scope["headers"], own_cookies(scope["headers"]))
         request = Request({**scope, "headers": headers})
         return self.answer(request, status, message, key_of_status(status))

@@ -94,7 +94,8 @@ class Page:
             lstrip_blocks=True,
         )
         environment.globals.update(
-            levels=(0.25, 0.5, 0.75), title=title, asset=self._address, address=self._addresses, root=self._addresses.root,
+            levels=(0.25, 0.5, 0.75),
+            title=title, asset=self._address, address=self._addresses, root=self._addresses.root,
             media=self._addresses.media, fragment=fragment, private=private, clock=clock,
             emphasise=emphasise, autonym=lambda code: AUTONYMS.get(code, code),
         )  # fmt: skip

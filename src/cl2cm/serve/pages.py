@@ -1,6 +1,6 @@
 """The pages, and what they are made of.
 
-GET  /           the first page, or the hits of ?q=, ?like= and ?picture=, or what filters let through
+GET  /           the first page, the hits of ?q=, ?like= and ?picture=, or the items of a filter
 POST /picture    takes an image to search with, and leads to its hits
 GET  /picture    a small copy of it
 GET  /item       one image, its captions, similar images, the moments of its video

@@ -14,7 +14,8 @@ let typing = 0;
 async function fetchPage(address, options = {}) {
   asking.abort();
   asking = new AbortController();
-  const answer = await fetch(address, { ...options, signal: asking.signal });
+  const headers = { Accept: "text/html" };
+  const answer = await fetch(address, { ...options, headers, signal: asking.signal });
   const page = new DOMParser().parseFromString(await answer.text(), "text/html");
   return { page, address: answer.url };
 }

@@ -89,7 +89,10 @@ def test_filters(make_searcher, pictures):
         assert answer.status_code in (400, 422), bad
     page = client.get("/?q=red&folder=warm&media=&since=&until=&min_bytes=").text
     assert page.count('class="open"') == 1
-    assert '<option value="warm">' in page
+    assert '<option value="warm" selected>' in page
+    assert found(name="WARM") == {"warm/red.png"}
+    assert len(found(min_match=0.99)) < 3
+    assert found(sort="newest", min_match=0.001) == everything
 
 
 def test_search_with_a_picture(client):

@@ -1,7 +1,7 @@
 """In which language a query is, as far as its letters tell; for display, never for the search.
 
 py3langid reads 139 languages; those that search is asked in most are told apart here, and a guess
-below ``SURE`` is none: two words may be right in several languages.
+below ``SURE`` is none: one or two words may be right in several languages.
 """
 
 from functools import lru_cache
@@ -15,7 +15,7 @@ LANGUAGES = (
     *("id", "it", "ja", "ko", "nl", "no", "pl", "pt", "ro", "ru", "sv", "th", "tr", "uk", "vi"),
     "zh",
 )
-SURE = 0.5  # such guesses: 94 % right on names of one to three words, 99.9 % on sentences
+SURE = 0.8  # such guesses: all right on 2,152 names of up to 15 letters, 99.5 % on longer ones
 
 
 @lru_cache(maxsize=4096)

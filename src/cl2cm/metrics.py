@@ -21,8 +21,8 @@ CHUNK = 1024  # queries whose similarities are held at once
 TIE = np.float32(1e-6)  # several times the rounding of a dot product of unit vectors in float32
 
 
-class Direction(NamedTuple):
-    """Ranks in one direction.
+class QueryRanks(NamedTuple):
+    """Ranks of the queries in one direction.
 
     best: int64 [Q], best rank of each query's relevant items, from 1.
     precision: float64 [Q], average precision of each query.
@@ -61,7 +61,7 @@ def _scores(queries: Floats, gallery: Floats, first: tuple[str, int], other: str
     return scores
 
 
-def text_to_vision(text: Floats, vision: Floats, rows: Ints, *, chunk: int = CHUNK) -> Direction:
+def text_to_vision(text: Floats, vision: Floats, rows: Ints, *, chunk: int = CHUNK) -> QueryRanks:
     """Rank of each caption's picture.
 
     Args:
@@ -78,10 +78,10 @@ def text_to_vision(text: Floats, vision: Floats, rows: Ints, *, chunk: int = CHU
     for start in range(0, len(text), chunk):
         part = slice(start, start + chunk)
         best[part] = _rank(_scores(text[part], vision, ("caption", start), "item"), rows[part])
-    return Direction(best, 1.0 / best)
+    return QueryRanks(best, 1.0 / best)
 
 
-def vision_to_text(text: Floats, vision: Floats, rows: Ints, *, chunk: int = CHUNK) -> Direction:
+def vision_to_text(text: Floats, vision: Floats, rows: Ints, *, chunk: int = CHUNK) -> QueryRanks:
     """Ranks of each picture's captions; arguments and errors as in ``text_to_vision``."""
     _check_problem(text, vision, rows)
     best = np.empty(len(vision), dtype=np.int64)
@@ -96,7 +96,7 @@ def vision_to_text(text: Floats, vision: Floats, rows: Ints, *, chunk: int = CHU
             ranks = np.sort(_rank(repeated, captions))
             best[row] = ranks[0]
             precision[row] = np.mean(np.arange(1, len(ranks) + 1) / ranks)
-    return Direction(best, precision)
+    return QueryRanks(best, precision)
 
 
 def _rank(scores: Floats, columns: Ints) -> Ints:
@@ -113,7 +113,7 @@ def _rank(scores: Floats, columns: Ints) -> Ints:
     return ranks
 
 
-def summary(direction: Direction) -> dict[str, float]:
+def summary(direction: QueryRanks) -> dict[str, float]:
     """Recalls in percent, median rank, and mAP in percent."""
     recalls = {f"R@{k}": 100.0 * float(np.mean(direction.best <= k)) for k in CUTOFFS}
     return recalls | {

@@ -2,11 +2,15 @@
 
 Unicode writes "é" as one character or as two, and allows characters that nobody sees within a
 word. A tokenizer gives each spelling tokens of its own, so captions, translations, queries and
-names to compare pass through here first.
+names to compare pass through here first. The identifier of languages is loaded here, too.
 """
 
 import re
 import unicodedata
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from py3langid.langid import LanguageIdentifier
 
 # Characters without an appearance of their own, which change no word: controls other than white
 # space, soft hyphen, combining grapheme joiner, Arabic tatweel (which only stretches a word),
@@ -59,3 +63,12 @@ def spellings(name: str) -> tuple[str, ...]:
         return (name,)
     forms = (name, unicodedata.normalize("NFC", name), unicodedata.normalize("NFD", name))
     return tuple(dict.fromkeys(forms))
+
+
+def new_identifier() -> "LanguageIdentifier | None":
+    """Return an identifier of languages, whose probabilities sum to 1; None without py3langid."""
+    try:
+        from py3langid.langid import MODEL_FILE, LanguageIdentifier  # noqa: PLC0415 - 0.7 s
+    except ImportError:
+        return None
+    return LanguageIdentifier.from_model_file(MODEL_FILE, norm_probs=True)

@@ -237,6 +237,8 @@ class Hit:
         match: how far the score stands out among the items of the index, 0 to 1; NaN for a hit
             that was not found by a `Searcher`.
         kind: ``image`` or ``video``.
+        roots: folders below which a notebook may open the file; those of the index. Empty for a
+            hit that a program made itself.
 
     Example:
         >>> import cl2cm
@@ -253,6 +255,7 @@ class Hit:
     captions: Captions = field(default_factory=dict[str, tuple[str, ...]])
     match: float = field(default=math.nan, compare=False)
     kind: Kind = "image"
+    roots: tuple[Path, ...] = field(default=(), compare=False, repr=False)
 
 
 class VisualModel(Protocol):

@@ -122,7 +122,7 @@ def fails_cleanly(cache, kind, said, names=None):
 
 def test_installs_folders_that_load(pip, cache):
     said = []
-    folders = install_weights(cache=cache, progress=said.append)
+    folders = install_weights(cache=cache, tell=said.append)
     assert folders == {name: cache / "models" / name for name in (E5, LITE)}
     assert [line for line in said if "converting" in line]
     for name in folders:
@@ -384,7 +384,7 @@ def test_two_at_the_same_time_make_one(pip, cache, monkeypatch):
 
     def install():
         try:
-            install_weights([LITE], cache=cache, progress=said.append)
+            install_weights([LITE], cache=cache, tell=said.append)
         except CL2CMError as error:
             errors.append(error)
 

@@ -184,10 +184,10 @@ def test_images_and_videos_are_opened_in_one_place():
                 opened.setdefault(call, []).append(path.name)
     # two of our own drawings, and everything else
     assert sorted(opened["Image.open"]) == [
+        "heat_map.py",
         "image_decoding.py",
         "image_mending.py",
         "openmoji.py",
-        "view.py",
     ]
     assert opened["self.av.open"] == ["video_file.py"]
     assert "av.open" not in opened

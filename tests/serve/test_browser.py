@@ -231,6 +231,7 @@ def test_filters(open_page):
     page.wait_for_selector(".notice")
     page.locator(".remove", has_text="Videos").click()
     wait(page, "document.querySelector('#results .open img')?.alt.startsWith('green')")
+    page.locator(".filters summary").click()  # closed by the click outside
     page.locator(".filters [name=media]").select_option("Videos")
     page.wait_for_selector(".notice")
     page.locator(".notice").get_by_role("link", name="Clear filters").click()

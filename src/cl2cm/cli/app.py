@@ -254,7 +254,7 @@ def doctor(
     if install_weights:
         from cl2cm.encode.offline import install_weights as install
 
-        install(progress=say)
+        install(tell=say)
     found = report()
     show(found, as_json=as_json, lines=lines(found))
 

@@ -8,13 +8,13 @@ from typing import Any
 
 from cl2cm.data.leaks import known_leaks
 from cl2cm.data.manifest import Skipped, read_manifest, split_of_manifest
-from cl2cm.data.queries import caption_languages
+from cl2cm.data.queries import caption_languages, every_text
 from cl2cm.data.scan import check_name, scan_folder
 from cl2cm.encode.encoding import encode_pictures, encode_texts, find_pictures
 from cl2cm.encode.feature_files import FeatureFiles
 from cl2cm.encode.text import TextBackbone
 from cl2cm.encode.vision import load_vision
-from cl2cm.errors import ConfigError, LanguageError, ManifestError, MediaError
+from cl2cm.errors import CL2CMError, ConfigError, LanguageError, ManifestError, MediaError
 from cl2cm.evaluation.retrieval import Translate, evaluate
 from cl2cm.index import Allowed, Index
 from cl2cm.index.metadata import check_path
@@ -22,16 +22,10 @@ from cl2cm.index.update.build import confine
 from cl2cm.index.update.update import UpdateOptions, replace_index, update_index
 from cl2cm.media.shots import LONG, split_films
 from cl2cm.methods.registry import method_class
-from cl2cm.model.checkpoint import (
-    AS_TRAINED,
-    Encoders,
-    load,
-    load_visual,
-    read_provenance,
-    read_run,
-)
+from cl2cm.model.checkpoint import load, load_visual
 from cl2cm.model.config import Config
 from cl2cm.model.retrieval import VisualSide
+from cl2cm.model.run_folder import AS_TRAINED, Encoders, read_provenance, read_run
 from cl2cm.progress import say, track
 from cl2cm.search.searcher import Searcher
 from cl2cm.translate import find_translators
@@ -66,7 +60,7 @@ def read_lines(manifest: Path, skipped: Skipped | None) -> list[Example]:
             manifest,
             source=None,
             skip_bad=skipped is not None,
-            on_skip=skipped.line if skipped is not None else None,
+            on_skip=skipped.item if skipped is not None else None,
         )
     )
 
@@ -124,18 +118,12 @@ def _named(examples: list[Example], skipped: Skipped | None) -> list[Example]:
 
 def all_texts(examples: Sequence[Example]) -> list[str]:
     """Every distinct caption and translation, in order of appearance."""
-    texts: dict[str, None] = {}
-    for example in examples:
-        for captions in example.captions.values():
-            texts |= dict.fromkeys(captions)
-        for engines in example.translations.values():
-            for column in engines.values():
-                texts |= dict.fromkeys(text for text in column if text)
+    texts = every_text(examples)
     if not texts:
         raise ManifestError(
             "captions", expected="at least one text", found="none", remedy="check the manifest"
         )
-    return list(texts)
+    return texts
 
 
 def evaluate_manifest(
@@ -216,7 +204,7 @@ def _vectors(
     )
     asked = {example.id for example in examples}
 
-    def on_skip(name: str, error: MediaError) -> None:
+    def on_skip(name: str, error: CL2CMError) -> None:
         if skipped is not None and name in asked:
             skipped.item(name, error)
 
@@ -310,7 +298,7 @@ def index_source(
     for path in (run, out):
         check_path(path)
     skipped = Skipped()
-    bad = skipped.example if skip_bad else None
+    bad = skipped.item if skip_bad else None
     examples = read_source(source, skipped=skipped if skip_bad else None)
     if source.is_dir():  # whose files are all below it
         roots = (source.absolute(),)
@@ -323,7 +311,7 @@ def index_source(
     if skip_bad and isinstance(model.vision, FeatureFiles):
         examples = model.vision.known(examples, skipped.item)
     if shots is not False and not stored:
-        examples = split_films(examples, longer_than=0.0 if shots else LONG, on_bad=bad)
+        examples = split_films(examples, longer_than=0.0 if shots else LONG, on_skip=bad)
     if stored or find_pictures(examples, model.vision):
         vectors = model.encode_examples(examples)
         update = replace_index(model, examples, vectors, out, run=run, options=options)
@@ -335,8 +323,8 @@ def index_source(
                 out,
                 run=run,
                 options=options,
-                on_bad=bad,
-                progress=_reached(advance),
+                on_skip=bad,
+                progress=advance,
             )
     return {
         "index": str(out),
@@ -347,18 +335,6 @@ def index_source(
         "skipped": skipped.names,
         "model": model.fingerprint,
     }
-
-
-def _reached(advance: Callable[[int], None]) -> Callable[[int], None]:
-    """Tell a progress bar how far it is, in place of how far it went."""
-    done = 0
-
-    def progress(count: int) -> None:
-        nonlocal done
-        advance(count - done)
-        done = count
-
-    return progress
 
 
 def open_searcher(

@@ -12,7 +12,7 @@ from cl2cm.errors import ConfigError
 from cl2cm.progress import plain, plain_json
 
 if TYPE_CHECKING:
-    from cl2cm.model.checkpoint import Encoders
+    from cl2cm.model.run_folder import Encoders
 
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON object and nothing else.")]
 TextEncoder = Annotated[
@@ -32,7 +32,7 @@ SkipBad = Annotated[bool, typer.Option("--skip-bad", help="List broken items and
 
 def encoders(text: str = "", vision: str = "", features: Path | None = None) -> "Encoders":
     """Where the encoders of a run are, by the options above."""
-    from cl2cm.model.checkpoint import Encoders
+    from cl2cm.model.run_folder import Encoders
 
     if vision and features is not None:
         raise ConfigError(

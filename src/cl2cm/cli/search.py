@@ -31,7 +31,7 @@ ForeignBackend = Annotated[
 ]
 ServerUrl = Annotated[str | None, typer.Option("--url", help="Of the server that holds the index.")]
 if TYPE_CHECKING:
-    from cl2cm.model.checkpoint import Encoders
+    from cl2cm.model.run_folder import Encoders
 
 
 def index(
@@ -112,7 +112,7 @@ def index(
             "--watch", expected="a folder", found=str(source), remedy="give the pictures' folder"
         )
     try:
-        follow(once, lambda: scan_folder(source), on_bad=lambda bad: say(f"not indexed: {bad}"))
+        follow(once, lambda: scan_folder(source), on_skip=lambda _, bad: say(f"not indexed: {bad}"))
     except KeyboardInterrupt:
         say("stopped; the index is whole")
 
@@ -319,7 +319,8 @@ def serve_index(
     stage("loading the program")
     from cl2cm.cli.commands import open_searcher
     from cl2cm.evaluation.alignment.aligner import Aligner
-    from cl2cm.model.checkpoint import AS_TRAINED, load
+    from cl2cm.model.checkpoint import load
+    from cl2cm.model.run_folder import AS_TRAINED
     from cl2cm.serve import LOOPBACK
     from cl2cm.serve import run as run_server
 

@@ -1,6 +1,6 @@
-"""Caption queries of one language: the texts, and the gallery row that each one describes."""
+"""Texts of examples: all of them, or the caption queries of one language."""
 
-from collections.abc import Sequence
+from collections.abc import Container, Iterable, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -45,3 +45,21 @@ def caption_languages(examples: Sequence[Example]) -> list[str]:
     return sorted(
         {code for example in examples for code, texts in example.captions.items() if texts}
     )
+
+
+def every_text(examples: Iterable[Example], translated: Container[str] | None = None) -> list[str]:
+    """Every distinct caption and translation, in order of appearance.
+
+    Args:
+        examples: with their texts.
+        translated: splits whose translations count; None: all.
+    """
+    texts: dict[str, None] = {}
+    for example in examples:
+        for captions in example.captions.values():
+            texts |= dict.fromkeys(captions)
+        if translated is None or example.split in translated:
+            for engines in example.translations.values():
+                for column in engines.values():
+                    texts |= dict.fromkeys(text for text in column if text)
+    return list(texts)

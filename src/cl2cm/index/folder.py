@@ -234,7 +234,7 @@ class Index:
         """Return an item with its score; the hit's path is absolute, or empty without a file."""
         path = str(self.media_path(item)) if item.path else ""
         about = (item.start, item.end, item.captions)
-        return Hit(item.id, score, path, *about, kind=item.kind)
+        return Hit(item.id, score, path, *about, kind=item.kind, roots=self.roots)
 
     def vector(self, row: int) -> Floats:
         """Return a stored vector, float32 [D]."""

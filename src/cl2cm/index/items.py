@@ -67,7 +67,11 @@ class ItemStore:
                 if version == _VERSION:
                     check_schema(self._db, _whole_schema())
                     with limited(self._db):
-                        last = self._db.execute("SELECT max(row) FROM items").fetchone()[0]
+                        first, last = self._db.execute(
+                            "SELECT (SELECT min(row) FROM items), (SELECT max(row) FROM items)"
+                        ).fetchone()
+                    if first not in (None, 0):
+                        raise sqlite3.DatabaseError(f"rows from {first}")
             except BaseException:
                 self._db.close()
                 raise
@@ -143,13 +147,24 @@ class ItemStore:
         with self._damage(), self._lock, limited(self._db):
             query = f"SELECT row FROM items WHERE {where} ORDER BY {order_by(order)}"  # noqa: S608 - of constants
             found = self._db.execute(query, values)
-            return np.fromiter((row for (row,) in found), np.int64)
+            rows: Ints = np.fromiter((row for (row,) in found), np.int64)
+            if len(rows) and not (rows[0] >= 0 and rows[-1] < len(self)):
+                raise sqlite3.DatabaseError("an index of other rows")
+            if bool((np.diff(rows) <= 0).any()):
+                raise sqlite3.DatabaseError("an index of repeated rows")
+            return rows
 
     def folders(self) -> list[str]:
         """Every folder that items are in, by their ids, in the order of names."""
         with self._damage(), self._lock, limited(self._db):
             found = self._db.execute("SELECT DISTINCT folder FROM items ORDER BY folder")
-            return [str(folder) for (folder,) in found if folder]
+            folders, size = [], 0
+            for (folder,) in found:
+                folders.append(str(folder or ""))
+                size += len(folders[-1])
+                if size > _LIMIT:
+                    raise sqlite3.DatabaseError(f"folders of more than {_LIMIT >> 20} MB")
+            return [folder for folder in folders if folder]
 
     def close(self) -> None:
         """Close the file; no look-up is possible afterwards."""

@@ -272,7 +272,7 @@ def _beyond(name: str, found: str) -> MediaError:
 
 
 def decoders() -> DecoderPool:
-    """Return the pool that everything but the service uses."""
+    """Return the pool of this process; the service has one of its own."""
     return _pool_of(os.getpid())
 
 

@@ -1,4 +1,4 @@
-"""An image's bytes to pixels: the only place where an image decoder is opened.
+"""An image's bytes to pixels; a test holds that images of others are decoded in no other room.
 
 This runs in the processes of ``decoder_pool.py``, under their limits of time and memory. The header
 is compared with the budget first. Orientation, transparency, colour model and depth are settled

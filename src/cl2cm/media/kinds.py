@@ -1,4 +1,4 @@
-"""Image or video: the only place that tells the two apart.
+"""Image or video; a test holds that no other room decides by suffix.
 
 An example of a manifest says what it is (`Example.media`). A bare file is known by its name's
 suffix, or, where names cannot be trusted, by its first bytes.

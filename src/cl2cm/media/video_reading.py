@@ -5,7 +5,7 @@ a budget of its own, so that an honest video may be long and a hostile one canno
 """
 
 import importlib.util
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -16,6 +16,7 @@ from cl2cm.errors import MissingExtraError
 from cl2cm.media.decoder_pool import Answer, Budget, DecoderPool, decoders
 from cl2cm.media.image_decoding import Preprocess
 from cl2cm.media.video import Frame
+from cl2cm.progress import Advance
 from cl2cm.types import Sampling
 
 BUDGET = Budget(cpu=120, wall=600, memory=4 * 2**30)  # of one step: a frame, or the first one
@@ -48,9 +49,7 @@ def frames_of(
         yield Frame(answer.head["seconds"], pixels)
 
 
-def shots_of(
-    path: Path, start: float | None, end: float | None, progress: Callable[[int], None]
-) -> list[Span]:
+def shots_of(path: Path, start: float | None, end: float | None, progress: Advance) -> list[Span]:
     """Return the shots of a video; see `cl2cm.media.shots.find_shots`."""
     spans: list[Span] = []
     for answer in _asked("shots", path, {"start": start, "end": end}):

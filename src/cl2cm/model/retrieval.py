@@ -8,14 +8,14 @@ import torch
 from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
 
-from cl2cm.encode.encoding import TOKENS_AT_ONCE, OnSkip, encode_pictures, text_states
+from cl2cm.encode.encoding import TOKENS_AT_ONCE, encode_pictures, text_states
 from cl2cm.encode.feature_files import FeatureFiles
 from cl2cm.encode.protocol import VisionEncoder
-from cl2cm.encode.store import StoredFeatures, length_batches
+from cl2cm.encode.rows import StoredFeatures, length_batches
 from cl2cm.encode.text import TextBackbone
 from cl2cm.encode.tokens import TextSource, pad_tokens
 from cl2cm.encode.vision import encode_paths
-from cl2cm.errors import EncoderError, QueryError
+from cl2cm.errors import EncoderError, OnSkip, QueryError
 from cl2cm.media.images import Source
 from cl2cm.media.sources import Visual, sources
 from cl2cm.model.finite import check_vectors

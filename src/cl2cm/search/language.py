@@ -7,10 +7,12 @@ below ``SURE`` is none: one or two words may be right in several languages.
 from functools import lru_cache
 from typing import TYPE_CHECKING
 
+from cl2cm.text import new_identifier
+
 if TYPE_CHECKING:
     from py3langid.langid import LanguageIdentifier
 
-LANGUAGES = (
+TOLD_APART = (
     *("ar", "bg", "bn", "cs", "da", "de", "el", "en", "es", "fa", "fi", "fr", "he", "hi", "hu"),
     *("id", "it", "ja", "ko", "nl", "no", "pl", "pt", "ro", "ru", "sv", "th", "tr", "uk", "vi"),
     "zh",
@@ -33,10 +35,7 @@ def identify(text: str) -> str | None:
 
 @lru_cache(maxsize=1)
 def _identifier() -> "LanguageIdentifier | None":
-    try:
-        from py3langid.langid import MODEL_FILE, LanguageIdentifier  # noqa: PLC0415 - 0.7 s
-    except ImportError:
-        return None
-    made = LanguageIdentifier.from_model_file(MODEL_FILE, norm_probs=True)
-    made.set_languages(LANGUAGES)
+    made = new_identifier()
+    if made is not None:
+        made.set_languages(TOLD_APART)
     return made

@@ -20,8 +20,8 @@ from cl2cm.serve.cookies import own_cookies, with_cookies
 from cl2cm.serve.errors import key_of, key_of_status, wants_page
 from cl2cm.serve.guard import Door, Guard
 from cl2cm.serve.headers import HEADERS, NEVER_KEPT
-from cl2cm.serve.page import Page
-from cl2cm.serve.pages import page_routes, view_of
+from cl2cm.serve.page_routes import page_routes, view_of
+from cl2cm.serve.rendering import Page
 from cl2cm.serve.rest import rest_routes
 from cl2cm.serve.service import NotFoundError, Service
 

@@ -10,23 +10,21 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from starlette.datastructures import Headers, MutableHeaders
+from starlette.datastructures import Headers
 from starlette.exceptions import HTTPException
 from starlette.responses import RedirectResponse, Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from cl2cm.serve.access import Access, Verdict, is_open
+from cl2cm.serve.answer import Answer
 from cl2cm.serve.cookies import SESSION, own_cookies, with_cookies
-from cl2cm.serve.headers import complete, is_unchanged, without_content
 from cl2cm.serve.limits import Limits
 from cl2cm.serve.metrics import Metrics
 from cl2cm.serve.origin import Network, client_of, is_cross_site, is_own_host
-from cl2cm.serve.rooms import Place, Room
+from cl2cm.serve.rooms import Room, Seat
 
 _STREAMED = frozenset({"/media", "/api/v1/media"})  # cost no more than a connection: not counted
 _UPLOADS = frozenset({"/picture", "/api/v1/search"})
-_WHOLE = frozenset({200, 206})
-_UNREAD = frozenset({408, 413})  # what still comes is not read
 _EXTRA = {401: {"WWW-Authenticate": "Bearer"}, 429: {"Retry-After": "3"}, 503: {"Retry-After": "1"}}
 
 
@@ -101,7 +99,7 @@ class Guard:
         return {**scope, "path": path, "root_path": "", "method": method, "state": state}
 
     async def _http(self, scope: Scope, receive: Receive, send: Send) -> None:
-        begin, answer = time.perf_counter(), _Answer(scope, send)
+        begin, answer = time.perf_counter(), Answer(scope, send)
         refusal = self._refusal(scope)
         if refusal is None:
             try:
@@ -174,7 +172,7 @@ class Guard:
 
     # --- what is ----------------------------------------------------------------------------------
 
-    async def _admitted(self, scope: Scope, receive: Receive, send: "_Answer") -> None:
+    async def _admitted(self, scope: Scope, receive: Receive, send: "Answer") -> None:
         """Answer a request; of what one client sends slowly no other has to wait for the end."""
         if scope["path"] in _STREAMED:
             await self._timed(scope, receive, send)
@@ -193,12 +191,12 @@ class Guard:
             message = "too many requests at a time; ask again"
             await self._refuse(scope, "busy", 503, message)(scope, receive, send)
             return
-        place = Place(room, client, self._metrics)
-        send.on_start.append(place.leave)  # the rest is for the client to read
+        seat = Seat(room, client, self._metrics)
+        send.on_start.append(seat.leave)  # the rest is for the client to read
         try:
             await self._timed(scope, receive, send)
         finally:
-            place.leave()
+            seat.leave()
 
     async def _read(self, scope: Scope, receive: Receive) -> Receive:
         """Read a small body; return what gives it again."""
@@ -245,7 +243,7 @@ class Guard:
 
         return metered
 
-    async def _timed(self, scope: Scope, receive: Receive, send: "_Answer") -> None:
+    async def _timed(self, scope: Scope, receive: Receive, send: "Answer") -> None:
         """Begin to answer within bounds of time.
 
         An answer that has begun is the server's to end: it knows whether the client reads it.
@@ -264,42 +262,6 @@ class Guard:
             if send.started:  # one of its own
                 raise
             await self._refuse(scope, "time", 503, "it took too long")(scope, receive, send)
-
-
-class _Answer:
-    """Sends an answer with all its headers; without a body where there is to be none."""
-
-    def __init__(self, scope: Scope, send: Send) -> None:
-        self._request, self._send = Headers(scope=scope), send
-        self._conditional = scope["method"] == "GET"
-        self._empty, self._ended = scope["state"]["head"], False
-        self.started, self.status = False, 500
-        self.on_start: list[Callable[[], None]] = []
-
-    async def __call__(self, message: Message) -> None:
-        """Send a message of ASGI."""
-        if message["type"] == "http.response.start":
-            self.started = True
-            self._complete(message)
-            for call in self.on_start:
-                call()
-            await self._send(message)
-        elif not self._empty:
-            await self._send(message)
-        elif not self._ended:
-            self._ended = True
-            await self._send({"type": "http.response.body", "body": b"", "more_body": False})
-
-    def _complete(self, message: Message) -> None:
-        headers = MutableHeaders(scope=message)
-        complete(headers, message["status"])
-        if message["status"] in _WHOLE and self._conditional:
-            if is_unchanged(self._request, headers):
-                message["status"], self._empty = 304, True
-                without_content(headers)
-        elif message["status"] in _UNREAD:
-            headers["Connection"] = "close"
-        self.status = message["status"]
 
 
 def _kind(scope: Scope) -> str:

@@ -30,7 +30,7 @@ class Room:
             del self._clients[client]
 
 
-class Place:
+class Seat:
     """The place of a request in its room; left once.
 
     Args:

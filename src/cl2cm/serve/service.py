@@ -16,8 +16,8 @@ from cl2cm.search.language import identify
 from cl2cm.search.query import Query, checked, parse_query
 from cl2cm.search.result import SearchResult
 from cl2cm.search.searcher import QueryVectors, Searcher
+from cl2cm.serve.batching import QueryBatcher
 from cl2cm.serve.collection import Collection, LoadModel
-from cl2cm.serve.encoder import QueryEncoder
 from cl2cm.serve.files import MediaFile, open_media, small_copy
 from cl2cm.serve.limits import Limits
 from cl2cm.serve.media import Thumbnails, decoders
@@ -40,7 +40,7 @@ class NotFoundError(Exception):
 
 
 class Service:
-    """Everything behind the routes.
+    """What the routes call: search, items, files, and word alignment.
 
     Args:
         searcher: a model and its index.
@@ -64,7 +64,7 @@ class Service:
         self.uploads = Uploads(limits.uploads)
         self.suggested: list[tuple[str, str]] = []  # queries to try
         self._align = align
-        self._encoder = QueryEncoder(limits.batch, limits.remembered, self.metrics.batch.observe)
+        self._batcher = QueryBatcher(limits.batch, limits.remembered, self.metrics.batch.observe)
         # none of these may keep a search waiting
         self._pool = ThreadPoolExecutor(limits.threads, "service")
         self._slow = ThreadPoolExecutor(1, "slow")
@@ -83,7 +83,7 @@ class Service:
         finally:
             watching.cancel()
             await asyncio.gather(watching, warming, return_exceptions=True)
-            self._encoder.stop()
+            self._batcher.stop()
             pools = self._pool, self._slow, self._drawing, self._reading, self._receiving
             for pool in pools:
                 pool.shutdown(wait=False, cancel_futures=True)
@@ -135,7 +135,7 @@ class Service:
         searcher = searcher or self.searcher
         query = checked(query)
         begin = perf_counter()
-        texts = await self._encoder.texts(searcher.model, query.texts)
+        texts = await self._batcher.texts(searcher.model, query.texts)
         spent = (perf_counter() - begin) * 1e3
         vectors = QueryVectors(texts)
         if _is_quick(searcher, query):
@@ -149,14 +149,14 @@ class Service:
             MediaError: it is none, or of too many pixels.
         """
         async with self._drawn_anew(image) as path:
-            return await self._encoder.picture(self.searcher.model, path)
+            return await self._batcher.picture(self.searcher.model, path)
 
     async def upload(self, image: bytes) -> str:
         """Keep an image to search with; return its name; as `vector_of`."""
         model = self.searcher.model
         async with self._drawn_anew(image) as path:
             small = await _in(self._receiving, thumbnail, path)
-            vector = await self._encoder.picture(model, path)
+            vector = await self._batcher.picture(model, path)
         return self.uploads.keep(Upload(vector, model.fingerprint, *small))
 
     @contextlib.asynccontextmanager
@@ -238,7 +238,7 @@ class Service:
             QueryError: a text that cannot be searched.
         """
         searcher, query = self.searcher, checked(Query(*parse_query(text)))
-        vectors = QueryVectors(await self._encoder.texts(searcher.model, query.texts))
+        vectors = QueryVectors(await self._batcher.texts(searcher.model, query.texts))
         return await self.run(searcher.match_of, query, vectors, item.id)
 
     @property

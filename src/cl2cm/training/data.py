@@ -15,7 +15,8 @@ from cl2cm.data.queries import Queries, caption_languages, caption_queries
 from cl2cm.encode.encoding import encode_pictures, encode_texts, store_folder, text_states
 from cl2cm.encode.feature_files import FeatureFiles
 from cl2cm.encode.protocol import VisionEncoder
-from cl2cm.encode.store import FeatureStore, StoredFeatures
+from cl2cm.encode.rows import StoredFeatures
+from cl2cm.encode.store import FeatureStore
 from cl2cm.encode.text import TextBackbone
 from cl2cm.encode.tokens import PooledStates, StoredStates, TextSource, TokenIds
 from cl2cm.encode.vision import load_vision
@@ -237,7 +238,7 @@ def _read(config: Config, skipped: Skipped) -> list[Example]:
             path,
             source=config.data.source,
             skip_bad=config.data.skip_bad,
-            on_skip=skipped.line,
+            on_skip=skipped.item,
         )
     )
     if not any(example.split == "train" for example in examples):

@@ -26,9 +26,10 @@ from cl2cm.errors import CheckpointError, ConfigError, NumberError, OtherSetting
 from cl2cm.methods.base import Method, Stage
 from cl2cm.methods.build import build_method
 from cl2cm.methods.settings import checked, load_config
-from cl2cm.model.checkpoint import read_provenance, save_config, save_run
+from cl2cm.model.checkpoint import save_run
 from cl2cm.model.config import Config, differences, parse_config, read_tree, with_absolute_paths
 from cl2cm.model.retrieval import to_device
+from cl2cm.model.run_folder import read_contract, read_provenance, save_config
 from cl2cm.progress import say, track
 from cl2cm.storage import sha256_file, sha256_text, storage_errors
 from cl2cm.training.data import Stores, TrainingData, load_training_data
@@ -381,9 +382,11 @@ def _check_settings(config: Config, run: Path, provenance: dict[str, Any] | None
     """Refuse to go on with a run of other settings, or with a finished one of other data.
 
     Raises:
-        CheckpointError: its settings cannot be read.
+        CheckpointError: its settings cannot be read, or are damaged.
         OtherSettingsError: it is of others.
     """
+    if provenance is not None:
+        read_contract(run)  # damaged settings are no other settings
     if not (run / "config.toml").exists():  # stopped in cl2cm 0.1.0, whose state still tells
         return
     try:

@@ -344,7 +344,7 @@ def test_workers_end_with_a_killed_benchmark(tmp_path):
         "from cl2cm.evaluation.bench.plan import _start_worker\n"
         "if __name__ == '__main__':\n"
         "    context = multiprocessing.get_context('spawn')\n"
-        "    pool = ProcessPoolExecutor(1, context, _start_worker, ([], False))\n"
+        "    pool = ProcessPoolExecutor(1, context, _start_worker)\n"
         "    print(pool.submit(os.getpid).result(), flush=True)\n"
         "    pool.submit(time.sleep, 600).result()\n"
     )

@@ -137,7 +137,7 @@ def test_bad_files_are_left_out_and_looked_at_again(folder, tmp_path):
     bad = []
     made = update_index(
         Model(), scan_folder(folder), out, run=tmp_path / "run",
-        on_bad=lambda example, error: bad.append(example.id),
+        on_skip=lambda name, error: bad.append(name),
     )  # fmt: skip
     assert bad == ["004.png"]
     assert len(made.index) == 39
@@ -339,7 +339,7 @@ def test_a_lock_that_was_removed_meanwhile_is_taken_anew(folder, tmp_path):
         with pytest.raises(VectorIndexError, match="can be read, found none"):
             update_index(
                 Model(delay=0.3), scan_folder(tmp_path / "bad"), out, run=tmp_path,
-                on_bad=lambda example, error: None,
+                on_skip=lambda name, error: None,
             )  # fmt: skip
 
     first = threading.Thread(target=in_vain)
@@ -394,7 +394,7 @@ def test_a_file_that_never_rests_is_left_out(tmp_path):
 
     made = update_index(
         Restless(), scan_folder(pictures), out, run=tmp_path,
-        on_bad=lambda example, error: said.append((example.id, error.found)),
+        on_skip=lambda name, error: said.append((name, error.found)),
     )  # fmt: skip
     assert said == [("a.png", "one that changed each time")]
     assert list(contents(out)) == ["z.png"]
@@ -409,7 +409,7 @@ def test_each_copy_of_a_bad_file_is_named(folder, tmp_path):
         (folder / f"{name}.png").write_bytes(b"bad")
     update_index(
         Model(), scan_folder(folder), tmp_path / "index", run=tmp_path,
-        on_bad=lambda example, error: said.append((example.id, str(error))),
+        on_skip=lambda name, error: said.append((name, str(error))),
     )  # fmt: skip
     assert sorted(one for one, _ in said) == ["x.png", "y.png"]
     assert all(f"{one}: expected" in text for one, text in said)

@@ -23,7 +23,7 @@ from cl2cm.evaluation.statistics import (
     reciprocal_ranks,
     sum_of_recalls_blocks,
 )
-from cl2cm.metrics import CUTOFFS, Direction, summary
+from cl2cm.metrics import CUTOFFS, QueryRanks, summary
 
 Runs = Sequence[Mapping[str, Ranks]]  # ranks per language, of each seed
 Results = Sequence[tuple[Job, Mapping[str, Ranks]]]
@@ -62,8 +62,8 @@ def _rows(job: Job, ranks: Mapping[str, Ranks], *, multi: bool) -> list[dict[str
     rows = []
     for language, found in ranks.items():
         sides = {
-            "text_to_vision": summary(Direction(found.captions, 1 / found.captions)),
-            "vision_to_text": summary(Direction(found.pictures, 1 / found.pictures)),
+            "text_to_vision": summary(QueryRanks(found.captions, 1 / found.captions)),
+            "vision_to_text": summary(QueryRanks(found.pictures, 1 / found.pictures)),
         }
         recalls = {
             f"{short} R@{k}": side[f"R@{k}"]

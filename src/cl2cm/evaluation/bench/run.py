@@ -22,10 +22,12 @@ from cl2cm.encode.tokens import PooledStates, StoredStates
 from cl2cm.errors import StoreError
 from cl2cm.methods.registry import method_class
 from cl2cm.metrics import text_to_vision, trec_lines, vision_to_text
-from cl2cm.model.checkpoint import load, load_weights, read_provenance
+from cl2cm.model.checkpoint import load
 from cl2cm.model.config import Config
 from cl2cm.model.networks import build_student
 from cl2cm.model.retrieval import frame_vectors, sentence_vectors
+from cl2cm.model.run_folder import read_provenance
+from cl2cm.model.weights import load_weights
 from cl2cm.storage import atomic_file, atomic_path, sha256_text
 from cl2cm.training.data import Stores
 from cl2cm.training.loop import train_again
@@ -196,13 +198,9 @@ def _key(job: Job, examples: Sequence[Example], engines: Mapping[str, Translator
     return sha256_text(json.dumps([made["config"], made.get("model"), captions, names]))
 
 
-_opened: dict[Path, FeatureStore] = {}
-
-
 def _open(folder: Path) -> FeatureStore:
-    """A store, opened once in a process."""
     if not (folder / "store.json").exists():
         raise StoreError(
             str(folder), expected="a store", found="none", remedy="run the benchmark again"
         )
-    return _opened.setdefault(folder, FeatureStore.open(folder))
+    return FeatureStore.open(folder)

@@ -12,15 +12,15 @@ from pathlib import Path
 
 import numpy as np
 
-from cl2cm.errors import MissingExtraError, VectorIndexError
+from cl2cm.errors import MissingExtraError, OnSkip, VectorIndexError
 from cl2cm.index import Allowed, BackendOptions, Index
 from cl2cm.index.generation import check_backend
 from cl2cm.index.layout import refuse_other_folder
 from cl2cm.index.metadata import read_metadata
 from cl2cm.index.update.build import build_index, check_examples
-from cl2cm.index.update.encode import BadHandler, Known, Progress, encode_new
+from cl2cm.index.update.encode import Known, encode_new
 from cl2cm.index.update.journal import JOURNAL, Journal, is_useless
-from cl2cm.progress import say
+from cl2cm.progress import Advance, say
 from cl2cm.storage import locked
 from cl2cm.types import Example, Floats, VisualModel
 
@@ -63,8 +63,8 @@ def update_index(
     *,
     run: Path,
     options: UpdateOptions | None = None,
-    on_bad: BadHandler | None = None,
-    progress: Progress | None = None,
+    on_skip: OnSkip | None = None,
+    progress: Advance | None = None,
 ) -> Update:
     """Make an index, or bring the one that is there up to date.
 
@@ -74,11 +74,11 @@ def update_index(
         out: the index folder.
         run: the run or export that ``model`` was loaded from.
         options: see `UpdateOptions`.
-        on_bad: called for each file that cannot be read, which is then left out.
-        progress: called after each batch with the number of items done.
+        on_skip: told id and error of each file that cannot be read, which is then left out.
+        progress: told the number of items just done.
 
     Raises:
-        MediaError: a file that cannot be read, without ``on_bad``.
+        MediaError: a file that cannot be read, without ``on_skip``.
         VectorIndexError: an index of another model, without ``options.rebuild``; nothing to
             index, a folder of something else, or a damaged one.
     """
@@ -96,7 +96,7 @@ def update_index(
                 verify=options.verify,
                 batch_size=options.batch_size,
                 roots=options.roots,
-                on_bad=on_bad,
+                on_skip=on_skip,
                 progress=progress,
             )
             made, kept = _write(journal, model, known, out, run, options)

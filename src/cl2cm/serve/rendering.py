@@ -15,7 +15,7 @@ from cl2cm.search.match import FITS, SURE
 from cl2cm.search.query import MAX_DEPTH
 from cl2cm.search.result import SearchResult
 from cl2cm.serve.addresses import Addresses, fragment
-from cl2cm.serve.bands import Drawing
+from cl2cm.serve.alignment_drawing import Drawing
 from cl2cm.serve.media import SIZES
 from cl2cm.serve.messages import AUTONYMS, all_messages
 from cl2cm.serve.view import SIZES as FILE_SIZES

@@ -39,13 +39,13 @@ class _Job:
             self.future.set_result(value)
 
 
-class QueryEncoder:
+class QueryBatcher:
     """Encodes texts and pictures for requests of one event loop.
 
     Args:
         batch: texts encoded at once.
         remembered: vectors of texts kept, the last used.
-        on_batch: called with the number of texts of each batch, in the encoder's thread.
+        on_batch: called with the number of texts of each batch, in the batcher's thread.
     """
 
     def __init__(

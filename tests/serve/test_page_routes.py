@@ -13,11 +13,11 @@ from fastapi.testclient import TestClient
 from PIL import Image
 
 from cl2cm.data.scan import scan_folder
-from cl2cm.serve import create_app, pages
-from cl2cm.serve.bands import draw
+from cl2cm.serve import create_app, page_routes
+from cl2cm.serve.alignment_drawing import draw
 from cl2cm.serve.messages import FALLBACK, all_messages, choose
-from cl2cm.serve.page import clock, emphasise, name_of
-from cl2cm.serve.pages import _local
+from cl2cm.serve.page_routes import _local
+from cl2cm.serve.rendering import clock, emphasise, name_of
 from cl2cm.types import Item
 from fixtures.colours import COLOURS, Page
 
@@ -83,9 +83,7 @@ def test_captions_are_suggested_where_no_queries_are_given(make_searcher, pictur
 
 
 def test_pages_of_hits(client, monkeypatch):
-    from cl2cm.serve import pages
-
-    monkeypatch.setattr(pages, "PAGE_HITS", 2)
+    monkeypatch.setattr(page_routes, "PAGE_HITS", 2)
     first = Page(client.get("/?q=red&fold=1").text)
     (following,) = first.all("a", rel="next")
     assert following["href"] == "/?q=red&fold=1&page=2"
@@ -229,8 +227,8 @@ def test_small_things():
     "back", ["//[", "//[::1", "//evil.example", "/\\evil.example", "evil", "/\t/evil"]
 )
 def test_a_way_back_leads_nowhere_else_and_breaks_nothing(back):
-    assert pages._local(back) == "/"
-    assert pages._local("/search?q=[a") == "/search?q=[a"
+    assert page_routes._local(back) == "/"
+    assert page_routes._local("/search?q=[a") == "/search?q=[a"
 
 
 # --- counts, filters, and what fits -------------------------------------------------------------

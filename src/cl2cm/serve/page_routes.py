@@ -31,12 +31,12 @@ from cl2cm.search.query import Query as SearchQuery
 from cl2cm.search.query import parse_query
 from cl2cm.serve.access import SESSION_SECONDS, Access, Verdict
 from cl2cm.serve.addresses import Addresses
-from cl2cm.serve.bands import draw
+from cl2cm.serve.alignment_drawing import draw
 from cl2cm.serve.cookies import LANGUAGE, SESSION
 from cl2cm.serve.filters import FilterFields, filter_of
 from cl2cm.serve.headers import FOREVER, NEVER_KEPT, PUBLIC
 from cl2cm.serve.messages import all_messages, choose
-from cl2cm.serve.page import Page, name_of
+from cl2cm.serve.rendering import Page, name_of
 from cl2cm.serve.rest import Id, Version
 from cl2cm.serve.service import Service
 from cl2cm.serve.view import View

@@ -153,6 +153,7 @@ def test_texts_of_the_page_stand_in_the_language_files_alone():
     templates = [f for f in (folder / "templates").iterdir() if f.name != "api.html"]  # in English
     sources = [file.read_text("utf-8") for file in templates]
     for file, text in zip(templates, sources, strict=True):
+        text = text.replace("loop.index > 12", "late")
         shown = re.sub(r"{% block kind %}.*?{% endblock %}|{{.*?}}|{%.*?%}|{#.*?#}|<script.*?</script>|<[^>]*>|&[#\w]+;", " ", text,
                        flags=re.DOTALL)  # fmt: skip
         assert not re.findall(r"[^\W\d_]{2,}", shown.replace("API", "")), file.name

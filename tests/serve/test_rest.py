@@ -32,7 +32,7 @@ def ids(answer):
 def test_search_answers_with_the_contract(client):
     answer = client.get("/api/v1/search", params={"q": " rot ", "k": 2})
     value = answer.json()
-    assert list(value) == ["query", "language", "hits", "offset", "more", "ms"]
+    assert list(value) == ["query", "language", "hits", "offset", "more", "total", "ms"]
     assert (value["query"], value["offset"], value["more"]) == ("rot", 0, True)
     assert set(value["hits"][0]) == {
         "id", "score", "match", "start", "end", "thumbnail", "media",

@@ -206,12 +206,7 @@ class Index:
         return self._vectors.search(vectors, k, among=among)
 
     def matching(self, filter: Filter | None, order: Order | None = None) -> Ints:  # noqa: A002
-        """Return the rows int64 of the items that a filter lets through.
-
-        Args:
-            filter: None: all.
-            order: by the date of the file, ``newest`` or ``oldest`` first; None: rising.
-        """
+        """Return the rows of the items that a filter lets through; see `Selections.matching`."""
         return self._selections.matching(filter, order)
 
     def search(

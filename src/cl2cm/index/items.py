@@ -148,9 +148,10 @@ class ItemStore:
             query = f"SELECT row FROM items WHERE {where} ORDER BY {order_by(order)}"  # noqa: S608 - of constants
             found = self._db.execute(query, values)
             rows: Ints = np.fromiter((row for (row,) in found), np.int64)
-            if len(rows) and not (rows[0] >= 0 and rows[-1] < len(self)):
+            rising = np.sort(rows) if order else rows
+            if len(rows) and not (rising[0] >= 0 and rising[-1] < len(self)):
                 raise sqlite3.DatabaseError("an index of other rows")
-            if bool((np.diff(rows) <= 0).any()):
+            if bool((np.diff(rising) <= 0).any()):
                 raise sqlite3.DatabaseError("an index of repeated rows")
             return rows
 

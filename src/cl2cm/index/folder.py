@@ -7,9 +7,8 @@
     place-TOKEN.json       with a server: where, and under which name; no password
 
 ``index.json`` is written last and replaced in one step; it names the files of its own generation.
-So whoever opens the folder finds the old index or the new one, and a server that has
-the old one open goes on reading the files it holds until it closes them; on a server, the last
-generation but one is dropped when the next is made.
+Whoever opens the folder finds the old index or the new one, and whoever has the old one open goes
+on reading its files. On a server, the last generation but one is dropped when the next is made.
 """
 
 from collections.abc import Mapping, Sequence
@@ -21,7 +20,7 @@ import numpy as np
 
 from cl2cm.errors import VectorIndexError
 from cl2cm.index.allowed import Allowed
-from cl2cm.index.filter import Filter, Order
+from cl2cm.index.filter import Filter
 from cl2cm.index.generation import open_generation
 from cl2cm.index.media import media_path, open_media, roots_of, run_of
 from cl2cm.index.metadata import REMEDY, check_files, check_hashes, is_ours, read_metadata
@@ -33,9 +32,7 @@ from cl2cm.types import Floats, Hit, Ints, Item, StrPath
 
 
 class Index:
-    """An index that is open for search; safe to share between threads.
-
-    Open one with `Index.open`, make one with `Index.create`.
+    """An index open for search, by `Index.open` or `Index.create`; safe to share between threads.
 
     Attributes:
         path: the folder.
@@ -55,7 +52,7 @@ class Index:
         self.roots = roots_of(path, metadata, allowed)
         self._metadata = metadata
         self._vectors, self._items = open_generation(path, metadata, allowed)
-        self._selections = Selections(self._items)
+        self.matching = Selections(self._items).matching  # rows of a filter
         if len(self._items) != metadata["count"]:
             self.close()
             raise VectorIndexError(
@@ -204,10 +201,6 @@ class Index:
             )
         among = self.matching(filter) if filter else None
         return self._vectors.search(vectors, k, among=among)
-
-    def matching(self, filter: Filter | None, order: Order | None = None) -> Ints:  # noqa: A002
-        """Return the rows of the items that a filter lets through; see `Selections.matching`."""
-        return self._selections.matching(filter, order)
 
     def search(
         self,

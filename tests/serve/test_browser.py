@@ -234,6 +234,7 @@ def test_filters(open_page):
     page.locator(".filters summary").click()  # closed by the click outside
     page.locator(".filters [name=media]").select_option("Videos")
     page.wait_for_selector(".notice")
+    page.keyboard.press("Escape")  # the panel lies over the notice
     page.locator(".notice").get_by_role("link", name="Clear filters").click()
     page.wait_for_url("**/?q=red")
     wait(page, "document.querySelector('#results .open img').alt.startsWith('red')")

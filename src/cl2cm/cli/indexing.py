@@ -1,6 +1,6 @@
 """What ``cl2cm index`` does, and how a command opens an index, for programs that want the same."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -53,8 +53,6 @@ def index_source(
         check_path(path)
     if not is_model_spec(run):
         read_run(Path(run), encoders, text=False)  # a wrong run is named before any image
-            Path(run), encoders, text=False
-        )  # a wrong run is said before the images are looked for
     skipped = Skipped()
     bad = skipped.item if skip_bad else None
     found = read_source(source, skipped=skipped if skip_bad else None, exclude=exclude)
@@ -101,6 +99,7 @@ def open_searcher(
     run: StrPath | None = None,
     allowed: Allowed | None = None,
     encoders: Encoders = AS_TRAINED,
+    on_stage: Callable[[str], None] | None = None,
 ) -> Searcher:
     """A searcher on an index, with the model of its run.
 
@@ -109,11 +108,17 @@ def open_searcher(
         run: the run or off-the-shelf model, where it is not the one of the index.
         allowed: what the index may reach outside its folder; see `Index.open`.
         encoders: where the run's encoders are by now.
+        on_stage: called with what begins, as each part may take seconds.
 
     Raises:
         VectorIndexError: no index, another model's, or a server that the user did not allow.
         CheckpointError: its run is gone or damaged.
     """
+    tell = on_stage or (lambda _: None)
+    tell(f"opening the index {index}")
     opened = Index.open(index, allowed)
-    model = load(run or opened.run, text_encoder=encoders.text, vision_encoder=encoders.vision)
+    place = run or opened.run
+    tell(f"loading the model {place}")
+    model = load(place, text_encoder=encoders.text, vision_encoder=encoders.vision)
+    tell(f"comparing scores of {len(opened):,} items")
     return Searcher(model, opened)

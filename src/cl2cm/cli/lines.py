@@ -1,5 +1,6 @@
 """Hits as lines for people."""
 
+import math
 from collections.abc import Sequence
 from dataclasses import fields
 from difflib import get_close_matches
@@ -18,7 +19,8 @@ def hit_lines(result: SearchResult) -> list[str]:
         part = "" if hit.start is None else f"  {hit.start:g} s"
         more = f"  and {len(folded)} like it" if folded else ""
         names = f"{_name(hit.id)}  {_name(hit.path)}"
-        lines.append(f"{hit.score:6.3f} {100 * match:4.0f} %  {names}{part}{more}")
+        worth = "" if math.isnan(match) else f"{hit.score:6.3f} {100 * match:4.0f} %  "
+        lines.append(f"{worth}{names}{part}{more}")
     return lines
 
 

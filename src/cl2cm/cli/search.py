@@ -78,6 +78,23 @@ def search(
     ] = False,
     fold: Annotated[bool, typer.Option("--fold", help="Show near-duplicates once.")] = False,
     folder: Annotated[str | None, typer.Option(help="Only items of this folder.")] = None,
+    name: Annotated[
+        str | None,
+        typer.Option(
+            help="Only items with this text in the name of the file or of a folder above it; "
+            "without a query, lists them.",
+            metavar="TEXT",
+        ),
+    ] = None,
+    min_match: Annotated[
+        float, typer.Option(help="Only hits that match at least this well, 0 to 1.")
+    ] = 0.0,
+    sort: Annotated[
+        str | None,
+        typer.Option(
+            help="newest | oldest: the best hits by date instead of by match.", metavar="ORDER"
+        ),
+    ] = None,
     media: Annotated[str | None, typer.Option(help="Only: picture | film.")] = None,
     since: Annotated[
         str | None,
@@ -116,10 +133,11 @@ def search(
     typed = " ".join(query or ())
     _check_index(index, typed)
     text, unwanted = (typed, ()) if literal else parse_query(typed)
-    among = Filter(folder, media, since, until, min_bytes, max_bytes)  # type: ignore[arg-type]
+    among = Filter(folder, media, since, until, min_bytes, max_bytes, name)  # type: ignore[arg-type]
     request = Query(
-        text, (*unwanted, *(without or ())), like or picture, weight, k, offset, among, fold=fold
-    )
+        text, (*unwanted, *(without or ())), like or picture or None, weight, k, offset, among,
+        fold=fold, min_match=min_match, sort=sort,  # type: ignore[arg-type]
+    )  # fmt: skip
     allowed = Allowed.of(url, cleartext=allow_cleartext, backends=named_backends(backend))
     where = encoders(text_encoder, vision_encoder)
     if queries is not None or trec is not None:
@@ -166,7 +184,13 @@ def _search_file(
     from cl2cm.search.batch import answers_json, read_queries, search_all, write_trec
     from cl2cm.search.query import check_numbers
 
-    beside = request.texts or request.like is not None or request.fold or request.weight != 0.5
+    beside = (
+        request.texts
+        or request.like is not None
+        or request.fold
+        or request.sort
+        or request.weight != 0.5
+    )
     if queries is None or beside:
         raise ConfigError(
             "--queries",

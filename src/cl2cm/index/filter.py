@@ -1,6 +1,8 @@
 """Which items may be hits, by what is true of their files in any language; before ranking."""
 
 import datetime
+import re
+import string
 from dataclasses import dataclass, fields
 from typing import Literal
 
@@ -9,6 +11,14 @@ from cl2cm.text import spellings
 
 _EPOCH = datetime.date(1970, 1, 1).toordinal()
 Media = Literal["picture", "film"]
+Order = Literal["newest", "oldest"]
+
+_ASCII_LOWER = str.maketrans(string.ascii_uppercase, string.ascii_lowercase)
+_ORDERS: dict[Order | None, str] = {
+    None: "row",
+    "newest": "modified IS NULL, modified DESC, row",
+    "oldest": "modified IS NULL, modified, row",
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,6 +33,8 @@ class Filter:
         until: images taken on this day or earlier.
         min_bytes: size of the file, at least.
         max_bytes: size of the file, at most.
+        name: items whose id (the path below the indexed folder) contains this text, in capitals or
+            not: ``beach`` finds ``2024/Beach/1.jpg`` and ``beach-ball.png``.
 
     Raises:
         QueryError: a value that cannot be.
@@ -40,6 +52,7 @@ class Filter:
     until: str | None = None
     min_bytes: int | None = None
     max_bytes: int | None = None
+    name: str | None = None
 
     def __post_init__(self) -> None:
         if self.media not in (None, "picture", "film"):
@@ -52,6 +65,8 @@ class Filter:
                 raise _bad(name, "0 to 2 ** 63 - 1 bytes", value)
         if self.folder is not None and not _is_text(self.folder):
             raise _bad("folder", "the name of a folder", self.folder)
+        if self.name is not None and not _is_text(self.name):
+            raise _bad("name", "a part of the name of a file or folder", self.name)
 
     def __bool__(self) -> bool:
         """Whether there is any condition."""
@@ -78,8 +93,28 @@ class Filter:
             terms.append(("bytes >= ?", [self.min_bytes]))
         if self.max_bytes is not None:
             terms.append(("bytes <= ?", [self.max_bytes]))
+        if self.name is not None and (name := self.name.strip()):
+            patterns = _patterns(name)
+            like = " OR ".join(["lower(id) LIKE ? ESCAPE '!'"] * len(patterns))
+            terms.append((f"({like})", list(patterns)))
         text = " AND ".join(term for term, _ in terms) or "TRUE"
         return text, [value for _, values in terms for value in values]
+
+
+def order_by(order: Order | None) -> str:
+    """Return the SQL order of rows: by row, or by the file's date; files without one come last."""
+    return _ORDERS[order]
+
+
+def _patterns(name: str) -> list[str]:
+    """Return LIKE patterns that find a part of a name in small letters, whatever its capitals.
+
+    SQLite's ``lower`` and ``LIKE`` know the capitals of ASCII alone, so the others are spelt out.
+    """
+    cases = (name, name.lower(), name.upper(), name.title(), name.capitalize())
+    forms = dict.fromkeys(form for case in cases for form in spellings(case))
+    small = dict.fromkeys(form.translate(_ASCII_LOWER) for form in forms)
+    return ["%" + re.sub("([!%_])", r"!\1", form) + "%" for form in small]
 
 
 def _is_text(value: str) -> bool:

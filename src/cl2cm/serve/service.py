@@ -22,6 +22,7 @@ from cl2cm.serve.files import MediaFile, open_media, small_copy
 from cl2cm.serve.limits import Limits
 from cl2cm.serve.media import Thumbnails, decoders
 from cl2cm.serve.metrics import Metrics
+from cl2cm.serve.suggestions import suggest
 from cl2cm.serve.uploads import Upload, Uploads, drawn_anew, thumbnail
 from cl2cm.types import Floats, Hit, Item
 
@@ -61,6 +62,7 @@ class Service:
         self.collection = Collection(searcher, load_model)
         self.thumbnails = Thumbnails()
         self.uploads = Uploads(limits.uploads)
+        self.suggested: list[tuple[str, str]] = []  # queries to try
         self._align = align
         self._batcher = QueryBatcher(limits.batch, limits.remembered, self.metrics.batch.observe)
         # none of these may keep a search waiting
@@ -75,7 +77,7 @@ class Service:
         """Work while the service does."""
         self.metrics.items.set(len(self.searcher.index))
         watching = asyncio.create_task(self._watch())
-        warming = asyncio.get_running_loop().run_in_executor(self._pool, identify, "warm up")
+        warming = asyncio.gather(self.run(identify, "warm up"), self._suggest())
         try:
             yield
         finally:
@@ -87,6 +89,9 @@ class Service:
                 pool.shutdown(wait=False, cancel_futures=True)
             for purpose in ("thumbnails", "uploads"):
                 decoders(purpose).close()
+
+    async def _suggest(self) -> None:
+        self.suggested = await self.slowly(suggest, self.searcher)
 
     async def _watch(self) -> None:
         while True:
@@ -101,6 +106,7 @@ class Service:
         if await self.slowly(self.collection.refresh):
             self.metrics.reloads.inc()
             self.metrics.items.set(len(self.searcher.index))
+            await self._suggest()
             await self.slowly(gc.collect)  # the files of indexes that nobody asks any more
 
     @property
@@ -223,6 +229,16 @@ class Service:
             result = await self.search(Query(like=item.id, k=_MOMENTS))
         others = [hit for hit in result.hits if hit.path == path and hit.id != item.id]
         return sorted([item, *others], key=lambda part: part.start or 0.0)
+
+    async def match_of(self, text: str, item: Item) -> float:
+        """Return the match of an item with a text.
+
+        Raises:
+            QueryError: a text that cannot be searched.
+        """
+        searcher, query = self.searcher, checked(Query(*parse_query(text)))
+        vectors = QueryVectors(await self._batcher.texts(searcher.model, query.texts))
+        return await self.run(searcher.match_of, query, vectors, item.id)
 
     @property
     def aligns(self) -> bool:

@@ -3,7 +3,8 @@ import pytest
 from cl2cm.errors import CheckpointError
 from cl2cm.model.checkpoint import load
 from cl2cm.model.run_folder import read_run
-from cl2cm.training.loop import _settings_of, train_again
+from cl2cm.training.loop import train_again
+from cl2cm.training.run_folder import _settings_of
 from fixtures.runs import change_contract, write_settings
 
 

@@ -121,4 +121,4 @@ def test_the_help_lists_the_formats(command, capfd):
 def test_the_help_says_which_day_counts(capfd):
     command_line(["search", "--help"])
     text = " ".join(capfd.readouterr().out.split())
-    assert "days are in local time" in text
+    assert "in local time" in text

@@ -79,7 +79,7 @@ def test_a_rerun_gives_the_same_bits(asked):
     ("options", "words"),
     [
         ([], "some words"), (["--", "-x"], "exclude"), (["a", "--weight", "2"], "0 to 1"),
-        (["a", "--offset", "-1"], "offset"), (["a", "--media", "sound"], "film"),
+        (["a", "--offset", "-1"], "offset"), (["a", "--media", "sound"], "video"),
         (["a", "--like", "nothing"], "no such id"), (["a", "--since", "soon"], "a day"),
         (["a", "--picture", "/no/where.png"], "no such file"), (["a", "--trec", "t"], "--queries"),
         (["a", "--queries", "q"], "both"), (["--fold", "--queries", "q"], "both"),

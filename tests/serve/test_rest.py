@@ -79,9 +79,11 @@ def test_filters(make_searcher, pictures):
         return set(ids(client.get("/api/v1/search", params={"q": "red", **filters})))
 
     everything = {"warm/red.png", "green.png", "blue.png"}
-    assert found() == found(media="picture") == found(media="", folder="") == everything
+    assert found() == found(media="image") == found(media="", folder="") == everything
+    assert found(media="picture") == everything  # the older name
     assert found(folder="warm") == {"warm/red.png"}
-    assert found(media="film") == found(since="2999-01-01") == found(min_bytes=10**9) == set()
+    assert found(media="film") == set()
+    assert found(media="video") == found(since="2999-01-01") == found(min_bytes=10**9) == set()
     assert found(until="2999-01-01", max_bytes=10**9) == everything
     assert "warm/red.png" not in found(like="warm/red.png", q="")
     for bad in ({"media": "sound"}, {"since": "soon"}, {"min_bytes": -1}, {"max_bytes": 2**70}):

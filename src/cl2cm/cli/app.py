@@ -1,8 +1,8 @@
-"""The command line: parse, call, print. Every command is thin; the work is in the library.
+"""The command line: parse the arguments, call the library, print the result.
 
 Results go to standard output (with ``--json`` one JSON object and nothing else), progress to
-standard error. An expected error is one line; exit code 2 is bad usage or input, 1 any other
-failure. Nothing heavy is imported before a command runs.
+standard error. An expected error is one line. Exit code 2 means bad usage or input, 1 any other
+failure. Heavy packages are imported only when a command runs.
 """
 
 import itertools
@@ -10,13 +10,14 @@ import re
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 from typer.core import TyperCommand
 
 from cl2cm import __version__
 from cl2cm.cli.data import encode, prepare, translate
+from cl2cm.cli.examples import WithExamples
 from cl2cm.cli.index import index
 from cl2cm.cli.init import init
 from cl2cm.cli.measure import compare, evaluate
@@ -54,14 +55,14 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 
 def run(arguments: Sequence[str]) -> int:
-    """Run the command line; returns the exit code."""
+    """Run the command line and return the exit code."""
     try:
         result = app(list(arguments), standalone_mode=False)
     except CL2CMError as error:
         say(f"error: {error}")
         return 2
     except KeyboardInterrupt:
-        say("stopped; what was done so far is kept: run the same command again")
+        say("interrupted; finished work is kept: run the same command again to resume")
         return 130
     except typer.Abort:
         return 130
@@ -105,22 +106,25 @@ def _program(
         typer.Option("--version", help="Print the version.", callback=_version, is_eager=True),
     ] = False,
 ) -> None:
-    """Search images and videos in any language, without labelled pairs in it."""
+    """Search images and videos in many languages, trained with machine translations."""
 
 
 def demo(
-    out: Annotated[Path, typer.Option(help="Folder for data, models and index.")] = Path(
+    out: Annotated[Path, typer.Option(help="Output folder for data, models and index.")] = Path(
         "cl2cm-demo"
     ),
-    seed: Annotated[int, typer.Option(min=0, help="Seed of training.")] = 0,
+    seed: Annotated[int, typer.Option(min=0, help="Random seed for training.")] = 0,
     serve_page: Annotated[
-        bool, typer.Option("--serve/--no-serve", help="End with the search page.")
+        bool, typer.Option("--serve/--no-serve", help="Serve the search page at the end.")
     ] = True,
-    host: Annotated[str, typer.Option(help="Address of the page.")] = "127.0.0.1",
-    port: Annotated[int, typer.Option(min=0, max=65535, help="Port of the page.")] = 8000,
+    host: Annotated[str, typer.Option(help="Address to listen on.")] = "127.0.0.1",
+    port: Annotated[int, typer.Option(min=0, max=65535, help="Port to listen on.")] = 8000,
     as_json: Json = False,
 ) -> None:
-    """Go the whole way on the embedded data, then serve the search page."""
+    """Run the full pipeline on the bundled data and serve the result.
+
+    Steps that are already done are skipped when the command is run again.
+    """
     from cl2cm.cli.demo import QUERIES, run_demo
 
     if out.exists() and not out.is_dir():  # before anything is fetched
@@ -142,37 +146,47 @@ def demo(
 
 
 def bench(
-    suite: Annotated[str, typer.Argument(help="flickr8k-multi | openmoji.")],
+    suite: Annotated[str, typer.Argument(help="Suite: flickr8k-multi or openmoji.")],
     data: Annotated[
         Path | None,
-        typer.Option(envvar="CL2CM_DATA", help="Folder with the suite's manifest and pictures."),
+        typer.Option(envvar="CL2CM_DATA", help="Folder with the suite's manifest and images."),
     ] = None,
     out: Annotated[
-        Path | None, typer.Option(help="Folder of runs; by default bench/SUITE.")
+        Path | None, typer.Option(help="Output folder of the runs.  [default: bench/SUITE]")
     ] = None,
     methods: Annotated[
-        str, typer.Option(help="Such as cl2cm,dcot; or ablations; empty: those of the suite.")
+        str,
+        typer.Option(help="Methods, such as cl2cm,dcot, or ablations; empty: the suite's methods."),
     ] = "",
     regimes: Annotated[
-        str, typer.Option(help="Such as aligned,weak; empty: the suite's choice.")
+        str, typer.Option(help="Regimes, such as aligned,weak; empty: the suite's regimes.")
     ] = "",
     languages: Annotated[str, typer.Option(help="Target languages, such as de; empty: all.")] = "",
-    seeds: Annotated[str, typer.Option(help="Such as 0,1,2; empty: the suite's number.")] = "",
+    seeds: Annotated[
+        str, typer.Option(help="Seeds, such as 0,1,2; empty: the suite's seeds.")
+    ] = "",
     settings: Annotated[
-        list[str] | None, typer.Option("--set", help="Change a setting of every run.")
+        list[str] | None, typer.Option("--set", help="Override a setting in every run; repeatable.")
     ] = None,
-    quick: Annotated[bool, typer.Option("--quick", help="Short runs, two seeds.")] = False,
+    quick: Annotated[
+        bool, typer.Option("--quick", help="Train short runs with two seeds.")
+    ] = False,
     single: Annotated[
-        bool, typer.Option("--single/--no-single", help="Also one model a language.")
+        bool, typer.Option("--single/--no-single", help="Also train one model per language.")
     ] = True,
-    split: Annotated[str, typer.Option(help="Split to report.")] = "test",
-    jobs: Annotated[int, typer.Option(min=0, help="Runs at a time; 0: one a core.")] = 0,
+    split: Annotated[str, typer.Option(help="Split to evaluate.")] = "test",
+    jobs: Annotated[int, typer.Option(min=0, help="Number of parallel runs; 0: one per core.")] = 0,
     csv: Annotated[Path | None, typer.Option(help="Write the rows to this file.")] = None,
-    trec: Annotated[bool, typer.Option("--trec", help="Write a TREC run in each folder.")] = False,
+    trec: Annotated[
+        bool, typer.Option("--trec", help="Write a TREC run file into each run folder.")
+    ] = False,
     skip_bad: SkipBad = False,
     as_json: Json = False,
 ) -> None:
-    """Compare methods on a data set, over seeds, with statistics; a stopped one goes on."""
+    """Compare methods over languages and seeds on a data set.
+
+    An interrupted benchmark resumes when the command is run again.
+    """
     from cl2cm.evaluation.bench.plan import Choice
     from cl2cm.evaluation.bench.plan import bench as run_bench
     from cl2cm.evaluation.bench.table import table_lines
@@ -195,18 +209,22 @@ def bench(
 
 def align(
     run: Annotated[Path, typer.Argument(help="Run folder.")],
-    source: Annotated[str, typer.Argument(help="A text.")] = "",
+    source: Annotated[str, typer.Argument(help="Text in the source language.")] = "",
     target: Annotated[str, typer.Argument(help="Its translation.")] = "",
-    html: Annotated[Path | None, typer.Option(help="Write a page with a heat map.")] = None,
-    png: Annotated[Path | None, typer.Option(help="Write a picture of the heat map.")] = None,
+    html: Annotated[
+        Path | None, typer.Option(help="Write an HTML page with a heat map to this file.")
+    ] = None,
+    png: Annotated[
+        Path | None, typer.Option(help="Write the heat map as a PNG image to this file.")
+    ] = None,
     gold: Annotated[
-        bool, typer.Option("--gold", help="Measure against gold links instead of two texts.")
+        bool, typer.Option("--gold", help="Measure the error rate on the bundled gold links.")
     ] = False,
     text_encoder: TextEncoder = "",
     vision_encoder: VisionEncoder = "",
     as_json: Json = False,
 ) -> None:
-    """Show which words of two texts belong together, by optimal transport."""
+    """Show which words of two texts correspond, by optimal transport."""
     from cl2cm.evaluation.alignment.gold import gold_lines, gold_report
     from cl2cm.evaluation.alignment.view import align_command
 
@@ -228,11 +246,12 @@ def align(
 
 def doctor(
     install_weights: Annotated[
-        bool, typer.Option("--install-weights", help="Fetch and convert the offline weights.")
+        bool,
+        typer.Option("--install-weights", help="Download and convert the pinned model weights."),
     ] = False,
     as_json: Json = False,
 ) -> None:
-    """Show what is installed, which weights are here, and what each extra would add."""
+    """Show installed packages, model weights and optional extras."""
     from cl2cm.cli.doctor import lines, report
 
     if install_weights:
@@ -243,27 +262,26 @@ def doctor(
     show(found, as_json=as_json, lines=lines(found))
 
 
-class WithFormats(TyperCommand):
-    """A command whose help ends with the formats of images and videos that are read."""
+class WithFormats(WithExamples):
+    """A command whose help lists the supported formats of images and videos."""
 
-    def get_help(self, ctx: Any) -> str:  # noqa: ANN401 - a context of the click in typer
-        """Return the help, ending with the formats."""
+    def notes(self) -> str:
+        """Return the supported formats."""
         from cl2cm.media.kinds import supported
 
-        self.epilog = f"Formats: {supported()}."
-        return super().get_help(ctx)
+        return f"Formats: {supported()}."
 
 
 _COMMANDS: tuple[tuple[Callable[..., None], type[TyperCommand]], ...] = (
-    *((demo, TyperCommand), (init, TyperCommand), (prepare, TyperCommand)),
-    *((opens_models(translate), TyperCommand), (opens_models(encode), WithFormats)),
+    *((demo, WithExamples), (init, WithExamples), (prepare, WithExamples)),
+    *((opens_models(translate), WithExamples), (opens_models(encode), WithFormats)),
     (opens_models(train), WithMethods),
-    *((opens_models(evaluate), TyperCommand), (opens_models(compare), TyperCommand)),
-    (opens_models(bench), TyperCommand),
-    *((opens_models(align), TyperCommand), (opens_models(index), WithFormats)),
+    *((opens_models(evaluate), WithExamples), (opens_models(compare), WithExamples)),
+    (opens_models(bench), WithExamples),
+    *((opens_models(align), WithExamples), (opens_models(index), WithFormats)),
     (opens_models(search), AsksInWords),
-    *((opens_models(serve), TyperCommand), (models, TyperCommand)),
-    (doctor, TyperCommand),
+    *((opens_models(serve), WithExamples), (models, WithExamples)),
+    (doctor, WithExamples),
 )  # in the order in which data flows
 for _command, _class in _COMMANDS:
     app.command(cls=_class)(_command)

@@ -1,4 +1,4 @@
-"""Commands that make data: from published files to a manifest, its translations and features."""
+"""Commands that make data: manifests, translations and feature stores."""
 
 import json
 from pathlib import Path
@@ -11,47 +11,56 @@ from cl2cm.cli.options import Exclude, Json, SkipBad, Strict, show, words
 
 def prepare(
     dataset: Annotated[
-        str, typer.Argument(help="Name of the data set, such as multi30k; or folder.")
+        str,
+        typer.Argument(
+            help="Name of the data set, such as multi30k, or folder for your own images."
+        ),
     ],
     source: Annotated[
-        str, typer.Argument(help="Its files as published; '-' where cl2cm fetches them.")
+        str, typer.Argument(help="Folder with the published files; - where cl2cm downloads them.")
     ],
-    out: Annotated[Path, typer.Argument(help="Folder to make.")],
+    out: Annotated[Path, typer.Argument(help="Output folder.")],
     task: Annotated[
-        int | None, typer.Option(help="Of multi30k, coco-cn and flickr8k-cn: 1 or 2.")
+        int | None, typer.Option(help="Task of multi30k, coco-cn or flickr8k-cn: 1 or 2.")
     ] = None,
     images: Annotated[
-        Path | None, typer.Option(help="Folder of the pictures or films, where it is another.")
+        Path | None, typer.Option(help="Folder with the images or videos, if not in SOURCE.")
     ] = None,
     no_images: Annotated[
-        bool, typer.Option("--no-images", help="Items stand for stored features of their ids.")
+        bool,
+        typer.Option(
+            "--no-images", help="Do not look for images: use stored features, by item id."
+        ),
     ] = False,
-    split: Annotated[str, typer.Option(help="Of coco-cn-ext: the split to put it in.")] = "test",
-    language: Annotated[str, typer.Option(help="Language of captions that name none.")] = "en",
+    split: Annotated[str, typer.Option(help="Split for the items of coco-cn-ext.")] = "test",
+    language: Annotated[
+        str, typer.Option(help="Language of captions without a language code.")
+    ] = "en",
     columns: Annotated[
         str,
         typer.Option(
-            help="Columns of your own table: file=photo,caption=text; also language, split, id."
+            help="Column names of your table: file=photo,caption=text; also language, split and id."
         ),
     ] = "",
     allow_partial: Annotated[
         bool,
-        typer.Option(
-            "--allow-partial", help="Name what is missing or does not fit, leave it out, and go on."
-        ),
+        typer.Option("--allow-partial", help="List missing or invalid items and skip them."),
     ] = False,
     allow_leaks: Annotated[
         bool,
         typer.Option(
-            "--allow-leaks", help="Go on where images of your own seem to be in two splits."
+            "--allow-leaks", help="Continue if images of your own seem to occur in two splits."
         ),
     ] = False,
     leak_check: Annotated[
-        bool, typer.Option("--leak-check/--no-leak-check", help="Look for pictures in two splits.")
+        bool,
+        typer.Option(
+            "--leak-check/--no-leak-check", help="Check for images that occur in two splits."
+        ),
     ] = True,
     as_json: Json = False,
 ) -> None:
-    """Turn an official data set, or a folder of your own, into a manifest."""
+    """Convert a data set, or your own folder, into a manifest."""
     from cl2cm.data.manifest import read_manifest, summarise
     from cl2cm.data.readers import prepare_dataset
     from cl2cm.data.readers.columns import parse_columns
@@ -84,35 +93,38 @@ def prepare(
 
 def translate(
     manifest: Annotated[Path, typer.Argument(help="Manifest with captions.")],
-    to: Annotated[str, typer.Option("--to", help="Languages, such as de,fr.")] = "",
+    to: Annotated[str, typer.Option("--to", help="Target languages, such as de,fr.")] = "",
     engine: Annotated[
         str,
         typer.Option(
-            help="apertium, apertium:en-ca-fr, bergamot, ct2:FOLDER, hf:NAME or file:TABLE.tsv."
+            help="Engine: apertium, apertium:en-ca-fr, bergamot, ct2:FOLDER, hf:NAME or "
+            "file:TABLE.tsv."
         ),
     ] = "",
     out: Annotated[Path | None, typer.Option(help="Manifest to write.")] = None,
     source: Annotated[str, typer.Option(help="Language of the captions.")] = "en",
-    back: Annotated[bool, typer.Option("--back", help="Also translate back.")] = False,
+    back: Annotated[
+        bool, typer.Option("--back", help="Also translate back into the source language.")
+    ] = False,
     back_engine: Annotated[
-        str, typer.Option(help="Engine of the way back, where it is another.")
+        str, typer.Option(help="Engine for --back, if different from --engine.")
     ] = "",
     jobs: Annotated[
-        int, typer.Option(min=0, help="Batches at a time; 0: as suits the engine.")
+        int, typer.Option(min=0, help="Number of parallel batches; 0: chosen for the engine.")
     ] = 0,
     cache: Annotated[
-        Path | None, typer.Option(help="SQLite file of what was translated before.")
+        Path | None, typer.Option(help="SQLite file that caches translations.")
     ] = None,
     report: Annotated[
-        bool, typer.Option("--report", help="Score the translations and show the worst.")
+        bool, typer.Option("--report", help="Score the translations and show the worst ones.")
     ] = False,
     encoder: Annotated[
-        str, typer.Option(help="Of the scores' cosines, as for encode; none leaves them out.")
+        str, typer.Option(help="Text encoder for the scores, as for encode; none disables it.")
     ] = "hf:multilingual-e5-small",
     skip_bad: SkipBad = False,
     as_json: Json = False,
 ) -> None:
-    """Translate captions into a new manifest, or score the translations that it has."""
+    """Translate captions, or score existing translations."""
     from cl2cm.translate.report import result_lines, translate_manifest
 
     result = translate_manifest(
@@ -134,14 +146,17 @@ def translate(
 
 def encode(
     source: Annotated[Path, typer.Argument(help="Manifest, or folder of images and videos.")],
-    out: Annotated[Path, typer.Option(help="Feature store to make.")],
+    out: Annotated[Path, typer.Option(help="Feature store to write.")],
     encoder: Annotated[
-        str, typer.Option(help="onnx:NAME, hf:NAME (of the cache, or a folder), features:PATH.")
+        str,
+        typer.Option(
+            help="Encoder: onnx:NAME, hf:NAME (a cached model or a folder) or features:PATH."
+        ),
     ] = "onnx:efficientnet-lite2",
     side: Annotated[
         str,
         typer.Option(
-            help="vision | text; by default text for hf: models of text alone, else vision."
+            help="vision or text; empty: text for hf: models without an image side, else vision."
         ),
     ] = "",
     exclude: Exclude = None,
@@ -149,9 +164,9 @@ def encode(
     strict: Strict = False,
     as_json: Json = False,
 ) -> None:
-    """Run a backbone over images, videos or captions and keep its features.
+    """Encode images, videos or captions into a feature store.
 
-    Broken files of a folder are named and left out, and the exit code is then 1.
+    Broken files in a folder are listed and skipped; the exit code is then 1.
     """
     from cl2cm.cli.encoding import encode_store
     from cl2cm.cli.sources import finish, is_lenient

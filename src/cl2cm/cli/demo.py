@@ -1,7 +1,7 @@
-"""The whole way on the embedded data: weights, pictures, features, three models, a search index.
+"""The full pipeline on the bundled data: weights, images, features, three models, a search index.
 
-Every step that is done is skipped when the demo is run again, so a demo that was stopped goes on.
-The models are trained on names in 12 languages; Korean and Persian are never seen in training.
+Steps that are already done are skipped, so an interrupted demo resumes when it is run again. The
+models are trained on names in 12 languages; Korean and Persian are never seen in training.
 """
 
 import time
@@ -56,7 +56,7 @@ def demo_config(method: str, manifest: Path, *, seed: int = 0) -> Config:
 
 
 def run_demo(out: Path, *, seed: int = 0) -> dict[str, Any]:
-    """Do everything but serve; returns what ``cl2cm demo --json`` prints.
+    """Run the demo up to the index and return what ``cl2cm demo --json`` prints.
 
     Args:
         out: folder of data, runs and index.
@@ -105,7 +105,7 @@ class _Remembering:
 
 
 def evaluate_run(run: Path, examples: list[Example]) -> dict[str, Any]:
-    """The evaluate object of a run on the test split, with a part that leaves the flags out."""
+    """Return the metrics of a run on the test split, with and without flags."""
     loaded = load(run)
     model = _Remembering(loaded)
     test = [example for example in examples if example.split == "test"]
@@ -120,8 +120,8 @@ def evaluate_run(run: Path, examples: list[Example]) -> dict[str, Any]:
 
 
 def table(results: dict[str, dict[str, Any]]) -> list[str]:
-    """R@10 in both directions and SumR per language and method, as lines of text."""
-    lines = ["", "test split: R@10 text to picture / picture to text, SumR"]
+    """Return R@10 in both directions and SumR per language and method, as lines of text."""
+    lines = ["", "test split: R@10 text to image / image to text, SumR"]
     lines.append("".join([f"{'':4}", *[f"{name:>24}" for name in results]]))
     languages = list(next(iter(results.values()))["languages"])
     for language in languages:

@@ -1,4 +1,4 @@
-"""What is installed, which weights are here, and what each extra would add."""
+"""Installed packages, model weights, and what each extra adds."""
 
 import importlib.metadata
 import platform
@@ -14,7 +14,7 @@ NAME = "cl2cm"
 
 
 def report() -> dict[str, Any]:
-    """Versions, weights and extras, as ``doctor --json`` prints them."""
+    """Return versions, weights and extras, as ``doctor --json`` prints them."""
     from cl2cm.encode.offline import OFFLINE_MODELS, is_installed
 
     found = importlib.metadata.metadata(NAME)
@@ -34,7 +34,7 @@ def report() -> dict[str, Any]:
 
 
 def packages(requirements: list[Requirement], extra: str) -> list[str]:
-    """Packages that an extra asks for on this machine, those of its own extras among them.
+    """Return the packages that an extra needs on this machine, its nested extras included.
 
     Args:
         requirements: of the whole project.
@@ -59,7 +59,7 @@ def _asks(one: Requirement, extra: str) -> bool:
 
 
 def version_of(name: str) -> str | None:
-    """Installed version of a package, or None."""
+    """Return the installed version of a package, or None."""
     try:
         return version(name)
     except PackageNotFoundError:
@@ -67,7 +67,7 @@ def version_of(name: str) -> str | None:
 
 
 def lines(report: dict[str, Any]) -> list[str]:
-    """The report for people."""
+    """Return the report as lines of text."""
     out = [f"cl2cm {report['cl2cm']}, Python {report['python']}", "", "Packages"]
     out += [f"  {name:14} {found or 'MISSING'}" for name, found in report["core"].items()]
     out += ["", "Extras"]
@@ -77,6 +77,6 @@ def lines(report: dict[str, Any]) -> list[str]:
         out.append(f"  {extra:14} {state}")
     out += ["", f"Weights in {report['cache']}"]
     for name, here in report["weights"].items():
-        state = "ready" if here else "absent: cl2cm doctor --install-weights"
+        state = "ready" if here else "missing: cl2cm doctor --install-weights"
         out.append(f"  {name:24} {state}")
     return out

@@ -1,4 +1,4 @@
-"""What ``cl2cm encode`` does, for programs that want the same."""
+"""The implementation of ``cl2cm encode``, callable from Python."""
 
 import time
 from collections.abc import Sequence
@@ -24,7 +24,7 @@ def encode_store(
     skip_bad: bool = False,
     exclude: Sequence[str] = (),
 ) -> dict[str, Any]:
-    """Make a feature store of pictures or captions.
+    """Write a feature store of images or captions.
 
     Args:
         source: folder or manifest.
@@ -60,7 +60,7 @@ def encode_store(
 
 
 def all_texts(examples: Sequence[Example]) -> list[str]:
-    """Every distinct caption and translation, in order of appearance."""
+    """Return every distinct caption and translation, in order of appearance."""
     texts = every_text(examples)
     if not texts:
         raise ManifestError(

@@ -1,4 +1,4 @@
-"""What ``cl2cm evaluate`` does, for programs that want the same."""
+"""The implementation of ``cl2cm evaluate``, callable from Python."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -95,7 +95,7 @@ def evaluate_manifest(
 
 
 def evaluation_lines(result: dict[str, Any]) -> list[str]:
-    """An evaluation as a table for people."""
+    """Return an evaluation as a table of text."""
     lines = [f"{'':6}{'text to vision':^32}{'vision to text':^32}"]
     names = ("R@1", "R@5", "R@10", "MedR")
     lines.append(

@@ -1,4 +1,4 @@
-"""The command that makes an index and keeps it up to date."""
+"""The command ``index``: build an index and keep it up to date."""
 
 import functools
 from collections.abc import Sequence
@@ -30,40 +30,43 @@ if TYPE_CHECKING:
 def index(
     run: Model,
     source: Annotated[
-        Path | None, typer.Argument(help="Folder of images and videos, or manifest.")
+        Path | None, typer.Argument(help="Folder with images and videos, or manifest.")
     ] = None,
-    out: Annotated[
-        Path | None, typer.Argument(help="Index folder to make or to bring up to date.")
-    ] = None,
+    out: Annotated[Path | None, typer.Argument(help="Index folder to create or update.")] = None,
     shots: Annotated[
         bool | None,
         typer.Option(
             "--shots/--no-shots",
-            help="One vector for each shot of a film; by default where it is longer than 10 s.",
+            help="Store one vector per shot of a video.  [default: for videos longer than 10 s]",
         ),
     ] = None,
     verify: Annotated[
-        bool, typer.Option("--verify", help="Read every file, not only those of another time.")
+        bool, typer.Option("--verify", help="Read every file, even if size and time are unchanged.")
     ] = False,
     rebuild: Annotated[
-        bool, typer.Option("--rebuild", help="Replace the index of another model.")
+        bool, typer.Option("--rebuild", help="Replace an index that was made with another model.")
     ] = False,
-    watch: Annotated[bool, typer.Option("--watch", help="Follow the folder until Ctrl-C.")] = False,
+    watch: Annotated[
+        bool,
+        typer.Option("--watch", help="Update the index whenever the folder changes, until Ctrl-C."),
+    ] = False,
     backend: Annotated[
         str | None,
         typer.Option(
-            help="exact | faiss | qdrant | pgvector, or one of another package; kept.",
+            help="exact, faiss, qdrant, pgvector or a plug-in; remembered.",
             metavar="NAME",
         ),
     ] = None,
     url: Annotated[
         str | None,
-        typer.Option(help="Of the server, for qdrant and pgvector; a password is not kept."),
+        typer.Option(help="Server URL for qdrant or pgvector; the password is not stored."),
     ] = None,
     dtype: Annotated[
         str | None,
         typer.Option(
-            help="Stored as: float32 | float16 | int8; by default by size; kept.", metavar="NAME"
+            help="Type of stored vectors: float32, float16 or int8; remembered.  "
+            "[default: by size]",
+            metavar="NAME",
         ),
     ] = None,
     media_root: Roots = None,
@@ -75,9 +78,10 @@ def index(
     strict: Strict = False,
     as_json: Json = False,
 ) -> None:
-    """Encode images and videos into a search index; run again, only what is new or changed.
+    """Build or update a search index of images and videos.
 
-    Broken files of a folder are named and left out, and the exit code is then 1.
+    Run it again after the folder has changed: only new and changed files are encoded. Broken
+    files in a folder are listed and skipped; the exit code is then 1.
     """
     from cl2cm.cli.models import need_model
 
@@ -118,13 +122,16 @@ def index(
         return
     if not source.is_dir():
         raise ConfigError(
-            "--watch", expected="a folder", found=str(source), remedy="give the pictures' folder"
+            "--watch",
+            expected="a folder",
+            found=str(source),
+            remedy="pass the folder with the images",
         )
     try:
         look = functools.partial(_examples, source, exclude or ())
         follow(once, look, on_skip=lambda _, bad: say(f"not indexed: {bad}"))
     except KeyboardInterrupt:
-        say("stopped; the index is whole")
+        say("interrupted; the index is complete up to the last update")
 
 
 def _examples(folder: Path, exclude: Sequence[str]) -> "list[Example]":

@@ -1,4 +1,4 @@
-"""What ``cl2cm index`` does, and how a command opens an index, for programs that want the same."""
+"""The implementation of ``cl2cm index``, and how commands open an index."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import replace
@@ -33,18 +33,18 @@ def index_source(
     encoders: Encoders = AS_TRAINED,
     exclude: Sequence[str] = (),
 ) -> dict[str, Any]:
-    """Index a folder or a manifest; an index that is there encodes only what is new or changed.
+    """Index a folder or a manifest; in an existing index, encode only new and changed files.
 
-    The features of a manifest's pictures come from the cache where they were encoded in training;
-    such an index is written anew.
+    If training has cached the features of a manifest's images, they are reused and the index is
+    rewritten.
 
     Args:
         run: finished run, or an off-the-shelf model: ``hf:MODEL``.
         source: folder or manifest.
         out: index to make or replace.
         skip_bad: leave broken items out.
-        shots: whether a film has one vector for each shot; None: where it is longer than 10 s.
-        options: how an index that is there is brought up to date.
+        shots: whether to store one vector per shot of a video; None: if it is longer than 10 s.
+        options: how an existing index is updated.
         roots: folders that a manifest may lead to, besides its own.
         encoders: where the run's vision encoder or features are by now.
         exclude: patterns of files and folders to leave out of a folder.
@@ -101,7 +101,7 @@ def open_searcher(
     encoders: Encoders = AS_TRAINED,
     on_stage: Callable[[str], None] | None = None,
 ) -> Searcher:
-    """A searcher on an index, with the model of its run.
+    """Return a searcher on an index, with the model of its run.
 
     Args:
         index: the folder.

@@ -1,4 +1,4 @@
-"""The command that looks at a folder of one's own and writes what to do."""
+"""The command ``init``: inspect a folder and write a recipe and the commands for it."""
 
 from pathlib import Path
 from typing import Annotated
@@ -12,20 +12,28 @@ EXAMPLE = ("file,caption", "holiday/beach.jpg,two children build a sand castle")
 
 
 def init(
-    folder: Annotated[Path, typer.Argument(help="Folder of your images and videos.")],
-    out: Annotated[Path, typer.Option(help="Folder for the recipe and all that is made.")] = Path(
-        "my-search"
-    ),
+    folder: Annotated[Path, typer.Argument(help="Folder with your images and videos.")],
+    out: Annotated[
+        Path, typer.Option(help="Output folder for the recipe, the run and the index.")
+    ] = Path("my-search"),
     to: Annotated[
-        str, typer.Option(help="Languages to translate into, such as de,fr; by default, by engine.")
+        str,
+        typer.Option(
+            help="Target languages, such as de,fr; empty: those that an installed engine has."
+        ),
     ] = "",
     engine: Annotated[
-        str, typer.Option(help="Translation engine, as for translate; by default what is here.")
+        str, typer.Option(help="Translation engine, as for translate; empty: an installed engine.")
     ] = "",
-    language: Annotated[str, typer.Option(help="Language of captions that name none.")] = "en",
+    language: Annotated[
+        str, typer.Option(help="Language of captions without a language code.")
+    ] = "en",
     as_json: Json = False,
 ) -> None:
-    """Look at a folder of your own images and write the commands and the recipe for it."""
+    """Inspect a folder of images and write a recipe and commands.
+
+    The commands lead from the folder to a search page and are also written to commands.sh.
+    """
     from cl2cm.cli.own_data import TARGETS, engines_for, look_at, write_plan
 
     if out.exists() and not out.is_dir():

@@ -1,4 +1,4 @@
-"""Hits as lines for people."""
+"""Search results as lines of text."""
 
 import math
 from collections.abc import Sequence
@@ -13,7 +13,7 @@ from cl2cm.search.result import SearchResult
 
 
 def hit_lines(result: SearchResult) -> list[str]:
-    """Give a line for each hit: score, match, id, path, and which part of a film."""
+    """Return a line for each hit: score, match, id, path, and the part of a video."""
     lines = []
     for hit, match, folded in zip(result.hits, result.matches, result.folded, strict=True):
         part = "" if hit.start is None else f"  {hit.start:g} s"
@@ -25,10 +25,10 @@ def hit_lines(result: SearchResult) -> list[str]:
 
 
 def none_found(query: Query, index: Index) -> str:
-    """Say why a search found nothing, and what to change."""
+    """Return why a search found nothing, and what to change."""
     among = query.filter
     if not among:
-        return f"nothing found: {query.offset} hits were skipped; ask with a lower --offset"
+        return f"nothing found after skipping {query.offset} hits; lower --offset"
     said = ", ".join(
         f"--{key.name.replace('_', '-')} {getattr(among, key.name)}"
         for key in fields(among)
@@ -46,7 +46,7 @@ def none_found(query: Query, index: Index) -> str:
 
 
 def answer_lines(answers: Sequence[BatchAnswer]) -> list[str]:
-    """Give a line for each query: its id, its text, and the ids of its hits."""
+    """Return a line for each query: its id, its text, and the ids of its hits."""
     return [
         f"{asked.id}\t{asked.text}\t{' '.join(_name(hit.id) for hit in hits)}"
         for asked, hits, _ in answers
@@ -54,5 +54,5 @@ def answer_lines(answers: Sequence[BatchAnswer]) -> list[str]:
 
 
 def _name(name: str) -> str:
-    """A name with nothing in it that steers a terminal or looks like a further column."""
+    """Return a name without control characters and tabs."""
     return plain(name).replace("\t", "\\t")

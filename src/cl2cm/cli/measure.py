@@ -1,4 +1,4 @@
-"""Commands that measure finished runs on a manifest: one run, or two against each other."""
+"""Commands that evaluate one finished run, or compare two, on a manifest."""
 
 from pathlib import Path
 from typing import Annotated
@@ -21,24 +21,27 @@ from cl2cm.cli.options import (
 def evaluate(
     run: Annotated[Path, typer.Argument(help="Run folder.")],
     manifest: Annotated[Path, typer.Argument(help="Manifest with human captions.")],
-    split: Annotated[str, typer.Option(help="Split to report.")] = "test",
+    split: Annotated[str, typer.Option(help="Split to evaluate.")] = "test",
     languages: Annotated[str, typer.Option(help="Languages, such as de,fr; empty: all.")] = "",
     trec: Annotated[
         Path | None,
-        typer.Option(help="Write ranked lists for trec_eval to this file; qrels go beside it."),
+        typer.Option(help="Write ranked lists for trec_eval to this file, and qrels beside it."),
     ] = None,
     depth: Annotated[
-        int, typer.Option(min=0, help="Items in each list of --trec; 0: the whole gallery.")
+        int, typer.Option(min=0, help="Length of each list in --trec; 0: the whole gallery.")
     ] = 0,
     per_query: Annotated[
         Path | None,
-        typer.Option(help="Write ranks of each query to this file, .jsonl or .csv."),
+        typer.Option(help="Write the ranks of each query to this .jsonl or .csv file."),
     ] = None,
     top: Annotated[
-        int, typer.Option(min=0, help="Best items of each query in --per-query; 0: all.")
+        int, typer.Option(min=0, help="Number of best items that --per-query lists; 0: all.")
     ] = 10,
     leak_check: Annotated[
-        bool, typer.Option("--leak-check/--no-leak-check", help="Look for pictures in two splits.")
+        bool,
+        typer.Option(
+            "--leak-check/--no-leak-check", help="Check for images that occur in two splits."
+        ),
     ] = True,
     text_encoder: TextEncoder = "",
     vision_encoder: VisionEncoder = "",
@@ -46,7 +49,10 @@ def evaluate(
     skip_bad: SkipBad = False,
     as_json: Json = False,
 ) -> None:
-    """Measure a run: R@1, R@5, R@10, median rank, mAP and SumR, per language."""
+    """Measure the retrieval quality of a run, per language.
+
+    The result has R@1, R@5, R@10, median rank and mAP in both directions, and SumR.
+    """
     from cl2cm.cli.evaluation import evaluate_manifest, evaluation_lines
 
     result = evaluate_manifest(
@@ -69,22 +75,27 @@ def compare(
     run_a: Annotated[Path, typer.Argument(metavar="RUN", help="Run folder A.")],
     run_b: Annotated[Path, typer.Argument(metavar="RUN", help="Run folder B.")],
     manifest: Annotated[Path, typer.Argument(help="Manifest with human captions.")],
-    split: Annotated[str, typer.Option(help="Split to report.")] = "test",
+    split: Annotated[str, typer.Option(help="Split to evaluate.")] = "test",
     languages: Annotated[str, typer.Option(help="Languages, such as de,fr; empty: all.")] = "",
     features: Annotated[
         list[Path] | None,
-        typer.Option(help="As of evaluate, for both runs; given twice, for A and for B."),
+        typer.Option(help="Stored features, as for evaluate; pass twice for A and B."),
     ] = None,
     text_encoder: Annotated[
-        list[str] | None, typer.Option(help="As of evaluate; given twice, for A and for B.")
+        list[str] | None,
+        typer.Option(help="Text encoder, as for evaluate; pass twice for A and B."),
     ] = None,
     vision_encoder: Annotated[
-        list[str] | None, typer.Option(help="As of evaluate; given twice, for A and for B.")
+        list[str] | None,
+        typer.Option(help="Vision encoder, as for evaluate; pass twice for A and B."),
     ] = None,
     skip_bad: SkipBad = False,
     as_json: Json = False,
 ) -> None:
-    """Test whether two runs differ: SumR per language, paired bootstrap, Holm over languages."""
+    """Test whether two runs differ in retrieval quality.
+
+    Reports SumR per language with a paired bootstrap, corrected by Holm over the languages.
+    """
     from cl2cm.evaluation.compare import compare as compare_runs
     from cl2cm.evaluation.compare import comparison_lines
 

@@ -1,4 +1,4 @@
-"""The command that lists off-the-shelf models, and the same list where a command lacks a model."""
+"""The command ``models``: list off-the-shelf models; also shown where a model is missing."""
 
 from pathlib import Path
 from typing import Any
@@ -10,13 +10,13 @@ from cl2cm.types import is_model_spec
 
 
 def models(as_json: Json = False) -> None:
-    """List models that need no training: what each is for, how large it is, how to get it."""
+    """List models that can be used without training."""
     found = known_models()
     show({"models": found}, as_json=as_json, lines=model_lines(found))
 
 
 def known_models() -> list[dict[str, Any]]:
-    """The models that we name, as ``models --json`` prints them."""
+    """Return the listed models, as ``models --json`` prints them."""
     from cl2cm.encode.clip.catalogue import MODELS
 
     return [
@@ -35,8 +35,8 @@ def known_models() -> list[dict[str, Any]]:
 
 
 def model_lines(found: list[dict[str, Any]]) -> list[str]:
-    """The list for people."""
-    lines = ["Models that need no training:", ""]
+    """Return the list as lines of text."""
+    lines = ["Models that can be used without training:", ""]
     for model in found:
         lines.append(f"  {model['model']}")
         lines.append(f"      {model['use']}; languages: {model['languages']}")
@@ -47,10 +47,10 @@ def model_lines(found: list[dict[str, Any]]) -> list[str]:
     return [
         *lines,
         "",
-        "Use one:     cl2cm index MODEL FOLDER INDEX --allow-hub    (fetches it once)",
-        "Or fetch it: hf download OWNER/NAME    (both names of a pair A+B, one after the other)",
+        "Use one:     cl2cm index MODEL FOLDER INDEX --allow-hub    (downloads it once)",
+        "Or fetch it: hf download OWNER/NAME    (for a pair A+B, run it for each)",
         "A folder:    cl2cm index hf:./MODEL_FOLDER FOLDER INDEX    (CLIP, SigLIP, open_clip, ...)",
-        "Your own:    cl2cm train, where there are captions: see docs/models.md",
+        "Your own:    cl2cm train, if you have captions: see docs/models.md",
     ]
 
 
@@ -59,7 +59,7 @@ def _size(megabytes: int) -> str:
 
 
 def need_model(first: str, second: Path | None) -> ConfigError:
-    """Return the error of ``cl2cm index`` with too few names; where the model is missing, tell all.
+    """Return the error of ``cl2cm index`` with a missing argument; list models if that is missing.
 
     Args:
         first: the first name of the command line.

@@ -1,4 +1,4 @@
-"""What the commands of the command line share: how a result is printed, and options of several."""
+"""Options that several commands share, and how results are printed."""
 
 import json
 import sys
@@ -16,62 +16,64 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 Model = Annotated[
-    str, typer.Argument(help="Run folder, or an off-the-shelf model: hf:MODEL; see cl2cm models.")
+    str, typer.Argument(help="Run folder, or off-the-shelf model hf:MODEL (see cl2cm models).")
 ]
 OtherModel = Annotated[
     str | None,
-    typer.Option("--run", help="Run folder or hf:MODEL, where it is not the one of the index."),
+    typer.Option(
+        "--run", help="Run folder or hf:MODEL, if it is not the one that the index names."
+    ),
 ]
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON object and nothing else.")]
 TextEncoder = Annotated[
-    str, typer.Option(help="Where the run's text encoder is by now, such as hf:DIR.")
+    str, typer.Option(help="Current location of the run's text encoder, such as hf:DIR.")
 ]
 VisionEncoder = Annotated[
-    str, typer.Option(help="Where the run's vision encoder is by now, such as onnx:DIR.")
+    str, typer.Option(help="Current location of the run's vision encoder, such as onnx:DIR.")
 ]
 Features = Annotated[
     Path | None,
-    typer.Option(help="For a run trained on features: where those of these items are."),
+    typer.Option(help="Stored features of these items, for a run trained on features."),
 ]
-# Of every command that reads a manifest: lines that do not fit, and items whose file or features
-# cannot be read, are named and left out; without it the first of them is an error.
-SkipBad = Annotated[bool, typer.Option("--skip-bad", help="List broken items and leave them out.")]
+# For commands that read a manifest: invalid lines, and items whose file or features cannot be
+# read, are listed and skipped; without it the first of them is an error.
+SkipBad = Annotated[bool, typer.Option("--skip-bad", help="List broken items and skip them.")]
 Roots = Annotated[
     list[Path] | None,
-    typer.Option("--media-root", help="A further folder that may be read; repeatable."),
+    typer.Option("--media-root", help="Allow reading another folder; repeatable."),
 ]
 Cleartext = Annotated[
     bool,
-    typer.Option(
-        "--allow-cleartext", help="Send credentials to a server on another machine without TLS."
-    ),
+    typer.Option("--allow-cleartext", help="Send credentials to another machine without TLS."),
 ]
 ForeignBackend = Annotated[
     str | None,
     typer.Option(
         "--backend",
-        help="Backend of another package that an index of somebody else may use.",
+        help="Allow this plug-in backend for an index that you did not make.",
         metavar="NAME",
     ),
 ]
-ServerUrl = Annotated[str | None, typer.Option("--url", help="Of the server that holds the index.")]
+ServerUrl = Annotated[
+    str | None, typer.Option("--url", help="URL of the server that holds the index.")
+]
 
-# Of the commands that read a folder, where one broken file does not stop the rest.
+# For commands that read a folder, where one broken file does not stop the rest.
 Strict = Annotated[
-    bool, typer.Option("--strict", help="Stop at the first broken item of a folder, too.")
+    bool, typer.Option("--strict", help="Stop at the first broken item, also in a folder.")
 ]
 Exclude = Annotated[
     list[str] | None,
     typer.Option(
-        help="Leave files or folders out, by a pattern as in .gitignore; repeatable. Patterns that "
-        "last belong into a file .cl2cmignore.",
+        help="Skip files and folders that match a .gitignore pattern; repeatable. Put permanent "
+        "patterns into a file .cl2cmignore.",
         metavar="PATTERN",
     ),
 ]
 
 
 def encoders(text: str = "", vision: str = "", features: Path | None = None) -> "Encoders":
-    """Where the encoders of a run are, by the options above."""
+    """Return where the encoders of a run are, from the options above."""
     from cl2cm.model.run_folder import Encoders
 
     if vision and features is not None:
@@ -85,7 +87,7 @@ def encoders(text: str = "", vision: str = "", features: Path | None = None) -> 
 
 
 def for_both(option: str, values: Sequence[T] | None, default: T) -> tuple[T, T]:
-    """Return the values of an option for two runs: given once it is for both."""
+    """Return the values of an option for two runs; one value applies to both."""
     given = list(values or ()) or [default]
     if len(given) > 2:
         raise ConfigError(
@@ -110,12 +112,12 @@ def show(value: dict[str, Any], *, as_json: bool, lines: Sequence[str]) -> None:
 
 
 def words(text: str) -> list[str]:
-    """Words between commas."""
+    """Return the words between commas."""
     return [word.strip() for word in text.split(",") if word.strip()]
 
 
 def numbers(option: str, text: str) -> list[int]:
-    """Whole numbers between commas."""
+    """Return the whole numbers between commas."""
     for word in words(text):
         if not (word.isascii() and word.isdigit()):
             raise ConfigError(
@@ -125,5 +127,5 @@ def numbers(option: str, text: str) -> list[int]:
 
 
 def named_backends(backend: str | None) -> tuple[str, ...]:
-    """Backends of other packages that the user allows by ``--backend``."""
+    """Return the plug-in backends that ``--backend`` allows."""
     return (backend,) if backend else ()

@@ -1,7 +1,7 @@
-"""What ``cl2cm init`` finds in a folder of one's own, and the commands that it writes.
+"""The implementation of ``cl2cm init``: what a folder contains, and the commands it writes.
 
-The commands are those that a person would type, in their order: weights, manifest, translations,
-training, measuring, index, search, page.
+The commands are in the order in which one types them: weights, manifest, translations, training,
+evaluation, index, search, page.
 """
 
 import shlex
@@ -26,7 +26,7 @@ TARGETS = ("es", "ca", "pt", "fr", "it", "de")  # tried where the user names no 
 
 @dataclass(frozen=True, slots=True)
 class Found:
-    """What is in a folder.
+    """What a folder contains.
 
     images, videos: their numbers; languages: of the captions, the most frequent first; described:
     items that have a caption; source: the language to train from.
@@ -41,7 +41,7 @@ class Found:
 
 
 def look_at(folder: Path, language: str) -> Found:
-    """Return what is in a folder of one's own.
+    """Return what a folder contains.
 
     Args:
         folder: with images or videos, and a table of captions or texts beside them.

@@ -1,4 +1,4 @@
-"""The command that asks an index."""
+"""The command ``search``."""
 
 import functools
 import re
@@ -7,8 +7,8 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import typer
-from typer.core import TyperCommand
 
+from cl2cm.cli.examples import WithExamples
 from cl2cm.cli.options import (
     Cleartext,
     ForeignBackend,
@@ -25,8 +25,8 @@ from cl2cm.errors import ConfigError, VectorIndexError
 from cl2cm.progress import say
 
 
-class AsksInWords(TyperCommand):
-    """A command whose words may begin with a hyphen: ``cl2cm search INDEX "-red heart"``."""
+class AsksInWords(WithExamples):
+    """A command whose query may begin with a hyphen: ``cl2cm search INDEX "-red heart"``."""
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:  # noqa: ANN401 - of typer
         """Parse a command line after its words are told from its options."""
@@ -63,55 +63,65 @@ def search(
     index: Annotated[Path, typer.Argument(help="Index folder.")],
     query: Annotated[
         list[str] | None,
-        typer.Argument(help='What to look for, in any language; -word or -"two words" excludes.'),
+        typer.Argument(help='Query, in any language; -word or -"two words" excludes a term.'),
     ] = None,
-    k: Annotated[int, typer.Option("-k", help="Number of hits, 1 to 1000.")] = 10,
-    offset: Annotated[int, typer.Option(help="Hits to pass over.")] = 0,
-    without: Annotated[
-        list[str] | None, typer.Option(help="A term that shall not be there; may be repeated.")
+    k: Annotated[int, typer.Option("-k", help="Number of hits to return, 1 to 1000.")] = 10,
+    offset: Annotated[int, typer.Option(help="Number of hits to skip.")] = 0,
+    without: Annotated[list[str] | None, typer.Option(help="Term to exclude; repeatable.")] = None,
+    like: Annotated[str, typer.Option(help="Find items similar to the item with this id.")] = "",
+    picture: Annotated[
+        Path | None,
+        typer.Option("--image", "--picture", help="Find items similar to this image file."),
     ] = None,
-    like: Annotated[str, typer.Option(help="Id of an item to be like.")] = "",
-    picture: Annotated[Path | None, typer.Option(help="A picture to be like.")] = None,
-    weight: Annotated[float, typer.Option(help="Of the picture against the words, 0 to 1.")] = 0.5,
+    weight: Annotated[
+        float, typer.Option(help="Weight of the image relative to the text, 0 to 1.")
+    ] = 0.5,
     literal: Annotated[
-        bool, typer.Option("--literal", help="Take the words as they stand, hyphens and all.")
+        bool,
+        typer.Option(
+            "--literal", help="Search for the text as written: a hyphen excludes nothing."
+        ),
     ] = False,
     fold: Annotated[bool, typer.Option("--fold", help="Show near-duplicates once.")] = False,
-    folder: Annotated[str | None, typer.Option(help="Only items of this folder.")] = None,
+    folder: Annotated[
+        str | None, typer.Option(help="Only items in this folder or below it.")
+    ] = None,
     name: Annotated[
         str | None,
         typer.Option(
-            help="Only items with this text in the name of the file or of a folder above it; "
-            "without a query, lists them.",
+            help="Only items with this text in their file or folder name; without a query, list "
+            "them.",
             metavar="TEXT",
         ),
     ] = None,
     min_match: Annotated[
-        float, typer.Option(help="Only hits that match at least this well, 0 to 1.")
+        float, typer.Option(help="Only hits with at least this match, 0 to 1.")
     ] = 0.0,
     sort: Annotated[
         str | None,
         typer.Option(
-            help="newest | oldest: the best hits by date instead of by match.", metavar="ORDER"
+            help="newest or oldest: sort the best hits by date instead of match.", metavar="ORDER"
         ),
     ] = None,
-    media: Annotated[str | None, typer.Option(help="Only: picture | film.")] = None,
+    media: Annotated[
+        str | None, typer.Option(help="Only this kind: image or video.", metavar="KIND")
+    ] = None,
     since: Annotated[
         str | None,
         typer.Option(
-            help="Only images taken on this day or later, such as 2024-01-31: by EXIF, else by "
-            "the file's time; days are in local time."
+            help="Only items taken on this day or later, such as 2024-01-31: EXIF date, else the "
+            "file's modification time, in local time."
         ),
     ] = None,
     until: Annotated[
-        str | None, typer.Option(help="Only images taken on this day or earlier.")
+        str | None, typer.Option(help="Only items taken on this day or earlier.")
     ] = None,
-    min_bytes: Annotated[int | None, typer.Option(help="Only files of this size or more.")] = None,
-    max_bytes: Annotated[int | None, typer.Option(help="Only files of this size or less.")] = None,
-    queries: Annotated[
-        Path | None, typer.Option(help="Search for each line of a file, instead.")
+    min_bytes: Annotated[int | None, typer.Option(help="Only files of at least this size.")] = None,
+    max_bytes: Annotated[int | None, typer.Option(help="Only files of at most this size.")] = None,
+    queries: Annotated[Path | None, typer.Option(help="Search for each line of this file.")] = None,
+    trec: Annotated[
+        Path | None, typer.Option(help="Write the results of --queries as a TREC run to this file.")
     ] = None,
-    trec: Annotated[Path | None, typer.Option(help="With --queries: write a TREC run.")] = None,
     run: OtherModel = None,
     backend: ForeignBackend = None,
     url: ServerUrl = None,
@@ -120,7 +130,7 @@ def search(
     vision_encoder: VisionEncoder = "",
     as_json: Json = False,
 ) -> None:
-    """Search an index with words in any language, a picture, or both."""
+    """Search an index by text in any language, by image, or both."""
     from cl2cm.cli.indexing import open_searcher
     from cl2cm.cli.lines import hit_lines, none_found
     from cl2cm.index import Allowed, Filter

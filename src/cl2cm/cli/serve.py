@@ -1,4 +1,4 @@
-"""The command that serves an index: the search page and its API."""
+"""The command ``serve``: the search page and its API."""
 
 import functools
 from collections.abc import Sequence
@@ -30,24 +30,24 @@ def serve(
     index: Annotated[Path, typer.Argument(help="Index folder.")],
     host: Annotated[str, typer.Option(help="Address to listen on.")] = "127.0.0.1",
     port: Annotated[int, typer.Option(min=0, max=65535, help="Port to listen on.")] = 8000,
-    title: Annotated[str, typer.Option(help="Name of the collection.")] = "cl2cm",
+    title: Annotated[str, typer.Option(help="Title of the page.")] = "cl2cm",
     token_file: Annotated[
         Path | None,
-        typer.Option(help="File with the token that clients must know; else $CL2CM_TOKEN."),
+        typer.Option(help="File with the access token.  [default: $CL2CM_TOKEN]"),
     ] = None,
     name: Annotated[
         list[str] | None,
-        typer.Option(help="A further host name of the service, such as a proxy's; repeatable."),
+        typer.Option(help="Additional host name to accept, such as a proxy's; repeatable."),
     ] = None,
     proxy: Annotated[
         list[str] | None,
         typer.Option(
-            help="Address or network of a proxy before the service; from it alone the clients' "
-            "addresses (X-Forwarded-For) are taken, to which limits apply; repeatable.",
+            help="Address or network of a reverse proxy whose X-Forwarded-For is trusted, so that "
+            "limits apply to each client; repeatable.",
         ),
     ] = None,
     root_path: Annotated[
-        str, typer.Option(help="Path below which a proxy shows the service, such as /photos.")
+        str, typer.Option(help="Path prefix that a reverse proxy uses, such as /photos.")
     ] = "",
     media_root: Roots = None,
     run: OtherModel = None,
@@ -57,7 +57,10 @@ def serve(
     text_encoder: TextEncoder = "",
     vision_encoder: VisionEncoder = "",
 ) -> None:
-    """Serve the search page and its API, on this machine alone unless told otherwise."""
+    """Serve the search page and its API.
+
+    Only this machine can reach the service unless --host names another address.
+    """
     from cl2cm.index import Allowed
     from cl2cm.serve import read_token
 
@@ -96,7 +99,7 @@ def serve_index(
     allowed: Any = None,  # noqa: ANN401 - an Allowed, which is not imported yet
     where: "Encoders | None" = None,
 ) -> None:
-    """Serve an index until it is stopped."""
+    """Serve an index until interrupted."""
     stage = Stages()
     stage("loading the program")
     from cl2cm.cli.indexing import open_searcher

@@ -1,4 +1,4 @@
-"""Where a command takes its items from: a folder or a manifest, and what it leaves out of it."""
+"""The items that a command reads from a folder or a manifest, and what it skips."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path

@@ -1,44 +1,46 @@
-"""The command that trains a model."""
+"""The command ``train``."""
 
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
-from typer.core import TyperCommand
 
+from cl2cm.cli.examples import WithExamples
 from cl2cm.cli.options import Json, SkipBad, show
 
 
-class WithMethods(TyperCommand):
-    """A command whose help ends with the names of all methods, those of other packages too."""
+class WithMethods(WithExamples):
+    """A command whose help lists all methods, plug-ins included."""
 
-    def get_help(self, ctx: Any) -> str:  # noqa: ANN401 - a context of the click in typer
-        """Return the help, with the names of the methods of today at its end."""
+    def notes(self) -> str:
+        """Return the names of the methods."""
         from cl2cm.methods.registry import method_names
 
-        self.epilog = f"Methods: {', '.join(method_names())}."
-        return super().get_help(ctx)
+        return f"Methods: {', '.join(method_names())}."
 
 
 def train(
     config: Annotated[
-        Path, typer.Argument(help="Recipe, a TOML file; or own, for one's own images.")
+        Path,
+        typer.Argument(
+            help="Recipe: a TOML file, or own for the packaged recipe for your own images."
+        ),
     ],
-    out: Annotated[Path, typer.Option(help="Run folder to make.")] = Path("runs/run"),
+    out: Annotated[Path, typer.Option(help="Run folder to write.")] = Path("runs/run"),
     settings: Annotated[
         list[str] | None,
         typer.Option(
-            "--set", help="Change a setting: train.epochs=3, data.languages=de,fr; repeatable."
+            "--set", help="Override a setting: train.epochs=3, data.languages=de,fr; repeatable."
         ),
     ] = None,
-    resume: Annotated[bool, typer.Option("--resume", help="Go on with a stopped run.")] = False,
+    resume: Annotated[bool, typer.Option("--resume", help="Resume an interrupted run.")] = False,
     init_from: Annotated[
-        Path | None, typer.Option(help="Finished run whose weights to start from.")
+        Path | None, typer.Option(help="Start from the weights of this finished run.")
     ] = None,
     skip_bad: SkipBad = False,
     as_json: Json = False,
 ) -> None:
-    """Train a model by cl2cm, translate-train, or another method."""
+    """Train a model from a recipe."""
     from cl2cm.cli.own_data import RECIPES, packaged
     from cl2cm.methods.settings import load_config
     from cl2cm.training.loop import train as train_run

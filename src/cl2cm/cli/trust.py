@@ -1,6 +1,6 @@
-"""The two options by which a user allows more than a run may do by itself: hub and folders.
+"""The options ``--allow-hub`` and ``--model-root``: what a run may use besides its own files.
 
-They belong to every command that opens a model, so they are added to the commands here, once.
+They are added here to all commands that open a model.
 """
 
 import functools
@@ -16,12 +16,12 @@ from cl2cm.encode.trust import MODEL_ROOTS, allowed, hub_allowed
 
 AllowHub = Annotated[
     bool,
-    typer.Option("--allow-hub", help="Fetch hf:OWNER/NAME from the hub; else $CL2CM_ALLOW_HUB=1."),
+    typer.Option("--allow-hub", help="Allow downloading hf:OWNER/NAME; also $CL2CM_ALLOW_HUB=1."),
 ]
 ModelRoot = Annotated[
     list[Path] | None,
     typer.Option(
-        help=f"A folder from which a run may name models; repeatable; else ${MODEL_ROOTS}."
+        help=f"Allow a run to use models in this folder; repeatable; also ${MODEL_ROOTS}."
     ),
 ]
 

@@ -4,15 +4,18 @@ import datetime
 import re
 import string
 from dataclasses import dataclass, fields
-from typing import Literal
+from typing import Literal, cast
 
 from cl2cm.errors import QueryError
+from cl2cm.index.records import STORED_KINDS
 from cl2cm.text import spellings
+from cl2cm.types import Kind
 
 _EPOCH = datetime.date(1970, 1, 1).toordinal()
-Media = Literal["picture", "film"]
+Media = Literal["image", "video", "picture", "film"]  # the last two are older names
 Order = Literal["newest", "oldest"]
 
+_NAMES: dict[str, Kind] = {"picture": "image", "film": "video"}
 _ASCII_LOWER = str.maketrans(string.ascii_uppercase, string.ascii_lowercase)
 _ORDERS: dict[Order | None, str] = {
     None: "row",
@@ -27,7 +30,7 @@ class Filter:
 
     Attributes:
         folder: items in this folder or below it, by their ids: ``holidays/2024``.
-        media: ``picture`` or ``film``.
+        media: ``image`` or ``video``; ``picture`` and ``film``, the older names, mean the same.
         since: images taken on this day or later, ``2024-01-31``, in local time: as the camera says
             (EXIF ``DateTimeOriginal``), or else by the last change of the file.
         until: images taken on this day or earlier.
@@ -41,7 +44,7 @@ class Filter:
 
     Example:
         >>> import cl2cm
-        >>> videos = cl2cm.Filter(media="film", since="2024-01-31")
+        >>> videos = cl2cm.Filter(media="video", since="2024-01-31")
         >>> cl2cm.open("index").search(cl2cm.Query("red square", filter=videos))
         []
     """
@@ -55,8 +58,8 @@ class Filter:
     name: str | None = None
 
     def __post_init__(self) -> None:
-        if self.media not in (None, "picture", "film"):
-            raise _bad("media", "'picture' or 'film'", self.media)
+        if self.media not in (None, *STORED_KINDS, *_NAMES):
+            raise _bad("media", "'image' or 'video'", self.media)
         for name in ("since", "until"):
             _day(name, getattr(self, name))
         for name in ("min_bytes", "max_bytes"):
@@ -84,7 +87,7 @@ class Filter:
             ]
             terms.append((f"({' OR '.join([one] * len(names))})", values))
         if self.media is not None:
-            terms.append(("media = ?", [self.media]))
+            terms.append(("media = ?", [STORED_KINDS[media_kind(self.media)]]))
         if (since := _day("since", self.since)) is not None:
             terms.append(("modified >= ?", [since]))
         if (until := _day("until", self.until, days=1)) is not None:
@@ -99,6 +102,11 @@ class Filter:
             terms.append((f"({like})", list(patterns)))
         text = " AND ".join(term for term, _ in terms) or "TRUE"
         return text, [value for _, values in terms for value in values]
+
+
+def media_kind(media: Media) -> Kind:
+    """Return the kind that a filter value names: ``film`` is an older name of ``video``."""
+    return cast("Kind", _NAMES.get(media, media))
 
 
 def order_by(order: Order | None) -> str:

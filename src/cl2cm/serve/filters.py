@@ -1,12 +1,13 @@
 """Which items may be hits, as an address says it; a form sends what was left empty, too."""
 
 from dataclasses import asdict, dataclass, replace
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any
 
 from fastapi import Query
 from pydantic import BeforeValidator, Field
 
 from cl2cm.index import Filter, Order
+from cl2cm.index.filter import Media, media_kind
 from cl2cm.search.query import Query as SearchQuery
 
 _MOST = 2**62  # what a database holds in a whole number
@@ -44,7 +45,11 @@ class FilterFields:
     """The filters of a request; empty ones let everything through."""
 
     folder: _Folder = None
-    media: Annotated[Literal["picture", "film"] | None, _EMPTY, Query()] = None
+    media: Annotated[
+        Media | None,
+        _EMPTY,
+        Query(description="image or video; picture and film are accepted as older names."),
+    ] = None
     since: _Day = None
     until: _Day = None
     min_bytes: _Bytes = None
@@ -56,6 +61,9 @@ class FilterFields:
         _EMPTY,
         Query(description="By the file's date, among the best 1,000 hits; default: by match."),
     ] = None
+
+    def __post_init__(self) -> None:
+        self.media = media_kind(self.media) if self.media else None
 
     def values(self) -> dict[str, Any]:
         """Give those that are set, as an address has them."""

@@ -68,6 +68,8 @@ class View:
             return t("filter_larger" if name == "min_bytes" else "filter_smaller", size=size)
         if name == "min_match":
             return t("match_least", match=round(100 * value))
-        if name in ("media", "sort"):
-            return t(f"{'kind' if name == 'media' else 'sort'}_{value}")
+        if name == "media":
+            return t("kind_film" if value == "video" else "kind_picture")
+        if name == "sort":
+            return t(f"sort_{value}")
         return t(f"filter_{name}", value=value)

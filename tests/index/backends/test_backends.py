@@ -181,7 +181,7 @@ def test_items_are_what_was_stored_and_the_index_opens_again(make, way, tmp_path
     ("filter_", "allowed"),
     [
         (Filter(folder="sea"), lambda i: i % 4 in (1, 2)),
-        (Filter(folder="sea", media="film"), lambda i: i % 4 in (1, 2) and i % 3 == 0),
+        (Filter(folder="sea", media="video"), lambda i: i % 4 in (1, 2) and i % 3 == 0),
         (Filter(min_bytes=1000, max_bytes=2000), lambda i: 10 <= i <= 20),
         (Filter(since="1970-01-03", until="1970-01-05"), lambda i: 2 <= i <= 4),
         (Filter(folder="nowhere"), lambda i: False),

@@ -265,7 +265,7 @@ def test_watching_waits_for_a_change_to_last(folder, tmp_path):
 @pytest.mark.parametrize(
     ("setting", "message"),
     [
-        ({"media": "song"}, "'picture' or 'film'"),
+        ({"media": "song"}, "'image' or 'video'"),
         ({"since": "yesterday"}, "a day such as"),
         ({"until": "2024-02-30"}, "a day such as"),
         ({"min_bytes": -1}, "0 to 2"),

@@ -1,0 +1,57 @@
+"""The examples at the end of each command's help."""
+
+from typing import Any
+
+from typer.core import TyperCommand
+
+EXAMPLES: dict[str, tuple[str, ...]] = {
+    "demo": ("cl2cm demo --no-serve",),
+    "init": ("cl2cm init photos --to de,fr --engine bergamot",),
+    "prepare": (
+        "cl2cm prepare folder photos data --language en",
+        "cl2cm prepare multi30k downloads/multi30k data --task 2",
+    ),
+    "translate": (
+        "cl2cm translate manifest.jsonl --to es --engine apertium --out new.jsonl",
+        "cl2cm translate new.jsonl --report",
+    ),
+    "encode": ("cl2cm encode photos --encoder onnx:efficientnet-lite2 --out features",),
+    "train": (
+        "cl2cm train recipe.toml --out runs/mine",
+        "cl2cm train recipe.toml --out runs/mine --resume",
+        "cl2cm train recipe.toml --set train.epochs=3 --out runs/short",
+    ),
+    "evaluate": ("cl2cm evaluate runs/mine manifest.jsonl --languages de,fr",),
+    "compare": ("cl2cm compare runs/mine runs/other manifest.jsonl --split val",),
+    "bench": ("cl2cm bench flickr8k-multi --data flickr8k-multi --quick",),
+    "align": (
+        'cl2cm align runs/mine "a dog runs" "ein Hund rennt" --html words.html',
+        "cl2cm align runs/mine --gold",
+    ),
+    "index": (
+        "cl2cm index runs/mine photos photos-index",
+        "cl2cm index hf:google/siglip2-base-patch16-224 photos index --allow-hub",
+    ),
+    "search": (
+        'cl2cm search photos-index "a dog in the snow" -k 5 --since 2024-01-31',
+        "cl2cm search photos-index --image dog.jpg --media video",
+    ),
+    "serve": ("cl2cm serve photos-index --port 8000",),
+    "models": ("cl2cm models --json",),
+    "doctor": ("cl2cm doctor --install-weights",),
+}
+
+
+class WithExamples(TyperCommand):
+    """A command whose help ends with examples, after notes that a subclass may add."""
+
+    def notes(self) -> str:
+        """Return a paragraph between the options and the examples."""
+        return ""
+
+    def get_help(self, ctx: Any) -> str:  # noqa: ANN401 - a context of the click in typer
+        """Return the help with notes and examples."""
+        lines = (f"  $ {line}" for line in EXAMPLES.get(self.name or "", ()))
+        examples = "\n".join(["\b", "Examples:", *lines])  # \b: do not wrap these lines
+        self.epilog = "\n\n".join(part for part in (self.notes(), examples) if part)
+        return super().get_help(ctx)

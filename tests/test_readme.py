@@ -12,6 +12,7 @@ from cl2cm.cli.app import app
 README = Path(__file__).parents[1] / "README.md"
 TEXT = README.read_text(encoding="utf-8")
 GROUP = typer.main.get_command(app)
+DOCS = sorted((README.parent / "docs").glob("*.md"))
 BLOCKS = re.findall(r"```(\w+)\n(.*?)```", TEXT, re.DOTALL)
 LINES = [
     line[2:]
@@ -32,7 +33,17 @@ def test_every_command_is_shown(command):
     assert f"cl2cm {command}" in TEXT
 
 
-@pytest.mark.parametrize("line", LINES)
+def test_is_short():
+    assert len(TEXT.splitlines()) <= 150
+
+
+def doc_lines():
+    for page in DOCS:
+        for line in re.findall(r"^\$ (cl2cm .+)$", page.read_text(encoding="utf-8"), re.MULTILINE):
+            yield line.split("  #")[0]
+
+
+@pytest.mark.parametrize("line", [*LINES, *doc_lines()])
 def test_command_lines_parse(line):
     _, name, *rest = shlex.split(line)
     command = GROUP.commands[name]

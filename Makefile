@@ -1,11 +1,11 @@
-# make demo    the whole way on the embedded data, then the search page
-# make test    the tests
+# make demo    run the full pipeline on the bundled data, then serve the search page
+# make test    run the tests
 # make check   lint, types, import contracts, audit of the dependencies, and tests
 # make bench   the benchmarks
 # make audit   the dependencies against known vulnerabilities
 # make sbom    a bill of materials (CycloneDX) in sbom.json
 # make locked  install everything by hash; make lock   write the hashes anew (needs uv)
-# Everything is installed into .venv; run again, they skip what is done.
+# Everything is installed into .venv; finished steps are skipped when a target is run again.
 
 PYTHON ?= python3
 VENV := .venv

@@ -47,12 +47,12 @@ class Ignored:
         return NO_MEDIA not in names or folder == self._root
 
     def has_folder(self, folder: Path) -> bool:
-        """Whether a folder is left out, with all that is in it."""
+        """Return whether a folder is left out, with all that is in it."""
         name = folder.name
         return name.startswith(".") or name.lower() in FOLDERS or self._matches(folder, "/")
 
     def has_file(self, file: Path) -> bool:
-        """Whether a file is left out; its folder is not."""
+        """Return whether a file is left out; its folder is not."""
         return file.name.startswith(".") or self._matches(file, "")
 
     def _matches(self, path: Path, end: str) -> bool:
@@ -69,7 +69,7 @@ class Ignored:
 
 
 def _said(rules: GitIgnoreSpec, folder: Path, path: Path, end: str) -> bool | None:
-    """What rules say of a path: True to leave it out, False to keep it, None for neither."""
+    """Return what rules say of a path: True to leave it out, False to keep it, None for neither."""
     name = PurePosixPath(path.relative_to(folder)).as_posix()
     return rules.check_file(name_form(name) + end).include
 

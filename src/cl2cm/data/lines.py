@@ -101,7 +101,7 @@ def serialise(example: Example, folder: Path, source: str) -> bytes:
 
 
 def _word(value: dict[str, Any], key: str) -> str:
-    """A name: a text that is not blank, without control characters; or a whole number."""
+    """Return a name: a text that is not blank, without control characters; or a whole number."""
     word = value.get(key)
     if type(word) is int:
         return str(word)

@@ -17,7 +17,7 @@ class Split:
     """What one split holds.
 
     Attributes:
-        items: pictures or films.
+        items: images or videos.
         captions: language → captions; a language that is not named must not be there.
         translations: language → machine translations that are known.
         checksum: of the ids, by `id_checksum`; empty: not locked.
@@ -50,13 +50,13 @@ class Protocol:
 
 
 def id_checksum(ids: Iterable[str]) -> str:
-    """The first 16 hexadecimal digits of the SHA-256 of the sorted ids, one a line."""
+    """Return the first 16 hexadecimal digits of the SHA-256 of the sorted ids, one a line."""
     text = "".join(f"{name}\n" for name in sorted(ids))
     return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
 def differences(examples: Sequence[Example], protocol: Protocol) -> list[str]:
-    """What differs from a protocol, a line each: ``train: 29,000 items, found 28,999``."""
+    """Return what differs from a protocol, a line each: ``train: 29,000 items, found 28,999``."""
     found: list[str] = []
     by_split: dict[str, list[Example]] = {name: [] for name in protocol.splits}
     for example in examples:

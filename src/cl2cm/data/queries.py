@@ -18,10 +18,10 @@ class Queries(NamedTuple):
 
 
 def caption_queries(examples: Sequence[Example], language: str) -> Queries:
-    """All human captions of a language, with the pictures that have one.
+    """Return all human captions of a language, with the images that have one.
 
     Raises:
-        LanguageError: no picture has a caption in it.
+        LanguageError: no image has a caption in it.
     """
     gallery = [example for example in examples if example.captions.get(language)]
     if not gallery:
@@ -49,14 +49,14 @@ def _remedy(language: str, there: Sequence[str]) -> str:
 
 
 def caption_languages(examples: Sequence[Example]) -> list[str]:
-    """Languages with at least one caption, in alphabetical order."""
+    """Return the languages with at least one caption, in alphabetical order."""
     return sorted(
         {code for example in examples for code, texts in example.captions.items() if texts}
     )
 
 
 def every_text(examples: Iterable[Example], translated: Container[str] | None = None) -> list[str]:
-    """Every distinct caption and translation, in order of appearance.
+    """Return every distinct caption and translation, in order of appearance.
 
     Args:
         examples: with their texts.

@@ -46,7 +46,7 @@ class WheelPin:
 
 
 def fetch_wheel(pin: WheelPin, *, cache: Path | None = None, tell: News | None = None) -> Path:
-    """A wheel with the pinned hash: from ``$CL2CM_WHEELS``, the cache, or the Python index.
+    """Return a wheel with the pinned hash: from ``$CL2CM_WHEELS``, the cache, or the Python index.
 
     Where ``$CL2CM_WHEELS`` is set, the network is never asked.
 

@@ -42,11 +42,11 @@ class ChosenFeatures:
         return len(self.ids)
 
     def has(self, name: str) -> bool:
-        """Whether the features of an item are there."""
+        """Return whether the features of an item are there."""
         return name in self._rows and self._stored[self._rows[name]] >= 0
 
     def row(self, name: str) -> int:
-        """Row of an id.
+        """Return the row of an id.
 
         Raises:
             StoreError: it is not one of the items, or has no features.

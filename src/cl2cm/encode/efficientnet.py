@@ -32,7 +32,7 @@ class Variant(NamedTuple):
     """A member of the family.
 
     Attributes:
-        size: side of its pictures, pixels.
+        size: side of its images, pixels.
         repeats: blocks of each stage.
     """
 
@@ -67,7 +67,7 @@ def write_efficientnet(folder: Path, weights: bytes, variant: Variant, name: str
 
 
 def describe_input(variant: Variant) -> dict[str, Any]:
-    """The preprocessing in words and numbers, for the record."""
+    """Return the preprocessing in words and numbers, for the record."""
     side = variant.size
     return {
         "pixels": f"uint8 [N, {side}, {side}, 3], red green blue, rows from the top",
@@ -79,7 +79,7 @@ def describe_input(variant: Variant) -> dict[str, Any]:
 
 
 def read_state(weights: bytes, name: str) -> dict[str, Floats]:
-    """Float32 arrays of a PyTorch state dict; nothing but tensors is read.
+    """Return the float32 arrays of a PyTorch state dict; nothing but tensors is read.
 
     Raises:
         WeightsError: it is damaged.
@@ -96,7 +96,7 @@ def read_state(weights: bytes, name: str) -> dict[str, Floats]:
 
 
 def build_graph(state: State, variant: Variant, name: str) -> "onnx.ModelProto":
-    """The graph pixels → features.
+    """Return the graph pixels → features.
 
     Args:
         state: weights, by their names in the state dict.
@@ -194,7 +194,7 @@ class _Builder:
             self.add("Clip", [self.value, "zero", "six"])
 
     def fold(self, name: str, norm: str) -> tuple[Floats, Floats]:
-        """Weight and bias of the convolution and its batch norm in one."""
+        """Return the weight and bias of the convolution and its batch norm in one."""
         scale, shift, mean, variance = (
             self.state[f"{norm}.{part}"].astype(np.float64)
             for part in ("weight", "bias", "running_mean", "running_var")
@@ -209,7 +209,7 @@ class _Builder:
         return [total // 2, total // 2, total - total // 2, total - total // 2]
 
     def finish(self, name: str) -> "onnx.ModelProto":
-        """Mean over the positions, and the graph as a whole."""
+        """Return the mean over the positions, and the graph as a whole."""
         from onnx import TensorProto, checker, helper  # noqa: PLC0415
 
         self.add("GlobalAveragePool", [self.value])

@@ -1,4 +1,4 @@
-"""Layouts in which features of pictures and films are passed on: one class each, read lazily.
+"""Layouts in which features of images and videos are passed on: one class each, read lazily.
 
     feature.bin, id.txt, shape.txt   rows float32; ids between spaces or lines; "ROWS WIDTH"
     a .npy with id.txt or ids.txt    [N, D] or [N, F, D]
@@ -51,7 +51,7 @@ class Layout(Protocol):
     width: int
 
     def frames(self, row: int) -> npt.NDArray[Any]:
-        """Numbers [D] or [F, D] of one item, as stored."""
+        """Return the numbers [D] or [F, D] of one item, as stored."""
         ...
 
 
@@ -111,7 +111,7 @@ class Matrix:
         self._rows = None if frames is None else [_run(rows) for rows in frames.values()]
 
     def frames(self, row: int) -> npt.NDArray[Any]:
-        """Numbers [D] or [F, D] of one item."""
+        """Return the numbers [D] or [F, D] of one item."""
         rows = row if self._rows is None else self._rows[row]
         numbers: npt.NDArray[Any] = self._values[rows]
         self._touched += numbers.nbytes
@@ -161,7 +161,7 @@ class ArrayFolder:
         self._folder = folder
 
     def frames(self, row: int) -> npt.NDArray[Any]:
-        """Numbers [D] or [F, D] of one item."""
+        """Return the numbers [D] or [F, D] of one item."""
         path = self._folder / f"{self.names[row]}.npy"
         numbers = _load(path)
         if numbers.nbytes > ITEM_BYTES:
@@ -178,7 +178,7 @@ class StoredRows:
         self.width = self._store.width
 
     def frames(self, row: int) -> npt.NDArray[Any]:
-        """Numbers [F, D] of one item."""
+        """Return the numbers [F, D] of one item."""
         rows = torch.tensor([self._store.row(self.names[row])])
         numbers: Floats = self._store.gather(rows).values[0].numpy()
         return numbers
@@ -193,7 +193,7 @@ def _run(rows: Sequence[int]) -> slice | Ints:
 
 
 def _frames(listed: Path, ids: Sequence[str]) -> dict[str, list[int]] | None:
-    """Item → rows of its frames; None where each row is an item."""
+    """Return the item → rows of its frames; None where each row is an item."""
     return _listed_frames(listed, ids) if listed.exists() else _numbered_frames(ids)
 
 

@@ -42,7 +42,7 @@ class Hdf5File:
         self.width = int(self._data_set(self.names[0]).shape[-1])
 
     def frames(self, row: int) -> npt.NDArray[Any]:
-        """Numbers [D] or [F, D] of one item."""
+        """Return the numbers [D] or [F, D] of one item."""
         stored = self._data_set(self.names[row])
         try:
             numbers: npt.NDArray[Any] = stored[()]
@@ -52,7 +52,7 @@ class Hdf5File:
         return numbers
 
     def _data_set(self, name: str) -> Any:  # noqa: ANN401 - a data set of h5py
-        """The data set of an item, whose numbers lie in this file and are not too many."""
+        """Return the data set of an item, whose numbers lie in this file and are not too many."""
         try:
             link = self._file.get(name, getlink=True)
             stored = self._file[name] if isinstance(link, self._library.HardLink) else link
@@ -64,7 +64,7 @@ class Hdf5File:
         return stored
 
     def _fault(self, stored: Any) -> str:  # noqa: ANN401 - whatever the file holds
-        """What is wrong with an object; empty where nothing is."""
+        """Return what is wrong with an object; empty where nothing is."""
         if not isinstance(stored, self._library.Dataset):
             links = self._library.SoftLink | self._library.ExternalLink
             return "a link" if isinstance(stored, links) else "a group or a type"

@@ -52,7 +52,7 @@ class VisionEncoder(Protocol):
         ...
 
     def encode(self, pixels: Pixels) -> Floats:
-        """Features float32 [N, D_v] of frames uint8 [N, size, size, 3]."""
+        """Return the features float32 [N, D_v] of frames uint8 [N, size, size, 3]."""
         ...
 
 
@@ -106,7 +106,7 @@ class Described:
 
 
 def checked(preprocess: Preprocess) -> Preprocess:
-    """Give it back when a picture can be made so.
+    """Return it back when an image can be made so.
 
     Raises:
         ValueError: it has impossible sides or an unknown filter.

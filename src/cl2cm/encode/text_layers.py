@@ -65,13 +65,13 @@ def _config(model: nn.Module) -> Any:  # noqa: ANN401 - Transformers has no type
 
 
 def _groups(model: nn.Module) -> nn.ModuleList | None:
-    """The groups of layers of an ALBERT; None for other models."""
+    """Return the groups of layers of an ALBERT; None for other models."""
     found = getattr(getattr(model, "encoder", None), "albert_layer_groups", None)
     return found if isinstance(found, nn.ModuleList) else None
 
 
 def find_layers(name: str, model: nn.Module) -> nn.ModuleList:
-    """The list of an encoder's layers.
+    """Return the list of an encoder's layers.
 
     Raises:
         EncoderError: it has none.

@@ -42,7 +42,7 @@ class Hashes(NamedTuple):
 
 
 def find_folder(spec: str, cache: Path | None = None) -> Path:
-    """The folder that a spec names; see ``TextBackbone.load``.
+    """Return the folder that a spec names; see ``TextBackbone.load``.
 
     Raises:
         EncoderError: there is none.
@@ -112,7 +112,7 @@ def _is_needed(path: Path) -> bool:
 
 
 def load_tokenizer(name: str, folder: Path) -> Any:  # noqa: ANN401 — Transformers has no types
-    """A tokenizer that pads and cuts on the right.
+    """Return a tokenizer that pads and cuts on the right.
 
     Raises:
         WeightsError: its files are absent or damaged.
@@ -174,7 +174,7 @@ def token_ids(
 
 
 def load_model(name: str, folder: Path) -> Any:  # noqa: ANN401
-    """An encoder in float32, whose every weight comes from its files.
+    """Return an encoder in float32, whose every weight comes from its files.
 
     Raises:
         WeightsError: its files are absent, damaged, or of no text encoder.

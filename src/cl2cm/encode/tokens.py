@@ -15,7 +15,7 @@ class TextSource(Protocol):
     """Where the texts' tokens come from: ids for a backbone, or its frozen states."""
 
     def gather(self, rows: Tensor) -> Tokens:
-        """Padded tokens of the texts of rows int64 [B]."""
+        """Return the padded tokens of the texts of rows int64 [B]."""
         ...
 
 
@@ -30,7 +30,7 @@ class StoredStates:
     rows: Tensor
 
     def gather(self, rows: Tensor) -> Tokens:
-        """Padded states float32 [B, T, D_b]."""
+        """Return the padded states float32 [B, T, D_b]."""
         return Tokens(*self.store.gather(self.rows[rows]))
 
 
@@ -42,7 +42,7 @@ class PooledStates:
     rows: Tensor
 
     def gather(self, rows: Tensor) -> Tokens:
-        """Means float32 [B, 1, D_b]."""
+        """Return the means float32 [B, 1, D_b]."""
         mask = torch.ones(len(rows), 1, dtype=torch.bool)
         return Tokens(self.means[self.rows[rows]][:, None], mask, mask, pooled=True)
 
@@ -55,7 +55,7 @@ class TokenIds:
     special: Special
 
     def gather(self, rows: Tensor) -> Tokens:
-        """Padded ids int64 [B, T]."""
+        """Return the padded ids int64 [B, T]."""
         return pad_tokens([self.ids[row] for row in rows.tolist()], self.special)
 
 

@@ -42,12 +42,12 @@ def allowed(*, hub: bool = False, roots: Sequence[Path] = ()) -> Iterator[None]:
 
 
 def hub_allowed() -> bool:
-    """Whether a model that is not on this machine may be fetched from the hub."""
+    """Return whether a model that is not on this machine may be fetched from the hub."""
     return os.environ.get(ALLOW_HUB, "").strip().lower() not in _NO
 
 
 def model_roots() -> list[Path]:
-    """Folders in which the user lets a run name models."""
+    """Return the folders in which the user lets a run name models."""
     named = os.environ.get(MODEL_ROOTS, "").split(os.pathsep)
     return [Path(name).expanduser() for name in named if name.strip()]
 
@@ -65,7 +65,7 @@ def is_bare(name: str) -> bool:
 
 
 def is_hub_id(name: str) -> bool:
-    """Whether a name has the form OWNER/NAME."""
+    """Return whether a name has the form OWNER/NAME."""
     owner, slash, model = name.partition("/")
     return bool(slash) and is_bare(owner) and is_bare(model) and owner[0] != "."
 
@@ -87,7 +87,7 @@ def remember(specs: Iterable[str]) -> None:
 
 
 def confine(spec: str, run: Path) -> str:
-    """The spec of an encoder that a run names, with an absolute path where it is a path.
+    """Return the spec of an encoder that a run names, with an absolute path where it is a path.
 
     Args:
         spec: as it stands in the run's ``config.toml``.
@@ -117,7 +117,7 @@ def confine(spec: str, run: Path) -> str:
 
 
 def _inside(name: str, run: Path) -> Path | None:
-    """A relative name in the run or in one of the user's roots."""
+    """Return a relative name in the run or in one of the user's roots."""
     for root in (run, *model_roots()):
         path = (root / name).resolve()
         if path.exists() and path.is_relative_to(root.resolve()):
@@ -126,14 +126,14 @@ def _inside(name: str, run: Path) -> Path | None:
 
 
 def _vouched(path: Path, run: Path) -> Path | None:
-    """An absolute path, where it is in a root or a recipe of the user has named it."""
+    """Return an absolute path, where it is in a root or a recipe of the user has named it."""
     roots = [run, cache_folder() / "models", *model_roots()]
     inside = any(path.is_relative_to(root.resolve()) for root in roots)
     return path if inside or is_remembered(path) else None
 
 
 def is_remembered(path: Path) -> bool:
-    """Whether a recipe of the user has named a folder."""
+    """Return whether a recipe of the user has named a folder."""
     if path in _remembered:
         return True
     try:
@@ -150,7 +150,7 @@ def _record_of(path: Path) -> Path:
 
 
 def _whole(path: Path, run: Path) -> Path:
-    """A path of a model; inside a run, every file of it must be inside too."""
+    """Return a path of a model; inside a run, every file of it must be inside too."""
     if path.is_relative_to(run.resolve()):
         for file in (path, *path.rglob("*")) if path.is_dir() else (path,):
             if file.is_symlink() or not file.is_dir():

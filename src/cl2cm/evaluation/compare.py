@@ -75,7 +75,7 @@ def compare(
 def _languages(
     subjects: Sequence[Subject], examples: Sequence[Example], *, named: bool
 ) -> list[str]:
-    """Languages that both runs can be asked in, with items enough to resample."""
+    """Return the languages that both runs can be asked in, with items enough to resample."""
     there = caption_languages(examples)
     few = {
         code: count

@@ -35,7 +35,7 @@ def holm(p_values: npt.ArrayLike) -> Values:
 
 
 def holm_levels(p_values: npt.ArrayLike, *, level: float = 0.95) -> Values:
-    """The confidence level at which Holm's procedure tests each comparison.
+    """Return the confidence level at which Holm's procedure tests each comparison.
 
     Let alpha = 1 - level. The i-th smallest of m p-values is tested at alpha / (m - i + 1) until
     one is not rejected; no other is rejected after it, and all that remain, u of them, keep its

@@ -67,7 +67,7 @@ def rankings(measured: Measured, direction: Direction, *, chunk: int = CHUNK) ->
 
 
 def _captions_of(rows: Ints, items: int) -> Sequence[Ints]:
-    """Captions of each item."""
+    """Return the captions of each item."""
     order = np.argsort(rows, kind="stable")
     return np.split(order, np.searchsorted(rows[order], np.arange(1, items)))
 

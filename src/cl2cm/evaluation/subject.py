@@ -104,7 +104,7 @@ def _translates_queries(run: Path, config: Config) -> bool:
 def _translated(
     languages: Sequence[str], source: str, *, named: bool
 ) -> tuple[list[str], Translate]:
-    """Languages that can be asked in the source language, and how.
+    """Return the languages that can be asked in the source language, and how.
 
     Args:
         languages: that are wanted.

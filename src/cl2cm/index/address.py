@@ -133,7 +133,7 @@ def qdrant_address(server: Server, *, key: bool) -> str:
 
 
 def is_loopback(host: str) -> bool:
-    """Whether a host name or number is this machine's own."""
+    """Return whether a host name or number is this machine's own."""
     if host.lower() in ("localhost", "localhost."):
         return True
     try:

@@ -110,7 +110,7 @@ class ItemStore:
             db.execute(f"PRAGMA user_version = {_VERSION}")
 
     def __len__(self) -> int:
-        """Number of items."""
+        """Return the number of items."""
         return self._count
 
     def at(self, rows: Sequence[int]) -> list[Item]:
@@ -156,7 +156,7 @@ class ItemStore:
             return rows
 
     def folders(self) -> list[str]:
-        """Every folder that items are in, by their ids, in the order of names."""
+        """Return every folder that items are in, by their ids, in the order of names."""
         with self._damage(), self._lock, limited(self._db):
             found = self._db.execute("SELECT DISTINCT folder FROM items ORDER BY folder")
             folders, size = [], 0
@@ -199,7 +199,7 @@ class ItemStore:
 
 
 def _is_text(text: str) -> bool:
-    """Whether SQLite can hold it: half a surrogate pair is no text."""
+    """Return whether SQLite can hold it: half a surrogate pair is no text."""
     try:
         text.encode()
     except UnicodeEncodeError:

@@ -20,7 +20,7 @@ class VectorIndex(Protocol):
         ...
 
     def __len__(self) -> int:
-        """Number N of vectors."""
+        """Return the number N of vectors."""
         ...
 
     def search(self, queries: Floats, k: int, *, among: Ints | None = None) -> tuple[Floats, Ints]:
@@ -54,7 +54,7 @@ class Items(Protocol):
     """What vectors stand for; each look-up takes as long in a large index as in a small one."""
 
     def __len__(self) -> int:
-        """Number of items."""
+        """Return the number of items."""
         ...
 
     def at(self, rows: Sequence[int]) -> list[Item]:
@@ -78,7 +78,7 @@ class Items(Protocol):
         ...
 
     def folders(self) -> list[str]:
-        """Every folder that items are in, by their ids, in the order of names."""
+        """Return every folder that items are in, by their ids, in the order of names."""
         ...
 
     def close(self) -> None:

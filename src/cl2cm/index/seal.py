@@ -42,7 +42,7 @@ def sealed(kind: str, value: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def is_sealed(kind: str, value: Mapping[str, Any]) -> bool:
-    """Whether a value carries the seal of this user."""
+    """Return whether a value carries the seal of this user."""
     found = value.get(SEAL)
     try:
         key = _key()
@@ -72,7 +72,7 @@ def _path() -> Path:
 
 
 def _key() -> bytes | None:
-    """The user's key; None where there is none yet."""
+    """Return the user's key; None where there is none yet."""
     try:
         key = bytes.fromhex(_path().read_text("ascii").strip())
     except (FileNotFoundError, NotADirectoryError, ValueError):

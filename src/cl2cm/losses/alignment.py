@@ -77,7 +77,7 @@ def word_alignment(
 
 
 def mutual_pairs(plan: Tensor) -> Tensor:
-    """The plan where an entry is the largest of its row and of its column, zero elsewhere.
+    """Return the plan where an entry is the largest of its row and of its column, zero elsewhere.
 
     What is left of a pseudo-label are the pairs that both directions agree on; tokens without one
     have no mass and do not count in Eq. 5.
@@ -90,7 +90,7 @@ def mutual_pairs(plan: Tensor) -> Tensor:
 
 
 def _agreement(logits: Tensor, plan: Tensor, valid: Tensor, weighting: Weighting) -> Tensor:
-    """Cross-entropy [B] of each row's softmax against the row of the plan, averaged."""
+    """Return the cross-entropy [B] of each row's softmax against the row of the plan, averaged."""
     logits = logits.masked_fill(~valid, -torch.inf)
     logits = logits.masked_fill(~valid.any(2, keepdim=True), 0)  # an empty row has no softmax
     log_p = logits.log_softmax(2).masked_fill(~valid, 0)

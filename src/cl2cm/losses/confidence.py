@@ -17,7 +17,7 @@ from cl2cm.errors import ConfigError
 from cl2cm.losses.plans import exact
 from cl2cm.losses.transport import transport
 
-FORBIDDEN = 100.0  # how many epsilons dearer than any true cost a pair of one picture is
+FORBIDDEN = 100.0  # how many epsilons dearer than any true cost a pair of one image is
 
 
 def pair_confidence(
@@ -29,10 +29,10 @@ def pair_confidence(
     max_iterations: int = 50,
     tolerance: float = 1e-3,
 ) -> Tensor:
-    """Share of its mass that each pair of a batch keeps in the transport plan.
+    """Return the share of its mass that each pair of a batch keeps in the transport plan.
 
     c_i = P_ii / a_i, P the plan of Eq. 3 with uniform a and b over the batch. Other rows of the
-    same picture are no evidence of noise: nothing may flow between those (we choose), as they are
+    same image are no evidence of noise: nothing may flow between those (we choose), as they are
     no negatives of each other in :func:`~cl2cm.losses.contrastive.info_nce`.
 
     Balanced, a pair is judged by its alternatives alone: one bad translation, far from everything,
@@ -41,7 +41,7 @@ def pair_confidence(
 
     Args:
         cost: [B, B], in [0, 2]; row i and column i are a pair.
-        positives: bool [B, B], True where row and column show one picture; the diagonal is
+        positives: bool [B, B], True where row and column show one image; the diagonal is
             ignored.
         epsilon: strength of the entropy, above 0, in units of the cost.
         rho: strength of the marginals, above 0, in units of the cost; None for balanced.
@@ -50,7 +50,7 @@ def pair_confidence(
 
     Returns:
         [B], in [0, 1], without gradient, in the dtype of ``cost`` (at least float32); 1 for a
-        batch of one picture, about 1 / B where all costs are alike (both if balanced).
+        batch of one image, about 1 / B where all costs are alike (both if balanced).
 
     Raises:
         ConfigError: epsilon or rho is not above 0.
@@ -100,7 +100,7 @@ def dual_view_cost(lingual: Tensor, modal: Tensor, share: float) -> Tensor:
 
 
 def curriculum(progress: float, *, ramp: float = 0.5) -> float:
-    """How far the curriculum is: min(1, progress / ramp) (we choose).
+    """Return how far the curriculum is: min(1, progress / ramp) (we choose).
 
     Args:
         progress: share of the steps that are done, in [0, 1].
@@ -118,7 +118,7 @@ def curriculum(progress: float, *, ramp: float = 0.5) -> float:
 
 
 def pair_weights(confidence: Tensor, trust: float) -> Tensor:
-    """Weight of each pair: w_i = 1 - trust + trust · c_i (we choose).
+    """Return the weight of each pair: w_i = 1 - trust + trust · c_i (we choose).
 
     Without trust in the confidences all pairs weigh the same; with full trust each weighs as much
     as its confidence. Only ratios count in the loss, so confidences that are all low, as those of

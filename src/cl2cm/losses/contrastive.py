@@ -1,7 +1,7 @@
-"""Contrastive losses over a batch of pairs: Eq. 1 for sentences, M of Eq. 8 for pictures.
+"""Contrastive losses over a batch of pairs: Eq. 1 for sentences, M of Eq. 8 for images.
 
 Row i of one side belongs to row i of the other; every other row is a negative, except those that
-``positives`` marks as true pairs, too (captions of one picture, for example): they are no
+``positives`` marks as true pairs, too (captions of one image, for example): they are no
 negatives of each other and are left out.
 """
 
@@ -112,7 +112,7 @@ def _cross_entropy(logits: Tensor, excluded: Tensor, smoothing: float) -> Tensor
 
 
 def _mean(each: Tensor, weights: Tensor | None) -> Tensor:
-    """Mean of losses [B], weighted where weights [B] are given."""
+    """Return the mean of losses [B], weighted where weights [B] are given."""
     if weights is None:
         return each.mean()
     if weights.shape != each.shape:

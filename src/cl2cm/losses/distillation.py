@@ -13,7 +13,7 @@ from cl2cm.losses.transport import uniform_marginals
 
 
 def relation(x: Tensor, y: Tensor, *, tau: float | Tensor) -> Tensor:
-    """Relation sim(x_i, y_j) / tau of every row with every row (Eq. 9); differentiable.
+    """Return the relation sim(x_i, y_j) / tau of every row with every row (Eq. 9); differentiable.
 
     Args:
         x: [B, D], unit vectors.
@@ -145,7 +145,7 @@ def word_relation(
 
 
 def _blocks(source_tokens: Tensor, target_tokens: Tensor, budget: int) -> tuple[int, int]:
-    """How many targets and how many sources to take at a time."""
+    """Return how many targets and how many sources to take at a time."""
     entries = source_tokens.shape[1] * target_tokens.shape[1]
     wide = min(len(target_tokens), max(1, budget // entries))
     return wide, max(1, budget // (entries * wide))

@@ -51,7 +51,7 @@ def _cross_entropy(targets: Tensor, logits: Tensor) -> Tensor:
 
 
 def feature_distance(teacher: Tensor, student: Tensor, *, beta: float = 4.0) -> Tensor:
-    """Smooth L1 distance of features, averaged over all B D differences d.
+    """Return the smooth L1 distance of features, averaged over all B D differences d.
 
     d² / (2 beta) where |d| < beta, otherwise |d| - beta/2. Both sides get a gradient, as in the
     publication. Between unit vectors |d| is at most 2, so that at the published beta the loss is
@@ -75,7 +75,7 @@ def feature_distance(teacher: Tensor, student: Tensor, *, beta: float = 4.0) -> 
 
 
 def discrimination(source: Tensor, target: Tensor) -> Tensor:
-    """What a language discriminator minimises: 1/2 [ BCE(source, 1) + BCE(target, 0) ].
+    """Return what a language discriminator minimises: 1/2 [ BCE(source, 1) + BCE(target, 0) ].
 
     Args:
         source: [B, ...], logits "this is the source language" of source texts.
@@ -88,7 +88,7 @@ def discrimination(source: Tensor, target: Tensor) -> Tensor:
 
 
 def deception(target: Tensor) -> Tensor:
-    """What the text encoder minimises against a fixed discriminator: BCE(target, 1).
+    """Return what the text encoder minimises against a fixed discriminator: BCE(target, 1).
 
     Args:
         target: [B, ...], logits "this is the source language" of target texts.
@@ -100,7 +100,7 @@ def deception(target: Tensor) -> Tensor:
 
 
 def reverse_gradient(x: Tensor, scale: float = 1.0) -> Tensor:
-    """The same values, with a gradient times -scale: minimiser and maximiser in one loss.
+    """Return the same values, with a gradient times -scale: minimiser and maximiser in one loss.
 
     Ganin, Lempitsky: "Unsupervised Domain Adaptation by Backpropagation", ICML 2015.
 

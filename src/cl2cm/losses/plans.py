@@ -54,11 +54,11 @@ class Problem(NamedTuple):
     b: Tensor
 
     def take(self, rows: Tensor) -> "Problem":
-        """The problems chosen by an index or a boolean mask [B]."""
+        """Return the problems chosen by an index or a boolean mask [B]."""
         return Problem(*(value[rows] for value in self))
 
     def double(self, epsilon: float) -> "Problem":
-        """The same problems in float64; the kernel is made anew, so that it gains digits."""
+        """Return the same problems in float64; the kernel is made anew, so that it gains digits."""
         return _problem(self.cost.double(), self.a.double(), self.b.double(), epsilon)
 
 

@@ -134,7 +134,7 @@ def _start(problem: Problem, epsilon: float) -> _Scaling:
 
 
 def _kernel(log_kernel: Tensor, x: Tensor, y: Tensor) -> Tensor:
-    """Kernel [b, n, m] with potentials absorbed, kept above the slow subnormal numbers.
+    """Return the kernel [b, n, m] with potentials absorbed, kept above the slow subnormal numbers.
 
     Padding is raised from zero, too; it stays without effect, for u and v are zero there.
     """
@@ -145,7 +145,7 @@ def _kernel(log_kernel: Tensor, x: Tensor, y: Tensor) -> Tensor:
 def _scale(
     problem: Problem, epsilon: float, ratio: float, max_iterations: int, tolerance: float
 ) -> tuple[Tensor, Tensor, Tensor, int]:
-    """Plans, errors and row potentials of the whole batch, and the iterations done."""
+    """Return the plans, errors and row potentials of the whole batch, and the iterations done."""
     plan = torch.zeros_like(problem.cost)
     error = problem.a.new_full((len(plan),), math.inf)
     x = torch.zeros_like(problem.a)
@@ -198,7 +198,7 @@ def _reach(scaling: Tensor, marginal: Tensor) -> Tensor:
 
 
 def _log(scaling: Tensor) -> Tensor:
-    """Log of a scaling, zero where it is zero: on padding."""
+    """Return the log of a scaling, zero where it is zero: on padding."""
     return scaling.log().masked_fill_(scaling == 0, 0)
 
 

@@ -45,7 +45,7 @@ def cost_matrix(x: Tensor, y: Tensor) -> Tensor:
 
 
 def centred(tokens: Tensor, mask: Tensor, groups: Tensor | None = None) -> Tensor:
-    """Tokens without what those of their group have in common; differentiable.
+    """Return the tokens without what those of their group have in common; differentiable.
 
     x_i -> unit(x_i - mean of all valid tokens of the group). Contextual token vectors share a
     large common direction, so that their cosines differ little; what is left tells words apart.
@@ -81,7 +81,7 @@ def uniform_marginals(mask: Tensor) -> Tensor:
 
 
 def salience_marginals(weights: Tensor, mask: Tensor) -> Tensor:
-    """Mass in proportion to a token's salience; no gradient.
+    """Return the mass in proportion to a token's salience; no gradient.
 
     Args:
         weights: [B, n], non-negative, such as token norms or inverse document frequencies;

@@ -18,7 +18,7 @@ _FLAT = 12  # levels of 255 between the darkest and the brightest cell of a fram
 
 
 def is_uniform(pixels: npt.NDArray[np.uint8]) -> bool:
-    """Whether a frame uint8 [H, W, 3] is of one colour, but for noise and specks."""
+    """Return whether a frame uint8 [H, W, 3] is of one colour, but for noise and specks."""
     return _is_flat(Image.fromarray(pixels))
 
 

@@ -254,7 +254,7 @@ def _exactly(pipe: IO[bytes], size: int) -> bytearray | None:
 
 
 def _ended(name: str, code: int, budget: Budget) -> MediaError:
-    """The error of a file at which a decoder process ended."""
+    """Return the error of a file at which a decoder process ended."""
     if code == -getattr(signal, "SIGXCPU", 0):
         return _beyond(name, f"more than {budget.cpu} s of processor time")
     if code == -getattr(signal, "SIGALRM", 0):
@@ -278,6 +278,6 @@ def decoders() -> DecoderPool:
 
 @functools.lru_cache(maxsize=1)
 def _pool_of(process: int) -> DecoderPool:
-    """One of each process: pipes cannot be shared with a fork."""
+    """Return one of each process: pipes cannot be shared with a fork."""
     del process
     return DecoderPool()

@@ -111,7 +111,7 @@ else:
 
 
 def _address_space() -> int:
-    """Bytes of addresses that the process has already, of which most are not memory."""
+    """Return the bytes of addresses that the process has already, of which most are not memory."""
     try:
         pages = int(Path("/proc/self/statm").read_text().split()[0])
     except (OSError, ValueError):

@@ -28,8 +28,8 @@ class Decoded(NamedTuple):
     """A batch of frames, and what became of the sources that were asked for.
 
     pixels: uint8 [n, H, W, 3]; rows: position of each one's source, ascending, the same for all
-    frames of a film; failures: position and error of each source of this batch that could not be
-    read. A film may fail after frames of it were given, which are then worth nothing.
+    frames of a video; failures: position and error of each source of this batch that could not be
+    read. A video may fail after frames of it were given, which are then worth nothing.
     """
 
     pixels: Pixels
@@ -46,24 +46,24 @@ def decode_parallel(
     workers: int | None = None,
     skip_bad: bool = False,
 ) -> Iterator[Decoded]:
-    """Read many pictures and films in threads, ahead of who asks, in their order.
+    """Read many images and videos in threads, ahead of who asks, in their order.
 
     Args:
         sources: what ``load_frames`` takes.
         preprocess: how each frame becomes a square.
-        sampling: which frames of a film.
+        sampling: which frames of a video.
         batch_size: frames for each batch; three batches at most are held in memory, however long
-            the films are.
+            the videos are.
         workers: threads; by default one for each processor, eight at most.
         skip_bad: list the sources that cannot be read in place of stopping at the first.
 
     Yields:
-        Batches of ``batch_size`` frames, fewer in the last of those in a row that are all pictures
-        or all films; without the pictures that failed.
+        Batches of ``batch_size`` frames, fewer in the last of those in a row that are all images
+        or all videos; without the images that failed.
 
     Raises:
         MediaError: a source cannot be read, and ``skip_bad`` is not set.
-        MissingExtraError: there is a film, and the extra ``video`` is not installed.
+        MissingExtraError: there is a video, and the extra ``video`` is not installed.
     """
     for films, run in groupby(range(len(sources)), key=lambda row: is_video(sources[row])):
         rows = list(run)

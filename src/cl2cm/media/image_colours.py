@@ -13,7 +13,7 @@ _INTENT = ImageCms.Intent.RELATIVE_COLORIMETRIC
 
 
 def is_deep(image: Image.Image) -> bool:
-    """Whether an image is grey of more than 8 bits, or of floating point."""
+    """Return whether an image is grey of more than 8 bits, or of floating point."""
     return image.mode == "F" or image.mode.startswith("I")
 
 
@@ -26,7 +26,7 @@ def standard(image: Image.Image) -> Image.Image:
 
 
 def _eight_bits(image: Image.Image) -> Image.Image:
-    """Grey of more bits, or of floating point, as 0 to 255.
+    """Return the grey of more bits, or of floating point, as 0 to 255.
 
     Numbers within 16 bits keep their upper 8; floating-point numbers within 0 to 1 and 0 to 255 are
     taken as such. All others are stretched from the smallest (zero, if none is below) to the

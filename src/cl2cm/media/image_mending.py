@@ -1,6 +1,6 @@
 """Small faults of an image's file that are no reason to refuse the image.
 
-Text that a picture generator left in a PNG, a wrong checksum in it, a missing end marker: the
+Text that an image generator left in a PNG, a wrong checksum in it, a missing end marker: the
 pixels are whole. What is damaged in the pixels stays an error.
 """
 
@@ -69,7 +69,7 @@ def _is_harmless(kind: bytes, content: bytes, checksum: bytes) -> bool:
 
 
 def _unpacked(packed: bytes) -> int:
-    """Bytes that a text unpacks to, as far as they matter."""
+    """Return the bytes that a text unpacks to, as far as they matter."""
     try:
         return len(zlib.decompressobj().decompress(packed, _LONGEST))
     except zlib.error:

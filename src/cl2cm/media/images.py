@@ -38,21 +38,21 @@ EVENLY = Sampling()
 
 
 def load_frames(source: Source, preprocess: Preprocess, sampling: Sampling = EVENLY) -> Pixels:
-    """Read a picture as one square frame, or a film as several.
+    """Read an image as one square frame, or a video as several.
 
-    A picture that is a square of the right size already is passed through, byte for byte.
+    An image that is a square of the right size already is passed through, byte for byte.
 
     Args:
-        source: an example, a picture or film, a picture's bytes, or decoded pixels uint8 [H, W, 3].
+        source: an example, an image or video, an image's bytes, or decoded pixels uint8 [H, W, 3].
         preprocess: how a frame becomes a square.
-        sampling: which frames of a film.
+        sampling: which frames of a video.
 
     Returns:
-        uint8 [F, size, size, 3], RGB; F = 1 for a picture, whose transparent parts are white.
+        uint8 [F, size, size, 3], RGB; F = 1 for an image, whose transparent parts are white.
 
     Raises:
-        MediaError: the source is missing, damaged, too large, or neither picture nor film.
-        MissingExtraError: a film, and the extra ``video`` is not installed.
+        MediaError: the source is missing, damaged, too large, or neither image nor video.
+        MissingExtraError: a video, and the extra ``video`` is not installed.
     """
     if is_video(source):
         return np.stack([frame.pixels for frame in video_frames(source, preprocess, sampling)])
@@ -60,7 +60,7 @@ def load_frames(source: Source, preprocess: Preprocess, sampling: Sampling = EVE
 
 
 def is_video(source: Source) -> bool:
-    """Whether a source is a video: by the manifest's word, or by the file's name."""
+    """Return whether a source is a video: by the manifest's word, or by the file's name."""
     media = _media(source)
     return media is not None and media.is_video
 
@@ -81,7 +81,7 @@ def video_frames(source: Source, preprocess: Preprocess, sampling: Sampling) -> 
 
 
 def _media(source: Source) -> Media | None:
-    """The file of a source; None for features, and for an image in memory."""
+    """Return the file of a source; None for features, and for an image in memory."""
     if isinstance(source, Example):
         return source.media
     return media_of(source) if isinstance(source, Path) else None
@@ -135,7 +135,7 @@ def usual_limits(pixels: int | None = None) -> Allowed:
     return Allowed(pixels or PIXEL_LIMIT, WORK_LIMIT, KEPT_LIMIT)
 
 
-# --- one picture -----------------------------------------------------------------------------
+# --- one image -----------------------------------------------------------------------------
 
 
 def read_image(path: Path, name: str | None = None) -> bytes:
@@ -163,7 +163,7 @@ def read_image(path: Path, name: str | None = None) -> bytes:
 
 
 def _stored(source: Example | Path | bytes) -> tuple[bytes, str]:
-    """The picture's bytes, and its name for messages."""
+    """Return the picture's bytes, and its name for messages."""
     if isinstance(source, bytes):
         return source, "a picture in memory"
     path = _picture_of(source) if isinstance(source, Example) else source

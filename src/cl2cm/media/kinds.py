@@ -130,7 +130,7 @@ def has_extra(extra: str) -> bool:
 
 
 def plays_in_browsers(name: str | PurePath) -> bool:
-    """Whether browsers play videos of this name; of the others they show a still image."""
+    """Return whether browsers play videos of this name; of the others they show a still image."""
     found = format_by_name(name)
     return found is not None and found.name in _PLAYED
 
@@ -168,7 +168,7 @@ def _by_brand(start: bytes) -> Format | None:
 
 
 def _is_transport_stream(start: bytes) -> bool:
-    """Whether packets follow each other; a recording may begin within one."""
+    """Return whether packets follow each other; a recording may begin within one."""
     return any(
         start[first : first + _SYNCS * size : size] == bytes([_SYNC]) * _SYNCS
         and len(set(start[first : first + size])) > 1
@@ -195,7 +195,7 @@ def media_type(start: bytes, name: str = "the file") -> str:
 
 
 def is_video_type(media_type: str) -> bool:
-    """Whether a MIME type is that of a video."""
+    """Return whether a MIME type is that of a video."""
     return media_type.startswith("video/")
 
 

@@ -13,19 +13,19 @@ from cl2cm.types import Sampling
 def sampled_frames(
     path: Path, sampling: Sampling, start: float | None = None, end: float | None = None
 ) -> Iterator[Frame]:
-    """The frames that stand for a film or a part of it, one at a time.
+    """The frames that stand for a video or a part of it, one at a time.
 
     Args:
-        path: the film.
+        path: the video.
         sampling: how they are chosen.
-        start: seconds; by default the film's beginning.
-        end: seconds; by default the film's end.
+        start: seconds; by default the video's beginning.
+        end: seconds; by default the video's end.
 
     Yields:
         At least one frame, in order of time.
 
     Raises:
-        MediaError: the film cannot be read, or begins after ``start``.
+        MediaError: the video cannot be read, or begins after ``start``.
         MissingExtraError: the extra ``video`` is not installed.
     """
     if sampling.kind == "scenes":

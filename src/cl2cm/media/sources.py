@@ -51,7 +51,7 @@ def _source(item: Visual) -> Source:
 
 
 def _encoded(image: Image.Image) -> bytes:
-    """The image as PNG, so that it is decoded in the same way as a file."""
+    """Return the image as PNG, so that it is decoded in the same way as a file."""
     upright = ImageOps.exif_transpose(image)
     file = io.BytesIO()
     plain = upright if upright.mode in _PNG_MODES else upright.convert("RGB")

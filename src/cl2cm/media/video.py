@@ -1,8 +1,8 @@
-"""Films, decoded: the frames that are shown at given seconds, upright, RGB.
+"""Videos, decoded: the frames that are shown at given seconds, upright, RGB.
 
-A film is read as a stream, so memory does not grow with its length, and where the next frame that
+A video is read as a stream, so memory does not grow with its length, and where the next frame that
 is wanted lies far ahead the decoder jumps to the key frame before it. Seconds count from the
-beginning of the film, as players count.
+beginning of the video, as players count.
 """
 
 import math
@@ -26,7 +26,7 @@ _BACK = (0.0, 10.0, math.inf)  # seconds to jump short of a time, where a jump l
 _SAME = 1e-6  # seconds
 _BRIDGED = 0.1  # seconds of lost frames over which the last good one stays
 _ELSEWHERE = (0.6, 0.7, 0.8, 0.9, 0.4, 0.3, 0.2, 0.1, 0.98, 0.02)  # of a part
-_BREAK = 1.0  # seconds before its last frame at which a film may not end
+_BREAK = 1.0  # seconds before its last frame at which a video may not end
 
 
 class Frame(NamedTuple):
@@ -50,7 +50,7 @@ class _Decoded(NamedTuple):
 
 
 class Film(AbstractContextManager["Film"]):
-    """An open film; not safe to share between threads.
+    """An open video; not safe to share between threads.
 
     Args:
         path: the file.
@@ -60,7 +60,7 @@ class Film(AbstractContextManager["Film"]):
         end: seconds at which its last frame goes.
 
     Raises:
-        MediaError: no film, one without pictures, or one that is cut short.
+        MediaError: no video, one without images, or one that is cut short.
         MissingExtraError: PyAV is not installed.
     """
 
@@ -88,10 +88,10 @@ class Film(AbstractContextManager["Film"]):
         self._file.close()
 
     def part(self, start: float | None, end: float | None) -> tuple[float, float]:
-        """Bounds of a part in seconds, within the film's; None: from its beginning, to its end.
+        """Bounds of a part in seconds, within the video's; None: from its beginning, to its end.
 
         Raises:
-            MediaError: the part is empty, or begins after the film's end.
+            MediaError: the part is empty, or begins after the video's end.
         """
         first, last = max(0.0, start or 0.0), self.end if end is None else min(end, self.end)
         if not first < last:
@@ -113,7 +113,7 @@ class Film(AbstractContextManager["Film"]):
             As many frames; pixels [H, W, 3].
 
         Raises:
-            MediaError: the film is damaged there.
+            MediaError: the video is damaged there.
         """
         for seconds in times:
             shown = self._go_to(seconds)
@@ -124,11 +124,11 @@ class Film(AbstractContextManager["Film"]):
         """The frame that stands for a part: in its middle, or the next that is not of one colour.
 
         Args:
-            start: seconds; None: the beginning of the film.
+            start: seconds; None: the beginning of the video.
             end: seconds; None: its end.
 
         Raises:
-            MediaError: the film is damaged there, or begins after ``start``.
+            MediaError: the video is damaged there, or begins after ``start``.
         """
         first, last = self.part(start, end)
         middle = (first + last) / 2
@@ -144,7 +144,7 @@ class Film(AbstractContextManager["Film"]):
     def every(self, step: float, start: float, end: float, *, side: int) -> Iterator[Frame]:
         """Small copies of the frames that are shown at regular times, all decoded in passing.
 
-        A time in a damaged stretch has the last good frame, so that a long film is not lost.
+        A time in a damaged stretch has the last good frame, so that a long video is not lost.
 
         Args:
             step: seconds between two.
@@ -166,7 +166,7 @@ class Film(AbstractContextManager["Film"]):
     # --- times ------------------------------------------------------------------------------
 
     def _go_to(self, seconds: float) -> _Decoded:
-        """The last frame that appears at or before a time; or the first of all."""
+        """Return the last frame that appears at or before a time; or the first of all."""
         if self._is_far(seconds):
             self._jump(seconds)
         while self._next is not None and (
@@ -204,7 +204,7 @@ class Film(AbstractContextManager["Film"]):
             self._file.refuse(f"one that is damaged at {shown.seconds:.1f} s")
 
     def _decode(self) -> _Decoded | None:
-        """The next good frame in order of time, or None at the end."""
+        """Return the next good frame in order of time, or None at the end."""
         while True:
             while self._ready:
                 frame = self._ready.pop(0)

@@ -4,7 +4,7 @@ from cl2cm.methods.base import Method
 
 
 class Supervised(Method):
-    """L_match = M(V, S) + M(V, T), where T is a caption that a person wrote for the picture.
+    """L_match = M(V, S) + M(V, T), where T is a caption that a person wrote for the image.
 
     It uses what all other methods must do without, so its figures are a bound, not a rival's.
     """

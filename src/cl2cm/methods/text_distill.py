@@ -1,4 +1,4 @@
-"""Text distillation: translations regress onto the English text side, which pictures trained.
+"""Text distillation: translations regress onto the English text side, which images trained.
 
 Reimers, Gurevych: "Making Monolingual Sentence Embeddings Multilingual using Knowledge
 Distillation", EMNLP 2020; Carlsson et al.: "Cross-lingual and Multilingual CLIP", LREC 2022.
@@ -32,7 +32,7 @@ class TextDistill(Method):
         self._fixed: Tensor | None = None  # frozen sentence vectors of all texts [texts, D]
 
     def stages(self) -> list[Stage]:
-        """Images and source captions, then texts alone."""
+        """Return the images and source captions, then texts alone."""
         trained = (self.student,)
         return [
             Stage("cross-modal", self.epochs, trained, self.loss, end=self.keep_text_side),
@@ -64,7 +64,7 @@ class TextDistill(Method):
 
     @torch.no_grad()
     def goal(self, batch: Batch) -> Tensor:
-        """Frozen vectors [B, D] of the source captions."""
+        """Return the frozen vectors [B, D] of the source captions."""
         if self._fixed is None:
             return self.english.encode_text(batch.source).sentence
         return self._fixed[batch.source_texts]

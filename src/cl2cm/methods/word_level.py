@@ -103,7 +103,7 @@ def word_plans(
     ot: TransportConfig,
     labels: Labels | None = None,
 ) -> Tensor:
-    """The plans [B, n, m] of Eq. 3; see ``word_level``."""
+    """Return the plans [B, n, m] of Eq. 3; see ``word_level``."""
     x, y = (source.tokens, target.tokens) if labels is None else labels
     if ot.centred:  # our choice: less the mean of their language in the batch
         x, y = centred(x, source.mask), centred(y, target.mask, _groups(languages, y))
@@ -113,7 +113,7 @@ def word_plans(
 
 
 def transport_plan(cost: Tensor, source: Sided, target: Sided, ot: TransportConfig) -> Tensor:
-    """The plans [B, n, m] of Eq. 3 for costs [B, n, m], as the settings choose them.
+    """Return the plans [B, n, m] of Eq. 3 for costs [B, n, m], as the settings choose them.
 
     Args:
         cost: of every source token with every target token.
@@ -134,13 +134,13 @@ def transport_plan(cost: Tensor, source: Sided, target: Sided, ot: TransportConf
 
 
 def _groups(languages: tuple[str, ...], rows: Tensor) -> Tensor:
-    """Rows of one language have one number, int64 [B]."""
+    """Return the rows of one language have one number, int64 [B]."""
     names = sorted(set(languages))
     return torch.tensor([names.index(name) for name in languages[: len(rows)]], device=rows.device)
 
 
 def _apart(tokens: Tensor, mask: Tensor) -> Tensor:
-    """Tokens less the mean of their own text."""
+    """Return the tokens less the mean of their own text."""
     return centred(tokens, mask, torch.arange(len(tokens), device=tokens.device))
 
 

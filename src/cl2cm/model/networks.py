@@ -2,7 +2,7 @@
 
 Both use the same text side: backbone states [B, T, D_b] -> projection to D -> a light transformer
 -> masked mean -> unit sentence vector, and unit token vectors. The vision side projects frame
-features [B, F, D_v], passes films through a temporal transformer (the identity at F = 1), and
+features [B, F, D_v], passes videos through a temporal transformer (the identity at F = 1), and
 takes the masked mean. All that stands beside the linear projection starts at zero, so that
 training starts from what the backbone already knows.
 """
@@ -19,7 +19,7 @@ from cl2cm.types import Encoded, Frames, Tokens
 
 
 def masked_mean(values: Tensor, mask: Tensor) -> Tensor:
-    """Mean over the valid positions: values [B, T, D], mask bool [B, T] -> [B, D]."""
+    """Return the mean over the valid positions: values [B, T, D], mask bool [B, T] -> [B, D]."""
     weights = mask.unsqueeze(-1).to(values.dtype)
     return (values * weights).sum(1) / weights.sum(1).clamp(min=1)
 
@@ -46,7 +46,7 @@ class IdentityTransformer(nn.Module):
                 nn.init.zeros_(parameter)
 
     def forward(self, values: Tensor, mask: Tensor) -> Tensor:
-        """Values [B, T, D] and mask bool [B, T] -> [B, T, D]."""
+        """Return the values [B, T, D] and mask bool [B, T] -> [B, T, D]."""
         for layer in self.layers:
             values = layer(values, src_key_padding_mask=~mask)
         return values
@@ -135,7 +135,7 @@ class Head(nn.Module):
         return projected
 
     def of_means(self, means: Tensor) -> Tensor:
-        """Unit vectors [B, D] from the means [B, D_in] of normalised positions.
+        """Return the unit vectors [B, D] from the means [B, D_in] of normalised positions.
 
         Without transformer layers all is linear from the layer norm's scale to the mean, so the
         mean may be taken first: the same vectors, T times cheaper.
@@ -151,7 +151,7 @@ class Head(nn.Module):
         return self.residual(masked_mean(values, mask))
 
     def residual(self, mean: Tensor) -> Tensor:
-        """The map on the mean [B, D] -> unit vectors [B, D]."""
+        """Return the map on the mean [B, D] -> unit vectors [B, D]."""
         return F.normalize(mean + self.down(self.dropout(F.gelu(self.up(mean)))), dim=-1)
 
 
@@ -173,7 +173,7 @@ class VisionHead(Head):
     """Vision side of the cross-modal network; a picture, one frame, skips the transformer."""
 
     def forward(self, frames: Tensor, mask: Tensor) -> Tensor:
-        """Frames [B, F, D_v], mask bool [B, F] -> unit vectors [B, D]."""
+        """Return the frames [B, F, D_v], mask bool [B, F] -> unit vectors [B, D]."""
         values = self.positions(frames)
         films = mask.sum(1) > 1
         if bool(films.any()):
@@ -222,13 +222,13 @@ class CrossModalNetwork(TextNetwork):
         self.vision = vision
 
     def encode_frames(self, frames: Frames) -> Tensor:
-        """Unit vectors [B, D] of frame features."""
+        """Return the unit vectors [B, D] of frame features."""
         vectors: Tensor = self.vision(frames.values, frames.mask)
         return vectors
 
 
 def same_picture(pictures: Tensor) -> Tensor:
-    """Pairs of rows that show one picture: int64 [B] -> bool [B, B]."""
+    """Return the pairs of rows that show one picture: int64 [B] -> bool [B, B]."""
     return torch.eq(pictures[:, None], pictures[None, :])
 
 
@@ -238,7 +238,7 @@ AnyHead = TypeVar("AnyHead", TextHead, VisionHead)
 def build_student(
     network: NetworkConfig, *, text_width: int, vision_width: int, backbone: nn.Module | None = None
 ) -> CrossModalNetwork:
-    """A cross-modal network with fresh heads."""
+    """Return a cross-modal network with fresh heads."""
     text = _head(TextHead, text_width, network)
     return CrossModalNetwork(text, build_vision_head(network, vision_width), backbone)
 
@@ -246,12 +246,12 @@ def build_student(
 def build_teacher(
     network: NetworkConfig, *, text_width: int, backbone: nn.Module | None = None
 ) -> CrossLingualNetwork:
-    """A cross-lingual network with a fresh head."""
+    """Return a cross-lingual network with a fresh head."""
     return CrossLingualNetwork(_head(TextHead, text_width, network), backbone)
 
 
 def build_vision_head(network: NetworkConfig, width: int) -> VisionHead:
-    """A fresh head on frame features of width D_v."""
+    """Return a fresh head on frame features of width D_v."""
     return _head(VisionHead, width, network)
 
 

@@ -14,7 +14,7 @@ T = TypeVar("T")
 
 
 def unknown_setting(key: str, known: Iterable[str]) -> ConfigError:
-    """The error of a key that is none of those known, with the nearest as a remedy."""
+    """Return the error of a key that is none of those known, with the nearest as a remedy."""
     name = key.rpartition(".")[2]
     return ConfigError(
         key, expected="a known setting", found="an unknown key", remedy=nearest(name, known)

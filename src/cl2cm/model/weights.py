@@ -55,6 +55,6 @@ def load_weights(network: nn.Module, path: Path, *, prefix: str = "") -> None:
 
 
 def _not_finite(state: Mapping[str, Tensor]) -> str:
-    """Name of the first tensor that is not finite; "" where all are."""
+    """Return the name of the first tensor that is not finite; "" where all are."""
     bad = (name for name, tensor in state.items() if not bool(tensor.isfinite().all()))
     return next(bad, "")

@@ -96,7 +96,7 @@ def _opened(hit: Hit) -> Iterator[Path]:
 
 
 def _drawn(hit: Hit, path: Path) -> tuple[bytes, str]:
-    """An image as a whole, or the middle frame of a video's part; and its MIME type."""
+    """Return an image as a whole, or the middle frame of a video's part; and its MIME type."""
     from PIL import Image  # noqa: PLC0415 - only a notebook draws
 
     from cl2cm.media import images  # noqa: PLC0415

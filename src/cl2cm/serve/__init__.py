@@ -1,4 +1,4 @@
-"""The search service and its web page: REST, pictures, and HTML that works without JavaScript.
+"""The search service and its web page: REST, images, and HTML that works without JavaScript.
 
 Importing this loads no web framework; `create_app` and `run` do, and say what to install if it is
 not there.
@@ -54,7 +54,7 @@ def create_app(
         root_path: path below which a proxy shows the service, such as ``/photos``, whether or not
             it passes that path on.
         limits: of size, time and number; by default those of `Limits`.
-        align: aligns two texts word by word, for the view of one picture; gives the object of
+        align: aligns two texts word by word, for the view of one image; gives the object of
             ``cl2cm align --json``.
         load_model: gives the model of a run, for when the index is replaced by one of another
             model while the service runs; without it such an index is not taken.

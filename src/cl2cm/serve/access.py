@@ -36,7 +36,7 @@ class Verdict(Enum):
 
 
 def is_open(path: str) -> bool:
-    """Whether a path is answered without the token; nothing of the collection is there."""
+    """Return whether a path is answered without the token; nothing of the collection is there."""
     return path in _OPEN or path.startswith("/static/")
 
 

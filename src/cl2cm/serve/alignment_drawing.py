@@ -46,7 +46,7 @@ class Drawing:
 
 
 def draw(alignment: Mapping[str, Any], match: float = 1.0) -> Drawing:
-    """Place the words and bands of an alignment.
+    """Return the place the words and bands of an alignment.
 
     Args:
         alignment: as ``cl2cm align --json`` gives it.

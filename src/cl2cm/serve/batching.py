@@ -40,7 +40,7 @@ class _Job:
 
 
 class QueryBatcher:
-    """Encodes texts and pictures for requests of one event loop.
+    """Encodes texts and images for requests of one event loop.
 
     Args:
         batch: texts encoded at once.
@@ -76,14 +76,14 @@ class QueryBatcher:
             self._thread = None
 
     async def texts(self, model: SearchModel, texts: Sequence[str]) -> Floats:
-        """Give the unit vectors float32 [N, D] of texts; equal ones are encoded once."""
+        """Return the unit vectors float32 [N, D] of texts; equal ones are encoded once."""
         if not texts:
             return np.empty((0, model.dim), np.float32)
         waiting = [self._text(model, text) for text in texts]
         return np.stack([part if isinstance(part, np.ndarray) else await part for part in waiting])
 
     async def picture(self, model: SearchModel, path: Path) -> Floats:
-        """Give the unit vector float32 [D] of a picture."""
+        """Return the unit vector float32 [D] of a picture."""
         return await self._put(model, path)
 
     def _text(self, model: SearchModel, text: str) -> "Floats | asyncio.Future[Floats]":

@@ -31,7 +31,7 @@ _STATUSES = {
 
 
 def wants_page(scope: Scope) -> bool:
-    """Whether a request comes from somebody who reads pages, rather than from a program."""
+    """Return whether a request comes from somebody who reads pages, rather than from a program."""
     path = scope["path"]
     if path.startswith("/api/"):
         return False

@@ -162,7 +162,7 @@ class MediaResponse(Response):
         return found
 
     def _is_current(self, condition: str | None) -> bool:
-        """Whether If-Range lets a range be sent: the client has a part of this very file."""
+        """Return whether If-Range lets a range be sent: the client has a part of this very file."""
         return condition is None or condition in (self._media.tag, self.headers["Last-Modified"])
 
 

@@ -66,12 +66,12 @@ class FilterFields:
         self.media = media_kind(self.media) if self.media else None
 
     def values(self) -> dict[str, Any]:
-        """Give those that are set, as an address has them."""
+        """Return those that are set, as an address has them."""
         return {name: value for name, value in asdict(self).items() if value is not None}
 
 
 def filter_of(query: SearchQuery, fields: FilterFields, *, fold: bool) -> SearchQuery:
-    """Give a query with the filters of a request.
+    """Return a query with the filters of a request.
 
     Raises:
         QueryError: a value that cannot be.

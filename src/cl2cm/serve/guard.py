@@ -276,5 +276,5 @@ def _has_body(scope: Scope) -> bool:
 
 
 def _has_token(headers: Headers) -> bool:
-    """Whether a request says who it is in a header that no page of another site can send."""
+    """Return whether a request says who it is in a header that no page of another site can send."""
     return headers.get("authorization", "").lower().startswith("bearer ")

@@ -45,7 +45,7 @@ def complete(headers: MutableHeaders, status: int) -> None:
 
 
 def is_unchanged(request: Headers, answer: Headers) -> bool:
-    """Whether a client already has what an answer would bring; RFC 9110, section 13.2.2."""
+    """Return whether a client already has what an answer would bring; RFC 9110, section 13.2.2."""
     wanted = request.get("if-none-match")
     if wanted is not None:
         tag = answer.get("etag")

@@ -12,7 +12,7 @@ from cl2cm.media.image_decoding import Allowed
 from cl2cm.media.images import PIXEL_LIMIT, redraw_image, usual_limits
 from cl2cm.media.video_reading import still_of
 
-SIZES = (320, 1280)  # longest side in pixels: in the grid, and in the view of one picture
+SIZES = (320, 1280)  # longest side in pixels: in the grid, and in the view of one image
 _UPLOAD = Allowed(pixels=PIXEL_LIMIT, work=10**9, kept=400_000_000)  # of what a stranger sends
 _UPLOAD_BUDGET = Budget(cpu=5, wall=20, memory=3 * 2**29)
 _BUDGET = Budget(cpu=15, wall=25, memory=2 * 2**30)  # within the time of a request

@@ -36,7 +36,7 @@ class Messages:
         self._texts = texts
 
     def __call__(self, key: str, **values: object) -> str:
-        """Give a text with its values filled in; numbers are written as the language does."""
+        """Return a text with its values filled in; numbers are written as the language does."""
         filled = {
             name: self.number(value) if type(value) is int else value
             for name, value in values.items()
@@ -50,7 +50,7 @@ class Messages:
 
 @lru_cache(maxsize=1)
 def all_messages() -> dict[str, Messages]:
-    """Give the texts of every language, English first."""
+    """Return the texts of every language, English first."""
     files = (resources.files("cl2cm.serve") / "languages").iterdir()
     found = {
         file.name.removesuffix(".toml"): tomllib.loads(file.read_text("utf-8"))
@@ -62,7 +62,7 @@ def all_messages() -> dict[str, Messages]:
 
 
 def choose(wanted: str | None, accepted: str) -> Messages:
-    """Give the language that somebody chose, or else the best of what the browser accepts.
+    """Return the language that somebody chose, or else the best of what the browser accepts.
 
     Args:
         wanted: a code, as the page's cookie has it.

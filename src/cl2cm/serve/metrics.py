@@ -34,5 +34,5 @@ class Metrics:
         self.reloads = Counter("cl2cm_reloads", "Times a new index was taken", registry=registry)
 
     def text(self) -> bytes:
-        """Give all of them as Prometheus reads them."""
+        """Return all of them as Prometheus reads them."""
         return generate_latest(self._registry)

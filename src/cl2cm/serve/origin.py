@@ -39,7 +39,7 @@ def is_own_host(scope: Scope, header: str, hosts: Collection[str] | None) -> boo
 
 
 def is_cross_site(scope: Scope, path: str, headers: Headers, hosts: Collection[str] | None) -> bool:
-    """Whether another site's page sent a request, other than by a link to a page of ours.
+    """Return whether another site's page sent a request, other than by a link to a page of ours.
 
     Browsers that say nothing in Sec-Fetch-Site (it is left out over plain HTTP) send Origin with
     every POST. A program sends neither.
@@ -59,7 +59,7 @@ def is_cross_site(scope: Scope, path: str, headers: Headers, hosts: Collection[s
 
 
 def _is_own_origin(source: str, host: str, hosts: Collection[str] | None) -> bool:
-    """Whether an origin is that of the Host header, or of a name that the operator gave."""
+    """Return whether an origin is that of the Host header, or of a name that the operator gave."""
     try:
         parts = urlsplit(source)
         given = (parts.hostname or "", parts.port or {"https": 443}.get(parts.scheme, 80))
@@ -114,7 +114,7 @@ def client_of(scope: Scope, headers: Headers, proxies: Sequence[Network]) -> str
 
 
 def is_proxy(peer: str, proxies: Sequence[Network]) -> bool:
-    """Whether a connection is from a proxy of the operator's."""
+    """Return whether a connection is from a proxy of the operator's."""
     if not proxies or not _is_address(peer):
         return False
     address = ipaddress.ip_address(peer)

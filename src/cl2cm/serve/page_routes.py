@@ -1,6 +1,6 @@
 """The pages, and what they are made of.
 
-GET  /           the first page, the hits of ?q=, ?like= and ?picture=, or the items of a filter
+GET  /           the first page, the hits of ?q=, ?like= and ?image=, or the items of a filter
 POST /picture    takes an image to search with, and leads to its hits
 GET  /picture    a small copy of it
 GET  /item       one image, its captions, similar images, the moments of its video
@@ -222,14 +222,14 @@ def _is_secure(request: Request) -> bool:
 
 
 def _local(back: str) -> str:
-    """Give an address of this service, whatever was asked for."""
+    """Return an address of this service, whatever was asked for."""
     # one slash begins a path of this service; two, or a backslash after it, another host
     plain = back.startswith("/") and not back.startswith(("//", "/\\")) and back.isprintable()
     return back if plain else "/"
 
 
 def described(schema: dict[str, object]) -> list[dict[str, object]]:
-    """Give the routes of an OpenAPI document, as the page shows them."""
+    """Return the routes of an OpenAPI document, as the page shows them."""
     paths: dict[str, dict[str, dict[str, object]]] = schema["paths"]  # type: ignore[assignment]
     return [
         {"path": path, "method": method.upper(), **operation}

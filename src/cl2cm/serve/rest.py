@@ -1,10 +1,10 @@
 """REST, version 1, as ``/api`` describes it.
 
 GET  /api/v1/search      words, an item, or both; filters; pages
-POST /api/v1/search      the same with a picture, as a form
+POST /api/v1/search      the same with an image, as a form
 GET  /api/v1/similar     items like an item
 GET  /api/v1/item        captions and addresses of an item
-GET  /api/v1/thumbnail   a small copy of its picture
+GET  /api/v1/thumbnail   a small copy of its image
 GET  /api/v1/media       its file, in ranges if asked for
 GET  /api/v1/align       a query and a caption, word by word
 GET  /api/v1/health      that it answers
@@ -157,7 +157,7 @@ def _add_files(router: APIRouter, service: Service) -> None:
     @router.get("/thumb", include_in_schema=False)
     @router.get("/api/v1/thumbnail", tags=["items"], response_class=Response)
     async def thumbnail(id: Id, size: Size = SIZES[0], v: Version = "") -> Response:  # noqa: A002
-        """Give a small copy of an item's picture, or of its film at the middle of its part."""
+        """Return a small copy of an item's picture, or of its film at the middle of its part."""
         if size not in SIZES:
             raise NotFoundError(f"expected a size of {SIZES[0]} or {SIZES[1]}, found {size}")
         content, kind = await service.thumbnail(id, size)
@@ -169,7 +169,7 @@ def _add_files(router: APIRouter, service: Service) -> None:
     @router.get("/media", include_in_schema=False)
     @router.get("/api/v1/media", tags=["items"], response_class=Response)
     async def original(id: Id) -> Response:  # noqa: A002
-        """Give an item's file, or a range of it."""
+        """Return an item's file, or a range of it."""
         return MediaResponse(await service.media(id), service.read)
 
 
@@ -187,5 +187,5 @@ def _add_state(router: APIRouter, service: Service) -> None:
 
     @router.get("/api/v1/metrics", tags=["state"], response_class=Response)
     async def metrics() -> Response:
-        """Give counters in the text format of Prometheus."""
+        """Return counters in the text format of Prometheus."""
         return Response(service.metrics.text(), media_type="text/plain; version=0.0.4")

@@ -32,7 +32,7 @@ T = TypeVar("T")
 
 _WATCH_SECONDS = 1.0
 _QUICK = 2**22  # numbers of an index that are compared within a millisecond
-_MOMENTS = 500  # hits among which the moments of a film are looked for
+_MOMENTS = 500  # hits among which the moments of a video are looked for
 
 
 class NotFoundError(Exception):
@@ -165,7 +165,7 @@ class Service:
             yield await _in(self._receiving, stack.enter_context, drawn_anew(image))
 
     def uploaded(self, name: str) -> Upload:
-        """Give a picture that was kept.
+        """Return an image that was kept.
 
         Raises:
             QueryError: it is forgotten.
@@ -173,7 +173,7 @@ class Service:
         return self.uploads.get(name, self.searcher.model.fingerprint)
 
     async def item(self, item_id: str) -> Item:
-        """Give an item of the index by its id.
+        """Return an item of the index by its id.
 
         Raises:
             NotFoundError: there is none.
@@ -219,7 +219,7 @@ class Service:
         return item
 
     async def moments(self, item: Item, text: str) -> list[Item | Hit]:
-        """Give the parts of an item's film that a text finds, or else the like, by time."""
+        """Return the parts of an item's film that a text finds, or else the like, by time."""
         if item.start is None and item.end is None:
             return []
         path = str(await self.run(self.searcher.index.media_path, item))

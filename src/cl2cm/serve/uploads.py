@@ -1,6 +1,6 @@
-"""Pictures that people search with: checked, made small, encoded, and soon forgotten.
+"""Images that people search with: checked, made small, encoded, and soon forgotten.
 
-A picture from a stranger is never handed on as it came. It is decoded within bounds and drawn
+An image from a stranger is never handed on as it came. It is decoded within bounds and drawn
 anew, so that nothing is left of what else its bytes may hold; the model reads that copy. Only the
 vector and a thumbnail are kept, in memory, under a name that cannot be guessed.
 """
@@ -29,7 +29,7 @@ class Upload:
 
 
 class Uploads:
-    """The last pictures that people searched with.
+    """The last images that people searched with.
 
     Args:
         most: how many are kept.
@@ -48,7 +48,7 @@ class Uploads:
         return name
 
     def get(self, name: str, model: str) -> Upload:
-        """Give a picture that is still kept, encoded by the model ``model``.
+        """Return an image that is still kept, encoded by the model ``model``.
 
         Raises:
             QueryError: it is not.
@@ -67,10 +67,10 @@ class Uploads:
 
 @contextmanager
 def drawn_anew(content: bytes) -> Iterator[Path]:
-    """Give a file with a clean copy of a picture, for as long as it is needed.
+    """Return a file with a clean copy of an image, for as long as it is needed.
 
     Raises:
-        MediaError: the bytes are no picture, or one of too many pixels.
+        MediaError: the bytes are no image, or one of too many pixels.
     """
     copy, media_type = shrink_upload(content, SIZES[1], lossless=True)
     with tempfile.TemporaryDirectory(prefix="cl2cm-") as folder:
@@ -80,5 +80,5 @@ def drawn_anew(content: bytes) -> Iterator[Path]:
 
 
 def thumbnail(clean: Path) -> tuple[bytes, str]:
-    """Give a small copy of what `drawn_anew` gave, and its MIME type."""
+    """Return a small copy of what `drawn_anew` gave, and its MIME type."""
     return shrink_upload(clean.read_bytes(), SIZES[0])

@@ -23,7 +23,7 @@ def matmul_precision(name: str) -> Iterator[None]:
 
 
 def choose_device(name: str) -> torch.device:
-    """The device of a setting; ``auto`` takes CUDA where there is one.
+    """Return the device of a setting; ``auto`` takes CUDA where there is one.
 
     Raises:
         ConfigError: it is not there.
@@ -45,7 +45,7 @@ def choose_device(name: str) -> torch.device:
 
 
 def learning_rate(step: int, steps: int, warmup: float) -> float:
-    """Factor of the peak rate at a step: linear warm-up, then a cosine to zero."""
+    """Return the factor of the peak rate at a step: linear warm-up, then a cosine to zero."""
     rise = max(1, round(warmup * steps))
     if step < rise:
         return (step + 1) / rise

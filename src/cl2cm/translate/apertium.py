@@ -56,7 +56,7 @@ class ApertiumTranslator:
         self.version = f"{_program_version()} {' '.join(self.modes)} {sha256_text(data)[:12]}"
 
     def translate(self, texts: Sequence[str]) -> list[str]:
-        """One translation of each text, in order; ``""`` of a text without words.
+        """Return one translation of each text, in order; ``""`` of a text without words.
 
         Raises:
             WeightsError: a mode is damaged.
@@ -68,7 +68,7 @@ class ApertiumTranslator:
 
 
 def open_translator(argument: str, source: str, target: str) -> ApertiumTranslator:
-    """The chain for a direction.
+    """Return the chain for a direction.
 
     Args:
         argument: "" for the shortest chain, or one such as ``en-ca-fr``, which also serves the
@@ -103,7 +103,7 @@ def open_translator(argument: str, source: str, target: str) -> ApertiumTranslat
 
 
 def folder() -> Path:
-    """Where the modes of the installation are.
+    """Return where the modes of the installation are.
 
     Raises:
         ConfigError: the program is not installed.
@@ -119,7 +119,7 @@ def folder() -> Path:
 
 
 def installed_modes(data: Path) -> dict[tuple[str, str], str]:
-    """Direction → mode, in codes of BCP 47; variants are targets, such as pt-BR."""
+    """Return the direction → mode, in codes of BCP 47; variants are targets, such as pt-BR."""
     found: dict[tuple[str, str], str] = {}
     for file in sorted((data / "modes").glob("*.mode")):
         if match := _MODE.fullmatch(file.stem):

@@ -72,7 +72,7 @@ class BergamotTranslator:
         self._lock = threading.Lock()
 
     def translate(self, texts: Sequence[str]) -> list[str]:
-        """One translation of each text, in order; about 10 ms for each distinct text.
+        """Return one translation of each text, in order; about 10 ms for each distinct text.
 
         The engine reads one line, so white space of any kind becomes a single blank. Where it
         finds nothing to say, the text stays as it was.
@@ -95,7 +95,7 @@ class BergamotTranslator:
 
 
 def open_translator(argument: str, source: str, target: str) -> BergamotTranslator:
-    """The engine of a direction; ``argument`` is "", for there is one model for each.
+    """Return the engine of a direction; ``argument`` is "", for there is one model for each.
 
     Raises:
         LanguageError: there is no model of the direction.

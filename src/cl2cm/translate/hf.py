@@ -67,7 +67,7 @@ class HuggingFaceTranslator:
         self.version = f"{model_version(folder)} beam {BEAMS}"
 
     def translate(self, texts: Sequence[str]) -> list[str]:
-        """One translation of each text, in order; ``""`` of one longer than the model reads.
+        """Return one translation of each text, in order; ``""`` of one longer than the model reads.
 
         Raises:
             WeightsError: the model is damaged or absent.
@@ -108,7 +108,7 @@ class HuggingFaceTranslator:
         return int(min(self._tokenizer.model_max_length, positions or 2**31))
 
     def _direction(self) -> tuple[str, int | None]:
-        """What stands before each text, and the id that each translation begins with."""
+        """Return what stands before each text, and the id that each translation begins with."""
         tokenizer, engine = self._tokenizer, f"hf:{self.name}"
         codes = _language_tokens(tokenizer)
         self._codes = frozenset(codes.values())
@@ -179,7 +179,7 @@ class HuggingFaceTranslator:
 
 
 def open_translator(argument: str, source: str, target: str) -> HuggingFaceTranslator:
-    """The model in the folder ``argument``, or of that name on the hub, for a direction."""
+    """Return the model in the folder ``argument``, or of that name on the hub, for a direction."""
     folder = Path(argument).expanduser()
     if argument and folder.is_dir():
         return HuggingFaceTranslator(folder, folder.resolve().name, source, target)
@@ -207,7 +207,7 @@ def _hub_folder(name: str) -> Path:
 
 
 def _language_tokens(tokenizer: Any) -> dict[str, int]:  # noqa: ANN401
-    """Language → id of its token, for the families that begin a translation with one."""
+    """Return the language → id of its token, for the families that begin a translation with one."""
     m2m: dict[str, int] = getattr(tokenizer, "lang_code_to_id", {})
     if m2m:
         return m2m

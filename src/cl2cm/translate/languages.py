@@ -103,12 +103,12 @@ def parse_tag(code: str) -> Tag:
 
 
 def two_letters(code: str) -> str:
-    """The code of a language with two letters where it has one: ``eng`` is ``en``."""
+    """Return the code of a language with two letters where it has one: ``eng`` is ``en``."""
     return _TWO.get(code, code)
 
 
 def nllb_code(code: str, known: Collection[str]) -> str | None:
-    """What NLLB calls a language, ``zho_Hans``."""
+    """Return what NLLB calls a language, ``zho_Hans``."""
     tag = parse_tag(code)
     three = _THREE.get(tag.language, tag.language)
     names = (_ONE_OF_SEVERAL.get(tag.language, three), three)
@@ -123,14 +123,14 @@ def nllb_code(code: str, known: Collection[str]) -> str | None:
 
 
 def m2m_code(code: str, known: Collection[str]) -> str | None:
-    """What M2M-100 calls a language, ``zh``; it does not tell scripts apart."""
+    """Return what M2M-100 calls a language, ``zh``; it does not tell scripts apart."""
     language = parse_tag(code).language
     names = (language, _M2M.get(language, language), _TWO.get(language, language))
     return next((name for name in names if name in known), None)
 
 
 def opus_code(code: str, known: Collection[str]) -> str | None:
-    """What a multilingual OPUS-MT model calls a target language, ``cmn_Hans`` or ``fra``."""
+    """Return what a multilingual OPUS-MT model calls a target language, ``cmn_Hans`` or ``fra``."""
     tag = parse_tag(code)
     three = _THREE.get(tag.language, tag.language)
     names = (_ONE_OF_SEVERAL.get(tag.language, three), three, tag.language)
@@ -193,7 +193,7 @@ def _is_other(stated: str, asked: str) -> bool:
 
 
 def _one_code(code: str) -> str:
-    """One code of three letters for all codes of a language: ``zho`` for zh and cmn."""
+    """Return one code of three letters for all codes of a language: ``zho`` for zh and cmn."""
     language = parse_tag(code.replace("_", "-")).language
     three = _THREE.get(language, language)
     return _SEVERAL.get(three, three)

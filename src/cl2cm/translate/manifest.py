@@ -153,7 +153,7 @@ def _translate(
 def _with_column(
     example: Example, source: str, language: str, name: str, made: Mapping[str, str]
 ) -> Example:
-    """An example with one column more, or another in its place; its old scores go."""
+    """Return an example with one column more, or another in its place; its old scores go."""
     captions = example.captions.get(source)
     if not captions:
         return example
@@ -174,7 +174,7 @@ def _without(example: Example, language: str, name: str) -> dict[str, Any]:
 
 
 def columns(examples: Iterable[Example], source: str, languages: Sequence[str]) -> list[Column]:
-    """Columns of translations in a manifest, those back into the source left out."""
+    """Return the columns of translations in a manifest, those back into the source left out."""
     there = {
         (language, name): None
         for example in examples
@@ -249,7 +249,7 @@ def _check_columns(there: Sequence[Column], languages: Sequence[str]) -> None:
 
 
 def _sentences(examples: Sequence[Example], column: Column, source: str) -> dict[Place, Sentence]:
-    """The sentences of a column that have a translation, by place."""
+    """Return the sentences of a column that have a translation, by place."""
     language, name = column
     found: dict[Place, Sentence] = {}
     for i, example in enumerate(examples):

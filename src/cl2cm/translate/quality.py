@@ -51,7 +51,7 @@ class Strangers(NamedTuple):
 
     @classmethod
     def of(cls, values: Sequence[float], default: "Strangers") -> "Strangers":
-        """Those of values; the default where they are too few to say."""
+        """Return those of values; the default where they are too few to say."""
         if len(values) < _FEW:
             return default
         return cls(float(np.mean(values)), max(float(np.std(values)), 1e-3))
@@ -77,7 +77,7 @@ class Parts(NamedTuple):
 
 
 def score(parts: Parts, cosine: Strangers = USUAL_COSINE, chrf: Strangers = USUAL_CHRF) -> float:
-    """The score of one sentence, in [0, 1]; higher is better."""
+    """Return the score of one sentence, in [0, 1]; higher is better."""
     alike = [
         strangers.likeness(value)
         for value, strangers in ((parts.cosine, cosine), (parts.chrf, chrf))
@@ -91,7 +91,7 @@ def score(parts: Parts, cosine: Strangers = USUAL_COSINE, chrf: Strangers = USUA
 
 
 def length_ratio(source: str, translation: str) -> float:
-    """Letters of the translation for each of the source; white space does not count."""
+    """Return the letters of the translation for each of the source; white space does not count."""
     return len("".join(translation.split())) / max(1, len("".join(source.split())))
 
 
@@ -127,7 +127,7 @@ def chrf(hypothesis: str, reference: str) -> float:
 
 
 def language_share(text: str, target: str, source: str) -> float | None:
-    """How sure it is that a text is in the target language and not in the source, 0 to 1.
+    """Return how sure it is that a text is in the target language and not in the source, 0 to 1.
 
     p(target) / (p(target) + p(source) + 0.001), so a language near to the target's, which short
     texts are often taken for, takes little away, and a wholly different one everything. None
@@ -146,7 +146,7 @@ def language_share(text: str, target: str, source: str) -> float | None:
 
 
 def identifier_version() -> str:
-    """Name and version of the language identifier."""
+    """Return the name and version of the language identifier."""
     return f"py3langid {importlib.metadata.version('py3langid')}"
 
 

@@ -114,7 +114,7 @@ def _check_options(
 def make_report(
     examples: Sequence[Example], found: Mapping[Column, Mapping[Place, tuple[Sentence, Scored]]]
 ) -> dict[str, Any]:
-    """The distribution of scores in each column, and the worst of all sentences."""
+    """Return the distribution of scores in each column, and the worst of all sentences."""
     worst = sorted(
         (scored.score, column, place)
         for column, places in found.items()
@@ -164,7 +164,7 @@ def _distribution(
 
 
 def result_lines(result: Mapping[str, Any]) -> list[str]:
-    """A result of ``translate_manifest`` for people."""
+    """Return a result of ``translate_manifest`` for people."""
     lines = [
         f"{made['language']}  {made['column']}: {made['texts']} texts, {made['translated']} "
         f"translated now, {made['cached']} before, {made['empty']} empty; {made['rate']:.0f}/s"
@@ -176,7 +176,7 @@ def result_lines(result: Mapping[str, Any]) -> list[str]:
 
 
 def report_lines(report: Mapping[str, Any]) -> list[str]:
-    """A report as two tables: the distributions, and the worst sentences."""
+    """Return a report as two tables: the distributions, and the worst sentences."""
     names = [f"{c['language']} {c['column']}" for c in report["columns"]]
     width = max(map(len, names), default=0)
     head = f"{'column':{width}}  sentences   empty    mean" + "".join(

@@ -40,7 +40,7 @@ class Described(NamedTuple):
 
 
 def read_captions(path: Path) -> Texts:
-    """Every caption of a file.
+    """Return every caption of a file.
 
     Raises:
         DatasetError: the file cannot be read, or a line is of another form or there twice.
@@ -93,7 +93,7 @@ def _lines(path: Path) -> Iterator[tuple[int, str, int, str]]:
 
 
 def _aligned(path: Path, english: Texts) -> Texts:
-    """Texts of a file that are made from English captions; each must have one."""
+    """Return the texts of a file that are made from English captions; each must have one."""
     for number, clip, caption, _ in _lines(path):
         if caption not in english.get(clip, {}):
             expected = "a caption that it was made from"

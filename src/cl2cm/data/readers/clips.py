@@ -1,7 +1,7 @@
-"""Films of a data set: where they lie, which part of them is meant, and lists of their ids.
+"""Videos of a data set: where they lie, which part of them is meant, and lists of their ids.
 
-Video data sets name a clip after a film on YouTube and the seconds that it was cut from,
-``FILM_START_END``. Users keep the clips, or the films whole; both are found by the names of files.
+Video data sets name a clip after a video on YouTube and the seconds that it was cut from,
+``FILM_START_END``. Users keep the clips, or the videos whole; both are found by the names of files.
 """
 
 import re
@@ -20,11 +20,11 @@ _AFTER_ID = re.compile(r"[#\s,]")
 
 
 class Clips:
-    """Makes the items of clips: films found by name, or stored features of their ids.
+    """Makes the items of clips: videos found by name, or stored features of their ids.
 
     Args:
-        source: folder of the data set; films are looked for in it and below it.
-        options: ``images`` names another folder of films, ``no_images`` asks for features.
+        source: folder of the data set; videos are looked for in it and below it.
+        options: ``images`` names another folder of videos, ``no_images`` asks for features.
 
     Raises:
         DatasetError: ``images`` is no folder.
@@ -54,9 +54,9 @@ class Clips:
         *,
         names: Sequence[str] = (),
     ) -> Example:
-        """The item of a clip.
+        """Return the item of a clip.
 
-        A file of its name, or of one of ``names``, is the clip itself; a file of the film that it
+        A file of its name, or of one of ``names``, is the clip itself; a file of the video that it
         was cut from is given with start and end. Where there is none, ``ID.mp4`` is missing.
         """
         item = Example(identity, split, captions=captions, translations=translations or {})
@@ -73,7 +73,7 @@ class Clips:
 
 
 def read_id_list(path: Path) -> dict[str, int]:
-    """Ids in the order of a list, with their lines.
+    """Return the ids in the order of a list, with their lines.
 
     A text has one id a line; what follows a space, a comma or ``#`` is not part of it, so that a
     file of captions (``ID#enc#0 text``) is a list too. A ``.npy`` is an array of texts.

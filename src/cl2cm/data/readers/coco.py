@@ -1,7 +1,7 @@
-"""What the data sets on pictures of COCO 2014 share: names, places of files, the Karpathy split.
+"""What the data sets on images of COCO 2014 share: names, places of files, the Karpathy split.
 
 Lin et al., "Microsoft COCO: Common Objects in Context", ECCV 2014; captions under CC BY 4.0, the
-pictures under their authors' terms. A picture's id here is its file name without ending, such as
+images under their authors' terms. An image's id here is its file name without ending, such as
 ``COCO_val2014_000000391895``: the same in every data set, so that an overlap shows.
 """
 
@@ -31,7 +31,7 @@ def folder_of(name: str) -> str | None:
 class Pictures:
     """Makes the items of pictures: their files, or stored features of their ids.
 
-    A picture is looked for in a folder as its publisher packs it (``val2014/``), else beside the
+    An image is looked for in a folder as its publisher packs it (``val2014/``), else beside the
     others; whether it is there is asked later.
 
     Args:
@@ -48,7 +48,7 @@ class Pictures:
     def example(
         self, identity: str, split: str, captions: Captions, *, filename: str = "", folder: str = ""
     ) -> Example:
-        """The item of a picture: ``ID.jpg`` where no other name of its file is given."""
+        """Return the item of a picture: ``ID.jpg`` where no other name of its file is given."""
         if self._stored:
             return Example(identity, split, features=identity, captions=captions)
         folder = folder or folder_of(identity) or ""
@@ -65,7 +65,7 @@ class Pictures:
 
 
 def karpathy_beside(source: Path) -> dict[str, KarpathyItem]:
-    """Pictures of the ``dataset_coco.json`` in a folder by id; empty where there is none.
+    """Return the images of the ``dataset_coco.json`` in a folder by id; empty where there is none.
 
     Raises:
         DatasetError: the file is there and not as published.
@@ -75,10 +75,10 @@ def karpathy_beside(source: Path) -> dict[str, KarpathyItem]:
 
 
 def overlap_note(identities: Iterable[str], known: Mapping[str, KarpathyItem]) -> tuple[str, ...]:
-    """Say how many pictures are trained on in COCO's own splits; nothing where none is.
+    """Say how many images are trained on in COCO's own splits; nothing where none is.
 
     Args:
-        identities: ids of the pictures of a data set.
+        identities: ids of the images of a data set.
         known: the Karpathy split, by id; without it the names tell: all of ``train2014`` is
             trained on, and of ``val2014`` all that is in neither val nor test.
     """

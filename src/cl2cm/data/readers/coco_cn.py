@@ -1,15 +1,15 @@
-"""COCO-CN: Chinese captions of 20,341 pictures of COCO 2014.
+"""COCO-CN: Chinese captions of 20,341 images of COCO 2014.
 
 Li et al., "COCO-CN for Cross-Lingual Image Tagging, Captioning and Retrieval", IEEE Transactions
 on Multimedia 2019; github.com/li-xirong/coco-cn, version 201805 v1.1, under the MIT licence.
 Files: ``coco-cn_train.txt``, ``coco-cn_val.txt``, ``coco-cn_test.txt`` with an id a line, and
 captions as ``ID#NUMBER<tab>TEXT`` in two tasks that never mix:
 
-    1   ``imageid.human-written-caption.txt``: written from the picture, all splits (the usual one)
-    2   ``imageid.manually-translated-caption.txt``: five English captions of each test picture,
+    1   ``imageid.human-written-caption.txt``: written from the image, all splits (the usual one)
+    2   ``imageid.manually-translated-caption.txt``: five English captions of each test image,
         translated by people; test only
 
-With ``dataset_coco.json`` beside them, the pictures have their English captions too. The release's
+With ``dataset_coco.json`` beside them, the images have their English captions too. The release's
 machine translations come segmented and tagged with parts of speech, and are not read.
 """
 
@@ -73,14 +73,14 @@ def read(source: Path, options: Options) -> DataSet:
 
 
 def read_captions(path: Path, known: Mapping[str, object] | None = None) -> Texts:
-    """Captions of a file of ``ID#NUMBER<tab>TEXT`` by id, in the order of their numbers.
+    """Return the captions of a file of ``ID#NUMBER<tab>TEXT`` by id, in the order of their numbers.
 
     Args:
         path: the file.
-        known: ids that may be there; by default all that name a picture of COCO 2014.
+        known: ids that may be there; by default all that name an image of COCO 2014.
 
     Raises:
-        DatasetError: the file cannot be read, or a line is of another form, of another picture or
+        DatasetError: the file cannot be read, or a line is of another form, of another image or
             there twice.
     """
     found: dict[str, dict[int, str]] = {}
@@ -100,7 +100,7 @@ def read_captions(path: Path, known: Mapping[str, object] | None = None) -> Text
 
 
 def bilingual(name: str, chinese: Texts, known: Mapping[str, KarpathyItem]) -> Captions:
-    """What there is of a picture in both languages."""
+    """Return what there is of a picture in both languages."""
     captions: Captions = {"en": known[name].sentences} if name in known else {}
     return {**captions, "zh": chinese[name]} if name in chinese else captions
 

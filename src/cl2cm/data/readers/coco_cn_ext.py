@@ -1,9 +1,9 @@
-"""COCO-CN's extension: 4,712 more Chinese captions, of 4,573 pictures that COCO-CN does not have.
+"""COCO-CN's extension: 4,712 more Chinese captions, of 4,573 images that COCO-CN does not have.
 
 Collected with iCap (Jia and Li, "iCap: Interactive Image Captioning with Predictive Text", ICMR
 2020); github.com/li-xirong/coco-cn, under the MIT licence. File: ``coco-cn_ext.icap2020.txt``, in
 the folder or in its ``data``. It has no splits: all items are in the one that is asked for. With
-``dataset_coco.json`` beside the file, the pictures have their English captions too.
+``dataset_coco.json`` beside the file, the images have their English captions too.
 """
 
 from pathlib import Path

@@ -1,8 +1,8 @@
-"""Crossmodal-3600: captions in 36 languages, written by people, for 3,600 pictures; a test set.
+"""Crossmodal-3600: captions in 36 languages, written by people, for 3,600 images; a test set.
 
 Thapliyal et al., "Crossmodal-3600: A Massively Multilingual Multimodal Evaluation Dataset", EMNLP
-2022; google.github.io/crossmodal-3600; captions under CC BY 4.0, pictures of Open Images under
-their authors' Creative Commons licences. File: ``captions.jsonl``, a picture a line with
+2022; google.github.io/crossmodal-3600; captions under CC BY 4.0, images of Open Images under
+their authors' Creative Commons licences. File: ``captions.jsonl``, an image a line with
 ``image/key`` and, for each language, an object whose ``caption`` is a list; its tokenised forms
 are not read. Pictures: ``KEY.jpg``.
 

@@ -1,6 +1,6 @@
-"""What the data sets on pictures of Flickr share: places of files, lists of pictures, captions.
+"""What the data sets on images of Flickr share: places of files, lists of images, captions.
 
-A picture's id here is its file name without ending. Flickr8k names a picture ``PHOTO_SECRET.jpg``,
+An image's id here is its file name without ending. Flickr8k names an image ``PHOTO_SECRET.jpg``,
 Flickr30k ``PHOTO.jpg``, after the number that Flickr gave the photo: by it the two are joined.
 """
 
@@ -20,8 +20,8 @@ Texts = dict[str, tuple[str, ...]]  # id → captions
 
 _DEPTH = 5  # a folder, and what is packed in a repository in it: multi30k/dataset/data/task1/raw
 _ID = re.compile(r"[\w-]+", re.ASCII)
-_NAME = r"([\w-]+\.jpg(?:\.1)?)"  # one of Flickr8k's tables ends so: of a picture in no split
-_OF_COCO = re.compile(r"#[0-9]+$")  # a caption's number behind a picture's name
+_NAME = r"([\w-]+\.jpg(?:\.1)?)"  # one of Flickr8k's tables ends so: of an image in no split
+_OF_COCO = re.compile(r"#[0-9]+$")  # a caption's number behind an image's name
 _CONTROL = re.compile(r"[\x00-\x08\x0a-\x1f\x7f\ufeff]")  # a tab is in two of Multi30K's captions
 
 
@@ -41,13 +41,13 @@ class Pictures:
     """Makes the items of pictures: their files, or stored features of their ids.
 
     Args:
-        source: folder of the data set; pictures are looked for in it, unless a folder is named.
+        source: folder of the data set; images are looked for in it, unless a folder is named.
         options: ``images`` names another folder, ``no_images`` asks for features.
-        folders: names that the publisher's folder of pictures may have.
+        folders: names that the publisher's folder of images may have.
 
     Attributes:
         stored: items stand for features.
-        folder: where pictures are, absolute; it need not exist.
+        folder: where images are, absolute; it need not exist.
 
     Raises:
         DatasetError: ``images`` is no folder.
@@ -88,7 +88,7 @@ def find(source: Path, *names: str) -> Path | None:
 
 
 def found_in(source: Path, *names: str) -> Path:
-    """The first of some files that is in a folder or below it.
+    """Return the first of some files that is in a folder or below it.
 
     Raises:
         DatasetError: none of them is there.
@@ -105,14 +105,14 @@ def found_in(source: Path, *names: str) -> Path:
 
 
 def read_lists(lists: Mapping[str, Path], *, ending: str = ".jpg") -> dict[str, dict[str, int]]:
-    """Ids of the pictures of each split, in the order of its list, with their lines.
+    """Return the ids of the images of each split, in the order of its list, with their lines.
 
     Args:
-        lists: split → list of its pictures, one a line.
+        lists: split → list of its images, one a line.
         ending: what each name ends in; a caption's number may follow, as in ``COCO_….jpg#7``.
 
     Raises:
-        DatasetError: a list cannot be read, or a line is no picture, or one again: of the same
+        DatasetError: a list cannot be read, or a line is no image, or one again: of the same
             list or of another.
     """
     found: dict[str, dict[str, int]] = {}
@@ -134,10 +134,10 @@ def read_lists(lists: Mapping[str, Path], *, ending: str = ".jpg") -> dict[str, 
 def read_splits(
     lists: Mapping[str, Path], *tables: Table, ending: str = ".jpg"
 ) -> dict[str, list[str]]:
-    """Ids of the pictures of each split, each of them in all tables; see `read_lists`.
+    """Return the ids of the images of each split, each of them in all tables; see `read_lists`.
 
     Raises:
-        DatasetError: a list is not as published, or a picture is in no line of a table.
+        DatasetError: a list is not as published, or an image is in no line of a table.
     """
     splits = read_lists(lists, ending=ending)
     for split, ids in splits.items():
@@ -152,17 +152,17 @@ def read_splits(
 def read_captions(
     path: Path, count: int, *, kind: str = "", lines: Iterable[tuple[int, str]] | None = None
 ) -> Table:
-    """Captions of a table as Flickr8k has it, ``NAME.jpg#NUMBER<tab>TEXT``, by id.
+    """Return the captions of a table as Flickr8k has it, ``NAME.jpg#NUMBER<tab>TEXT``, by id.
 
     Args:
         path: the table.
-        count: captions of a picture, numbered from 0.
+        count: captions of an image, numbered from 0.
         kind: with a kind a line is ``NAME.jpg#KIND#NUMBER TEXT``, as in Flickr8k-CN.
         lines: the lines of the file with their numbers, where they are not taken as they stand.
 
     Raises:
         DatasetError: the file cannot be read; a line is of another form or there twice; a
-            caption of a picture is missing.
+            caption of an image is missing.
     """
     form, separator = (f"NAME.jpg#{kind}#NUMBER", " ") if kind else ("NAME.jpg#NUMBER", "\t")
     key_form = re.compile(form.replace("NAME.jpg", _NAME).replace("NUMBER", "([0-9])"), re.ASCII)
@@ -185,7 +185,7 @@ def read_captions(
 
 
 def caption(path: Path, number: int, text: str) -> str:
-    """A caption without space around it.
+    """Return a caption without space around it.
 
     Raises:
         DatasetError: it is blank, or holds control characters.

@@ -1,9 +1,9 @@
-"""Flickr30k: five English captions a picture, in the Karpathy split.
+"""Flickr30k: five English captions an image, in the Karpathy split.
 
 Young et al., "From Image Descriptions to Visual Denotations", TACL 2014; split by Karpathy and
-Fei-Fei, CVPR 2015. Captions for research, the pictures under Flickr's terms. File:
-``dataset_flickr30k.json``; pictures in ``flickr30k-images``. Multi30K has the same split;
-of the 31,783 pictures 769 are in neither. A picture's id is Flickr's number of the photo.
+Fei-Fei, CVPR 2015. Captions for research, the images under Flickr's terms. File:
+``dataset_flickr30k.json``; images in ``flickr30k-images``. Multi30K has the same split;
+of the 31,783 images 769 are in neither. An image's id is Flickr's number of the photo.
 """
 
 from pathlib import Path
@@ -14,7 +14,7 @@ from cl2cm.data.readers.karpathy import read_karpathy
 from cl2cm.data.readers.multi30k import CHECKSUMS, ITEMS
 from cl2cm.data.readers.reading import DataSet, Options
 
-WRITTEN = 5  # captions of a picture
+WRITTEN = 5  # captions of an image
 PROTOCOL = Protocol(
     "flickr30k",
     {
@@ -31,7 +31,7 @@ def read(source: Path, options: Options) -> DataSet:
 
     Args:
         source: folder of the JSON file, or the file itself.
-        options: ``images`` names the folder of pictures.
+        options: ``images`` names the folder of images.
 
     Raises:
         DatasetError: the file is missing, damaged or not as published.

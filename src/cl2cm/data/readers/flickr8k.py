@@ -1,9 +1,9 @@
-"""Flickr8k: five English captions a picture, in the publisher's split.
+"""Flickr8k: five English captions an image, in the publisher's split.
 
 Hodosh, Young and Hockenmaier, "Framing Image Description as a Ranking Task: Data, Models and
-Evaluation Metrics", JAIR 2013; captions for research, the pictures under Flickr's terms. Files:
+Evaluation Metrics", JAIR 2013; captions for research, the images under Flickr's terms. Files:
 ``Flickr8k.token.txt``, ``Flickr_8k.trainImages.txt``, ``.devImages.txt`` and ``.testImages.txt``;
-pictures in ``Flicker8k_Dataset``. Of the 8,091 pictures 91 are in no split; they are not read.
+images in ``Flicker8k_Dataset``. Of the 8,091 images 91 are in no split; they are not read.
 """
 
 from collections.abc import Mapping
@@ -23,7 +23,7 @@ from cl2cm.data.readers.wording import wording_notes
 
 ITEMS = {"train": 6_000, "val": 1_000, "test": 1_000}
 CHECKSUMS = {"train": "c8873854b1fc68fb", "val": "c312d8f3cc0ce5da", "test": "eb8ab6844aa99dba"}
-WRITTEN = 5  # captions of a picture
+WRITTEN = 5  # captions of an image
 WORDING = {"en": "e93345d8474e1959"}
 _LISTS = {
     "train": "Flickr_8k.trainImages.txt",
@@ -36,8 +36,8 @@ def read(source: Path, options: Options) -> DataSet:
     """Read Flickr8k.
 
     Args:
-        source: folder of the texts and, below it, of the pictures.
-        options: ``images`` names another folder of pictures.
+        source: folder of the texts and, below it, of the images.
+        options: ``images`` names another folder of images.
 
     Raises:
         DatasetError: a file is missing, damaged or not as published.
@@ -55,7 +55,7 @@ def read(source: Path, options: Options) -> DataSet:
 
 
 def read_english(source: Path) -> Table:
-    """English captions.
+    """Return the English captions.
 
     Raises:
         DatasetError: the file is missing, damaged or not as published.
@@ -64,10 +64,10 @@ def read_english(source: Path) -> Table:
 
 
 def read_official_splits(source: Path, *tables: Table) -> dict[str, list[str]]:
-    """Ids of each split in the order of its list, each with captions in some tables.
+    """Return the ids of each split in the order of its list, each with captions in some tables.
 
     Raises:
-        DatasetError: a list is missing or not as published, or a picture has no captions.
+        DatasetError: a list is missing or not as published, or an image has no captions.
     """
     lists = {split: found_in(source, name) for split, name in _LISTS.items()}
     return read_splits(lists, *tables)

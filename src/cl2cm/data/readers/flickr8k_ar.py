@@ -1,4 +1,4 @@
-"""Arabic Flickr8k: three Arabic captions a picture, translated and corrected by people.
+"""Arabic Flickr8k: three Arabic captions an image, translated and corrected by people.
 
 ElJundi et al., "Resources and End-to-End Neural Network Models for Arabic Image Captioning",
 VISAPP 2020; github.com/ObeidaElJundi/Arabic-Image-Captioning, without a licence of its own. File:
@@ -17,7 +17,7 @@ from cl2cm.data.readers.reading import DataSet, Options, numbered_lines
 from cl2cm.data.readers.wording import wording_notes
 
 FILE = "Flickr8k.arabic.full.txt"
-CORRECTED = 3  # captions of a picture
+CORRECTED = 3  # captions of an image
 WORDING = {"en": "e93345d8474e1959", "ar": "4251410c255f3fec"}
 _BROKEN = "469021173_aa31c07108.jpg#2"
 
@@ -27,7 +27,7 @@ def read(source: Path, options: Options) -> DataSet:
 
     Args:
         source: the repository, or a folder that holds its texts.
-        options: ``images`` is the folder of Flickr8k's pictures.
+        options: ``images`` is the folder of Flickr8k's images.
 
     Raises:
         DatasetError: a file is missing, damaged or not as published.
@@ -47,7 +47,7 @@ def read(source: Path, options: Options) -> DataSet:
 
 
 def read_arabic(source: Path) -> Table:
-    """Arabic captions.
+    """Return the Arabic captions.
 
     Raises:
         DatasetError: the file is missing, damaged or not as published.

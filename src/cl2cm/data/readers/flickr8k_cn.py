@@ -5,7 +5,7 @@ research. Files in ``data``: lists ``flickr8ktrain.txt``, ``flickr8kval.txt``, `
 with an id a line, and captions as ``NAME.jpg#KIND#NUMBER TEXT``:
 
     flickr8kenc.caption.txt              English, those of Flickr8k
-    flickr8kzhc.caption.txt              Chinese, written from the picture (short)
+    flickr8kzhc.caption.txt              Chinese, written from the image (short)
     flickr8kzhg.caption.txt.v20160816    the English by Google: engine ``google``
     flickr8kzhb.caption.txt.v20160815    by Baidu: engine ``baidu``
     flickr8kzhg.caption.txt              as in the publication: ``google-icmr2016``
@@ -52,7 +52,7 @@ def read(source: Path, options: Options) -> DataSet:
 
     Args:
         source: the folder ``data``, or one that holds it.
-        options: ``images`` is the folder of Flickr8k's pictures.
+        options: ``images`` is the folder of Flickr8k's images.
 
     Raises:
         ConfigError: another task is asked for.
@@ -86,7 +86,7 @@ def read(source: Path, options: Options) -> DataSet:
 
 
 def read_written(source: Path) -> Table:
-    """Chinese captions written from the pictures.
+    """Return the Chinese captions written from the images.
 
     Raises:
         DatasetError: the file is missing, damaged or not as published.
@@ -115,7 +115,7 @@ def read_translations(source: Path, names: Mapping[str, tuple[str, str]]) -> dic
 
 
 def translated(name: str, engines: Mapping[str, Texts]) -> Translations:
-    """What the engines made of a picture's captions; nothing where none has it."""
+    """Return what the engines made of a picture's captions; nothing where none has it."""
     made = {engine: texts[name] for engine, texts in engines.items() if name in texts}
     return {"zh": made} if made else {}
 

@@ -1,9 +1,9 @@
 """Flickr8k in six languages, joined from five publishers' files.
 
-7,761 pictures of Flickr8k with English (five), Chinese (five) and Arabic (three) captions; 7,152 of
+7,761 images of Flickr8k with English (five), Chinese (five) and Arabic (three) captions; 7,152 of
 them are in Flickr30k, too, and have German (five), French and Czech (one each) from Multi30K. A
 photo's number, the first part of its name in Flickr8k, is its name in Flickr30k. The split is
-Flickr8k's; pictures of Multi30K's test set of 2016 are left out. A folder that holds, each in it
+Flickr8k's; images of Multi30K's test set of 2016 are left out. A folder that holds, each in it
 or below it, as published:
 
     Flickr8k_text                  see `flickr8k` (or those in Arabic-Image-Captioning)
@@ -80,7 +80,7 @@ class _Parts:
     arabic_google: Texts  # by photo
 
     def captions(self, name: str) -> Captions:
-        """Captions of a picture by people."""
+        """Return the captions of a picture by people."""
         also = self.multi30k.get(photo(name), {})
         return {
             "en": self.english[name],
@@ -106,7 +106,7 @@ def read(source: Path, options: Options) -> DataSet:
 
     Args:
         source: folder that holds all parts.
-        options: ``images`` is the folder of Flickr8k's pictures.
+        options: ``images`` is the folder of Flickr8k's images.
 
     Raises:
         DatasetError: a file is missing, damaged or not as published.
@@ -156,5 +156,5 @@ def _read_google(source: Path) -> Texts:
 
 
 def _texts(caption: Record) -> tuple[str, ...]:
-    """One text a record in the file of train, five in that of val."""
+    """Return one text a record in the file of train, five in that of val."""
     return caption.texts() if isinstance(caption.value, list) else (caption.text(),)

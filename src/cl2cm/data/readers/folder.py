@@ -189,7 +189,7 @@ def _files(root: Path) -> Iterator[str]:
 
 
 def _unread(names: Iterable[str]) -> list[str]:
-    """Notes on images and videos that cannot be read here."""
+    """Return the notes on images and videos that cannot be read here."""
     missing: dict[str, list[str]] = {}
     other: list[str] = []
     for name in names:

@@ -125,7 +125,7 @@ def _bytes(place: str, cell: object) -> bytes | None:
 
 
 def _suffix(place: str, data: bytes) -> str:
-    """The ending that an image's first bytes ask for; it is decoded when it is encoded."""
+    """Return the ending that an image's first bytes ask for; it is decoded when it is encoded."""
     kind = kind_of(data)
     if kind not in _SUFFIXES:
         found = f"a {kind} image" if kind else describe(data)

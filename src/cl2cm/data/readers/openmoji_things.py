@@ -39,7 +39,7 @@ def is_flag(identity: str) -> bool:
 
 
 def thing(identity: str) -> str:
-    """Name the thing that an emoji is a variant of; variants share a split.
+    """Return the name the thing that an emoji is a variant of; variants share a split.
 
     Of one thing are: text and emoji style; the genders of a person (by sign, by another first
     code point, or by a name of its own, as prince and princess); the hair and beard of an adult;
@@ -69,7 +69,7 @@ def split_of(key: str) -> str:
 
 
 def things_of(digests: Mapping[str, str]) -> dict[str, str]:
-    """Thing of each id; pictures that are pixel for pixel the same are one thing too.
+    """Return the thing of each id; images that are pixel for pixel the same are one thing too.
 
     So the flags of Norway and of Svalbard and Jan Mayen never end up on two sides of a split.
     """

@@ -36,7 +36,7 @@ _SHOWN = 20  # names in an error
 class Row(NamedTuple):
     """What one place says of one item.
 
-    place: file and line, for messages; media: picture or film, None where features are stored;
+    place: file and line, for messages; media: image or video, None where features are stored;
     language, split: empty where none is said.
     """
 
@@ -126,7 +126,7 @@ class Gathering:
         return full
 
     def dataset(self, notes: Sequence[str] = ()) -> DataSet:
-        """All that was gathered, by split.
+        """Return all that was gathered, by split.
 
         Raises:
             DatasetError: something does not fit, all of which is named, and may not be left out.
@@ -207,7 +207,7 @@ def split_of(identity: str) -> str:
 
 
 def is_language(code: str) -> bool:
-    """Whether a text is the code of a language, as manifests have it."""
+    """Return whether a text is the code of a language, as manifests have it."""
     return _language_fault(code) is None
 
 

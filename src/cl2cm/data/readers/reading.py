@@ -1,8 +1,8 @@
 """What a reader of an official data set is given, and what it gives back.
 
-A reader turns files as published into examples; it opens no picture. The numbers that a data set
-must have are its protocol (``data/published.py``); whether they are met, whether the pictures are
-there and whether a picture leaks is asked once, for every reader, in ``data/prepare.py``.
+A reader turns files as published into examples; it opens no image. The numbers that a data set
+must have are its protocol (``data/published.py``); whether they are met, whether the images are
+there and whether an image leaks is asked once, for every reader, in ``data/prepare.py``.
 """
 
 import gzip
@@ -25,11 +25,11 @@ class Options:
 
     Attributes:
         task: where a data set has more than one (Multi30K: 1 or 2); None: the user did not say.
-        images: folder of its pictures or films, where it is not in ``source``.
+        images: folder of its images or videos, where it is not in ``source``.
         no_images: its items stand for stored features of their ids, not for files.
         split: the split of items whose files name none.
         language: of captions whose files name none.
-        out: the folder that is made, for readers that unpack pictures.
+        out: the folder that is made, for readers that unpack images.
         columns: role → column of the user's own table, where it is called otherwise.
         partial: leave out what does not fit, and name it, in place of an error.
     """
@@ -66,7 +66,7 @@ Reader = Callable[[Any, Options], DataSet]
 
 
 def chosen_task(options: Options, tasks: Mapping[int, str], default: int | None = None) -> int:
-    """The task that a user has chosen among those of a data set, which never mix.
+    """Return the task that a user has chosen among those of a data set, which never mix.
 
     Args:
         options: with ``task``.
@@ -88,7 +88,7 @@ def chosen_task(options: Options, tasks: Mapping[int, str], default: int | None 
 
 
 def required(folder: Path, *names: str) -> Path:
-    """The first of some files that is in a folder.
+    """Return the first of some files that is in a folder.
 
     Raises:
         DatasetError: none of them is there.
@@ -128,7 +128,7 @@ def numbered_lines(path: Path) -> Iterator[tuple[int, str]]:
 def bad_line(
     path: Path, number: int, expected: str, found: str, remedy: str = "fetch the file again"
 ) -> DatasetError:
-    """The error of one line of one file."""
+    """Return the error of one line of one file."""
     return DatasetError(f"{path}:{number}", expected=expected, found=found, remedy=remedy)
 
 

@@ -1,10 +1,10 @@
-"""STAIR Captions: five Japanese captions for each picture of COCO 2014, written by people.
+"""STAIR Captions: five Japanese captions for each image of COCO 2014, written by people.
 
 Yoshikawa et al., "STAIR Captions: Constructing a Large-Scale Japanese Image Caption Dataset", ACL
 2017; github.com/STAIR-Lab-CIT/STAIR-captions, version 1.2, under CC BY 4.0. Files:
 ``stair_captions_v1.2_train.json`` and ``stair_captions_v1.2_val.json``, in COCO's own format.
 
-With ``dataset_coco.json`` beside them, the pictures are in the Karpathy split and have their
+With ``dataset_coco.json`` beside them, the images are in the Karpathy split and have their
 English captions; without it, in the split of COCO 2014, which has no test.
 """
 

@@ -1,7 +1,7 @@
 """VATEX: clips of 10 seconds from YouTube, each with ten English and ten Chinese captions.
 
 Wang et al., "VaTeX: A Large-Scale, High-Quality Multilingual Dataset for Video-and-Language
-Research", ICCV 2019; captions under CC BY 4.0, the films under YouTube's terms. Files as their
+Research", ICCV 2019; captions under CC BY 4.0, the videos under YouTube's terms. Files as their
 publisher ships them:
 
     vatex_training_v1.0.json             25,991 clips, en and zh

@@ -11,7 +11,7 @@ from cl2cm.types import Example
 
 
 def wording_checksum(examples: Iterable[Example], language: str) -> str:
-    """The first 16 hexadecimal digits of the SHA-256 of a language's captions.
+    """Return the first 16 hexadecimal digits of the SHA-256 of a language's captions.
 
     They are taken by sorted id and in their order, one a line after its id and a tab.
     """

@@ -1,9 +1,9 @@
-"""xFlickr&CO: a caption a picture in eight languages, written by people; a test set of IGLUE.
+"""xFlickr&CO: a caption an image in eight languages, written by people; a test set of IGLUE.
 
 Bugliarello et al., "IGLUE: A Benchmark for Transfer Learning across Modalities, Tasks, and
 Languages", ICML 2022; github.com/e-bug/iglue, ``datasets/xFlickrCO/annotations``, under the MIT
-licence. Files: ``LANGUAGE/test.jsonl``, a picture a line with ``sentences``, ``id`` and
-``img_path``. 1,000 pictures are of Flickr30k, told by an ``id`` that is a text, and 1,000 of COCO
+licence. Files: ``LANGUAGE/test.jsonl``, an image a line with ``sentences``, ``id`` and
+``img_path``. 1,000 images are of Flickr30k, told by an ``id`` that is a text, and 1,000 of COCO
 val2014, told by one that is a number; all of these are in the test split of MSCOCO. A folder with
 the COCO half alone is read, too. The few-shot files, ``train_*.jsonl``, are not read.
 
@@ -102,7 +102,7 @@ def _read(path: Path, language: str) -> Texts:
 
 
 def _name(record: Record) -> str:
-    """The picture's file name without ending; its id must agree."""
+    """Return the picture's file name without ending; its id must agree."""
     identity, path = record.get("id"), record.get("img_path")
     if type(identity.value) is str:
         name = identity.name()

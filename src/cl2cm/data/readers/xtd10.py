@@ -1,16 +1,16 @@
-"""XTD10: one caption a picture in eleven languages, for 1,000 pictures of COCO 2014; a test set.
+"""XTD10: one caption an image in eleven languages, for 1,000 images of COCO 2014; a test set.
 
 Aggarwal and Kale, "Towards Zero-shot Cross-lingual Image Retrieval", 2020;
 github.com/adobe-research/Cross-lingual-Test-Dataset-XTD10, under the Adobe Research License
 (research, not commercial). Files, line for line of the same pictures:
 
-    ``XTD10/test_image_names.txt``                            names of the pictures
+    ``XTD10/test_image_names.txt``                            names of the images
     ``XTD10/test_1kcaptions_CODE.txt``                        en, and es, it, ko, pl, ru, tr, zh
                                                               translated from it by people
     ``MIC/test_1kcaptions_de.txt``, ``…_fr.txt``              of Rajendran et al., NAACL 2016
     ``STAIR/test_1kcaptions_jp.txt``                          of STAIR Captions: ``ja`` here
 
-Most of its pictures are trained on in MSCOCO and in STAIR Captions: 800 are in ``train2014``. A
+Most of its images are trained on in MSCOCO and in STAIR Captions: 800 are in ``train2014``. A
 model that was trained on these has seen them; `read` counts how many.
 """
 

@@ -95,7 +95,7 @@ def _of_transformers(layout: Layout) -> ImageSide:
 
 
 def _square_grid(settings: Mapping[str, Any]) -> dict[str, Any]:
-    """Settings of SigLIP 2 NaFlex for squares: the largest square grid of patches."""
+    """Return the settings of SigLIP 2 NaFlex for squares: the largest square grid of patches."""
     whole = {**NAFLEX_GRID, **settings}
     side = math.isqrt(int(whole["max_num_patches"])) * int(whole["patch_size"])
     return {**whole, "size": {"height": side, "width": side}, "do_center_crop": False}
@@ -143,7 +143,7 @@ def preprocess_of(settings: Mapping[str, Any]) -> Preprocess:
 
 
 def _square(size: Any) -> int | None:  # noqa: ANN401 - whatever the file holds
-    """The side of a square; a bare number means one."""
+    """Return the side of a square; a bare number means one."""
     if not isinstance(size, dict):
         return size if type(size) is int else None
     height, width = size.get("height"), size.get("width")

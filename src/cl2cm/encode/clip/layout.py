@@ -89,7 +89,7 @@ def find_model(name: str, failed: Failed) -> Path:
 
 
 def is_folder(name: str) -> bool:
-    """Whether the name of a model is that of a folder that exists; bare names never are."""
+    """Return whether the name of a model is that of a folder that exists; bare names never are."""
     try:
         return not is_bare(name) and Path(name).expanduser().is_dir()
     except (OSError, ValueError, RuntimeError):  # too long, a NUL, an unknown user

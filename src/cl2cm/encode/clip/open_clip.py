@@ -164,7 +164,7 @@ def _state(folder: Path) -> dict[str, Tensor]:
 
 
 def _preprocessing(folder: Path, side: int) -> dict[str, Any]:
-    """Settings of an image processor, in the words of Transformers."""
+    """Return the settings of an image processor, in the words of Transformers."""
     told = read_json(folder / OPEN_CLIP_CONFIG).get("preprocess_cfg") or {}
     mode = told.get("resize_mode", "shortest")
     square = {"height": side, "width": side}
@@ -187,7 +187,7 @@ def _named(state: Mapping[str, Tensor], name: str, new: str) -> dict[str, Tensor
 
 
 def _blocks(state: Mapping[str, Tensor], prefix: str) -> dict[str, Tensor]:
-    """The weights of all layers under Transformers' names."""
+    """Return the weights of all layers under Transformers' names."""
     parts = {"ln_1": "layer_norm1", "ln_2": "layer_norm2", "attn.out_proj": "self_attn.out_proj"}
     parts |= {"mlp.c_fc": "mlp.fc1", "mlp.c_proj": "mlp.fc2"}
     weights: dict[str, Tensor] = {}

@@ -33,7 +33,7 @@ class PooledText(nn.Module):
         self.transformer, self.pooling, self.after = transformer, pooling, after
 
     def forward(self, ids: Tensor, mask: Tensor) -> Tensor:
-        """Ids int64 [B, T] and mask bool [B, T] -> [B, D]."""
+        """Return the ids int64 [B, T] and mask bool [B, T] -> [B, D]."""
         states = self.transformer(input_ids=ids, attention_mask=mask.long()).last_hidden_state
         vectors: Tensor = self.after(_pool(states, mask, self.pooling))
         return vectors
@@ -165,7 +165,7 @@ def sentence_transformer(name: str, layout: Layout) -> Sentences:
 
 
 def _longest(model: nn.Module) -> int:
-    """Tokens for which a transformer has positions."""
+    """Return the tokens for which a transformer has positions."""
     config: Any = model.config
     positions = getattr(config, "max_position_embeddings", None) or 512
     table: Any = getattr(getattr(model, "embeddings", None), "position_embeddings", None)
@@ -199,7 +199,7 @@ def _after(module: Module) -> nn.Module:
 
 
 def _prompt(folder: Path) -> str:
-    """What is put before a query: the prompt by default, or the one for queries."""
+    """Return what is put before a query: the prompt by default, or the one for queries."""
     settings = read_json(folder / "config_sentence_transformers.json")
     prompts = settings.get("prompts")
     if not isinstance(prompts, dict):
@@ -209,7 +209,7 @@ def _prompt(folder: Path) -> str:
 
 
 def width_of(layout: Layout) -> int | None:
-    """Width of the vectors of a text side, as far as its settings say it."""
+    """Return the width of the vectors of a text side, as far as its settings say it."""
     dense = [module for module in layout.modules if module.kind == "Dense"]
     if layout.modules:
         last = (

@@ -95,7 +95,7 @@ class TextSide(nn.Module):
         self.width = self._find_width()
 
     def tokenize(self, texts: Sequence[str]) -> list[list[int]]:
-        """Ids of each text, padded where the contract says so."""
+        """Return the ids of each text, padded where the contract says so."""
         if not texts:
             return []
         whole = [self.contract.prefix + normalise(text) for text in texts]
@@ -108,7 +108,7 @@ class TextSide(nn.Module):
         return [self._padded(row) for row in ids] if self.contract.fixed else ids
 
     def forward(self, ids: Tensor, mask: Tensor) -> Tensor:
-        """Ids int64 [B, T] and mask bool [B, T] -> vectors [B, D], not normalised."""
+        """Return the ids int64 [B, T] and mask bool [B, T] -> vectors [B, D], not normalised."""
         with torch.no_grad():
             vectors: Tensor = self.model(ids, mask)
         return vectors
@@ -140,7 +140,7 @@ class TextSide(nn.Module):
         return Special(pad or 0, frozenset(tokenizer.all_special_ids), start=0)
 
     def _find_width(self) -> int:
-        """The width of one text's vector; ids that the model does not know are an error."""
+        """Return the width of one text's vector; ids that the model does not know are an error."""
         table = next((m for m in self.modules() if isinstance(m, nn.Embedding)), None)
         largest = max(self._tokenizer.get_vocab().values())
         if table is not None and largest >= table.num_embeddings:
@@ -180,7 +180,7 @@ class _OneTower(nn.Module):
 
 
 def _load(name: str, layout: Layout, model: nn.Module | None) -> tuple[nn.Module, Contract]:
-    """The model of a text side and its contract; files are known to be harmless."""
+    """Return the model of a text side and its contract; files are known to be harmless."""
     layout.check()
     if layout.kind == "open_clip":
         found = text_tower(layout.folder)
@@ -222,12 +222,12 @@ def _two_sided(layout: Layout, model: Any) -> tuple[nn.Module, Contract]:  # noq
 
 
 def tokenizer_folder(layout: Layout) -> Path:
-    """The folder with the tokenizer: the first module's, where there are modules."""
+    """Return the folder with the tokenizer: the first module's, where there are modules."""
     return layout.modules[0].folder if layout.modules else layout.folder
 
 
 def _pads_left(tokenizer: Any) -> bool:  # noqa: ANN401
-    """Whether a tokenizer pads on the left by itself; ours has been told not to."""
+    """Return whether a tokenizer pads on the left by itself; ours has been told not to."""
     told = tokenizer.init_kwargs.get("padding_side", type(tokenizer).padding_side)
     return bool(told == "left")
 
@@ -251,7 +251,7 @@ def hash_layout(layout: Layout) -> tuple[str, str]:
 
 
 def _hash_file(path: Path) -> str:
-    """The hash of a file, which is read again once its size or time has changed."""
+    """Return the hash of a file, which is read again once its size or time has changed."""
     status = path.stat()
     return _hash_unchanged(path, status.st_size, status.st_mtime_ns)
 

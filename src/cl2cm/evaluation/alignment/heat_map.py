@@ -26,7 +26,7 @@ def shade(value: float) -> str:
 
 
 def to_svg(found: Alignment) -> str:
-    """The heat map as SVG, with the words at its left side and on top."""
+    """Return the heat map as SVG, with the words at its left side and on top."""
     left, top = (12 + _extent(words) for words in (found.source, found.target))
     width = left + CELL * len(found.target) + 12
     height = top + CELL * len(found.source) + 12
@@ -53,7 +53,7 @@ def to_svg(found: Alignment) -> str:
 
 
 def _column_label(word: str, x: int, y: int) -> list[str]:
-    """A word that ends at a height and stands in the middle of a column.
+    """Return a word that ends at a height and stands in the middle of a column.
 
     Chinese and Japanese are read downwards, other writing is turned.
     """
@@ -71,7 +71,7 @@ def _label(word: str, x: int, y: int, *, anchor: str = "start") -> str:
 
 
 def _extent(words: Iterable[str]) -> int:
-    """Pixels that the longest word takes, at most."""
+    """Return the pixels that the longest word takes, at most."""
     wide = {"W": 1.05, "F": 1.05}
     letters = (sum(wide.get(unicodedata.east_asian_width(c), 0.68) for c in word) for word in words)
     return round(FONT * max(letters))

@@ -69,7 +69,7 @@ class Reader:
         self.network = None if network is None else network.eval()
 
     def read(self, text: str, spans: Sequence[Span] | None = None) -> Words:
-        """Words and token vectors of a text.
+        """Return the words and token vectors of a text.
 
         Args:
             text: any text with at least one word; normalised first where no spans are given.
@@ -105,7 +105,7 @@ class Reader:
 
     @torch.no_grad()
     def _vectors(self, text: str) -> tuple[Tensor, Tensor]:
-        """Unit vectors [T, D] of all tokens, and their norms [T] before."""
+        """Return the unit vectors [T, D] of all tokens, and their norms [T] before."""
         tokens = pad_tokens(self.backbone.tokenize([text]), self.backbone.special)
         if self.network is None or self.network.backbone is None:
             tokens = text_states(self.backbone, tokens)
@@ -150,7 +150,7 @@ def token_spans(backbone: TextBackbone, text: str) -> list[Span]:
 
 
 def word_spans(text: str, pieces: Sequence[Span]) -> list[Span]:
-    """Where the words of a text are.
+    """Return where the words of a text are.
 
     Args:
         text: the text.

@@ -1,7 +1,7 @@
 """One run of a benchmark: train a method on shared features, and rank the test captions.
 
 What a run leaves for the statistics is ``ranks-SPLIT.npz``: per language the rank of each caption's
-picture, and the best rank of each picture's captions. They are taken again only for the same
+image, and the best rank of each image's captions. They are taken again only for the same
 weights, captions and translation engines.
 """
 
@@ -53,7 +53,7 @@ class Job:
         config: all settings.
         folder: of the run.
         text_store: folder of the texts' features.
-        vision_store: of the pictures'; None where the configuration names features of its own.
+        vision_store: of the images'; None where the configuration names features of its own.
         split: whose captions are ranked.
     """
 
@@ -116,7 +116,7 @@ def encode_queries(
     stores: Stores,
     engines: Mapping[str, Translator],
 ) -> dict[str, tuple[Floats, Floats]]:
-    """Unit vectors of captions [Q, D] and pictures [N, D] per language, from stored features.
+    """Unit vectors of captions [Q, D] and images [N, D] per language, from stored features.
 
     Captions of a language with an engine are translated first; no store has those texts.
     """
@@ -151,7 +151,7 @@ def encode_queries(
 
 
 def read_ranks(job: Job, key: str) -> dict[str, Ranks] | None:
-    """The ranks of a run, if there are any with this key."""
+    """Return the ranks of a run, if there are any with this key."""
     try:
         with np.load(job.ranks, allow_pickle=False) as file:
             if str(file["key"]) != key:
@@ -185,7 +185,7 @@ def _key(job: Job, examples: Sequence[Example], engines: Mapping[str, Translator
 
 
 def _vision(job: Job) -> StoredFeatures:
-    """The pictures' features of a run."""
+    """Return the pictures' features of a run."""
     if job.vision_store is not None:
         return _open(job.vision_store)
     data = job.config.data

@@ -55,7 +55,7 @@ def load_faiss() -> Any:  # noqa: ANN401 - it has no types
 
 
 def kind_for(count: int) -> Kind:
-    """Which index so many vectors get."""
+    """Return which index so many vectors get."""
     if count <= FLAT_UP_TO:
         return "flat"
     return "hnsw" if count <= HNSW_UP_TO else "ivfpq"

@@ -121,7 +121,7 @@ def server_not_allowed(url: str) -> VectorIndexError:
 
 
 def remote_name(token: str) -> str:
-    """Name on a server of the generation that a token names."""
+    """Return the name on a server of the generation that a token names."""
     return f"cl2cm_{token}"
 
 

@@ -148,7 +148,7 @@ class PostgresIndex:
         return self._dim
 
     def __len__(self) -> int:
-        """Number N of vectors."""
+        """Return the number N of vectors."""
         return self._count
 
     def vectors(self, rows: Ints) -> Floats:
@@ -201,7 +201,7 @@ class PostgresIndex:
         return np.fromiter((row for (row,) in found), np.int64)
 
     def folders(self) -> list[str]:
-        """Every folder that items are in, by their ids, in the order of names."""
+        """Return every folder that items are in, by their ids, in the order of names."""
         query = f"SELECT DISTINCT folder FROM {self._location.name} ORDER BY folder"  # noqa: S608
         return [folder for (folder,) in self._ask(query) if folder]
 

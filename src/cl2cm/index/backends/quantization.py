@@ -38,7 +38,7 @@ def width(matrix: Matrix) -> int:
 
 
 def decoded(rows: Matrix) -> Floats:
-    """The stored values, float32 [K, D], of some rows of a stored matrix."""
+    """Return the stored values, float32 [K, D], of some rows of a stored matrix."""
     if rows.dtype != np.int8:
         return rows.astype(np.float32)
     values: Floats = rows[:, :-_SCALE_BYTES] * _scales(rows)
@@ -159,7 +159,7 @@ def _encoded(chunk: Floats, dtype: str) -> bytes:
 
 
 def _row(dim: int, dtype: str) -> tuple[int, np.dtype[np.generic]]:
-    """How many numbers a row has, and of which kind."""
+    """Return how many numbers a row has, and of which kind."""
     return dim + (_SCALE_BYTES if dtype == "int8" else 0), np.dtype(_CODES[dtype])
 
 
@@ -188,7 +188,7 @@ def check_vectors(vectors: Floats, name: str) -> None:
 
 
 def is_unit(vector: Floats) -> bool:
-    """Whether a vector float32 [D] is finite and of unit length."""
+    """Return whether a vector float32 [D] is finite and of unit length."""
     return bool(abs(float(np.linalg.norm(vector)) - 1) <= _UNIT_TOLERANCE)
 
 

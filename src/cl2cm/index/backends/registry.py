@@ -35,17 +35,17 @@ def load_backend(name: str) -> Backend:
 
 
 def has_server(name: str) -> bool:
-    """Whether a backend may have a server; one of another package is not imported to ask."""
+    """Return whether a backend may have a server; one of another package is not imported to ask."""
     return load_backend(name).server != "none" if name in BACKENDS else is_name(name)
 
 
 def is_name(name: str) -> bool:
-    """Whether a text may be the name of a backend."""
+    """Return whether a text may be the name of a backend."""
     return _NAME.fullmatch(name) is not None
 
 
 def is_kind(kind: str) -> bool:
-    """Whether a text may be the kind of a file."""
+    """Return whether a text may be the kind of a file."""
     return _KIND.fullmatch(kind) is not None
 
 

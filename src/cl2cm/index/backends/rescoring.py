@@ -77,7 +77,7 @@ class RescoredIndex:
         return self._stored.dim
 
     def __len__(self) -> int:
-        """Number N of vectors."""
+        """Return the number N of vectors."""
         return len(self._stored)
 
     def vectors(self, rows: Ints) -> Floats:
@@ -119,7 +119,7 @@ class RescoredIndex:
         return scores, rows
 
     def _best(self, query: Floats, rows: Ints, k: int) -> tuple[Floats, Ints] | None:
-        """The best of some candidates; None where they are too few, or another might tie."""
+        """Return the best of some candidates; None where they are too few, or another might tie."""
         if len(rows) < k:
             return None
         scores = self._stored.scores(query, rows)

@@ -52,7 +52,7 @@ def confine(
 
 
 def _inside(path: Path, real: Mapping[Path, Path]) -> Path:
-    """The file that a path means, in one of some folders by their real paths."""
+    """Return the file that a path means, in one of some folders by their real paths."""
     try:
         target = path.resolve()
     except (OSError, RuntimeError, ValueError):  # links in a circle, or a null character
@@ -163,7 +163,7 @@ def _item(example: Example, dates: Mapping[str, datetime | None] | None) -> Item
 
 
 def _seconds(taken: datetime | None) -> float | None:
-    """Seconds of the epoch of a local time; None of one that the system cannot tell."""
+    """Return the seconds of the epoch of a local time; None of one that the system cannot tell."""
     try:
         return None if taken is None else taken.timestamp()
     except (OverflowError, OSError, ValueError):

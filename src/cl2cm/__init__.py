@@ -1,4 +1,4 @@
-"""Search images and videos in any language, without labelled pairs in it.
+"""Search images and videos in many languages, trained with machine translations.
 
 Example:
     >>> import cl2cm

@@ -1,4 +1,4 @@
-"""Every expected failure, drawn as a tree.
+"""The exceptions of cl2cm, as a tree.
 
 CL2CMError                    an expected failure: one line, exit code 2
 ├── ConfigError               a setting that is unknown, impossible or contradictory

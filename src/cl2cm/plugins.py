@@ -1,4 +1,4 @@
-"""Parts by name: those of cl2cm, and those of other packages by entry points.
+"""Look up built-in parts by name, and plug-ins by entry point.
 
 No part is imported before it is asked for by its name, so names are listed quickly and a broken
 package harms its own parts alone. A name of cl2cm's own always means cl2cm's own part.

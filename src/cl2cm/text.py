@@ -1,4 +1,4 @@
-"""Normal form of text: one spelling for what a reader cannot tell apart.
+"""Text normalisation: one spelling for texts that look the same.
 
 Unicode writes "é" as one character or as two, and allows characters that nobody sees within a
 word. A tokenizer gives each spelling tokens of its own, so captions, translations, queries and

@@ -1,4 +1,4 @@
-"""The values that travel from module to module, and the letters of their shapes.
+"""Data types shared by the modules, and the letters of tensor shapes.
 
 Shape letters, everywhere in the project:
 

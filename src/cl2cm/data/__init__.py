@@ -1,1 +1,1 @@
-"""Manifests, caption pairs, published data sets, one's own folders."""
+"""Manifests, caption pairs, published data sets, and folders of your own."""

@@ -1,4 +1,4 @@
-"""Gzip files of others, read within bounds: a few megabytes may not unpack to many gigabytes."""
+"""Untrusted gzip files, read with a limit on the unpacked size."""
 
 import gzip
 import io

@@ -1,4 +1,4 @@
-"""What is left out of a folder on purpose: bookkeeping of other programs, and the user's patterns.
+"""Files that are ignored in a folder: those of other programs, and the user's patterns.
 
 Patterns are those of ``.gitignore``. They stand in files called ``.cl2cmignore``, each for its own
 folder and those below, or come from the command line (``--exclude``), for the whole folder.

@@ -1,4 +1,4 @@
-"""The same image in two splits: what was trained on must not be what is tested on.
+"""Leak check: find images that occur in two splits.
 
 Two items are the same by their id, by their files' bytes, or by their images (``same_images.py``).
 Videos are compared by id and by their bytes.

@@ -1,4 +1,4 @@
-"""The JSON of a manifest line: one object, plain values, and what is wrong where it is not."""
+"""Parse the JSON of a manifest line: one object with plain values."""
 
 import json
 import math

@@ -1,4 +1,4 @@
-"""One line of a manifest ↔ one Example: the format's rules, field by field.
+"""Convert a line of a manifest to an Example and back, and check its fields.
 
 ``manifest.py`` reads and writes the files; a line is judged here, without a file in sight. Captions
 and translations are normalised on the way in and out (``text.py``); ids and paths are not, for they

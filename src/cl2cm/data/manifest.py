@@ -1,4 +1,4 @@
-"""The one on-disk format of data: JSON Lines, one visual item a line ("The task" of method.md).
+"""The manifest format: JSON Lines, one visual item per line ("The task" of method.md).
 
 Training and evaluation read their triples (V, S, T) from here, so the reader is strict: a line is
 either wholly understood or an error with file, line, field and remedy. Reading streams; a manifest

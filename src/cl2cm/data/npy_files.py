@@ -1,4 +1,4 @@
-"""Arrays of others in ``.npy`` files: mapped, never unpickled, and never larger than their file."""
+"""Untrusted ``.npy`` files: memory-mapped, never unpickled, not larger than their file."""
 
 import math
 from pathlib import Path

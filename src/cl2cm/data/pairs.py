@@ -1,4 +1,4 @@
-"""Which texts there are, and which are paired: from a manifest to ragged tables of rows.
+"""Caption pairs of a manifest, as ragged tables of text rows.
 
 A caption pair is a picture with one human source caption and what stands for it in the target
 languages: its translations, or for the upper bound the picture's human captions.

@@ -1,4 +1,4 @@
-"""From files as published to a manifest: read, hold to the protocol, look for pictures and leaks.
+"""Convert published files to a manifest: read, check counts, find images and leaks.
 
 Nothing that is in the folder and not ours is touched. The manifest appears whole or not at all;
 ``prepared.json`` beside it says what was read, and what differs from what was published. Equal

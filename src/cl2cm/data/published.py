@@ -1,4 +1,4 @@
-"""The numbers that a data set must have, so that two people who report on it report on the same.
+"""Published item and caption counts of a data set, which `prepare` checks.
 
 A protocol lists items and captions for each split and language, and a checksum of each split's
 ids. Files that give other numbers are refused; with ``allow_partial`` what is missing is said.

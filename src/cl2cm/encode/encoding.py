@@ -1,4 +1,4 @@
-"""Backbones over a manifest: what they say goes into feature stores, and nothing is said twice."""
+"""Encode a manifest into feature stores, each item once."""
 
 from collections.abc import Sequence
 from pathlib import Path

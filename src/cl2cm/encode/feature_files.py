@@ -1,4 +1,4 @@
-"""Precomputed features in place of a vision encoder, ``features:PATH``: no image is opened.
+"""Precomputed features instead of a vision encoder, ``features:PATH``.
 
 Items are found in the layouts of ``feature_layouts.py`` by their ``features`` id, or by their own.
 An image that nobody has computed features of cannot be encoded.

@@ -1,4 +1,4 @@
-"""Layouts in which features of images and videos are passed on: one class each, read lazily.
+"""Readers for the common layouts of precomputed features, one class per layout.
 
     feature.bin, id.txt, shape.txt   rows float32; ids between spaces or lines; "ROWS WIDTH"
     a .npy with id.txt or ids.txt    [N, D] or [N, F, D]

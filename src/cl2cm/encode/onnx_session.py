@@ -1,4 +1,4 @@
-"""An ONNX graph, opened and run; a stranger's within bounds of time and memory.
+"""Run an ONNX graph; untrusted graphs have limits on time and memory.
 
 A few lines of a graph can ask for terabytes, or for years of multiplication, already when constants
 are computed as it is opened. So a stranger's graph is opened without that, its tensors live in an

@@ -1,4 +1,4 @@
-"""Model folders in the format of Transformers: found or fetched, and checked before they are read.
+"""Find or download Transformers model folders, and check them before loading.
 
 Such a folder may come from anyone. Transformers is told to run none of its code, to ask no host
 and to read safetensors alone; what its JSON files could still ask for (another repository's code

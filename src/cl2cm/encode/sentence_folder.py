@@ -1,4 +1,4 @@
-"""Folders of sentence-transformers as text encoders: what of them cl2cm honours.
+"""Settings that cl2cm applies from a sentence-transformers folder.
 
 Such a folder lists its parts in ``modules.json``: a Transformer, whose files lie at the top or in a
 folder of their own such as ``0_Transformer``, then pooling, and maybe more. cl2cm takes the states

@@ -1,4 +1,4 @@
-"""Where a text backbone comes from: its folder, its files' hashes, its tokenizer and its model.
+"""Load a text backbone: its folder, file hashes, tokenizer and model.
 
 Transformers does the loading, from safetensors alone and without running a model's own code (see
 ``pretrained.py``); what it has to say of bad files becomes one line. ("Two networks" of the method

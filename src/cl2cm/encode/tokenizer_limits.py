@@ -1,4 +1,4 @@
-"""What a ``tokenizer.json`` may ask for, so that no text makes it run for ever.
+"""Limits on an untrusted ``tokenizer.json``, so that tokenisation always ends.
 
 Its normaliser and pre-tokenizer may hold regular expressions, which are matched by backtracking,
 and steps that lengthen a text, again and again: replacements, tables of replacements, bytes written

@@ -1,4 +1,4 @@
-"""Token batches of texts: ids for a backbone, stored states of a frozen one, or their means."""
+"""Token batches of texts: token ids, stored states of a frozen backbone, or their means."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass

@@ -1,4 +1,4 @@
-"""What the user has allowed: to fetch from the hub, and folders from which a run may name models.
+"""Permissions by the user: downloads from the hub, and folders with models that a run may use.
 
 A run folder may come from anyone, so the names in its ``config.toml`` are not the user's own words.
 Such a name may mean pinned weights, a model that is already in the local hub cache, a folder inside

@@ -1,4 +1,4 @@
-"""Is run A better than run B? Paired significance in each language, on the same queries.
+"""Compare two runs on the same queries, with paired significance tests per language.
 
 Both runs rank the same captions and items of a manifest. The difference of SumR is tested by the
 paired bootstrap over images and videos (``bootstrap.py``), corrected by Holm over the languages.

@@ -1,4 +1,4 @@
-"""Several comparisons at once: Holm's correction, and the intervals' levels that go with it."""
+"""Holm's correction for multiple comparisons, and the corresponding interval levels."""
 
 import numpy as np
 import numpy.typing as npt

@@ -1,4 +1,4 @@
-"""What an evaluation knows of each query: its text, its relevant items, and how they rank.
+"""Results per query: its text, its relevant items, and their ranks.
 
 One line a query, as JSON (``.jsonl``) or as a table (``.csv``):
 

@@ -1,4 +1,4 @@
-"""The ranked lists behind the metrics: for each query the whole gallery, in the order that counts.
+"""Ranked lists: the whole gallery for each query, in the order used by the metrics.
 
 A list has each relevant item at the rank that the metrics give it, and the others by score. So a
 program that reads the lists and the relevant items computes the same figures.

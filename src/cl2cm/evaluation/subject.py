@@ -1,4 +1,4 @@
-"""A finished run at work on a manifest: its model, the items of a split, and their vectors."""
+"""Open a finished run for evaluation: its model, the items of a split, and their vectors."""
 
 from collections.abc import Sequence
 from pathlib import Path

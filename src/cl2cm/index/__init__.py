@@ -1,4 +1,4 @@
-"""Vectors and the items that they stand for, in a folder or on a server, searched for the nearest.
+"""The search index: vectors and their items, in a folder or on a server.
 
 ``folder.py`` is an index that is open, ``write.py`` writes one and ``update/`` brings it up to
 date. ``metadata.py`` reads and writes ``index.json``, ``layout.py`` knows which files of a folder

@@ -1,4 +1,4 @@
-"""Addresses of servers: what they may contain, and when credentials may go there in the clear.
+"""Server addresses: allowed parts, and when credentials may be sent without TLS.
 
 An address is taken apart and put together again from the parts that are known, so that two parsers
 never see two servers in it, and nothing in it points to a further file or service.

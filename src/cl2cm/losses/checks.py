@@ -1,4 +1,4 @@
-"""What a loss asks of its arguments."""
+"""Checks of the arguments of losses."""
 
 import math
 

@@ -1,4 +1,4 @@
-"""Newton's method for entropic transport: the few pairs that scaling leaves unfinished (Eq. 3).
+"""Newton's method for entropic transport, for pairs that scaling has not solved (Eq. 3).
 
 At a small epsilon Sinkhorn's iteration converges linearly with a rate near one. The dual, with
 the column potential y eliminated (it has a closed form), is smooth and concave in x [n]:

@@ -1,4 +1,4 @@
-"""Noise-robust learning, the parts of the rival NRCCR beside Eq. 8.
+"""Noise-robust learning: the losses of the rival NRCCR in addition to Eq. 8.
 
 Wang, Dong, Liang, Zhang, Cai, Wang: "Cross-Lingual Cross-Modal Retrieval with Noise-Robust
 Learning", ACM MM 2022, arXiv 2208.12526. A fused vector of source and target text teaches the

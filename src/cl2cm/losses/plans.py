@@ -1,4 +1,4 @@
-"""What every transport solver starts from and ends with.
+"""Shared by the transport solvers: initial values and final plans.
 
 A batch of masked problems is posed once: padding is recognised by its zero marginal, gets a log
 kernel of −inf, and so can never receive mass. The potentials of Eq. 3 are kept in units of

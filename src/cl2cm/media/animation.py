@@ -1,4 +1,4 @@
-"""Which frame stands for an animated image, or for a video in a thumbnail.
+"""Choose the frame that represents an animated image, or a video in a thumbnail.
 
 Animations and videos often begin with a black or empty frame. The frame in the middle stands for
 them; where it is of one colour, the next one that is not.

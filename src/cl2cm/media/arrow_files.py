@@ -1,4 +1,4 @@
-"""Arrow files of others: measured before they are loaded, in a decoder process.
+"""Untrusted Arrow files: measured in a decoder process before they are loaded.
 
 A compressed Arrow file may unpack to a thousand times its size, in one allocation. What
 ``save_to_disk`` writes is not compressed, so a table that is much larger than its file is refused.

@@ -1,4 +1,4 @@
-"""When an image was taken, by its camera's clock (EXIF ``DateTimeOriginal``).
+"""The time when an image was taken (EXIF ``DateTimeOriginal``).
 
 The files are read in the decoder processes, as for decoding. The time is the camera's own, without
 a time zone: the day on which somebody took the image where they were.

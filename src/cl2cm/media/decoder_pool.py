@@ -1,4 +1,4 @@
-"""Processes that decode images and videos for us, and that may be killed.
+"""A pool of decoder processes for images and videos, with limits of time and memory.
 
 A decoder is C code that reads a stranger's bytes; some inputs make it run for minutes, take all
 memory, or crash. So it never runs in this process. A few warm processes of

@@ -1,4 +1,4 @@
-"""An image's pixels in one form: RGB or RGBA, 8 bits of each colour, sRGB.
+"""Convert pixels to one form: RGB or RGBA, 8 bits per channel, sRGB.
 
 Index, thumbnail and upload go through here, so that what is shown is what was encoded.
 """

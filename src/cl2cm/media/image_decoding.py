@@ -1,4 +1,4 @@
-"""An image's bytes to pixels; a test holds that images of others are decoded in no other room.
+"""Decode the bytes of an image; a test checks that untrusted images are decoded only here.
 
 This runs in the processes of ``decoder_pool.py``, under their limits of time and memory. The header
 is compared with the budget first. Orientation, transparency, colour model and depth are settled

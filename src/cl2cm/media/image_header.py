@@ -1,4 +1,4 @@
-"""What an image file says of itself, read before any decoder sees it.
+"""Read the header of an image file before it is decoded.
 
 A few kilobytes can ask a decoder for minutes or gigabytes: a progressive JPEG with hundreds of
 empty scans, a PNG that claims 30,000 × 30,000 pixels. The header is read here, in plain Python, in

@@ -1,4 +1,4 @@
-"""Small faults of an image's file that are no reason to refuse the image.
+"""Repair small faults of image files that need not prevent decoding.
 
 Text that an image generator left in a PNG, a wrong checksum in it, a missing end marker: the
 pixels are whole. What is damaged in the pixels stays an error.

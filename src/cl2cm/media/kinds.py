@@ -1,4 +1,4 @@
-"""Image or video, and of which format; a test holds that no other room decides by suffix.
+"""Detect images, videos and their formats; a test checks that other packages use this module.
 
 An example of a manifest says what it is (`Example.media`). A bare file is known by its name's
 suffix, or, where names cannot be trusted, by its first bytes. Some formats need an extra.

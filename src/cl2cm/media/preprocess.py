@@ -1,4 +1,4 @@
-"""How an image of any size becomes a square frame, as a backbone wants it."""
+"""Resize and crop images of any size to the square frame that a backbone needs."""
 
 from dataclasses import asdict, dataclass
 

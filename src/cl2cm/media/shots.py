@@ -1,4 +1,4 @@
-"""Shots: where the camera, or the slide, changes in a film.
+"""Shot detection: where the camera or the slide changes in a video.
 
 A change is seen by comparing what lies before a moment with what lies after it, 0.3 to 1.9 s
 apart, so that a cross-fade is as plain as a cut, and a flash is none. Compared are histograms of

@@ -1,4 +1,4 @@
-"""Images and videos as users give them: paths as text, images of Pillow, arrays, bytes."""
+"""Accepted image and video inputs: paths, Pillow images, arrays and bytes."""
 
 import io
 import os

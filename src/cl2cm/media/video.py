@@ -1,4 +1,4 @@
-"""Videos, decoded: the frames that are shown at given seconds, upright, RGB.
+"""Decode the frames of a video at given times, upright and in RGB.
 
 A video is read as a stream, so memory does not grow with its length, and where the next frame that
 is wanted lies far ahead the decoder jumps to the key frame before it. Seconds count from the

@@ -1,4 +1,4 @@
-"""A film's file: opened safely, its pictures found, its length measured.
+"""Open a video file safely, find its video stream, and measure its length.
 
 What a file says of itself is not believed: a copy that was cut short says how long the whole was,
 and other files say nothing, or too little. The extra ``video`` brings PyAV, which reads them.

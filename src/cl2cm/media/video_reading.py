@@ -1,4 +1,4 @@
-"""Videos read by the decoder processes: what the rest of the project asks of a video.
+"""Read videos through the decoder processes.
 
 ``video.py``, ``sampling.py`` and ``shots.py`` do the work in those processes. Each frame has
 a budget of its own, so that an honest video may be long and a hostile one cannot hang.

@@ -1,1 +1,1 @@
-"""The methods: each is networks + loss, and all share one loop, one data path, one evaluation."""
+"""The training methods: each has networks and a loss; loop, data and evaluation are shared."""

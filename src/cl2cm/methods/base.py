@@ -1,4 +1,4 @@
-"""What a method is: networks, the stages in which they are trained, and a loss for each.
+"""The base class of methods: networks, training stages, and a loss for each stage.
 
 The training loop knows nothing more of a method than this. See docs/extending.md for a method in a
 package of its own.

@@ -1,4 +1,4 @@
-"""A method from a configuration: its class, fresh networks and its settings."""
+"""Build a method from a configuration: its class, new networks and settings."""
 
 import copy
 from typing import Protocol

@@ -1,4 +1,4 @@
-"""DCOT: translate-train that trusts a translation as far as transport confirms it, a rival.
+"""DCOT, a rival: translate-train with translations weighted by transport confidence.
 
 Wang, Wang, Luo, Dong, Wang, Han, Wang, Wang: "Dual-view Curricular Optimal Transport for
 Cross-lingual Cross-modal Retrieval", IEEE TIP 2024, arXiv 2309.05451. What is the publication's

@@ -1,4 +1,4 @@
-"""NRCCR: translate-train made robust against noisy translations, a rival.
+"""NRCCR, a rival: translate-train with losses that are robust against noisy translations.
 
 Wang, Dong, Liang, Zhang, Cai, Wang: "Cross-Lingual Cross-Modal Retrieval with Noise-Robust
 Learning", ACM MM 2022, arXiv 2208.12526. Formulas of the losses, default weights (but for

@@ -1,4 +1,4 @@
-"""What a method from another package must be, checked before anything is trained with it."""
+"""Check that a plug-in method fulfils the protocol before training starts."""
 
 import dataclasses
 import inspect

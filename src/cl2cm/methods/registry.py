@@ -1,4 +1,4 @@
-"""Methods by name: those of cl2cm, and those of other packages by entry points.
+"""The registry of methods: built-in ones and plug-ins.
 
 No method is imported before it is asked for by its name, so that names can be listed quickly and
 a package that is broken harms its own methods alone.

@@ -1,4 +1,4 @@
-"""A control: does the *cross-lingual* teacher matter? Eq. 10 with an average of the student."""
+"""A control for the teacher: Eq. 10 with a moving average of the student."""
 
 import copy
 from typing import ClassVar

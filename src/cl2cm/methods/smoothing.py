@@ -1,4 +1,4 @@
-"""A control: is it only softer labels that help? Eq. 8 with label smoothing, and nothing else."""
+"""A control for soft labels: Eq. 8 with label smoothing."""
 
 from cl2cm.errors import ConfigError
 from cl2cm.methods.base import Method, Setup

@@ -1,4 +1,4 @@
-"""The upper bound: Eq. 8 on human captions in the target languages. Never called anything else."""
+"""The upper bound: Eq. 8 on human captions in the target languages."""
 
 from cl2cm.methods.base import Method
 

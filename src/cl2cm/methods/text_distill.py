@@ -1,4 +1,4 @@
-"""Text distillation: translations regress onto the English text side, which images trained.
+"""Text distillation: translations regress onto an English text side trained with images.
 
 Reimers, Gurevych: "Making Monolingual Sentence Embeddings Multilingual using Knowledge
 Distillation", EMNLP 2020; Carlsson et al.: "Cross-lingual and Multilingual CLIP", LREC 2022.

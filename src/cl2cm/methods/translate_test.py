@@ -1,4 +1,4 @@
-"""What engineers do today: the ``zero-shot`` model, asked in English by machine translation."""
+"""The ``zero-shot`` model with queries that are machine-translated into English."""
 
 from cl2cm.methods.zero_shot import ZeroShot
 

@@ -1,4 +1,4 @@
-"""What a user has today: Eq. 8 on (V, S) alone; the multilingual encoder does the rest."""
+"""Eq. 8 on (V, S) only; target languages work through the multilingual encoder."""
 
 from cl2cm.methods.base import Losses, Method, matching
 from cl2cm.model.networks import same_picture

@@ -1,4 +1,4 @@
-"""A trained model: saved as a run, and loaded from it for search and evaluation.
+"""Save a trained model as a run, and load it for search and evaluation.
 
 ``run_folder.py`` reads the files of a run, ``contract.py`` compares the encoders with those of
 training, and ``weights.py`` reads the weights.

@@ -1,4 +1,4 @@
-"""The contract of a run: how its encoders were fed, with examples of what comes out.
+"""The contract of a run: preprocessing of its encoders, with example outputs.
 
 ``contract.json`` says how the text side was fed (tokenizer hash, prefix, lower-casing, tokens,
 pooling) with a few texts, their expected ids and vectors. It is checked at every load, so that a

@@ -1,4 +1,4 @@
-"""Vectors that are NaN or infinite are an error that names the item, wherever vectors are made."""
+"""Check that vectors are finite; the error names the item."""
 
 from collections.abc import Sequence
 

@@ -1,4 +1,4 @@
-"""Off-the-shelf models in the place of a trained run: no head is trained, none is added.
+"""Off-the-shelf models used instead of a trained run, without additional heads.
 
 The vector of an image or a text is what the model gives, normalised; a video's is the mean of its
 frames' unit vectors. All else, batches, stores and search, is as for a trained model.

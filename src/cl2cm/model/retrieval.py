@@ -1,4 +1,4 @@
-"""A trained model, whole: backbones and student heads, from texts and files to unit vectors."""
+"""The complete retrieval model: backbones and student heads, from texts and files to vectors."""
 
 from collections.abc import Iterable, Sequence
 from pathlib import Path

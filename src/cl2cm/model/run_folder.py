@@ -1,4 +1,4 @@
-"""The files of a run: settings, contract and provenance, read before any weights are.
+"""The files of a run: settings, contract and provenance, read before the weights.
 
 A run may come from anyone: its files are regular files inside it, of bounded size, and its
 encoders are confined by ``trust.py``. A run folder:

@@ -1,4 +1,4 @@
-"""The weights of a network, read and written whole; a weight that is not finite is an error."""
+"""Read and write the weights of a network; weights must be finite."""
 
 from collections.abc import Mapping
 from pathlib import Path

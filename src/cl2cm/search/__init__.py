@@ -1,1 +1,1 @@
-"""Queries, the searcher, and what a hit's score means."""
+"""Queries, the searcher, and the match of a hit."""

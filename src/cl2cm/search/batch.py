@@ -1,4 +1,4 @@
-"""Thousands of queries at once: read from a file, encoded and searched in batches.
+"""Batch search: read queries from a file, and encode and search them in batches.
 
 A file of queries is UTF-8, a query a line, with an id and a tab before it if it has an id of its
 own. Queries are searched as they stand: a hyphen leaves nothing out.

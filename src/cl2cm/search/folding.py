@@ -1,4 +1,4 @@
-"""Near-duplicates among hits, shown once: copies of an image, and the moments of one video."""
+"""Group near-duplicate hits: copies of an image, and moments of one video."""
 
 from collections.abc import Sequence
 

@@ -1,4 +1,4 @@
-"""Pages of hits that are listed, cut or reordered as a whole: by name, by match, by date."""
+"""Pages of hits that need the full list: listed by name, cut by match, or sorted by date."""
 
 import math
 from collections.abc import Callable, Sequence

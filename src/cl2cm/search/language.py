@@ -1,4 +1,4 @@
-"""In which language a query is, as far as its letters tell; for display, never for the search.
+"""Detect the language of a query, for display only.
 
 py3langid reads 139 languages; those that search is asked in most are told apart here, and a guess
 that is not likely enough is none: one or two words may be right in several languages.

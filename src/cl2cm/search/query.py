@@ -1,4 +1,4 @@
-"""A query: words, an image, or both, terms to exclude, and the page of the answer.
+"""A query: text, an image or both, excluded terms, and the page of results.
 
 A query typed by a person may say what it does not want: ``red heart -broken`` or
 ``heart -"birthday cake"``. A hyphen counts only before a word, a number or an emoji and after a

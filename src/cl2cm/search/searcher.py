@@ -1,4 +1,4 @@
-"""Search: a query in any language, an image, or both, to the images that fit it best.
+"""The searcher: from a query in any language, an image or both, to the best hits.
 
 A query is encoded once and compared with every item of the index (the similarity of "Two
 networks" in method.md). A query of several parts is still one vector: each part is divided by the

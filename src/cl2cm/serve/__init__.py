@@ -1,4 +1,4 @@
-"""The search service and its web page: REST, images, and HTML that works without JavaScript.
+"""The search service and its web page: a REST API and HTML that works without JavaScript.
 
 Importing this loads no web framework; `create_app` and `run` do, and say what to install if it is
 not there.

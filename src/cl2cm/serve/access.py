@@ -1,4 +1,4 @@
-"""Who may ask: anyone, or whoever knows the token.
+"""Access control: anyone, or clients with the token.
 
 A program sends ``Authorization: Bearer TOKEN``. A browser gives the token once, on the sign-in
 page, and gets a cookie that is signed with a key derived from it and expires; the token itself is

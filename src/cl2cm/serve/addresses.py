@@ -1,4 +1,4 @@
-"""Where things are on the service.
+"""URLs of the service.
 
 Items are named by their ids, which are looked up in the index: no part of an address ever becomes
 a path on the disk.

@@ -1,4 +1,4 @@
-"""A word alignment as bands between two columns of words, the wider the stronger the bond."""
+"""Draw a word alignment as bands between two columns of words; width shows strength."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass

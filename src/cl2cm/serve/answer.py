@@ -1,4 +1,4 @@
-"""An answer on its way to the client: all its headers, and no body where there is to be none."""
+"""Send a response with all its headers, without a body where none is allowed."""
 
 from collections.abc import Callable
 

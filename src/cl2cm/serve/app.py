@@ -1,4 +1,4 @@
-"""The service, put together: routes, guard, and what an error looks like."""
+"""The application: routes, guard and error handlers."""
 
 import logging
 from collections.abc import AsyncIterator, Sequence

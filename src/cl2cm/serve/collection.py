@@ -1,4 +1,4 @@
-"""The index that is served, and the newer one that takes its place while requests go on.
+"""The served index, which is replaced by a newer one without interrupting requests.
 
 A rebuilt index announces itself by its head file. It is opened beside the old one and then taken
 for every request that begins; those that are under way finish on the one they began with.

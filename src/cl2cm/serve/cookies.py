@@ -1,4 +1,4 @@
-"""The two cookies of the page, taken out of whatever else a client sends.
+"""Parse the two cookies of the page.
 
 The parser of the standard library removes quotes and backslashes in quadratic time, so a few
 kilobytes keep it busy for seconds. Ours have neither, and what is not ours nobody needs.

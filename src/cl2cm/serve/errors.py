@@ -1,4 +1,4 @@
-"""What an error looks like: a page in the visitor's language for browsers, JSON for programs.
+"""Error responses: a page in the visitor's language for browsers, JSON for programs.
 
 A page says what the visitor can do. What only the owner of the service can mend (an index, a file,
 a missing package) stands in the JSON and in the log, in English.

@@ -1,4 +1,4 @@
-"""Files of items: opened once, and everything after that asks the descriptor.
+"""Serve the files of items; each is opened once and read through its descriptor.
 
 What a name meant when it was looked at and what it means when it is read may be two things. So the
 kind, the size, the time and the bytes all come from one open file. Every failure has the same text:

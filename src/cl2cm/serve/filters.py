@@ -1,4 +1,4 @@
-"""Which items may be hits, as an address says it; a form sends what was left empty, too."""
+"""The filters of a request, parsed from its URL; empty form fields are ignored."""
 
 from dataclasses import asdict, dataclass, replace
 from typing import Annotated, Any

@@ -1,4 +1,4 @@
-"""What holds for every request and every answer: who may ask, for how long, and with how much.
+"""The guard of all requests: access, time limits and size limits.
 
 In this order: the size of the head, the Host, the site that sent it, the token, the body, how many
 others are under way. So whoever has no token learns nothing beyond it, and costs nothing that

@@ -1,4 +1,4 @@
-"""Headers of every answer: what a browser may do with it, who may keep it, and when it is old."""
+"""Response headers: content security policy and caching."""
 
 from email.utils import parsedate_to_datetime
 

@@ -1,4 +1,4 @@
-"""How much of this machine a client may use, in one place."""
+"""Limits on the resources that a client may use."""
 
 from dataclasses import dataclass
 

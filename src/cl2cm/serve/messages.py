@@ -1,4 +1,4 @@
-"""What the page says, in the languages that it speaks: one TOML file each in ``languages/``.
+"""The texts of the page, one TOML file per language in ``languages/``.
 
 ``name``, ``direction`` and ``thousands`` describe the language; all else are texts, with the names
 of values in braces. English has every text, and the others have the same.

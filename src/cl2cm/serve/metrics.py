@@ -1,4 +1,4 @@
-"""What a monitor wants to know, in the text format of Prometheus."""
+"""Metrics of the service in the text format of Prometheus."""
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
 

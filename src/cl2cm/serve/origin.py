@@ -1,4 +1,4 @@
-"""Where a request comes from: under which name, from which site, from which client."""
+"""The origin of a request: host name, website and client."""
 
 import ipaddress
 import re

@@ -1,4 +1,4 @@
-"""The pages, and what they are made of.
+"""Routes of the pages and their assets.
 
 GET  /           the first page, the hits of ?q=, ?like= and ?image=, or the items of a filter
 POST /picture    takes an image to search with, and leads to its hits

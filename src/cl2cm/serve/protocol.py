@@ -1,4 +1,4 @@
-"""HTTP for clients that may be slow, but not for ever, and not at the expense of others.
+"""HTTP with time limits for slow and idle clients.
 
 A connection that waits for its client (idle, in the middle of a head or body, or with an answer
 that is not read) costs a descriptor. There are so many of them; for a further one, the one that has

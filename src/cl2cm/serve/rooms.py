@@ -1,4 +1,4 @@
-"""How many requests of each kind are under way, and whose."""
+"""Count concurrent requests by kind and client."""
 
 from collections import Counter
 

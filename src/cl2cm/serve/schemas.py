@@ -1,4 +1,4 @@
-"""The answers of the service as its OpenAPI page describes them."""
+"""Response models of the API, as the OpenAPI document describes them."""
 
 from pydantic import BaseModel, Field
 

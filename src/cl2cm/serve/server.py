@@ -1,4 +1,4 @@
-"""The process that listens: its socket is opened first, so that a taken port is known."""
+"""The server process; its socket is opened first, so that a port in use is an early error."""
 
 import contextlib
 import logging

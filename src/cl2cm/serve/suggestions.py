@@ -1,4 +1,4 @@
-"""Queries to try in a collection without captions: everyday things of which it seems to have some.
+"""Example queries for a collection without captions: everyday things it seems to contain.
 
 A short list of things that are often photographed or drawn is compared with the index; those whose
 best hit matches best are offered, each in another language.

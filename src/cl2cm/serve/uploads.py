@@ -1,4 +1,4 @@
-"""Images that people search with: checked, made small, encoded, and soon forgotten.
+"""Uploaded query images: checked, scaled down, encoded, and kept for a short time.
 
 An image from a stranger is never handed on as it came. It is decoded within bounds and drawn
 anew, so that nothing is left of what else its bytes may hold; the model reads that copy. Only the

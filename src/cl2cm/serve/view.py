@@ -1,4 +1,4 @@
-"""What a visitor looks at: the values of the address, and the links to the same search changed."""
+"""The state of a page: values of its URL, and links that change them."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace

@@ -1,4 +1,4 @@
-"""Reading and writing files: whole or not at all, locked, confined to a folder, hashed."""
+"""Read and write files: atomically, with locks, confined to a folder, with hashes."""
 
 from cl2cm.storage.atomic import atomic_file, atomic_folder, atomic_path, write_json
 from cl2cm.storage.confined import open_confined, open_regular, read_regular

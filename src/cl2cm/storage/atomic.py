@@ -1,4 +1,4 @@
-"""Files and folders that are either whole or not there.
+"""Write files and folders atomically.
 
 Each is written beside its place under a hidden name, flushed to the disk, and renamed into place. A
 process that is killed at any moment leaves at most a hidden ``.NAME.partial-*`` behind, which is

@@ -1,4 +1,4 @@
-"""Opening files that a stranger named: regular files below a folder, and never through a link."""
+"""Open untrusted paths: only regular files below a folder, without following links."""
 
 import contextlib
 import errno

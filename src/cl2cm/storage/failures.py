@@ -1,4 +1,4 @@
-"""What goes wrong with disks and files of SQLite, as a StorageError that says what to do."""
+"""Turn errors of disks and SQLite files into a StorageError with a remedy."""
 
 import errno
 import re

@@ -1,4 +1,4 @@
-"""Locks among processes, which end with the process that holds them."""
+"""Locks between processes, released when the process ends."""
 
 import contextlib
 import errno

@@ -1,4 +1,4 @@
-"""Files of SQLite that several processes write."""
+"""SQLite files that several processes write to."""
 
 import sqlite3
 import time

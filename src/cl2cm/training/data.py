@@ -1,4 +1,4 @@
-"""What the loop is fed: a manifest, through frozen backbones, as batches and a validation set."""
+"""Training data: from a manifest, through frozen backbones, to batches and a validation set."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass

@@ -1,4 +1,4 @@
-"""What the loop tells of itself: ``metrics.jsonl``, and the trackers that the user chose."""
+"""The training log: ``metrics.jsonl``, and the trackers that the user chose."""
 
 import json
 import os

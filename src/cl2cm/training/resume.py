@@ -1,4 +1,4 @@
-"""Everything that a stopped training needs to go on exactly, in safetensors and JSON.
+"""Save and load the state of an interrupted training, in safetensors and JSON.
 
 Weights, optimiser moments, the gradient scaler, torch's random state on every device, the sampler's
 position, the best weights so far. No pickle. The state is one folder per save, and one small file

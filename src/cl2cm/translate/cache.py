@@ -1,4 +1,4 @@
-"""What was translated, and how near pairs of texts are, in one SQLite file.
+"""The cache of translations and text similarities, in one SQLite file.
 
 A translation is known by engine, version, direction and source text, and is never asked for
 again. Each call of ``add`` is one transaction, so a process killed at any moment loses at most the

@@ -1,4 +1,4 @@
-"""Translations that are there already, as a table: source text, tab, translation.
+"""Existing translations as a table: source text, tab, translation.
 
 The name of the file may hold ``{source}`` and ``{target}``, which become the languages' codes.
 """

@@ -1,4 +1,4 @@
-"""Language codes: those of a manifest (BCP 47), and what each family of models calls the same.
+"""Language codes of manifests (BCP 47), mapped to those of each model family.
 
 Every function is given the codes that a model has, and answers one of them or None, so that a
 language is never sent to a model under a name that it does not know.

@@ -1,4 +1,4 @@
-"""Translations of a manifest's captions: made, turned back, scored, and where they come from.
+"""Translate a manifest's captions, translate back, score, and record the provenance.
 
 What an engine makes goes into the cache first and from there into the new manifest, so a run that
 was stopped goes on, and the same captions in another manifest cost nothing. Beside the manifest

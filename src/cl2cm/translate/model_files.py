@@ -1,4 +1,4 @@
-"""What folders of translation models have in common: their hash and their licence."""
+"""Hash and licence of a folder with a translation model."""
 
 import re
 from collections.abc import Iterable, Sequence

@@ -1,4 +1,4 @@
-"""Texts through an engine: each distinct one once, in batches of like length, kept as they come.
+"""Translate distinct texts in batches of similar length, and cache results as they arrive.
 
 Batches run side by side in threads: the engines that gain by it work in processes of their own
 (Apertium) or outside Python's lock (Bergamot); the others use all cores by themselves.

@@ -1,4 +1,4 @@
-"""What an engine of machine translation is to the rest."""
+"""The protocol of translation engines."""
 
 from collections.abc import Sequence
 from typing import Protocol

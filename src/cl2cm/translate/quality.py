@@ -1,4 +1,4 @@
-"""How good a machine translation looks, sentence by sentence and without a reference.
+"""Quality scores of machine translations, per sentence and without a reference.
 
 The parts of a score, each of which may be missing (None):
 

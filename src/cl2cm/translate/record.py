@@ -1,4 +1,4 @@
-"""The record beside a manifest, ``NAME.translations.json``: where its translations come from.
+"""The file ``NAME.translations.json``: the provenance of a manifest's translations.
 
 ``columns`` has, by language and column, the engine with version and licence, the number of
 distinct texts and how many of them it left empty; ``quality`` says how scores were made.

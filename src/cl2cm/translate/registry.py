@@ -1,4 +1,4 @@
-"""Translation engines by name: those of cl2cm, and those of other packages by entry points.
+"""The registry of translation engines: built-in ones and plug-ins.
 
 Each is a function of the spec's argument, the source and the target language. Importing this
 loads none of them; opening one says what to install if it is not there.

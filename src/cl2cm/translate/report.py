@@ -1,4 +1,4 @@
-"""``cl2cm translate``: what its options ask for, and what it says at the end."""
+"""The implementation of ``cl2cm translate``, and its report."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""Scores of a whole column of translations, with the part that takes an encoder.
+"""Score a column of translations, including the similarity under an encoder.
 
 The formula and its other parts are in ``translate/quality.py``. Cosines are kept in the
 translation cache batch by batch, so a stopped run goes on where it was.

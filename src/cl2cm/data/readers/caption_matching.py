@@ -1,4 +1,4 @@
-"""Which caption is which, where two releases have the same ones respelled and in another order.
+"""Match the captions of two releases that differ in spelling and order.
 
 Flickr30k took over the captions of Flickr8k's images, with spaces, case and spelling changed
 ("grey", "gray"); what was made from one release is put beside the captions of the other by this.

@@ -1,4 +1,4 @@
-"""What the data sets on images of COCO 2014 share: names, places of files, the Karpathy split.
+"""Shared by data sets on images of COCO 2014: file names and folders, the Karpathy split.
 
 Lin et al., "Microsoft COCO: Common Objects in Context", ECCV 2014; captions under CC BY 4.0, the
 images under their authors' terms. An image's id here is its file name without ending, such as

@@ -1,4 +1,4 @@
-"""Which column of a table means what: the names that tables in the field use, or the user's own.
+"""Find the columns of a table: by common names, or by names that the user gives.
 
 A column of captions may be numbered (``caption_0`` … ``caption_4``) or end in a language
 (``caption_de``). ``--columns file=photo,caption=beschreibung`` names columns that are called

@@ -1,4 +1,4 @@
-"""Tables as data sets ship them: cells between commas, semicolons, tabs or bars.
+"""Tables of data sets, with cells separated by commas, semicolons, tabs or vertical bars.
 
 The first line names the columns. With commas and semicolons a cell may be quoted and hold line
 breaks (RFC 4180). Tables with tabs and bars are written by hand as often as by a program, so a

@@ -1,4 +1,4 @@
-"""What the data sets on images of Flickr share: places of files, lists of images, captions.
+"""Shared by data sets on images of Flickr: folders, lists of images, captions.
 
 An image's id here is its file name without ending. Flickr8k names an image ``PHOTO_SECRET.jpg``,
 Flickr30k ``PHOTO.jpg``, after the number that Flickr gave the photo: by it the two are joined.

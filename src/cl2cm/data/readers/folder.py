@@ -1,4 +1,4 @@
-"""A folder of one's own images and videos, with captions from a table or from texts beside them.
+"""Reader for a user's folder of images and videos, with a table of captions or text files.
 
 A table lies in the folder, alone of its kind or called ``captions`` or ``metadata``:
 

@@ -1,4 +1,4 @@
-"""One's own pairs as a directory that Hugging Face ``datasets`` made with ``save_to_disk``.
+"""Reader for a user's directory that Hugging Face ``datasets`` wrote with ``save_to_disk``.
 
 Columns: one of images, of the type ``Image``; captions in ``caption``, ``text``, ``sentences`` or
 the like (``columns.py``), a text or a list of texts, numbered (``caption_0``) or by language

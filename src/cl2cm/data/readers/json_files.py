@@ -1,4 +1,4 @@
-"""JSON as data sets ship it: each value is asked for by its kind, and knows where it stands.
+"""JSON of data sets: values are read by type, and errors name their position.
 
 What is asked for and not there, or of another kind, is an error with the place in the file:
 ``captions.json: images[12].filename``, or ``test.jsonl:7: sentences[0]``.

@@ -1,4 +1,4 @@
-"""The embedded data: OpenMoji images with their CLDR names in fourteen languages.
+"""The bundled data: OpenMoji images with their CLDR names in fourteen languages.
 
 Triples (V, S, T) for "The task" of method.md that need no download from a data set's site:
 V is the image, S its English name, T its name in another language. T was translated by

@@ -1,4 +1,4 @@
-"""One's own data: what the readers of folders, shards and tables gather, held to no numbers.
+"""Data of users: items collected by the readers of folders, shards and tables.
 
 Captions of one item may be spread over many lines, which must agree on what they are of. Where no
 split is said, a hash of the id says it, 80 : 10 : 10, so that an item stays in its split when

@@ -1,4 +1,4 @@
-"""What a reader of an official data set is given, and what it gives back.
+"""Input and output types of data set readers.
 
 A reader turns files as published into examples; it opens no image. The numbers that a data set
 must have are its protocol (``data/published.py``); whether they are met, whether the images are

@@ -1,4 +1,4 @@
-"""Tar files of others, read from start to end: files only, and whole or not at all.
+"""Untrusted tar files, read sequentially; only regular, complete files are accepted.
 
 Nothing is extracted by name. A tar that was cut or has a damaged header would end early and look
 whole; it is an error here, as are links, devices and names that lead out of a folder.

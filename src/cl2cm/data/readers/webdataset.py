@@ -1,4 +1,4 @@
-"""One's own pairs in the WebDataset layout: shards that are tar files, read from start to end.
+"""Reader for a user's data in the WebDataset layout: tar shards, read sequentially.
 
 Members of one key belong together, ``KEY.jpg`` and its captions: ``KEY.txt`` with one a line,
 ``KEY.de.txt`` in German, or ``KEY.json`` with ``caption`` (a text or a list of texts) and, where

@@ -1,1 +1,1 @@
-"""Off-the-shelf models like CLIP: an image side and a text side in one space of vectors."""
+"""Off-the-shelf models like CLIP, with image and text vectors in one space."""

@@ -1,4 +1,4 @@
-"""Off-the-shelf models that are worth a name: what each is for, how large it is, and its licence.
+"""The catalogue of recommended off-the-shelf models, with use, size and licence.
 
 Any model of the same kinds can be used (see ``layout.py``); these are a choice. Sizes are those of
 the weights, about, and licences those that the authors name, "see its card" where we are not sure.

@@ -1,4 +1,4 @@
-"""Where an off-the-shelf model lies, and in which of four layouts.
+"""Locate an off-the-shelf model and detect which of four layouts it has.
 
 | layout | files | what it holds |
 |---|---|---|

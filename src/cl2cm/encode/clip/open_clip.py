@@ -1,4 +1,4 @@
-"""Checkpoints of open_clip as towers of Transformers; neither its code nor timm's is needed.
+"""Load open_clip checkpoints with Transformers, without open_clip or timm.
 
 ``open_clip_config.json`` gives the sizes, ``open_clip_model.safetensors`` the weights. The image
 side is a plain vision transformer. The text side is CLIP's own, or an XLM-R or RoBERTa with pooling

@@ -1,4 +1,4 @@
-"""Text sides that are a multilingual transformer, pooled and projected into the space of a CLIP.
+"""Text sides made of a multilingual transformer, pooled and projected into a CLIP space.
 
 Two layouts: Multilingual-CLIP (XLM-R or LaBSE, mean pooling, one linear map) and
 sentence-transformers (Transformer, Pooling, Dense, Normalize). Neither package is needed.

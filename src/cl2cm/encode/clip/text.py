@@ -1,4 +1,4 @@
-"""The text side of an off-the-shelf model: texts to ids to vectors, by the model's own contract.
+"""The text side of an off-the-shelf model: from texts to token ids to vectors.
 
 | model | case | length | attention | pooling |
 |---|---|---|---|---|

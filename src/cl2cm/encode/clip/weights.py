@@ -1,4 +1,4 @@
-"""Weights that are read without a class of Transformers to load them: names and shapes must fit."""
+"""Load weights into a Transformers model by name; names and shapes must match."""
 
 from collections.abc import Mapping
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""The word alignment of one run for many pairs of texts, loaded when the first is asked for."""
+"""Word alignment of text pairs by a run, which is loaded on first use."""
 
 import threading
 from pathlib import Path

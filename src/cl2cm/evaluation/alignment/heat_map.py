@@ -1,4 +1,4 @@
-"""A heat map of an alignment as SVG, and as PNG where this machine has a font with the letters."""
+"""Heat map of an alignment as SVG or, if a suitable font is installed, as PNG."""
 
 import io
 import unicodedata

@@ -1,4 +1,4 @@
-"""Which word of one text means which word of another: Eq. 2 and 3 made visible.
+"""Word links between two texts, decoded from the plan of Eq. 2 and 3.
 
 The cross-lingual network of a run gives token vectors, transport (Eq. 3) a plan over tokens, and
 the plan is summed over the tokens of words. Links are decoded from it.

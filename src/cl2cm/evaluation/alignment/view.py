@@ -1,4 +1,4 @@
-"""An alignment to look at: a table on the terminal, an HTML file, a heat map as SVG or PNG.
+"""Show an alignment: as a table, an HTML page, or a heat map in SVG or PNG.
 
 All show the strength of each pair of words (``link_strength``): source words are rows, target
 words are columns, both in the order of their text; links are marked.

@@ -1,4 +1,4 @@
-"""Texts as words: where they stand, and the vectors that a network gives for them.
+"""Split texts into words and compute their token vectors.
 
 A word is a run of letters and digits, or one mark of punctuation; in scripts without spaces it is
 a token of the tokenizer. Special tokens, the prefix and tokens of nothing but a space have no part

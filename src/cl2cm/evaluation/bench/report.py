@@ -1,4 +1,4 @@
-"""What a benchmark says: rows, means over seeds, and comparisons.
+"""The report of a benchmark: rows, means over seeds, and comparisons.
 
 Comparisons are of ``cl2cm`` with every other method, language by language: a paired bootstrap over
 pictures of values averaged over seeds, corrected by Holm over the target languages.

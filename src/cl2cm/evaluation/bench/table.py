@@ -1,4 +1,4 @@
-"""A benchmark for people: tables on the terminal, and rows as CSV."""
+"""Print a benchmark as tables, and write its rows as CSV."""
 
 import csv
 import io

@@ -1,4 +1,4 @@
-"""Encoding for an index: batch by batch, and into the journal only what is new."""
+"""Encode items for an index in batches, and write new vectors to the journal."""
 
 from collections.abc import Iterator, Sequence
 from functools import partial

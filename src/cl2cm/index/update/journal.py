@@ -1,4 +1,4 @@
-"""What was encoded, by content: so that an index made again encodes only what is new.
+"""Journal of encoded files, by content hash, so that an update encodes only new files.
 
 One SQLite file beside an index's vectors. A file's content is known by its SHA-256; the vector of a
 content, or of a part of it, is kept for the model that made it. Every batch is one transaction:

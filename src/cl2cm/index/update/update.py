@@ -1,4 +1,4 @@
-"""An index that is made again: only what is new or changed is encoded, what is gone is dropped.
+"""Update an index: encode new and changed files, drop removed ones.
 
 The vectors of what was encoded are kept by content (journal.py), a batch at a time, and the index
 is written from them in one step. So a run that is killed at any moment goes on where it was, a

@@ -1,4 +1,4 @@
-"""Follow a folder: do something now, and again whenever its files are others."""
+"""Watch a folder: call a function now and after each change of its files."""
 
 import time
 from collections.abc import Callable, Sequence

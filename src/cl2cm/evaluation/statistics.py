@@ -1,4 +1,4 @@
-"""Which differences are real: the bootstrap over pictures; and MRV, and the gap closed.
+"""Statistics of a benchmark: bootstrap over images, MRV, and the gap closed.
 
 Implements the statistics of the method page ("Metrics"). A claim that A beats B is a
 paired comparison on the same queries. The captions of one picture are not independent, so pictures

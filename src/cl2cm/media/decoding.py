@@ -1,4 +1,4 @@
-"""Many pictures and films to batches of frames, read in threads ahead of who asks for them."""
+"""Decode many images and videos into batches of frames, in threads that read ahead."""
 
 import os
 from collections import deque

@@ -169,7 +169,7 @@ def _stored(source: Example | Path | bytes) -> tuple[bytes, str]:
     path = _picture_of(source) if isinstance(source, Example) else source
     if kind_by_name(path) == "video":
         remedy = 'write "video" in place of "image" in the manifest'
-        raise MediaError(str(path), expected="a picture", found="a film", remedy=remedy)
+        raise MediaError(str(path), expected="an image", found="a video", remedy=remedy)
     if path.is_dir() or not path.exists():
         raise _no_picture(str(path), "a folder" if path.is_dir() else "no such file")
     return read_image(path), str(path)
@@ -177,7 +177,7 @@ def _stored(source: Example | Path | bytes) -> tuple[bytes, str]:
 
 def _no_picture(name: str, found: str) -> MediaError:
     remedy = "correct the path, or leave it out (--skip-bad)"
-    return MediaError(name, expected="a picture", found=found, remedy=remedy)
+    return MediaError(name, expected="an image", found=found, remedy=remedy)
 
 
 def _picture_of(example: Example) -> Path:
@@ -185,7 +185,7 @@ def _picture_of(example: Example) -> Path:
         return example.path
     raise MediaError(
         f"item {example.id}",
-        expected="a picture or film",
+        expected="an image or video",
         found=f"the id {example.features!r} of stored features",
         remedy="name the feature store as the encoder (features:DIR)",
     )

@@ -1,4 +1,4 @@
-"""Which frames stand for a film: evenly spread, so many a second, or one of each shot."""
+"""Frame sampling: evenly spread, at a fixed rate, or one frame per shot."""
 
 import math
 from collections.abc import Generator, Iterator

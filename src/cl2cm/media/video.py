@@ -97,7 +97,7 @@ class Film(AbstractContextManager["Film"]):
         if not first < last:
             raise MediaError(
                 self._file.name,
-                expected=f"a part of a film of {self.end:.1f} s",
+                expected=f"a part of a video of {self.end:.1f} s",
                 found=f"{start or 0:.1f} to {self.end if end is None else end:.1f} s",
                 remedy="correct start and end",
             )

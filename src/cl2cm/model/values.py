@@ -1,4 +1,4 @@
-"""Plain values, as TOML gives them, checked against the dataclasses of settings."""
+"""Check plain TOML values against the dataclasses of settings."""
 
 import dataclasses
 import math

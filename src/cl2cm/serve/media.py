@@ -114,7 +114,7 @@ def shrink_frame(
 def _unreadable(name: str, found: str) -> MediaError:
     return MediaError(
         name,
-        expected=f"a picture or film, of at most {PIXEL_LIMIT // 1_000_000} million pixels",
+        expected=f"an image or video, of at most {PIXEL_LIMIT // 1_000_000} million pixels",
         found=found,
         remedy="restore the file, or index the folder again",
     )

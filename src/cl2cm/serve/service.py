@@ -1,4 +1,4 @@
-"""What the routes ask: search, pictures to search with, items, alignments, each within bounds."""
+"""The service behind the routes: search, uploads, items and alignments, with limits."""
 
 import asyncio
 import contextlib

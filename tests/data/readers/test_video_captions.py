@@ -330,7 +330,7 @@ def test_films_are_found_by_name_or_as_part_of_the_whole(tmp_path):
     assert clips.example("-b_c_5_5", "x", {}).start is None
     other = Clips(tmp_path / "nowhere", Options(images=tmp_path / "TrainValVideo"))
     assert other.example("video7", "x", {}).video == tmp_path / "TrainValVideo" / "video7.mp4"
-    with pytest.raises(DatasetError, match="a folder of films"):
+    with pytest.raises(DatasetError, match="a folder of videos"):
         Clips(tmp_path, Options(images=tmp_path / "none"))
 
 

@@ -39,7 +39,7 @@ class Clips:
         if not self._folder.is_dir():
             found = "a file" if self._folder.exists() else "no such folder"
             raise DatasetError(
-                str(self._folder), expected="a folder of films", found=found, remedy="correct it"
+                str(self._folder), expected="a folder of videos", found=found, remedy="correct it"
             )
         for path in sorted(self._folder.rglob("*")):
             if kind_by_name(path) == "video":

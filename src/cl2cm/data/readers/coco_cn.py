@@ -91,7 +91,7 @@ def read_captions(path: Path, known: Mapping[str, object] | None = None) -> Text
         name, count = match["name"], int(match["number"])
         if not (folder_of(name) if known is None else name in known):
             where = "of COCO 2014" if known is None else "of the split lists"
-            raise bad_line(path, number, f"a picture {where}", _show(name))
+            raise bad_line(path, number, f"an image {where}", _show(name))
         texts = found.setdefault(name, {})
         if count in texts:
             raise bad_line(path, number, "a caption of its own", f"{name}#{count} again")
@@ -137,9 +137,9 @@ def _splits(source: Path, names: Iterable[str]) -> dict[str, str]:
         for number, line in numbered_lines(path):
             name = line.strip()
             if not folder_of(name):
-                raise bad_line(path, number, "a picture of COCO 2014", _show(line))
+                raise bad_line(path, number, "an image of COCO 2014", _show(line))
             if name in found:
-                raise bad_line(path, number, "a picture of its own", f"{name} again")
+                raise bad_line(path, number, "an image of its own", f"{name} again")
             found[name] = split
     return found
 

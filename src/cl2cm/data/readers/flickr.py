@@ -122,11 +122,11 @@ def read_lists(lists: Mapping[str, Path], *, ending: str = ".jpg") -> dict[str, 
             name = _OF_COCO.sub("", line.strip())
             identity = name.removesuffix(ending)
             if not (name.endswith(ending) and _ID.fullmatch(identity)):
-                raise bad_line(path, number, f"the name of a picture, ID{ending}", _show(line))
+                raise bad_line(path, number, f"the name of an image, ID{ending}", _show(line))
             for other, known in found.items():
                 if identity in known:
                     again = f"{identity} again, as in {lists[other].name}:{known[identity]}"
-                    raise bad_line(path, number, "a picture of its own", again)
+                    raise bad_line(path, number, "an image of its own", again)
             ids[identity] = number
     return found
 
@@ -212,7 +212,7 @@ def _picture_folder(source: Path, options: Options, names: tuple[str, ...]) -> P
         return options.images
     found = "a file" if options.images.exists() else "no such folder"
     raise DatasetError(
-        str(options.images), expected="a folder of pictures", found=found, remedy="correct it"
+        str(options.images), expected="a folder of images", found=found, remedy="correct it"
     )
 
 

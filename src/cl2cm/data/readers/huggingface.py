@@ -121,7 +121,7 @@ def _bytes(place: str, cell: object) -> bytes | None:
     data = cell.get("bytes") if isinstance(cell, dict) else None
     if isinstance(data, bytes) and data:
         return data
-    raise misfit(place, "the bytes of a picture", "a path or nothing: save it to disk again")
+    raise misfit(place, "the bytes of an image", "a path or nothing: save it to disk again")
 
 
 def _suffix(place: str, data: bytes) -> str:
@@ -129,7 +129,7 @@ def _suffix(place: str, data: bytes) -> str:
     kind = kind_of(data)
     if kind not in _SUFFIXES:
         found = f"a {kind} image" if kind else describe(data)
-        raise misfit(place, f"a picture ({', '.join(_SUFFIXES)})", found)
+        raise misfit(place, f"an image ({', '.join(_SUFFIXES)})", found)
     return _SUFFIXES[kind]
 
 

@@ -65,7 +65,7 @@ def _chinese(table: Path, known: dict[str, Clip]) -> dict[str, list[str]]:
             raise bad_line(table, number, "a number as id", repr(row["id"][:40]))
         name = names.get(row["video_id"].removesuffix(".mp4"))
         if name is None:
-            raise bad_line(table, number, f"a film of {MAPPING}", repr(row["video_id"][:40]))
+            raise bad_line(table, number, f"a video of {MAPPING}", repr(row["video_id"][:40]))
         found[name].append(row["sentence"])
     return found
 

@@ -1,4 +1,4 @@
-"""Pictures and films that lie in a container become files of our own, under names of our own."""
+"""Extract images and videos from a container into files with generated names."""
 
 import hashlib
 from collections.abc import Iterable, Iterator

@@ -69,9 +69,9 @@ def _names(path: Path) -> list[str]:
         name = line.strip().removesuffix(".jpg")
         if not line.strip().endswith(".jpg") or not folder_of(name):
             shown = repr(line[:40]) if line.strip() else "an empty line"
-            raise bad_line(path, number, "the name of a picture of COCO 2014", shown)
+            raise bad_line(path, number, "the name of an image of COCO 2014", shown)
         if (first := found.setdefault(name, number)) != number:
-            raise bad_line(path, number, "a picture of its own", f"that of line {first} again")
+            raise bad_line(path, number, "an image of its own", f"that of line {first} again")
     return list(found)
 
 

@@ -35,12 +35,12 @@ _STEERING = re.compile(
 
 
 def plain(text: str) -> str:
-    """A line with nothing in it that steers a terminal; such characters are shown as escapes."""
+    """Return a line in which control characters are shown as escapes."""
     return _STEERING.sub(lambda found: found[0].encode("unicode_escape").decode(), text)
 
 
 def plain_json(text: str) -> str:
-    """JSON, of the same value, with nothing in it that steers a terminal."""
+    """Return the same JSON with control characters escaped."""
     return _STEERING.sub(lambda found: f"\\u{ord(found[0]):04x}", text)
 
 

@@ -25,6 +25,6 @@ SWITCHES = {
 
 
 def switch_off() -> None:
-    """Set every switch that the user has not set."""
+    """Set every opt-out variable that the user has not set."""
     for name, value in SWITCHES.items():
         os.environ.setdefault(name, value)

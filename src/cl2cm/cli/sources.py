@@ -17,7 +17,7 @@ _NAMED = 20  # broken items in a message
 
 
 def is_lenient(source: Path, *, skip_bad: bool, strict: bool) -> bool:
-    """Whether a command goes on after a broken item: in a folder by default, else if asked to.
+    """Return whether a command continues after a broken item: in a folder, or if asked to.
 
     Raises:
         ConfigError: it is asked for both.
@@ -85,7 +85,7 @@ def _readable(examples: list[Example], skipped: Skipped) -> list[Example]:
 
 
 def read_lines(manifest: Path, skipped: Skipped | None) -> list[Example]:
-    """Examples of a manifest, whatever its source language; see `read_source`."""
+    """Return the examples of a manifest, whatever its source language; see `read_source`."""
     return list(
         read_manifest(
             manifest,
@@ -97,7 +97,7 @@ def read_lines(manifest: Path, skipped: Skipped | None) -> list[Example]:
 
 
 def with_names(examples: list[Example], skipped: Skipped | None) -> list[Example]:
-    """Examples whose names are texts; the others are told to ``skipped``, or an error."""
+    """Return examples whose names are valid text; skip the others, or raise an error."""
     named = []
     for example in examples:
         try:
@@ -112,7 +112,7 @@ def with_names(examples: list[Example], skipped: Skipped | None) -> list[Example
 
 
 def left_out_json(skipped: Skipped, left_out: LeftOut) -> dict[str, Any]:
-    """Return what a result says of items that are not in it.
+    """Return the part of a JSON result that describes skipped items.
 
     ``skipped``: names of broken items, and of images and videos of formats that are not read
     here; ``broken``: how many of them are broken; ``left_out``: how many files of other formats

@@ -13,7 +13,7 @@ _SURROGATE = re.compile(r"[\ud800-\udfff]")
 
 
 class BadFieldError(Exception):
-    """What is wrong with one field of a line; the reader adds file and line."""
+    """An error in one field of a line; the reader adds file and line."""
 
     def __init__(self, field: str, expected: str, found: str, remedy: str) -> None:
         super().__init__(field)

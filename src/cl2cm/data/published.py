@@ -14,7 +14,7 @@ from cl2cm.types import Example
 
 @dataclass(frozen=True, slots=True)
 class Split:
-    """What one split holds.
+    """The published counts of one split.
 
     Attributes:
         items: images or videos.
@@ -56,7 +56,7 @@ def id_checksum(ids: Iterable[str]) -> str:
 
 
 def differences(examples: Sequence[Example], protocol: Protocol) -> list[str]:
-    """Return what differs from a protocol, a line each: ``train: 29,000 items, found 28,999``."""
+    """Return the differences from a protocol as lines: ``train: 29,000 items, found 28,999``."""
     found: list[str] = []
     by_split: dict[str, list[Example]] = {name: [] for name in protocol.splits}
     for example in examples:

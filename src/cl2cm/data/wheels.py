@@ -99,7 +99,7 @@ def _download(pin: WheelPin, folder: Path) -> Path:
 
 
 def run_pip(command: Sequence[str]) -> subprocess.CompletedProcess[str]:
-    """Run pip to its end, whatever it says."""
+    """Run pip and return its result."""
     return subprocess.run(command, capture_output=True, text=True, check=False)
 
 

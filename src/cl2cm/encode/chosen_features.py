@@ -22,7 +22,7 @@ SHARD_ITEMS = 512  # videos have many frames
 
 
 class ChosenFeatures:
-    """Features of the items of a manifest, read when they are asked for; as a `FeatureStore`.
+    """Features of the items of a manifest, loaded on demand; like a `FeatureStore`.
 
     Attributes:
         ids: of the items.

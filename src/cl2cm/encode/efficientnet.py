@@ -79,7 +79,7 @@ def describe_input(variant: Variant) -> dict[str, Any]:
 
 
 def read_state(weights: bytes, name: str) -> dict[str, Floats]:
-    """Return the float32 arrays of a PyTorch state dict; nothing but tensors is read.
+    """Return the float32 arrays of a PyTorch state dict; only tensors are read.
 
     Raises:
         WeightsError: it is damaged.

@@ -40,7 +40,7 @@ MAPPED_BYTES = 2**25  # read pages of a file that may stay in a process, without
 
 
 class Layout(Protocol):
-    """Features of items, read when they are asked for.
+    """Features of items, loaded on demand.
 
     Attributes:
         names: the items.
@@ -56,7 +56,7 @@ class Layout(Protocol):
 
 
 def open_layout(path: Path) -> Layout:
-    """Open features by what is there; reads ids and shapes, no features.
+    """Detect the layout and open the features; only ids and shapes are read.
 
     Raises:
         StoreError: nothing of a known layout is there, or its parts do not fit together.
@@ -153,7 +153,7 @@ def open_array(path: Path) -> Matrix:
 
 
 class ArrayFolder:
-    """A folder of ``.npy``; a file is opened when its item is asked for."""
+    """A folder of ``.npy`` files, each opened on demand."""
 
     def __init__(self, folder: Path, files: Sequence[Path]) -> None:
         self.names: Sequence[str] = [file.stem for file in files]
@@ -170,7 +170,7 @@ class ArrayFolder:
 
 
 class StoredRows:
-    """A feature store of ours; items that were left out when it was made are not there."""
+    """A feature store of cl2cm, without the items that were skipped at encoding."""
 
     def __init__(self, folder: Path) -> None:
         self._store = FeatureStore.open(folder)

@@ -14,7 +14,7 @@ _RESAMPLES = ("bicubic", "bilinear", "lanczos")
 
 
 class VisionEncoder(Protocol):
-    """A frozen backbone: the same frame gives the same features, whatever else is in its batch."""
+    """A frozen backbone; the features of a frame do not depend on the rest of its batch."""
 
     @property
     def name(self) -> str:
@@ -48,7 +48,7 @@ class VisionEncoder(Protocol):
 
     @property
     def fingerprint(self) -> str:
-        """Hexadecimal hash of weights and preprocessing."""
+        """Hexadecimal hash of weights and preprocessing, computed on first use."""
         ...
 
     def encode(self, pixels: Pixels) -> Floats:
@@ -57,7 +57,7 @@ class VisionEncoder(Protocol):
 
 
 class Described:
-    """What every backbone says of itself."""
+    """The description that every backbone has."""
 
     def __init__(
         self,
@@ -75,7 +75,7 @@ class Described:
 
     @property
     def fingerprint(self) -> str:
-        """Hexadecimal hash of weights and preprocessing, computed when it is first asked for."""
+        """Hexadecimal hash of weights and preprocessing, computed on first use."""
         if not isinstance(self._fingerprint, str):
             self._fingerprint = self._fingerprint()
         return self._fingerprint
@@ -106,7 +106,7 @@ class Described:
 
 
 def checked(preprocess: Preprocess) -> Preprocess:
-    """Return it back when an image can be made so.
+    """Return the preprocessing if it can be applied to an image.
 
     Raises:
         ValueError: it has impossible sides or an unknown filter.

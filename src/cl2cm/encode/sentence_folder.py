@@ -23,7 +23,7 @@ _SETTINGS = ("sentence_bert_config.json", "sentence_roberta_config.json",
 
 
 class SentenceFolder(NamedTuple):
-    """What a folder says of its text encoder; a plain folder says nothing.
+    """Settings of a sentence-transformers folder; empty for other folders.
 
     Attributes:
         folder: of the Transformer's files.
@@ -40,7 +40,7 @@ class SentenceFolder(NamedTuple):
     default: str = ""
 
     def check(self, spec: str, *, prefix: str, max_tokens: int) -> None:
-        """Refuse a prefix or a length that the model was not made for.
+        """Refuse a prefix or a length that the model was not trained with.
 
         Raises:
             EncoderError: it was not.
@@ -66,7 +66,7 @@ class SentenceFolder(NamedTuple):
 
 
 def read_sentence_folder(spec: str, folder: Path) -> SentenceFolder:
-    """Return what a folder says of its text encoder.
+    """Return the sentence-transformers settings of a folder.
 
     Raises:
         EncoderError: it has parts that cl2cm does not honour.

@@ -174,7 +174,7 @@ def token_ids(
 
 
 def load_model(name: str, folder: Path) -> Any:  # noqa: ANN401
-    """Return an encoder in float32, whose every weight comes from its files.
+    """Return an encoder in float32 with all weights from its files.
 
     Raises:
         WeightsError: its files are absent, damaged, or of no text encoder.
@@ -202,7 +202,7 @@ def load_model(name: str, folder: Path) -> Any:  # noqa: ANN401
 
 @contextmanager
 def loading(name: str, folder: Path, what: str) -> Iterator[None]:
-    """Load quietly, and with one line for whatever Transformers has to say."""
+    """Suppress the messages of Transformers while loading, and report errors in one line."""
     from transformers.utils import logging  # noqa: PLC0415 — heavy
 
     bar, level = logging.is_progress_bar_enabled(), logging.get_verbosity()

@@ -126,7 +126,7 @@ def _inside(name: str, run: Path) -> Path | None:
 
 
 def _vouched(path: Path, run: Path) -> Path | None:
-    """Return an absolute path, where it is in a root or a recipe of the user has named it."""
+    """Return an absolute path that is in a model root or was named by a recipe of the user."""
     roots = [run, cache_folder() / "models", *model_roots()]
     inside = any(path.is_relative_to(root.resolve()) for root in roots)
     return path if inside or is_remembered(path) else None

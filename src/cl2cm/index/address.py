@@ -21,7 +21,7 @@ _ELSEWHERE = ("PGHOST", "PGHOSTADDR", "PGSERVICE", "PGSERVICEFILE")  # where no 
 
 
 class Server(NamedTuple):
-    """A server that the user allowed: nothing is sent to an address that is not in one.
+    """A server that the user allowed; no other address is contacted.
 
     url: with its password, if the user gave one; empty for Qdrant within this process.
     cleartext: whether credentials may go to another machine without TLS.
@@ -90,7 +90,7 @@ def postgres_parts(url: str) -> dict[str, Any]:
 
 
 def postgres_address(server: Server) -> str:
-    """Return what libpq connects to: credentials go to another machine only under TLS.
+    """Return the address for libpq; credentials go to another machine only with TLS.
 
     Raises:
         ConfigError: it is no address, or TLS is needed and refused.
@@ -110,7 +110,7 @@ def postgres_address(server: Server) -> str:
 
 
 def qdrant_address(server: Server, *, key: bool) -> str:
-    """Return what Qdrant's client connects to: a key goes to another machine only under TLS.
+    """Return the address for Qdrant; a key is sent to another machine only with TLS.
 
     Args:
         server: of HTTP.

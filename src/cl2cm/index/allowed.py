@@ -1,4 +1,4 @@
-"""What the user allows an index to reach outside its own folder.
+"""What the user allows an index to access outside its own folder.
 
 An index that this user made says so itself, under a seal (seal.py). For every other one there are
 the command line (``--url``, ``--backend``, ``--media-root``, ``--allow-cleartext``) and the
@@ -17,7 +17,7 @@ from pathlib import Path
 
 @dataclass(frozen=True, slots=True)
 class Allowed:
-    """What the user said on this command and in the environment.
+    """Permissions from the command line and the environment.
 
     Attributes:
         url: of the server that holds the index, in place of the one that the index names.
@@ -42,7 +42,7 @@ class Allowed:
         cleartext: bool = False,
         backends: tuple[str, ...] = (),
     ) -> "Allowed":
-        """Add what the environment says to what the command line says."""
+        """Combine the permissions of the command line with those of the environment."""
         folders = os.environ.get("CL2CM_MEDIA_ROOTS", "").split(os.pathsep)
         return cls(
             url,

@@ -1,4 +1,4 @@
-"""SQLite files that a stranger may have made: nothing in them runs, and no question lasts for ever.
+"""Untrusted SQLite files: nothing in them is executed, and every query is limited in time.
 
 A file of SQLite brings its own program: views that never end, triggers, generated columns. So its
 schema must be, word for word, the one that we write; each question has a limit of time; and a field
@@ -28,7 +28,7 @@ def check_file(path: Path) -> None:
 
 
 def confine(base: sqlite3.Connection) -> None:
-    """Trust nothing that a schema defines, and limit the size of what is read."""
+    """Distrust the schema, and limit the size of values."""
     base.execute("PRAGMA trusted_schema = OFF")
     base.execute("PRAGMA cell_size_check = ON")
     base.setlimit(sqlite3.SQLITE_LIMIT_LENGTH, FIELD_LIMIT)
@@ -36,7 +36,7 @@ def confine(base: sqlite3.Connection) -> None:
 
 
 def check_schema(base: sqlite3.Connection, schema: str) -> None:
-    """Refuse a file whose tables and indexes are not exactly those of some statements.
+    """Refuse a file whose tables and indexes differ from the expected ones.
 
     Raises:
         sqlite3.DatabaseError: it has a view, a trigger, another column, or another table.

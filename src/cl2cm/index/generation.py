@@ -22,7 +22,7 @@ _ORPHAN_SECONDS = 24 * 3600  # after this nobody is still filling a location tha
 
 
 def check_backend(config: BackendConfig) -> None:
-    """Refuse now what could not be written after hours of encoding.
+    """Detect early, before encoding, that the index could not be written.
 
     Raises:
         ConfigError: an address that cannot be.
@@ -128,7 +128,7 @@ def _backend_of(folder: Path, metadata: Mapping[str, Any], allowed: Allowed) -> 
 
 
 def drop(location: Location, server: Server) -> None:
-    """Remove what is at a location of a server, if it is there.
+    """Delete the data at a location of a server, if there are any.
 
     Raises:
         VectorIndexError: the server does not answer, or refuses.

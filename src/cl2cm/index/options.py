@@ -17,7 +17,7 @@ SMALL = 2**24  # values, 64 MiB in float32: too few for rounding to save anythin
 
 @dataclass(frozen=True, slots=True)
 class BackendConfig:
-    """What an index is searched with; kept in its metadata.
+    """The backend settings of an index, stored in its metadata.
 
     Attributes:
         name: of the backend.
@@ -53,7 +53,7 @@ class BackendConfig:
 
 @dataclass(frozen=True, slots=True)
 class BackendOptions:
-    """What the user asks for; None keeps what the index has, or takes the default."""
+    """Backend options of the user; None keeps the stored value or the default."""
 
     backend: str | None = None
     dtype: str | None = None

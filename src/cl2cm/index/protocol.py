@@ -1,4 +1,4 @@
-"""What a backend of the index does: the nearest of N vectors to Q queries, and their items."""
+"""The protocol of open backends: vector search, and lookup of items."""
 
 from collections.abc import Sequence
 from typing import Protocol
@@ -51,7 +51,7 @@ class VectorIndex(Protocol):
 
 
 class Items(Protocol):
-    """What vectors stand for; each look-up takes as long in a large index as in a small one."""
+    """The items of the vectors; lookup time does not depend on the size of the index."""
 
     def __len__(self) -> int:
         """Return the number of items."""

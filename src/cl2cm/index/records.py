@@ -64,7 +64,7 @@ def folder_of(item: Item) -> str:
 
 
 def no_such_row(where: str, row: int, count: int) -> VectorIndexError:
-    """Return the error for a row that is not there."""
+    """Return the error for a missing row."""
     return VectorIndexError(
         where,
         expected=f"a row from 0 to {count - 1}",
@@ -74,7 +74,7 @@ def no_such_row(where: str, row: int, count: int) -> VectorIndexError:
 
 
 def no_such_id(item_id: str) -> VectorIndexError:
-    """Return the error for an id that is not there."""
+    """Return the error for a missing id."""
     return VectorIndexError(
         f"item {item_id!r}",
         expected="an id of the index",
@@ -84,7 +84,7 @@ def no_such_id(item_id: str) -> VectorIndexError:
 
 
 def check_items(items: Sequence[Item]) -> None:
-    """Refuse what cannot be stored.
+    """Refuse items that cannot be stored.
 
     Raises:
         VectorIndexError: two items with one id, or text that is not valid Unicode.

@@ -1,4 +1,4 @@
-"""Whether a stored file was written by this user, and not by a stranger.
+"""Seals: whether a stored file was written by this user.
 
 An index folder may be downloaded from anyone, and a file in it can claim anything. So what the user
 said on the command line (folders of media, a server) is stored together with a seal: an HMAC-SHA256
@@ -26,7 +26,7 @@ _BYTES = 32
 
 
 def sealed(kind: str, value: Mapping[str, Any]) -> dict[str, Any]:
-    """Return a value with its seal; without one where no key can be kept, which is said once.
+    """Return a value with its seal; without one if no key can be stored (warns once).
 
     Args:
         kind: what the value is, so that no seal serves for another kind.

@@ -1,4 +1,4 @@
-"""Rows that a filter lets through, kept for the pages of a result, which ask for the same."""
+"""Cached rows of a filter, reused by the pages of a result."""
 
 import threading
 

@@ -28,7 +28,7 @@ def write_index(
     options: BackendOptions,
     roots: Sequence[Path] | None,
 ) -> BackendConfig:
-    """Write an index, whole or not at all; arguments and errors are those of `Index.create`."""
+    """Write an index atomically; arguments and errors are those of `Index.create`."""
     vectors = np.asarray(vectors)
     if vectors.ndim == 2 and len(vectors) != len(items):
         raise VectorIndexError(

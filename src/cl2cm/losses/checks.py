@@ -8,7 +8,7 @@ from cl2cm.errors import ConfigError
 
 
 def require_positive(name: str, value: float) -> None:
-    """Refuse a setting that must be a finite number above zero.
+    """Check that a setting is a finite number above zero.
 
     Raises:
         ConfigError: it is not.
@@ -20,13 +20,13 @@ def require_positive(name: str, value: float) -> None:
 
 
 def require_tau(name: str, tau: float | Tensor) -> None:
-    """Refuse a temperature that is not above zero; a learned one, a tensor, is not looked at."""
+    """Check that a temperature is above zero; a learned one, a tensor, is not checked."""
     if not isinstance(tau, Tensor):
         require_positive(name, tau)
 
 
 def require_paired(x: Tensor, y: Tensor) -> None:
-    """Refuse two sides that are not [B, D] both, row i of one belonging to row i of the other.
+    """Check that both sides are [B, D], with matching rows.
 
     Raises:
         ValueError: the shapes differ or are not of two dimensions.

@@ -75,7 +75,7 @@ def feature_distance(teacher: Tensor, student: Tensor, *, beta: float = 4.0) -> 
 
 
 def discrimination(source: Tensor, target: Tensor) -> Tensor:
-    """Return what a language discriminator minimises: 1/2 [ BCE(source, 1) + BCE(target, 0) ].
+    """Return the loss of a language discriminator: 1/2 [ BCE(source, 1) + BCE(target, 0) ].
 
     Args:
         source: [B, ...], logits "this is the source language" of source texts.
@@ -88,7 +88,7 @@ def discrimination(source: Tensor, target: Tensor) -> Tensor:
 
 
 def deception(target: Tensor) -> Tensor:
-    """Return what the text encoder minimises against a fixed discriminator: BCE(target, 1).
+    """Return the loss of the text encoder for a fixed discriminator: BCE(target, 1).
 
     Args:
         target: [B, ...], logits "this is the source language" of target texts.

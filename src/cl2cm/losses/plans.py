@@ -39,7 +39,7 @@ class Transport(NamedTuple):
 
 
 class Problem(NamedTuple):
-    """A batch of problems, ready to be solved in float32 or float64.
+    """A batch of transport problems in float32 or float64.
 
     Attributes:
         kernel: [B, n, m], log of a_i b_j exp(-C_ij / epsilon); −inf on padding.

@@ -45,7 +45,7 @@ def cost_matrix(x: Tensor, y: Tensor) -> Tensor:
 
 
 def centred(tokens: Tensor, mask: Tensor, groups: Tensor | None = None) -> Tensor:
-    """Return the tokens without what those of their group have in common; differentiable.
+    """Return tokens with the mean of their group subtracted; differentiable.
 
     x_i -> unit(x_i - mean of all valid tokens of the group). Contextual token vectors share a
     large common direction, so that their cosines differ little; what is left tells words apart.

@@ -29,7 +29,7 @@ def _is_flat(image: Image.Image) -> bool:
 
 
 def go_to_still(image: Image.Image, pixels: int) -> None:
-    """Go to the frame of an animation that stands for it; an image of one frame stays as it is.
+    """Go to the representative frame of an animation; other images are unchanged.
 
     Args:
         image: open, of a format in ``ANIMATED``.

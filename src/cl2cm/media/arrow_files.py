@@ -15,7 +15,7 @@ RATIO = 4  # bytes of a table for each of its file, beyond that
 
 
 def check_arrow(path: Path) -> int:
-    """Count the rows of an Arrow stream that is no larger in memory than on the disk.
+    """Count the rows of an Arrow stream, and check its size in memory.
 
     Raises:
         MediaError: it is damaged, or unpacks to more than its file may.

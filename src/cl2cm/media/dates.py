@@ -24,7 +24,7 @@ _FORM = "%Y:%m:%d %H:%M:%S"
 
 
 def date_taken(path: Path) -> datetime.datetime | None:
-    """Return when an image was taken, in local time; None if its file does not say, or is broken.
+    """Return when an image was taken, in local time; None if unknown.
 
     Args:
         path: an image.

@@ -35,7 +35,7 @@ _START += "from cl2cm.media.decoder_worker import main; main()"
 
 @dataclass(frozen=True, slots=True)
 class Budget:
-    """What a task, or each frame of a video, may use.
+    """Limits for a task, or for each frame of a video.
 
     Attributes:
         cpu: seconds of processor time, which do not depend on what else this machine does.
@@ -184,7 +184,7 @@ class _Process:
 
     @property
     def alive(self) -> bool:
-        """Whether it can be given a task."""
+        """Whether the process accepts tasks."""
         return self._process.poll() is None
 
     def send(self, head: Mapping[str, Any], data: bytes) -> None:

@@ -25,7 +25,7 @@ T = TypeVar("T")
 
 
 class Decoded(NamedTuple):
-    """A batch of frames, and what became of the sources that were asked for.
+    """A batch of frames, and the status of its sources.
 
     pixels: uint8 [n, H, W, 3]; rows: position of each one's source, ascending, the same for all
     frames of a video; failures: position and error of each source of this batch that could not be

@@ -18,7 +18,7 @@ def is_deep(image: Image.Image) -> bool:
 
 
 def standard(image: Image.Image) -> Image.Image:
-    """Return an image as RGB, or RGBA where it may be transparent; 8 bits of each colour."""
+    """Return an image as RGB, or RGBA if it has transparency, with 8 bits per channel."""
     if is_deep(image):
         return _eight_bits(image).convert("RGB")
     mode = "RGBA" if image.has_transparency_data else "RGB"

@@ -59,7 +59,7 @@ _LONGEST = 3  # a longer strip is cut to this many squares before it is scaled
 
 @dataclass(frozen=True, slots=True)
 class Allowed:
-    """What an image may ask of its decoder.
+    """Limits for decoding an image.
 
     Attributes:
         pixels: decoded pixels, after the reduction that a JPEG allows.
@@ -91,7 +91,7 @@ def decode_square(data: bytes, name: str, preprocess: Preprocess, allowed: Allow
 def redraw(
     data: bytes, name: str, size: int, allowed: Allowed, *, lossless: bool = False
 ) -> tuple[bytes, str]:
-    """Draw an image anew, with no side longer than ``size`` pixels.
+    """Re-encode an image with no side longer than ``size`` pixels.
 
     Args:
         data: the image.
@@ -110,7 +110,7 @@ def redraw(
 
 
 def trust_own_limits() -> None:
-    """Switch off Pillow's warnings and its limit of pixels, which knows of no reduced JPEG.
+    """Disable Pillow's pixel limit and warnings, which ignore reduced decoding of JPEG.
 
     For a process that does nothing but decode, under limits of its own.
     """
@@ -175,7 +175,7 @@ def _loaded(opened: Image.Image, data: bytes, header: Header, size: int) -> Imag
 
 
 def register_heif(name: str) -> None:
-    """Let Pillow open HEIC images, whose decoder is in an extra.
+    """Register the optional HEIC decoder with Pillow.
 
     Raises:
         MediaError: it is not installed.

@@ -35,7 +35,7 @@ _OTHERS = (
 
 
 class Header(NamedTuple):
-    """What an image claims; zero where its kind does not say so in its first bytes.
+    """Values of an image header; zero if the format does not store them at the start.
 
     kind: as Pillow calls it; scans: of a JPEG; kept: bytes of coefficients that a
     progressive JPEG holds in memory until its last scan.
@@ -60,7 +60,7 @@ def kind_of(data: bytes) -> str:
 
 
 def describe(data: bytes) -> str:
-    """Say what a file is that is not read as an image."""
+    """Describe a file that is not read as an image."""
     found = format_of(data[:START])
     if found is not None:
         return f"a video ({found.name})"
@@ -72,7 +72,7 @@ def describe(data: bytes) -> str:
 
 
 def read_header(data: bytes) -> Header:
-    """Read what an image says of its size.
+    """Read the size of an image from its header.
 
     Raises:
         ValueError: the header is cut short or contradicts itself.

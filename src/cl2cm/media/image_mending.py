@@ -21,7 +21,7 @@ _FILL = (1, 254, 2, 253)  # a colour that no photograph has for a whole row
 
 
 def mend_png(data: bytes) -> bytes:
-    """Leave out of a PNG what is not needed for its pixels and would be refused.
+    """Remove chunks of a PNG that are not needed and would be refused.
 
     Texts are left out, unless they may say which side is up; a colour profile of more than 1 MB and
     chunks with a wrong checksum, unless the image cannot do without them.
@@ -77,7 +77,7 @@ def _unpacked(packed: bytes) -> int:
 
 
 def load_without_end(data: bytes, size: int) -> Image.Image | None:
-    """Load a JPEG whose end marker is missing; None where pixels are missing, too.
+    """Load a JPEG without an end marker; None if pixels are missing as well.
 
     Args:
         data: the file.

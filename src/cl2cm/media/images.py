@@ -107,7 +107,7 @@ def redraw_image(
     allowed: Allowed,
     lossless: bool = False,
 ) -> tuple[bytes, str]:
-    """Draw an image anew, with no side longer than ``size`` pixels.
+    """Re-encode an image with no side longer than ``size`` pixels.
 
     Args:
         source: a file, or its bytes.
@@ -131,7 +131,7 @@ def redraw_image(
 
 
 def usual_limits(pixels: int | None = None) -> Allowed:
-    """Return what an image may ask for; ``pixels`` in place of the usual limit."""
+    """Return the default limits for an image; ``pixels`` replaces the pixel limit."""
     return Allowed(pixels or PIXEL_LIMIT, WORK_LIMIT, KEPT_LIMIT)
 
 

@@ -104,23 +104,23 @@ _SYNC, _SYNCS = 0x47, 4  # the first byte of a packet, and of how many in a row
 
 
 def kind_by_name(name: str | PurePath) -> Kind | None:
-    """Return what a file's name says that it is; None if it says neither image nor video."""
+    """Return the kind of a file by its name; None if it is neither image nor video."""
     found = format_by_name(name)
     return None if found is None else "video" if found.is_video else "image"
 
 
 def format_by_name(name: str | PurePath) -> Format | None:
-    """Return the format that a file's name says; None if it says none that is read."""
+    """Return the format of a file by its name; None if it is not supported."""
     return _BY_SUFFIX.get(PurePath(name).suffix.lower())
 
 
 def is_unread(name: str | PurePath) -> bool:
-    """Whether a file's name says that it is an image or video of a format that is not read."""
+    """Return whether a name belongs to an image or video format that is not supported."""
     return PurePath(name).suffix.lower() in _UNREAD
 
 
 def is_ambiguous(name: str | PurePath) -> bool:
-    """Whether files of this name are often no media: ``.ts`` is also a program in TypeScript."""
+    """Return whether files of this name are often not media: ``.ts`` is also TypeScript."""
     return PurePath(name).suffix.lower() == ".ts"
 
 
@@ -130,7 +130,7 @@ def has_extra(extra: str) -> bool:
 
 
 def plays_in_browsers(name: str | PurePath) -> bool:
-    """Return whether browsers play videos of this name; of the others they show a still image."""
+    """Return whether browsers can play videos of this name."""
     found = format_by_name(name)
     return found is not None and found.name in _PLAYED
 
@@ -141,7 +141,7 @@ def media_of(path: Path) -> Media:
 
 
 def source_of(example: Example) -> Path | Example:
-    """Return an example's file if the file alone says the same; otherwise the example."""
+    """Return an example's file if it is sufficient; otherwise the example."""
     media = example.media
     return example if media is None or media != media_of(media.path) else media.path
 

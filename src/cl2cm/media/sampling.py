@@ -13,7 +13,7 @@ from cl2cm.types import Sampling
 def sampled_frames(
     path: Path, sampling: Sampling, start: float | None = None, end: float | None = None
 ) -> Iterator[Frame]:
-    """The frames that stand for a video or a part of it, one at a time.
+    """Yield the sampled frames of a video or a part of it.
 
     Args:
         path: the video.

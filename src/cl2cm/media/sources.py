@@ -17,7 +17,7 @@ _PNG_MODES = frozenset({"1", "L", "LA", "I;16", "P", "RGB", "RGBA"})
 
 
 def sources(items: Iterable[Visual]) -> list[Source]:
-    """Return what ``load_frames`` takes for each image or video of a list.
+    """Return the input of ``load_frames`` for each image or video of a list.
 
     Args:
         items: paths; examples; an image's bytes; pixels uint8 [H, W, 3]; images of Pillow.

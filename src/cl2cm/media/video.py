@@ -121,7 +121,7 @@ class Film(AbstractContextManager["Film"]):
             yield Frame(shown.seconds, self._upright(shown.frame))
 
     def still(self, start: float | None, end: float | None) -> Frame:
-        """The frame that stands for a part: in its middle, or the next that is not of one colour.
+        """Return the middle frame of a part, or the next one that is not a single colour.
 
         Args:
             start: seconds; None: the beginning of the video.

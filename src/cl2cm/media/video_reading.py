@@ -74,7 +74,7 @@ def still_of(
     pool: DecoderPool,
     budget: Budget,
 ) -> tuple[bytes, str]:
-    """Return the frame that stands for a video or a part of it, drawn small, and its MIME type.
+    """Return the still frame of a video or a part of it, scaled down, and its MIME type.
 
     Args:
         path: the video.

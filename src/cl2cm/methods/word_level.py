@@ -134,7 +134,7 @@ def transport_plan(cost: Tensor, source: Sided, target: Sided, ot: TransportConf
 
 
 def _groups(languages: tuple[str, ...], rows: Tensor) -> Tensor:
-    """Return the rows of one language have one number, int64 [B]."""
+    """Return int64 [B]: rows of the same language have the same number."""
     names = sorted(set(languages))
     return torch.tensor([names.index(name) for name in languages[: len(rows)]], device=rows.device)
 

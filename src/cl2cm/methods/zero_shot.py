@@ -6,7 +6,7 @@ from cl2cm.types import Batch
 
 
 class ZeroShot(Method):
-    """L_match = M(V, S); no translation is seen in training."""
+    """L_match = M(V, S); training uses no translations."""
 
     name = "zero-shot"
     targets = "none"

@@ -9,7 +9,7 @@ from cl2cm.types import Floats
 
 
 def check_vectors(vectors: Floats, names: Sequence[str], what: str) -> None:
-    """Refuse vectors [N, D] that are not finite.
+    """Check that vectors [N, D] are finite.
 
     Args:
         vectors: of N items or texts.

@@ -46,14 +46,14 @@ class IdentityTransformer(nn.Module):
                 nn.init.zeros_(parameter)
 
     def forward(self, values: Tensor, mask: Tensor) -> Tensor:
-        """Return the values [B, T, D] and mask bool [B, T] -> [B, T, D]."""
+        """Map values [B, T, D] and mask bool [B, T] -> [B, T, D]."""
         for layer in self.layers:
             values = layer(values, src_key_padding_mask=~mask)
         return values
 
 
 class Whitening(nn.Module):
-    """A fixed map x -> (x - mean) W to uncorrelated inputs of like variance; the identity at first.
+    """A fixed map x -> (x - mean) W that whitens its inputs; initially the identity.
 
     Sentence encoders keep all texts in a narrow cone. A head that starts there spends its first
     epochs, and its capacity to overfit, on getting out of it.
@@ -151,7 +151,7 @@ class Head(nn.Module):
         return self.residual(masked_mean(values, mask))
 
     def residual(self, mean: Tensor) -> Tensor:
-        """Return the map on the mean [B, D] -> unit vectors [B, D]."""
+        """Map the mean [B, D] -> unit vectors [B, D]."""
         return F.normalize(mean + self.down(self.dropout(F.gelu(self.up(mean)))), dim=-1)
 
 
@@ -173,7 +173,7 @@ class VisionHead(Head):
     """Vision side of the cross-modal network; a picture, one frame, skips the transformer."""
 
     def forward(self, frames: Tensor, mask: Tensor) -> Tensor:
-        """Return the frames [B, F, D_v], mask bool [B, F] -> unit vectors [B, D]."""
+        """Map frames [B, F, D_v], mask bool [B, F] -> unit vectors [B, D]."""
         values = self.positions(frames)
         films = mask.sum(1) > 1
         if bool(films.any()):
@@ -209,7 +209,7 @@ class TextNetwork(nn.Module):
 
 
 class CrossLingualNetwork(TextNetwork):
-    """The teacher: a text side and nothing else."""
+    """The teacher, which consists of a text side."""
 
 
 class CrossModalNetwork(TextNetwork):

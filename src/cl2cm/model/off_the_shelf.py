@@ -32,7 +32,7 @@ class MeanOfFrames(nn.Module):
     """The vision head of a model that needs none."""
 
     def forward(self, frames: Tensor, mask: Tensor) -> Tensor:
-        """Return the frames [B, F, D], mask bool [B, F] -> unit vectors [B, D]."""
+        """Map frames [B, F, D], mask bool [B, F] -> unit vectors [B, D]."""
         return F.normalize(masked_mean(F.normalize(frames, dim=-1), mask), dim=-1)
 
 

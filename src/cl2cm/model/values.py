@@ -14,7 +14,7 @@ T = TypeVar("T")
 
 
 def unknown_setting(key: str, known: Iterable[str]) -> ConfigError:
-    """Return the error of a key that is none of those known, with the nearest as a remedy."""
+    """Return the error for an unknown key, with the nearest known key as remedy."""
     name = key.rpartition(".")[2]
     return ConfigError(
         key, expected="a known setting", found="an unknown key", remedy=nearest(name, known)
@@ -28,7 +28,7 @@ class _Typed(str):
 
 
 def typed_value(text: str) -> Any:  # noqa: ANN401 - plain TOML values
-    """Return the value that a text stands for in a shell; a bare word is a string."""
+    """Return the value of a command-line text; a bare word is a string."""
     try:
         value = tomllib.loads(f"value = {text}")["value"]
     except (ValueError, RecursionError):
@@ -42,7 +42,7 @@ def _words(text: str) -> tuple[str, ...]:
 
 
 def build_settings(cls: Callable[..., T], tree: Mapping[str, Any], prefix: str) -> T:
-    """Return a dataclass of settings, made of a table; other keys are at their defaults.
+    """Return a settings dataclass from a table; missing keys have their defaults.
 
     Args:
         cls: the dataclass.

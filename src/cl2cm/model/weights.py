@@ -13,7 +13,7 @@ from cl2cm.storage import atomic_path
 
 
 def save_weights(network: nn.Module, path: Path) -> None:
-    """Write a network's weights, whole or not at all.
+    """Write a network's weights atomically.
 
     Raises:
         NumberError: a weight is not finite.
@@ -34,7 +34,7 @@ def save_weights(network: nn.Module, path: Path) -> None:
 
 
 def load_weights(network: nn.Module, path: Path, *, prefix: str = "") -> None:
-    """Read a network's weights; names, after their ``prefix``, and shapes must be the same.
+    """Read a network's weights; names (after ``prefix``) and shapes must match.
 
     Raises:
         CheckpointError: the file is damaged or another network's.
@@ -55,6 +55,6 @@ def load_weights(network: nn.Module, path: Path, *, prefix: str = "") -> None:
 
 
 def _not_finite(state: Mapping[str, Tensor]) -> str:
-    """Return the name of the first tensor that is not finite; "" where all are."""
+    """Return the name of the first tensor that is not finite; "" if all are."""
     bad = (name for name, tensor in state.items() if not bool(tensor.isfinite().all()))
     return next(bad, "")

@@ -42,7 +42,7 @@ def gathered(
     hits: Sequence[Hit],
     matches_of: Callable[[Sequence[Hit]], Sequence[float]],
 ) -> HitPage:
-    """Return a page of those of the best hits that match well enough, in the order asked for."""
+    """Return a page of the best hits with a sufficient match, in the requested order."""
     itself = query.like if isinstance(query.like, str) else None
     kept = [hit for hit in hits if hit.id != itself][:MOST]
     least = query.min_match or (FITS if query.sort else 0.0)
@@ -67,7 +67,7 @@ def _by_date(index: Index, groups: Sequence[list[Hit]], order: Order) -> list[li
 
 
 def total(index: Index, query: Query) -> int | None:
-    """Return how many items may be hits; None where folding leaves fewer."""
+    """Return the number of possible hits; None if folding reduces it."""
     if query.fold:
         return None
     rows = index.matching(query.filter) if query.filter else None

@@ -39,12 +39,12 @@ class Hits(list[Hit]):
 
 
 def with_matches(hits: Iterable[Hit], matches: Iterable[float]) -> Hits:
-    """Return hits that know their matches."""
+    """Return hits with their matches."""
     return Hits(replace(hit, match=match) for hit, match in zip(hits, matches, strict=True))
 
 
 def hits_html(hits: Sequence[Hit]) -> str:
-    """Return hits as HTML that needs no other file: thumbnails with match, score and id.
+    """Return hits as self-contained HTML: thumbnails with match, score and id.
 
     An image or a video that cannot be read is a grey box with the reason.
     """

@@ -24,7 +24,7 @@ _SHORT = 16  # letters
 
 @lru_cache(maxsize=4096)
 def identify(text: str) -> str | None:
-    """Return the language of a text, as an ISO 639-1 code; None where it is not clear.
+    """Return the language of a text as an ISO 639-1 code; None if unclear.
 
     It is never clear without py3langid, which the extra ``serve`` brings.
     """

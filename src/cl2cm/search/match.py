@@ -49,7 +49,7 @@ PROBES = (
 
 
 class Background:
-    """What scores in an index are worth, from a fixed sample; safe to share between threads.
+    """The score distribution of an index from a fixed sample; thread-safe.
 
     Args:
         sample: unit vectors of items, float32 [S, D].

@@ -28,7 +28,7 @@ _CLIENTS = 4096  # remembered
 
 
 class Verdict(Enum):
-    """Whether a request comes from somebody who knows the token."""
+    """Whether a request is authenticated."""
 
     KNOWN = "known"
     UNKNOWN = "unknown"
@@ -36,7 +36,7 @@ class Verdict(Enum):
 
 
 def is_open(path: str) -> bool:
-    """Return whether a path is answered without the token; nothing of the collection is there."""
+    """Return whether a path is public; it shows nothing of the collection."""
     return path in _OPEN or path.startswith("/static/")
 
 
@@ -104,7 +104,7 @@ class Access:
         return Verdict.KNOWN if cookie and self._is_session(cookie) else Verdict.UNKNOWN
 
     def sign_in(self, token: str, client: str) -> str | Verdict:
-        """Return the cookie's value for somebody who knows the token, or else why not."""
+        """Return the cookie's value for a valid token, or the reason of the refusal."""
         verdict = self._try(token, client)
         if verdict is not Verdict.KNOWN:
             return verdict

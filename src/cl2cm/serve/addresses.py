@@ -46,7 +46,7 @@ def fragment(item: Item | Hit) -> str:
 
 
 def read_root(given: str) -> str:
-    """Return a root path as it stands before every address: ``photos/`` is ``/photos``.
+    """Return a root path in its normal form: ``photos/`` becomes ``/photos``.
 
     Raises:
         ConfigError: one that is no plain path, or one of the service's own.

@@ -12,7 +12,7 @@ _UNREAD = frozenset({408, 413})  # what still comes is not read
 
 
 class Answer:
-    """Sends an answer with all its headers; without a body where there is to be none."""
+    """Sends a response with all headers, and without a body where none is allowed."""
 
     def __init__(self, scope: Scope, send: Send) -> None:
         self._request, self._send = Headers(scope=scope), send

@@ -93,7 +93,7 @@ class Refusals:
         return HTMLResponse(self._page.refused(view, self._service.searcher.index, key), status)
 
     def of_scope(self, scope: Scope, status: int, message: str) -> Response:
-        """Return the answer to a request that no route has seen."""
+        """Return the response to a request that matches no route."""
         if "text/html" not in Headers(scope=scope).get("accept", ""):
             return JSONResponse({"error": message}, status)
         headers = with_cookies(scope["headers"], own_cookies(scope["headers"]))

@@ -30,7 +30,7 @@ class _Job:
     future: "asyncio.Future[Floats]"
 
     def settle(self, value: Floats | None, error: Exception | None) -> None:
-        """Hand over a result, in the thread of the event loop; nobody may be waiting any more."""
+        """Deliver a result in the event loop's thread, even if nobody waits for it."""
         if self.future.done():
             return
         if error is not None:
@@ -67,7 +67,7 @@ class QueryBatcher:
         self._thread.start()
 
     def stop(self) -> None:
-        """End the thread after what it has begun."""
+        """Stop the thread after its current batch."""
         if self._thread is not None:
             with self._there:
                 self._stopping = True

@@ -40,7 +40,7 @@ def wants_page(scope: Scope) -> bool:
 
 
 def key_of(error: Exception, status: int, path: str) -> str:
-    """Return the key of the text that tells a visitor what to do about an error."""
+    """Return the key of the page text for an error."""
     if isinstance(error, MediaError):
         return "error_upload" if path == "/picture" else "error_file"
     if isinstance(error, QueryError):
@@ -50,5 +50,5 @@ def key_of(error: Exception, status: int, path: str) -> str:
 
 
 def key_of_status(status: int) -> str:
-    """Return the key of the text for a status that no error of ours explains."""
+    """Return the key of the page text for an HTTP status."""
     return _STATUSES.get(status, "error_value")

@@ -89,7 +89,7 @@ def small_copy(
 
 
 def not_shown() -> MediaError:
-    """Return the error about every file that is not shown, whatever the reason."""
+    """Return the error for a file that is not shown, for whatever reason."""
     return MediaError(
         "the file of this item",
         expected="an image or a video below a folder that was indexed",

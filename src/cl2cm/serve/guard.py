@@ -47,7 +47,7 @@ class Door:
 
 
 class Guard:
-    """Completes the headers of every answer, and refuses what is not to be answered.
+    """Completes response headers, and refuses requests that are not allowed.
 
     Args:
         app: what answers.
@@ -114,7 +114,7 @@ class Guard:
     # --- what is not looked at --------------------------------------------------------------------
 
     def _refusal(self, scope: Scope) -> Response | None:
-        """Return the answer to a request that is not to be looked at."""
+        """Return the response to a request that is refused at once."""
         headers, path, hosts = Headers(scope=scope), scope["path"], self._door.hosts
         target = len(scope.get("raw_path") or path) + len(scope["query_string"])
         if target > self._limits.head // 2:

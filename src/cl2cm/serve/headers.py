@@ -34,7 +34,7 @@ _OF_CONTENT = ("content-length", "content-type", "content-range", "accept-ranges
 
 
 def complete(headers: MutableHeaders, status: int) -> None:
-    """Add what an answer does not say itself."""
+    """Add missing default headers."""
     for name, value in HEADERS.items():
         headers[name] = value
     html = headers.get("content-type", "").startswith("text/html")
@@ -45,7 +45,7 @@ def complete(headers: MutableHeaders, status: int) -> None:
 
 
 def is_unchanged(request: Headers, answer: Headers) -> bool:
-    """Return whether a client already has what an answer would bring; RFC 9110, section 13.2.2."""
+    """Return whether the client's copy is current; RFC 9110, section 13.2.2."""
     wanted = request.get("if-none-match")
     if wanted is not None:
         tag = answer.get("etag")
@@ -61,6 +61,6 @@ def is_unchanged(request: Headers, answer: Headers) -> bool:
 
 
 def without_content(headers: MutableHeaders) -> None:
-    """Remove what describes a body, from an answer that has none."""
+    """Remove headers that describe a body."""
     for name in _OF_CONTENT:
         del headers[name]

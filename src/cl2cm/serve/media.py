@@ -35,7 +35,7 @@ class Thumbnails:
         self._lock = threading.Lock()
 
     def get(self, key: Hashable, make: Callable[[], tuple[bytes, str]]) -> tuple[bytes, str]:
-        """Return the copy of a key, and its MIME type; make it where it is not kept.
+        """Return the cached thumbnail of a key and its MIME type; create it if needed.
 
         Args:
             key: of the very file, with its size and time in a video.
@@ -58,13 +58,13 @@ class Thumbnails:
 
 @functools.lru_cache
 def decoders(purpose: str) -> DecoderPool:
-    """Return the decoder processes of thumbnails or of uploads: neither keeps the other waiting."""
+    """Return the decoder processes for thumbnails or uploads, which are kept separate."""
     del purpose
     return DecoderPool(_AT_ONCE, nice=_NICE)
 
 
 def shrink(content: bytes, size: int, name: str) -> tuple[bytes, str]:
-    """Draw an image of the index with no side longer than ``size`` pixels.
+    """Scale down an image of the index to at most ``size`` pixels per side.
 
     Args:
         content: the file's bytes.
@@ -85,7 +85,7 @@ def shrink(content: bytes, size: int, name: str) -> tuple[bytes, str]:
 
 
 def shrink_upload(content: bytes, size: int, *, lossless: bool = False) -> tuple[bytes, str]:
-    """Draw an image that a stranger sent; as `shrink`, within narrower bounds."""
+    """Scale down an uploaded image; like `shrink`, with stricter limits."""
     name, pool = "the picture", decoders("uploads")
     try:
         return redraw_image(
@@ -104,7 +104,7 @@ def shrink_upload(content: bytes, size: int, *, lossless: bool = False) -> tuple
 def shrink_frame(
     path: Path, size: int, part: tuple[float | None, float | None], name: str
 ) -> tuple[bytes, str]:
-    """Draw the frame that stands for a video, or for its part between two times."""
+    """Scale down the still frame of a video, or of its part between two times."""
     try:
         return still_of(path, name, part, size, decoders("thumbnails"), _BUDGET)
     except MediaError as error:

@@ -62,7 +62,7 @@ def all_messages() -> dict[str, Messages]:
 
 
 def choose(wanted: str | None, accepted: str) -> Messages:
-    """Return the language that somebody chose, or else the best of what the browser accepts.
+    """Return the chosen language, or the best match for the browser's languages.
 
     Args:
         wanted: a code, as the page's cookie has it.

@@ -39,7 +39,7 @@ def is_own_host(scope: Scope, header: str, hosts: Collection[str] | None) -> boo
 
 
 def is_cross_site(scope: Scope, path: str, headers: Headers, hosts: Collection[str] | None) -> bool:
-    """Return whether another site's page sent a request, other than by a link to a page of ours.
+    """Return whether another site's page sent a request, except by a plain link.
 
     Browsers that say nothing in Sec-Fetch-Site (it is left out over plain HTTP) send Origin with
     every POST. A program sends neither.
@@ -74,7 +74,7 @@ def _is_own_origin(source: str, host: str, hosts: Collection[str] | None) -> boo
 
 
 def read_proxies(given: Sequence[str]) -> list[Network]:
-    """Return the networks of proxies whose word on a client is taken.
+    """Return the networks of trusted proxies.
 
     Raises:
         ConfigError: one that is no address.

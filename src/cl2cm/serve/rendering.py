@@ -128,7 +128,7 @@ class Page:
         )  # fmt: skip
 
     def refused(self, view: View, index: Index, key: str) -> str:
-        """Render an error about a request; to a stranger without anything of the collection.
+        """Render an error about a request; without a token it shows nothing of the collection.
 
         Args:
             view: the request.
@@ -171,7 +171,7 @@ class Page:
         return self._render("align.html", view, index, unsure=match < FITS, **values)
 
     def sign_in(self, view: View, *, wrong: bool) -> str:
-        """Render the page that asks for the token."""
+        """Render the sign-in page."""
         return self._render_outside("sign_in.html", replace(view, known=False), wrong=wrong)
 
     def api(self, view: View, index: Index, routes: Sequence[Mapping[str, Any]]) -> str:

@@ -77,7 +77,7 @@ def _add_search(router: APIRouter, service: Service, addresses: Addresses) -> No
         literal: Annotated[bool, Query(description=_LITERAL)] = False,
         fold: Annotated[bool, Query(description=_FOLD)] = False,
     ) -> JSONResponse:
-        """Find what fits words, an item, or both."""
+        """Search by text, by an item, or both."""
         text, unwanted = (q, ()) if literal else parse_query(q)
         query = SearchQuery(text, (*unwanted, *(without or ())), like or None, weight, k, offset)
         query = filter_of(query, fields, fold=fold)
@@ -99,7 +99,7 @@ def _add_likeness(router: APIRouter, service: Service, addresses: Addresses) -> 
         weight: Annotated[float, Form(description=_WEIGHT)] = 0.5,
         fold: Annotated[bool, Form(description=_FOLD)] = False,
     ) -> JSONResponse:
-        """Find what looks like a picture, and fits words if there are any."""
+        """Search by an uploaded image, optionally with text."""
         vector: Floats = await service.vector_of(await picture.read())
         query = SearchQuery(*parse_query(q), vector, weight, k, offset)
         query = filter_of(query, fields, fold=fold)
@@ -113,7 +113,7 @@ def _add_likeness(router: APIRouter, service: Service, addresses: Addresses) -> 
         offset: Offset = 0,
         fold: Annotated[bool, Query(description=_FOLD)] = False,
     ) -> JSONResponse:
-        """Find what is like an item, which is itself left out."""
+        """Find items similar to an item; the item itself is not included."""
         await service.item(id)
         query = SearchQuery(like=id, k=k, offset=offset)
         query = filter_of(query, fields, fold=fold)
@@ -133,7 +133,7 @@ async def _answer(service: Service, query: SearchQuery, addresses: Addresses) ->
 def _add_items(router: APIRouter, service: Service, addresses: Addresses) -> None:
     @router.get("/api/v1/item", response_model=ItemAnswer, tags=["items"])
     async def item(id: Id) -> JSONResponse:  # noqa: A002
-        """Say what the index knows of an item."""
+        """Return the metadata of an item."""
         found = await service.item(id)
         return JSONResponse(
             {
@@ -177,7 +177,7 @@ def _add_state(router: APIRouter, service: Service) -> None:
     @router.get("/api/health", include_in_schema=False)
     @router.get("/api/v1/health", response_model=HealthAnswer, tags=["state"])
     async def health(request: Request) -> JSONResponse:
-        """Say that the service answers; to whoever may search, also what it searches."""
+        """Return the status of the service; with access, also what it serves."""
         index = service.searcher.index
         if not request.state.known:
             return JSONResponse({"status": "ok"})

@@ -6,7 +6,7 @@ from cl2cm.serve.metrics import Metrics
 
 
 class Room:
-    """Requests of one kind that are under way; no client fills it alone.
+    """Concurrent requests of one kind, of which no client may use all places.
 
     Args:
         places: how many there are.
@@ -24,7 +24,7 @@ class Room:
         return True
 
     def leave(self, client: str) -> None:
-        """Give a client's place back."""
+        """Release a client's place."""
         self._clients[client] -= 1
         if self._clients[client] <= 0:
             del self._clients[client]
@@ -44,7 +44,7 @@ class Seat:
         metrics.under_way.inc()
 
     def leave(self) -> None:
-        """Give the place back, if that was not done before."""
+        """Release the place, unless already released."""
         if not self._left:
             self._left = True
             self._room.leave(self._client)

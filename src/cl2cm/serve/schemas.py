@@ -41,7 +41,7 @@ class SearchAnswer(BaseModel):
 
 
 class ItemAnswer(BaseModel):
-    """What the index knows of an item."""
+    """The metadata of an item."""
 
     id: str
     start: float | None
@@ -52,7 +52,7 @@ class ItemAnswer(BaseModel):
 
 
 class HealthAnswer(BaseModel):
-    """That the service answers, and what it searches; the latter only to whoever may search."""
+    """The status of the service and, with access, what it serves."""
 
     status: str
     items: int | None = None
@@ -80,6 +80,6 @@ class AlignmentAnswer(BaseModel):
 
 
 class ErrorAnswer(BaseModel):
-    """What was expected, what was found, what to do."""
+    """What was expected, what was found, and the remedy."""
 
     error: str

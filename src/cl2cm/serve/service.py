@@ -36,11 +36,11 @@ _MOMENTS = 500  # hits among which the moments of a video are looked for
 
 
 class NotFoundError(Exception):
-    """An item, or a part of it, that is not there; the text says what was expected."""
+    """A missing item, or a missing part of one."""
 
 
 class Service:
-    """What the routes call: search, items, files, and word alignment.
+    """The operations behind the routes: search, items, files, and word alignment.
 
     Args:
         searcher: a model and its index.
@@ -115,7 +115,7 @@ class Service:
         return self.collection.searcher
 
     async def run(self, work: Callable[P, T], *args: P.args, **named: P.kwargs) -> T:
-        """Do something in a thread; whoever gives up waiting does not wait for its end."""
+        """Run a function in a thread; a cancelled caller does not wait for its end."""
         return await _in(self._pool, work, *args, **named)
 
     async def slowly(self, work: Callable[P, T], *args: P.args, **named: P.kwargs) -> T:
@@ -123,7 +123,7 @@ class Service:
         return await _in(self._slow, work, *args, **named)
 
     async def read(self, work: Callable[P, T], *args: P.args, **named: P.kwargs) -> T:
-        """Do something with a file, which may be on a slow disk."""
+        """Run a file operation, which may be slow."""
         return await _in(self._reading, work, *args, **named)
 
     async def search(self, query: Query, searcher: Searcher | None = None) -> SearchResult:
@@ -184,7 +184,7 @@ class Service:
             raise NotFoundError("no item has this id") from error
 
     async def media(self, item_id: str) -> MediaFile:
-        """Open the file of an item; no part of a path comes from the request.
+        """Open the file of an item by its id.
 
         Raises:
             NotFoundError: no such item, or one without a file.
@@ -242,7 +242,7 @@ class Service:
 
     @property
     def aligns(self) -> bool:
-        """Whether texts can be aligned."""
+        """Whether word alignment is available."""
         return self._align is not None
 
     async def align(self, query: str, item: Item, language: str, number: int) -> Mapping[str, Any]:

@@ -80,5 +80,5 @@ def drawn_anew(content: bytes) -> Iterator[Path]:
 
 
 def thumbnail(clean: Path) -> tuple[bytes, str]:
-    """Return a small copy of what `drawn_anew` gave, and its MIME type."""
+    """Return a thumbnail of the image that `drawn_anew` returned, and its MIME type."""
     return shrink_upload(clean.read_bytes(), SIZES[0])

@@ -5,7 +5,7 @@ from pathlib import Path
 
 
 def cache_folder() -> Path:
-    """Return the folder for what can be fetched or computed again.
+    """Return the folder for files that can be downloaded or computed again.
 
     ``$CL2CM_CACHE``, else ``$XDG_CACHE_HOME/cl2cm``, else ``~/.cache/cl2cm``.
     """
@@ -16,7 +16,7 @@ def cache_folder() -> Path:
 
 
 def config_folder() -> Path:
-    """Return the folder for what belongs to the user and cannot be computed again.
+    """Return the folder for the user's configuration.
 
     ``$CL2CM_CONFIG``, else ``$XDG_CONFIG_HOME/cl2cm``, else ``~/.config/cl2cm``.
     """
@@ -27,7 +27,7 @@ def config_folder() -> Path:
 
 
 def state_folder() -> Path:
-    """Return the folder for what must be kept but is neither data nor cache.
+    """Return the folder for persistent state that is neither data nor cache.
 
     ``$CL2CM_STATE``, else ``$XDG_STATE_HOME/cl2cm``, else ``~/.local/state/cl2cm``.
     """

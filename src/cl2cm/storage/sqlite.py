@@ -8,7 +8,7 @@ from pathlib import Path
 def open_sqlite(
     path: Path, schema: str, *, begins: bool = True, wait: float = 60.0
 ) -> sqlite3.Connection:
-    """Open a file of SQLite that several processes write, one at a time, and kills do not harm.
+    """Open an SQLite file that several processes write to, safe against interruption.
 
     Args:
         path: the file, which is made where it is not there.

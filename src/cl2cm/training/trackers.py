@@ -136,7 +136,7 @@ TRACKERS: dict[str, Callable[[Path, str, Mapping[str, Any]], Tracker]] = {
 
 
 def check_trackers(names: tuple[str, ...]) -> None:
-    """Refuse a tracker that is not installed, before anything is computed.
+    """Check that trackers are installed, before anything is computed.
 
     Raises:
         MissingExtraError: it is not.
@@ -156,7 +156,7 @@ def _package(name: str) -> Any:  # noqa: ANN401 - neither has types
 
 
 class Trackers:
-    """All trackers of a run; one that fails while training is said once, and left out.
+    """All trackers of a run; one that fails is reported once and not used further.
 
     Args:
         run: the run folder.

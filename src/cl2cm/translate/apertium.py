@@ -130,7 +130,7 @@ def installed_modes(data: Path) -> dict[tuple[str, str], str]:
 
 
 def shortest_chain(modes: Modes, source: str, target: str) -> list[str] | None:
-    """Languages from source to target by the fewest modes; None where there is no way."""
+    """Return the shortest chain of languages from source to target; None if there is none."""
     if source == target:
         return None
     order = {code: place for place, code in enumerate(_PIVOTS)}

@@ -85,7 +85,7 @@ _M2M = {"nb": "no", "nn": "no", "fil": "tl", "nso": "ns"}
 
 
 class Tag(NamedTuple):
-    """Parts of a code such as ``zh-Hant-TW``; "" where it says nothing of one."""
+    """Parts of a code such as ``zh-Hant-TW``; "" for missing parts."""
 
     language: str
     script: str = ""
@@ -108,7 +108,7 @@ def two_letters(code: str) -> str:
 
 
 def nllb_code(code: str, known: Collection[str]) -> str | None:
-    """Return what NLLB calls a language, ``zho_Hans``."""
+    """Return the NLLB code of a language, such as ``zho_Hans``."""
     tag = parse_tag(code)
     three = _THREE.get(tag.language, tag.language)
     names = (_ONE_OF_SEVERAL.get(tag.language, three), three)
@@ -123,14 +123,14 @@ def nllb_code(code: str, known: Collection[str]) -> str | None:
 
 
 def m2m_code(code: str, known: Collection[str]) -> str | None:
-    """Return what M2M-100 calls a language, ``zh``; it does not tell scripts apart."""
+    """Return the M2M-100 code of a language, such as ``zh``, which has no script."""
     language = parse_tag(code).language
     names = (language, _M2M.get(language, language), _TWO.get(language, language))
     return next((name for name in names if name in known), None)
 
 
 def opus_code(code: str, known: Collection[str]) -> str | None:
-    """Return what a multilingual OPUS-MT model calls a target language, ``cmn_Hans`` or ``fra``."""
+    """Return the code of a target language in OPUS-MT, such as ``cmn_Hans`` or ``fra``."""
     tag = parse_tag(code)
     three = _THREE.get(tag.language, tag.language)
     names = (_ONE_OF_SEVERAL.get(tag.language, three), three, tag.language)
@@ -142,7 +142,7 @@ def opus_code(code: str, known: Collection[str]) -> str | None:
 
 
 def check_code(code: str, option: str) -> None:
-    """Refuse a language code that a manifest could not hold, or that is nobody's.
+    """Refuse an invalid or unknown language code.
 
     Codes of three letters are taken on trust: there are thousands.
 

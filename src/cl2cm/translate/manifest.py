@@ -30,7 +30,7 @@ Place = tuple[int, int]  # example and caption
 
 @dataclass(frozen=True, slots=True)
 class Order:
-    """What to translate.
+    """A request to translate a manifest.
 
     Attributes:
         languages: to translate into.

@@ -16,7 +16,7 @@ from cl2cm.translate.protocol import Translator
 
 
 class Translated(NamedTuple):
-    """What came of the texts.
+    """The result of translating texts.
 
     Attributes:
         made: text, as ``one_line`` writes it → translation, ``""`` where the engine has none.
@@ -36,7 +36,7 @@ def translate_texts(
     on_start: Callable[[int, int], Callable[[int], None]] | None = None,
     on_wait: Callable[[], None] = lambda: None,
 ) -> Translated:
-    """Translate distinct texts; what is in the cache is not asked for again.
+    """Translate distinct texts, except those in the cache.
 
     Args:
         translator: the engine.

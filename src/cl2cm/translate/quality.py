@@ -44,7 +44,7 @@ _SAME = {"nb": "no", "nn": "no", "cmn": "zh", "fil": "tl", "sh": "hr"}
 
 
 class Strangers(NamedTuple):
-    """Mean and deviation of a part between texts that do not belong together."""
+    """Mean and standard deviation of a value over mismatched pairs of texts."""
 
     mean: float
     deviation: float
@@ -91,12 +91,12 @@ def score(parts: Parts, cosine: Strangers = USUAL_COSINE, chrf: Strangers = USUA
 
 
 def length_ratio(source: str, translation: str) -> float:
-    """Return the letters of the translation for each of the source; white space does not count."""
+    """Return the ratio of letters in translation and source, without white space."""
     return len("".join(translation.split())) / max(1, len("".join(source.split())))
 
 
 def copied_share(source: str, translation: str) -> float:
-    """Share of the translation's words of two letters and more that stand in the source, 0 to 1.
+    """Return the share of the translation's words that occur in the source, 0 to 1.
 
     Letters' case does not count. A text without such words is a copy if it is the same.
     """
@@ -127,7 +127,7 @@ def chrf(hypothesis: str, reference: str) -> float:
 
 
 def language_share(text: str, target: str, source: str) -> float | None:
-    """Return how sure it is that a text is in the target language and not in the source, 0 to 1.
+    """Return the confidence that a text is in the target language, not the source, 0 to 1.
 
     p(target) / (p(target) + p(source) + 0.001), so a language near to the target's, which short
     texts are often taken for, takes little away, and a wholly different one everything. None

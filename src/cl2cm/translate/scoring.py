@@ -45,7 +45,7 @@ class Sentence(NamedTuple):
 
 
 class Scored(NamedTuple):
-    """The score of a sentence, in [0, 1], and what it is made of."""
+    """The score of a sentence, in [0, 1], and its parts."""
 
     score: float
     parts: Parts
@@ -71,7 +71,7 @@ class CosineModel:
         self._vectors: dict[str, npt.NDArray[np.float16]] = {}
 
     def missing(self, pairs: Sequence[Pair]) -> list[Pair]:
-        """Return those distinct pairs whose cosine is not known yet."""
+        """Return the distinct pairs without a known cosine."""
         distinct = list(dict.fromkeys(pairs))
         known = self._cache.find_cosines(self.fingerprint, distinct)
         return [pair for pair in distinct if pair not in known]
@@ -79,7 +79,7 @@ class CosineModel:
     def cosines(
         self, pairs: Sequence[Pair], advance: Advance = lambda _: None
     ) -> dict[Pair, float]:
-        """Return the cosine of each pair, in [-1, 1]; ``advance`` is told how many were done."""
+        """Return the cosine of each pair, in [-1, 1]; ``advance`` gets the number done."""
         left = sorted(self.missing(pairs), key=lambda pair: (len(pair[1]), pair[1]))
         for start in range(0, len(left), _KEPT_AT_ONCE):
             part = left[start : start + _KEPT_AT_ONCE]
@@ -117,7 +117,7 @@ def stranger_pairs(sentences: Sequence[Sentence]) -> list[tuple[int, int]]:
 
 
 def asked_pairs(sentences: Sequence[Sentence]) -> list[Pair]:
-    """Return the pairs whose cosine ``score_sentences`` asks for."""
+    """Return the pairs whose cosine ``score_sentences`` needs."""
     strangers = (
         (sentences[i].source, sentences[j].translation) for i, j in stranger_pairs(sentences)
     )

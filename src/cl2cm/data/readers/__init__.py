@@ -71,12 +71,12 @@ REGISTRY = Registry(
 
 
 def dataset_names() -> tuple[str, ...]:
-    """Return the names of all readers, those of other packages among them, in their order."""
+    """Return the names of all readers, plug-ins included, in their order."""
     return tuple(sorted(REGISTRY.names()))
 
 
 def fetches(name: str) -> bool:
-    """Return whether a data set needs no files of the user's."""
+    """Return whether a data set needs no files from the user."""
     return name in READERS and READERS[name].fetches
 
 

@@ -93,7 +93,7 @@ def read_id_list(path: Path) -> dict[str, int]:
 def check_known(
     path: Path, ids: Mapping[str, int], known: Mapping[str, object], where: str
 ) -> None:
-    """Refuse a list with an id that is not among the known ones.
+    """Raise an error if a list has an unknown id.
 
     Raises:
         DatasetError: it has one; the error names its line.

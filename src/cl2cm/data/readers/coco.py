@@ -48,7 +48,7 @@ class Pictures:
     def example(
         self, identity: str, split: str, captions: Captions, *, filename: str = "", folder: str = ""
     ) -> Example:
-        """Return the item of a picture: ``ID.jpg`` where no other name of its file is given."""
+        """Return the item of an image; its file is ``ID.jpg`` unless another name is given."""
         if self._stored:
             return Example(identity, split, features=identity, captions=captions)
         folder = folder or folder_of(identity) or ""
@@ -75,7 +75,7 @@ def karpathy_beside(source: Path) -> dict[str, KarpathyItem]:
 
 
 def overlap_note(identities: Iterable[str], known: Mapping[str, KarpathyItem]) -> tuple[str, ...]:
-    """Say how many images are trained on in COCO's own splits; nothing where none is.
+    """Return a note on how many images are in COCO's own training split; empty for none.
 
     Args:
         identities: ids of the images of a data set.

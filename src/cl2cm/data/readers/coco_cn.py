@@ -100,20 +100,20 @@ def read_captions(path: Path, known: Mapping[str, object] | None = None) -> Text
 
 
 def bilingual(name: str, chinese: Texts, known: Mapping[str, KarpathyItem]) -> Captions:
-    """Return what there is of a picture in both languages."""
+    """Return the captions of an image in both languages."""
     captions: Captions = {"en": known[name].sentences} if name in known else {}
     return {**captions, "zh": chinese[name]} if name in chinese else captions
 
 
 def english(known: Mapping[str, KarpathyItem], names: Iterable[str]) -> dict[str, int]:
-    """What a protocol says of English captions: those of the Karpathy file, where it is there."""
+    """Return the protocol's English counts: those of the Karpathy file, if it is present."""
     if not known:
         return {}
     return {"en": sum(len(known[name].sentences) for name in names if name in known)}
 
 
 def english_notes(known: Mapping[str, KarpathyItem], names: Iterable[str]) -> tuple[str, ...]:
-    """Say what there is not of the English captions of some pictures; nothing where all are."""
+    """Return notes on images without English captions; empty if all have some."""
     if not known:
         return (f"there are no English captions: put {KARPATHY} beside the files to have them",)
     found = len(known), sum(len(item.sentences) for item in known.values())

@@ -29,7 +29,7 @@ _NUMBERING = {"id", "no", "nr"}  # codes of languages that also mean a number
 
 
 class Columns(NamedTuple):
-    """What the columns of a table are.
+    """The columns of a table.
 
     file: names of images and videos, None where the table has none; captions: column → language
     (empty: none said); language, split, id: None where there is none; unread: all others.
@@ -94,7 +94,7 @@ def parse_columns(text: str) -> dict[str, str]:
 
 
 def missing(names: Sequence[str], columns: Columns) -> str | None:
-    """Return what is wrong with a table that has no files or no captions; None where it has."""
+    """Return what is wrong with a table without files or captions; None if it has both."""
     if columns.file is None:
         return f"no column of files (such as {', '.join(_FILES[:5])}) among {_shown(names)}"
     if not columns.captions:

@@ -156,5 +156,5 @@ def _read_google(source: Path) -> Texts:
 
 
 def _texts(caption: Record) -> tuple[str, ...]:
-    """Return one text a record in the file of train, five in that of val."""
+    """Return one text per record of the train file, five per record of the val file."""
     return caption.texts() if isinstance(caption.value, list) else (caption.text(),)

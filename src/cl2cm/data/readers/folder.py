@@ -138,7 +138,7 @@ class _Files:
         self.below: dict[str, None] = {}
 
     def find(self, place: str, name: str) -> str:
-        """Return the path in the folder of a file; of one that is not there, as it is written.
+        """Return the path of a file in the folder; for a missing file, the name as written.
 
         Raises:
             DatasetError: the name leads out of the folder, or is none of an image or video.

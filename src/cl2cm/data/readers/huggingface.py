@@ -83,7 +83,7 @@ class _Rows:
         self.merged = 0
 
     def add(self, part: Part, place: str, name: str, cells: Cells, files: Unpacking | None) -> bool:
-        """Take up a row; False where it has no image or no caption.
+        """Add a row; return False if it has no image or no caption.
 
         Raises:
             DatasetError: it does not fit.

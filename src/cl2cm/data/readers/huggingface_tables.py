@@ -169,5 +169,5 @@ def _damaged(place: str, error: Exception) -> DatasetError:
 
 
 def misfit(place: str, expected: str, found: str) -> DatasetError:
-    """Return the error of a place in the directory that does not fit."""
+    """Return the error for an invalid value in the directory."""
     return DatasetError(place, expected=expected, found=found, remedy="correct it")

@@ -84,7 +84,7 @@ class Record:
             yield Record(value, self.file, f"{self.path}[{number}]")
 
     def text(self) -> str:
-        """Return a text that is not blank, without space around it.
+        """Return a non-empty text without surrounding white space.
 
         Raises:
             DatasetError: this is something else, or holds half a surrogate pair.
@@ -172,7 +172,7 @@ def read_json_lines(path: Path) -> Iterator[Record]:
 
 
 def parse_json(text: str, place: str) -> Record:
-    """Return a JSON value that stands in one place, such as a line of a file.
+    """Return the JSON value in one place, such as a line of a file.
 
     Raises:
         DatasetError: it is no JSON; the error names the place.

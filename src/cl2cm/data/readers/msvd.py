@@ -35,7 +35,7 @@ PROTOCOL = Protocol(
 
 
 class Clip(NamedTuple):
-    """A clip's split, and its name in the mapping (``vid1``), empty where lists stand for it."""
+    """A clip's split and its name in the mapping (``vid1``); empty with lists of ids."""
 
     split: str
     name: str

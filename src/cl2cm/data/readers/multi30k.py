@@ -102,7 +102,7 @@ def read(source: Path, options: Options) -> DataSet:
 
 
 def protocol(task: int) -> dict[str, Split]:
-    """Return what each split of a task must hold."""
+    """Return the published counts of each split of a task."""
     described = WRITTEN if task == 2 else 1
     each = {"en": described, "de": described, "fr": 1, "cs": 1}
     splits = {

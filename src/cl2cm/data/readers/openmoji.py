@@ -91,7 +91,7 @@ def prepare(
     source: Path | None = None,
     size: int = 260,
 ) -> Path:
-    """Draw the images and write their manifest; what is there and whole is left alone.
+    """Draw the images and write their manifest; a complete folder is kept.
 
     Args:
         out: folder to make: ``manifest.jsonl``, ``images/``, ``LICENSE.txt``, ``drawn.json``.

@@ -34,7 +34,7 @@ _SHOWN = 20  # names in an error
 
 
 class Row(NamedTuple):
-    """What one place says of one item.
+    """The values of one row for one item.
 
     place: file and line, for messages; media: image or video, None where features are stored;
     language, split: empty where none is said.
@@ -73,11 +73,11 @@ class Gathering:
         self._twice = 0
 
     def fault(self, error: DatasetError) -> None:
-        """Remember what does not fit: with ``--allow-partial`` it is left out, else an error."""
+        """Record an invalid row: skipped with ``--allow-partial``, otherwise an error."""
         self._faults.append(error)
 
     def add(self, row: Row) -> bool:
-        """Take up a row; False where it does not fit, which is remembered as by `fault`."""
+        """Add a row; return False if it is invalid, which is recorded as in `fault`."""
         try:
             self._add(row)
         except DatasetError as error:
@@ -212,7 +212,7 @@ def is_language(code: str) -> bool:
 
 
 def left_out(what: str, names: Iterable[str]) -> list[str]:
-    """Return a note on what is not read: how many, and all their names; none where there are none.
+    """Return a note with the number and names of skipped files; empty if there are none.
 
     `prepare` keeps the whole note in its record, and prints its beginning.
     """
@@ -224,7 +224,7 @@ def left_out(what: str, names: Iterable[str]) -> list[str]:
 
 @contextmanager
 def own_files() -> Iterator[None]:
-    """Let errors of files not say that they be fetched again: they are the user's own."""
+    """Adjust the remedy of errors: the user's own files cannot be downloaded again."""
     try:
         yield
     except DatasetError as error:

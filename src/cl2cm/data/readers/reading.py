@@ -21,7 +21,7 @@ from cl2cm.types import Example
 
 @dataclass(frozen=True, slots=True)
 class Options:
-    """What a user says of a data set's files.
+    """Options of the user for reading a data set.
 
     Attributes:
         task: where a data set has more than one (Multi30K: 1 or 2); None: the user did not say.
@@ -105,7 +105,7 @@ def required(folder: Path, *names: str) -> Path:
 
 
 def read_lines(path: Path) -> list[str]:
-    """Lines of a UTF-8 text (gzip by its name), without their ends; a last empty one is no line.
+    """Return the lines of a UTF-8 text (gzip by suffix) without line ends.
 
     Raises:
         DatasetError: the file cannot be read, or a line is not UTF-8.

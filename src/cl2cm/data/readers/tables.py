@@ -20,7 +20,7 @@ TABLES = (".csv", ".tsv", *JSON)
 
 
 class Line(NamedTuple):
-    """What a table says in one place.
+    """The values of one row of a table.
 
     captions: language (empty: none said) → captions, blank ones among them only where all are;
     language, split, id: empty where the table says none; unread: columns that are not read.
@@ -36,7 +36,7 @@ class Line(NamedTuple):
 
 
 def read_table(path: Path, chosen: Mapping[str, str]) -> Iterator[Line | DatasetError]:
-    """Rows of a table, and the error of each that does not fit.
+    """Yield the rows of a table, and an error for each invalid row.
 
     Args:
         path: of the table; its format goes by its ending, any but ``.json`` and ``.jsonl`` is one
@@ -169,7 +169,7 @@ def _optional(record: Record | None) -> str:
 
 
 def optional_id(record: Record | None) -> str:
-    """Return an id, which may be a whole number; empty where there is none."""
+    """Return an id, which may be an integer; empty if there is none."""
     if record is not None and type(record.value) is int:
         return str(record.value)
     return _optional(record)

@@ -12,7 +12,7 @@ FOLDER = "pictures"
 
 
 class Unpacking:
-    """Writes files into a folder that is not in its place yet.
+    """Writes files into a temporary folder, which is moved into place at the end.
 
     Args:
         partial: where they are written.
@@ -24,7 +24,7 @@ class Unpacking:
         self._hashes: dict[Path, str] = {}
 
     def write(self, identity: str, suffix: str, pieces: Iterable[bytes]) -> Path:
-        """Write a file; its name is made from the id of its item, and is not the id.
+        """Write a file under a name that is derived from the id of its item.
 
         Returns:
             Where it will be.
@@ -45,18 +45,18 @@ class Unpacking:
         return self._final / place
 
     def hash(self, path: Path) -> str:
-        """Return the SHA-256 of the bytes of a file, by what `write` has returned."""
+        """Return the SHA-256 of a file, given the value that `write` returned."""
         return self._hashes[path]
 
     def drop(self, path: Path) -> None:
-        """Take back a file, by what `write` has returned."""
+        """Remove a file, given the value that `write` returned."""
         (self._partial / path.relative_to(self._final)).unlink()
         del self._hashes[path]
 
 
 @contextmanager
 def unpacking(source: Path, options: Options) -> Iterator[Unpacking | None]:
-    """A place for the files of a container, which is there as a whole or not at all.
+    """Provide a folder for the files of a container that appears as a whole or not at all.
 
     Args:
         source: the container.

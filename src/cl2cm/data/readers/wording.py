@@ -21,7 +21,7 @@ def wording_checksum(examples: Iterable[Example], language: str) -> str:
 
 
 def wording_notes(examples: Iterable[Example], published: Mapping[str, str]) -> Iterator[str]:
-    """A line for each language whose captions are not word for word as published.
+    """Return a note for each language whose captions differ from the published wording.
 
     Args:
         examples: what was read.

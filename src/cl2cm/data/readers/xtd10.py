@@ -45,7 +45,7 @@ PROTOCOL = Protocol(
 
 
 def read(source: Path, options: Options) -> DataSet:
-    """Read XTD10; a language whose file is missing is left to the protocol to refuse.
+    """Read XTD10; a language whose file is missing is reported by the protocol check.
 
     Raises:
         DatasetError: the names are missing, or a file is damaged or not as published.

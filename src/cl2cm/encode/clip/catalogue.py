@@ -140,6 +140,6 @@ MODELS = (
 
 
 def partners(text: str) -> tuple[str, ...]:
-    """Image sides that a text side was made for; none where the catalogue does not know it."""
+    """Return the image models that a text model was trained for; empty if unknown."""
     found = [model for model in MODELS if model.text == text]
     return tuple(name for model in found for name in (model.image, *model.also_fits))

@@ -29,7 +29,7 @@ NAFLEX_GRID = {"patch_size": 16, "max_num_patches": 256, "resample": 2}  # where
 
 
 class ImageSide(NamedTuple):
-    """An image side that is ready to be used.
+    """A loaded image side.
 
     model: whole, in evaluation mode; run: pixel values float32 [N, 3, H, W], normalised, to
     features [N, D_v]; settings: of its image processor; fingerprint: gives that of weights and

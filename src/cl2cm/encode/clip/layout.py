@@ -43,7 +43,7 @@ class Module(NamedTuple):
 
 
 class Layout(NamedTuple):
-    """What a folder holds.
+    """The contents of a model folder.
 
     kind: how; folder: where the files are; model_type: as ``config.json`` says, or "";
     modules: those of sentence-transformers, in their order.
@@ -65,7 +65,7 @@ class Layout(NamedTuple):
         return self.kind == "open_clip" or self.model_type in TWO_SIDED
 
     def check(self) -> None:
-        """Refuse files that ask for code, weights or files from elsewhere.
+        """Refuse files that need code, or weights or files from elsewhere.
 
         Raises:
             ValueError: a file does; see `cl2cm.encode.pretrained.check_folder`.
@@ -112,7 +112,7 @@ def _hub_folder(name: str, failed: Failed) -> Path:
 
 
 def layout_of(folder: Path) -> Layout:
-    """Return the layout of a folder, whatever its name.
+    """Return the layout of a folder.
 
     Raises:
         ValueError: a file is no JSON, too large, or names a folder elsewhere.
@@ -155,7 +155,7 @@ def _modules_of(folder: Path) -> tuple[Module, ...]:
 
 
 def read_json(path: Path) -> dict[str, Any]:
-    """Return the object in a JSON file; an empty one where there is no file.
+    """Return the object in a JSON file; empty if the file does not exist.
 
     Raises:
         ValueError: no JSON, no object, no regular file or a very large one.

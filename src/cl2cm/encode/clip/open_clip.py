@@ -34,7 +34,7 @@ class Tower(NamedTuple):
 
 
 class TextParts(NamedTuple):
-    """A text side that is no CLIP's: weights of its transformer and of its projection.
+    """A text side other than CLIP's: the weights of its transformer and projection.
 
     name: of the model that it was made from; pooling: mean, cls or max; context: tokens.
     """
@@ -83,7 +83,7 @@ def image_tower(folder: Path) -> Tower:
 
 
 def text_tower(folder: Path) -> Tower | TextParts:
-    """Load the text side; one that is no CLIP's as its parts.
+    """Load the text side; one other than CLIP's is returned as its parts.
 
     Raises:
         ValueError: another kind of tower, or weights that do not fit.

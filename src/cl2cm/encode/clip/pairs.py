@@ -137,7 +137,7 @@ def find_text(pair: Pair, image_width: int) -> Layout:
 
 
 def pair_fingerprint(pair: Pair) -> str:
-    """Name of the space of vectors of a pair: by all files of its models; nothing is loaded."""
+    """Return the fingerprint of a pair's vector space, from its files, without loading them."""
     names = (pair.image, pair.text or pair.image)
     prints = [hash_layout(_find(f"hf:{name}", name))[1] for name in names]
     return sha256_text(f"off the shelf {' '.join(prints)}")

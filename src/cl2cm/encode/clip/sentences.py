@@ -26,14 +26,14 @@ _ACTIVATIONS = {"Identity": nn.Identity, "Tanh": nn.Tanh, "GELU": nn.GELU, "ReLU
 
 
 class PooledText(nn.Module):
-    """Token ids to one vector: a transformer, a pooling over the tokens, and what follows."""
+    """A transformer, a pooling over its tokens, and projections: token ids to one vector."""
 
     def __init__(self, transformer: nn.Module, pooling: str, after: nn.Module) -> None:
         super().__init__()
         self.transformer, self.pooling, self.after = transformer, pooling, after
 
     def forward(self, ids: Tensor, mask: Tensor) -> Tensor:
-        """Return the ids int64 [B, T] and mask bool [B, T] -> [B, D]."""
+        """Map ids int64 [B, T] and mask bool [B, T] -> [B, D]."""
         states = self.transformer(input_ids=ids, attention_mask=mask.long()).last_hidden_state
         vectors: Tensor = self.after(_pool(states, mask, self.pooling))
         return vectors
@@ -209,7 +209,7 @@ def _prompt(folder: Path) -> str:
 
 
 def width_of(layout: Layout) -> int | None:
-    """Return the width of the vectors of a text side, as far as its settings say it."""
+    """Return the width of the vectors of a text side, if its settings contain it."""
     dense = [module for module in layout.modules if module.kind == "Dense"]
     if layout.modules:
         last = (

@@ -67,7 +67,7 @@ class Contract(NamedTuple):
 
 
 class TextSide(nn.Module):
-    """A text side that is ready to be used; see `load_text_side`.
+    """A loaded text side; see `load_text_side`.
 
     Attributes:
         name: the spec it was loaded by.
@@ -95,7 +95,7 @@ class TextSide(nn.Module):
         self.width = self._find_width()
 
     def tokenize(self, texts: Sequence[str]) -> list[list[int]]:
-        """Return the ids of each text, padded where the contract says so."""
+        """Return the ids of each text, padded if the contract says so."""
         if not texts:
             return []
         whole = [self.contract.prefix + normalise(text) for text in texts]
@@ -108,7 +108,7 @@ class TextSide(nn.Module):
         return [self._padded(row) for row in ids] if self.contract.fixed else ids
 
     def forward(self, ids: Tensor, mask: Tensor) -> Tensor:
-        """Return the ids int64 [B, T] and mask bool [B, T] -> vectors [B, D], not normalised."""
+        """Map ids int64 [B, T] and mask bool [B, T] -> vectors [B, D], not normalised."""
         with torch.no_grad():
             vectors: Tensor = self.model(ids, mask)
         return vectors
@@ -266,7 +266,7 @@ def _is_of(layout: Layout, name: str) -> bool:
 
 
 def text_width(layout: Layout) -> int | None:
-    """Width of the vectors of a text side, as far as its settings say it; nothing is loaded."""
+    """Return the width of a text side's vectors from its settings, without loading it."""
     if layout.kind == "open_clip":
         found = read_json(layout.folder / "open_clip_config.json").get("model_cfg", {})
         told = found.get("embed_dim") if isinstance(found, dict) else None

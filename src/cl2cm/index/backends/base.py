@@ -1,4 +1,4 @@
-"""What a backend states about itself, and how it writes, opens and drops an index.
+"""The base class of backends: properties, writing, opening and deleting.
 
 A backend is one class in one file, and one line of registry.py. In another package it is an entry
 point (docs/extending.md).
@@ -77,7 +77,7 @@ class Backend(ABC):
         return self.files if self.server == "none" else (*self.files, "place")
 
     def public_url(self, url: str) -> str:
-        """Return the address of a server as it may be stored and shown, without a password.
+        """Return a server's address without a password, for storing and showing.
 
         Raises:
             ConfigError: it is no address.
@@ -85,7 +85,7 @@ class Backend(ABC):
         return public_http(url)
 
     def check(self, location: "Location", server: Server) -> None:  # noqa: B027 - nothing to check
-        """Refuse now what could not be written after hours of encoding.
+        """Detect early, before encoding, that the index could not be written.
 
         Args:
             location: what an error calls the server.
@@ -98,7 +98,7 @@ class Backend(ABC):
 
     @abstractmethod
     def write(self, generation: Generation, vectors: Floats, items: Sequence[Item]) -> None:
-        """Write vectors and items; each file appears whole or not at all.
+        """Write vectors and items; each file is written atomically.
 
         Args:
             generation: where to.
@@ -112,7 +112,7 @@ class Backend(ABC):
 
     @abstractmethod
     def open(self, generation: Generation) -> tuple[VectorIndex, Items]:
-        """Open what `write` wrote, for reading.
+        """Open a written generation for reading.
 
         Raises:
             VectorIndexError: a file is damaged, or a server does not answer.
@@ -120,7 +120,7 @@ class Backend(ABC):
         """
 
     def drop(self, location: "Location", server: Server) -> None:  # noqa: B027 - without a server
-        """Remove what is at a location of a server, if it is there.
+        """Delete the data at a location of a server, if there are any.
 
         Raises:
             VectorIndexError: the server does not answer, or refuses.

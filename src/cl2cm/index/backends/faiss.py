@@ -141,7 +141,7 @@ class FaissFinder:
 
     @classmethod
     def write(cls, path: Path, stored: ExactIndex, kind: Kind | None = None) -> "FaissFinder":
-        """Build an index of stored vectors; the file appears whole or not at all.
+        """Build an index of stored vectors; the file is written atomically.
 
         Args:
             path: where to.

@@ -1,4 +1,4 @@
-"""Where vectors are kept that are not in the folder: a server's address, and a name there.
+"""The location of vectors outside the folder: a server's address and a name on it.
 
 The file ``place-TOKEN.json`` is written before anything is made on the server, so that what a
 killed run left there can be found and dropped. No password is ever written: PostgreSQL takes it
@@ -51,7 +51,7 @@ class Location:
     ours: bool = False
 
     def write(self, path: Path) -> None:
-        """Write it as JSON with a seal, whole or not at all."""
+        """Write the location as JSON with a seal, atomically."""
         value = asdict(self)
         del value["ours"]
         value["folder"] = self.folder or str(path.parent.resolve())

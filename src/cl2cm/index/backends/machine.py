@@ -6,7 +6,7 @@ from pathlib import Path
 
 
 def memory() -> int:
-    """Return the bytes of memory that this process may have; 2 GiB where it cannot be known."""
+    """Return the memory in bytes that this process may use; 2 GiB if unknown."""
     found = []
     with contextlib.suppress(AttributeError, ValueError, OSError):  # not on every system
         found.append(os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE"))

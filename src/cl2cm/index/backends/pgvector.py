@@ -64,12 +64,12 @@ class PostgresBackend(Backend):
         return public_postgres(url)
 
     def check(self, location: Location, server: Server) -> None:
-        """Refuse a server that does not answer, or has no pgvector; see `Backend.check`."""
+        """Refuse a server that does not respond or lacks pgvector; see `Backend.check`."""
         with answers(location), connect(server, _TYPES["float16"], extension=True):
             pass
 
     def write(self, generation: Generation, vectors: Floats, items: Sequence[Item]) -> None:
-        """Make the table; see `Backend.write`."""
+        """Create the table; see `Backend.write`."""
         PostgresIndex.write(*generation.remote, vectors, items, generation.dtype)
 
     def open(self, generation: Generation) -> tuple[VectorIndex, Items]:
@@ -109,7 +109,7 @@ class PostgresIndex:
     def write(
         location: Location, server: Server, vectors: Floats, items: Sequence[Item], dtype: DType
     ) -> None:
-        """Make the table, whole or not at all.
+        """Create the table in one transaction.
 
         Args:
             location: the table.

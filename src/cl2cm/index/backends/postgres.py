@@ -37,7 +37,7 @@ def load_psycopg() -> Any:  # noqa: ANN401 - a module
 
 
 def connect(server: Server, kind: str = "", *, extension: bool = False) -> Any:  # noqa: ANN401
-    """Return a connection; with ``kind`` one that knows vectors and how to walk the graph."""
+    """Return a connection; with ``kind``, one that is set up for vector search."""
     from pgvector.psycopg import register_vector  # noqa: PLC0415 - an extra
 
     connection = load_psycopg().connect(postgres_address(server), connect_timeout=10)
@@ -67,7 +67,7 @@ def from_wire(vector: Any) -> Floats:  # noqa: ANN401 - of pgvector
 
 @contextmanager
 def answers(location: Location) -> Iterator[None]:
-    """Turn what goes wrong between here and the server into one line."""
+    """Turn errors of the connection or the server into one line."""
     psycopg = load_psycopg()
     try:
         yield

@@ -59,7 +59,7 @@ class QdrantBackend(CandidateBackend):
     server: ClassVar[ServerUse] = "optional"
 
     def check(self, location: Location, server: Server) -> None:
-        """Refuse a server that does not answer; see `Backend.check`."""
+        """Refuse a server that does not respond; see `Backend.check`."""
         client = connect(server)
         with _answers(location):
             client.collection_exists(location.name)
@@ -113,7 +113,7 @@ class QdrantFinder:
 
     @staticmethod
     def write(location: Location, server: Server, stored: ExactIndex) -> None:
-        """Make the collection on its server; in this process there is nothing to keep.
+        """Create the collection on its server; without a server, nothing is stored.
 
         Args:
             location: the collection.

@@ -101,7 +101,7 @@ def map_matrix(path: Path, count: int, dim: int, dtype: str) -> Matrix:
 
 
 def check_stored(matrix: Matrix, name: str) -> None:
-    """Refuse a stored matrix with a row that is not finite or far from unit length.
+    """Refuse a stored matrix with a row that is not finite or not of unit length.
 
     One such row would stand above all others, or turn every score into a NaN.
 
@@ -173,7 +173,7 @@ def _header(count: int, dim: int, dtype: str) -> bytes:
 
 
 def check_vectors(vectors: Floats, name: str) -> None:
-    """Refuse what is no matrix of vectors.
+    """Refuse values that are not a matrix of vectors.
 
     Raises:
         VectorIndexError: it is none.

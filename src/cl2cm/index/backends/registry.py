@@ -1,4 +1,4 @@
-"""The backends by name: those of cl2cm, and those of other packages by entry points.
+"""The registry of backends: built-in ones and plug-ins.
 
 No backend is imported before it is asked for by its name, and only a name is ever taken from an
 index: which code it stands for is decided by this table and by the packages that are installed.
@@ -35,17 +35,17 @@ def load_backend(name: str) -> Backend:
 
 
 def has_server(name: str) -> bool:
-    """Return whether a backend may have a server; one of another package is not imported to ask."""
+    """Return whether a backend can use a server; a plug-in is not imported for this."""
     return load_backend(name).server != "none" if name in BACKENDS else is_name(name)
 
 
 def is_name(name: str) -> bool:
-    """Return whether a text may be the name of a backend."""
+    """Return whether a text is a valid name of a backend."""
     return _NAME.fullmatch(name) is not None
 
 
 def is_kind(kind: str) -> bool:
-    """Return whether a text may be the kind of a file."""
+    """Return whether a text is a valid kind of file."""
     return _KIND.fullmatch(kind) is not None
 
 

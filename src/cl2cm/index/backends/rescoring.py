@@ -1,4 +1,4 @@
-"""A fast search that only finds candidates; what it finds is scored from the stored values.
+"""Backends that find candidates quickly; hits are scored from the stored vectors.
 
 So a hit has the same score, to the bit, whatever backend found it, and hits are in the order of
 the exact search. What an approximate backend may do is miss a row.
@@ -29,7 +29,7 @@ class CandidateFinder(Protocol):
         ...
 
     def find(self, queries: Floats, depth: int, among: Ints | None) -> Ints:
-        """Return rows int64 [Q, C] of those allowed, C at least ``depth``; -1 stands for none."""
+        """Return candidate rows int64 [Q, C] among the allowed ones; -1 fills missing ones."""
         ...
 
     def close(self) -> None:
@@ -41,7 +41,7 @@ class CandidateBackend(ExactBackend):
     """Vectors and items in files, and beside them a finder of candidates, which a subclass has."""
 
     def write(self, generation: Generation, vectors: Floats, items: Sequence[Item]) -> None:
-        """Write the vectors and the items, then what the finder needs; see `Backend.write`."""
+        """Write the vectors and items, then the finder's files; see `Backend.write`."""
         super().write(generation, vectors, items)
         self.write_finder(generation, ExactIndex.of(generation))
 
@@ -52,7 +52,7 @@ class CandidateBackend(ExactBackend):
 
     @abstractmethod
     def write_finder(self, generation: Generation, stored: ExactIndex) -> None:
-        """Write what the finder needs, each file whole or not at all.
+        """Write the finder's files, each atomically.
 
         Args:
             generation: its files, or its location on a server.

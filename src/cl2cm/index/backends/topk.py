@@ -29,7 +29,7 @@ class TopK:
         self.rows = np.empty(0, np.int64)
 
     def offer(self, approximate: Floats, first: int) -> None:
-        """Take from a chunk's float32 scores [C] what belongs to the best."""
+        """Add the best of a chunk's float32 scores [C]."""
         floor = self.scores[-1] - self._error if len(self.scores) == self._k else -np.inf
         rows = np.flatnonzero(approximate >= floor)
         if len(rows) > self._k:

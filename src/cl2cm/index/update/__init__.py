@@ -1,1 +1,1 @@
-"""Building an index, and updating it with what is new."""
+"""Build and update an index."""

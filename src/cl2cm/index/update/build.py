@@ -20,7 +20,7 @@ from cl2cm.types import Example, Floats, Item, StrPath, VisualModel
 def confine(
     examples: Iterable[Example], roots: Sequence[Path], on_skip: OnSkip | None = None
 ) -> list[Example]:
-    """Return examples whose files are in folders that the user named, links resolved.
+    """Return examples whose resolved files are in folders that the user named.
 
     A manifest may come from anyone, and its paths may lead anywhere.
 

@@ -82,7 +82,7 @@ def encode_new(
     on_skip: OnSkip | None = None,
     progress: Advance | None = None,
 ) -> tuple[Known, int]:
-    """Encode each content that has no vector, once.
+    """Encode all contents without a vector, each once.
 
     A vector is kept only if the file is still what it was when its content was read; a file that
     changed meanwhile is read and encoded again.

@@ -22,7 +22,7 @@ from rich.progress import (
 )
 
 Advance = Callable[[int], None]  # told how many pieces of work were just done
-News = Callable[[str], None]  # told a line for people, as `say` is
+News = Callable[[str], None]  # told a line for display, as `say` is
 
 _SECONDS_BETWEEN_LINES = 10.0
 

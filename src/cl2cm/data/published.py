@@ -37,7 +37,7 @@ class Protocol:
         name: of the data set.
         splits: its splits.
         source: where their numbers are published.
-        free: data of which nothing is published, such as one's own: any numbers will do.
+        free: data of which nothing is published, such as the user's: any numbers will do.
         fixed: nobody can change the splits, so an image in two of them is said and not refused;
             so it is where numbers are published.
     """
@@ -85,7 +85,7 @@ def check(
         notes: what the reader says of the files: the reasons where nothing is left of them.
 
     Returns:
-        What differs, a line each; empty unless ``allow_partial``.
+        What differs, one per line; empty unless ``allow_partial``.
 
     Raises:
         DatasetError: something differs, and ``allow_partial`` is not set; or there is no item.

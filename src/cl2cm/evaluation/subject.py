@@ -109,7 +109,7 @@ def _translated(
     Args:
         languages: that are wanted.
         source: of the run.
-        named: the user named them, so that none may be left out.
+        named: the user named them, so that none may be omitted.
     """
     engines = find_translators((code for code in languages if code != source), source)
     can = [code for code in languages if code == source or code in engines]

@@ -20,7 +20,7 @@ class Allowed:
     """Permissions from the command line and the environment.
 
     Attributes:
-        url: of the server that holds the index, in place of the one that the index names.
+        url: of the server that holds the index, instead of the one that the index names.
         servers: further addresses that an index may name.
         roots: folders whose images and videos may be read.
         cleartext: whether credentials may go to a server on another machine without TLS.

@@ -55,8 +55,8 @@ def word_alignment(
         source_tokens: [B, n, D], unit vectors; anything finite on padding.
         target_tokens: [B, m, D], likewise.
         plan: [B, n, m], zero on padding.
-        source_mask: bool [B, n], True where valid.
-        target_mask: bool [B, m], True where valid.
+        source_mask: bool [B, n], True if valid.
+        target_mask: bool [B, m], True if valid.
         tau_w: temperature of the words, above 0; a tensor if it is learned. 0.1 is near the
             softness of a plan at epsilon 0.1.
         weighting: how tokens are averaged. ``tokens``: alike, if they have any mass. ``mass``: by

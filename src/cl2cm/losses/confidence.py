@@ -41,7 +41,7 @@ def pair_confidence(
 
     Args:
         cost: [B, B], in [0, 2]; row i and column i are a pair.
-        positives: bool [B, B], True where row and column show one image; the diagonal is
+        positives: bool [B, B], True if row and column show one image; the diagonal is
             ignored.
         epsilon: strength of the entropy, above 0, in units of the cost.
         rho: strength of the marginals, above 0, in units of the cost; None for balanced.

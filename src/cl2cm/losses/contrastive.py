@@ -69,7 +69,7 @@ def triplet_hardest(
     Args:
         x: [B, D], unit vectors.
         y: [B, D], unit vectors.
-        margin: by how much, in similarity, a true pair shall lead; above 0. 0.2 is customary.
+        margin: by how much, in similarity, a true pair should lead; above 0. 0.2 is customary.
         positives: bool [B, B], as in :func:`info_nce`.
         weights: [B], as in :func:`info_nce`.
 

@@ -102,9 +102,9 @@ def word_relation(
     Args:
         source_tokens: [B, n, D], unit vectors.
         target_tokens: [B, m, D], unit vectors.
-        source_mask: bool [B, n], True where valid.
-        target_mask: bool [B, m], True where valid.
-        source_marginals: [B, n], in place of uniform ones; zero on padding.
+        source_mask: bool [B, n], True if valid.
+        target_mask: bool [B, m], True if valid.
+        source_marginals: [B, n], instead of uniform ones; zero on padding.
         target_marginals: [B, m], likewise.
         epsilon: strength of the entropy, above 0.
         max_iterations: of Sinkhorn's iteration.

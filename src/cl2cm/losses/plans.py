@@ -27,7 +27,7 @@ class Transport(NamedTuple):
         cost: [B], <P, C> of Eq. 4.
         error: [B], L1 distance between the plan's marginals and those that the optimum has: a and
             b if balanced, a exp(-f / rho) and b exp(-g / rho) if unbalanced.
-        converged: bool [B], True where the solver's stopping rule was met.
+        converged: bool [B], True if the solver's stopping rule was met.
         iterations: the most iterations that any pair of the batch needed.
     """
 

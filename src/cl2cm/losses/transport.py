@@ -48,11 +48,11 @@ def centred(tokens: Tensor, mask: Tensor, groups: Tensor | None = None) -> Tenso
     """Return tokens with the mean of their group subtracted; differentiable.
 
     x_i -> unit(x_i - mean of all valid tokens of the group). Contextual token vectors share a
-    large common direction, so that their cosines differ little; what is left tells words apart.
+    large common direction, so that their cosines differ little; the rest tells words apart.
 
     Args:
         tokens: [B, n, D], unit vectors; anything on padding.
-        mask: bool [B, n], True where valid.
+        mask: bool [B, n], True if valid.
         groups: int64 [B], rows of equal numbers are one group, a language, say; None: all are.
 
     Returns:
@@ -72,7 +72,7 @@ def uniform_marginals(mask: Tensor) -> Tensor:
     """Equal mass on every valid token.
 
     Args:
-        mask: bool [B, n], True where valid.
+        mask: bool [B, n], True if valid.
 
     Returns:
         float32 [B, n]; rows sum to 1, or to 0 where no token is valid.
@@ -86,7 +86,7 @@ def salience_marginals(weights: Tensor, mask: Tensor) -> Tensor:
     Args:
         weights: [B, n], non-negative, such as token norms or inverse document frequencies;
             ignored outside of the mask.
-        mask: bool [B, n], True where valid.
+        mask: bool [B, n], True if valid.
 
     Returns:
         [B, n] in the dtype of ``weights`` (at least float32); rows sum to 1, or to 0 where no

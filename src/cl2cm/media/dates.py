@@ -50,7 +50,7 @@ def parse_date(text: str) -> datetime.datetime | None:
 
 
 def read_taken(data: bytes, name: str) -> str:
-    """Return the field ``DateTimeOriginal`` of an image, as it is; empty where there is none.
+    """Return the field ``DateTimeOriginal`` of an image, as it is; empty if there is none.
 
     Runs in a decoder process.
     """

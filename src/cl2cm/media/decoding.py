@@ -55,7 +55,7 @@ def decode_parallel(
         batch_size: frames for each batch; three batches at most are held in memory, however long
             the videos are.
         workers: threads; by default one for each processor, eight at most.
-        skip_bad: list the sources that cannot be read in place of stopping at the first.
+        skip_bad: list the sources that cannot be read instead of stopping at the first.
 
     Yields:
         Batches of ``batch_size`` frames, fewer in the last of those in a row that are all images

@@ -98,7 +98,7 @@ def redraw(
         name: what an error calls it.
         size: pixels.
         allowed: what it may ask for.
-        lossless: as PNG, in place of JPEG for an opaque image.
+        lossless: as PNG, instead of JPEG for an opaque image.
 
     Returns:
         The new file and its MIME type.

@@ -77,7 +77,7 @@ def _unpacked(packed: bytes) -> int:
 
 
 def load_without_end(data: bytes, size: int) -> Image.Image | None:
-    """Load a JPEG without an end marker; None if pixels are missing as well.
+    """Load a JPEG without end marker; None if pixels are missing as well.
 
     Args:
         data: the file.

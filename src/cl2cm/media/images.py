@@ -116,7 +116,7 @@ def redraw_image(
         pool: who decodes it.
         budget: what that may cost.
         allowed: what the image may ask for.
-        lossless: as PNG, in place of JPEG for an opaque image.
+        lossless: as PNG, instead of JPEG for an opaque image.
 
     Returns:
         The new file and its MIME type.

@@ -23,7 +23,7 @@ class Format(NamedTuple):
         media_type: MIME type.
         suffixes: of file names, lower case.
         signatures: offsets and bytes, of which one is at the beginning of a file.
-        extra: of cl2cm that brings the decoder; empty where none is needed.
+        extra: of cl2cm that brings the decoder; empty if none is needed.
     """
 
     name: str

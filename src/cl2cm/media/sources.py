@@ -23,7 +23,7 @@ def sources(items: Iterable[Visual]) -> list[Source]:
         items: paths; examples; an image's bytes; pixels uint8 [H, W, 3]; images of Pillow.
 
     Raises:
-        MediaError: one item in place of a list, or something that is no image or video.
+        MediaError: one item instead of a list, or something that is not an image or video.
     """
     if isinstance(items, str | os.PathLike | bytes | Example | Image.Image):
         raise MediaError(

@@ -102,7 +102,7 @@ class Head(nn.Module):
 
     Layer norm and a linear map for every position; the transformer; the masked mean; and on the
     mean a two-layer map that is added to it and starts at zero. The last is our choice: it costs
-    one position in place of T, and heads without it matched worse.
+    one position instead of T, and heads without it matched worse.
     """
 
     def __init__(
@@ -187,7 +187,7 @@ class TextNetwork(nn.Module):
 
     Args:
         head: text head.
-        backbone: turns ids into states; None where the tokens are frozen states already.
+        backbone: turns ids into states; None if the tokens are frozen states already.
     """
 
     def __init__(self, head: TextHead, backbone: nn.Module | None = None) -> None:

@@ -19,7 +19,7 @@ class HitPage(NamedTuple):
     """A page of hits.
 
     groups: the hits, each with the near-duplicates that it stands for; more: whether further ones
-    follow; total: the number on all pages, None where it is not known.
+    follow; total: the number on all pages, None if it is not known.
     """
 
     groups: list[list[Hit]]

@@ -18,7 +18,7 @@ class Addresses:
     """Addresses of a service, which a proxy may show below a path of its own.
 
     Attributes:
-        root: that path, such as ``/photos``; empty where there is none.
+        root: that path, such as ``/photos``; empty if there is none.
     """
 
     root: str = ""

@@ -2,7 +2,7 @@
 
 What a name meant when it was looked at and what it means when it is read may be two things. So the
 kind, the size, the time and the bytes all come from one open file. Every failure has the same text:
-an answer does not tell a file that is missing from one that may not be read.
+a response does not tell a file that is missing from one that may not be read.
 """
 
 import asyncio
@@ -172,7 +172,7 @@ async def _until_gone(receive: Receive) -> None:
 
 
 def parse_range(header: str, size: int) -> tuple[int, int] | None:
-    """Return the bytes ``[from, to)`` of a Range header; None where the whole file is the answer.
+    """Return the bytes ``[from, to)`` of a Range header; None if the whole file is the answer.
 
     Several ranges are answered with the whole file, as RFC 9110 allows. An empty range is one that
     the file does not have.

@@ -66,7 +66,7 @@ class Page:
 
     Args:
         title: name of the collection.
-        examples: queries to try, each with its language; where there are none, captions of the
+        examples: queries to try, each with its language; if there are none, captions of the
             collection are.
         addresses: where things are.
         suggested: gives queries to try for an index without captions, once they are known.

@@ -46,7 +46,7 @@ class Service:
         searcher: a model and its index.
         limits: of time and memory.
         load_model: as for `Collection`.
-        align: aligns two texts word by word; None where the model cannot.
+        align: aligns two texts word by word; None if the model cannot.
     """
 
     def __init__(

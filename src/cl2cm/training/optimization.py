@@ -23,7 +23,7 @@ def matmul_precision(name: str) -> Iterator[None]:
 
 
 def choose_device(name: str) -> torch.device:
-    """Return the device of a setting; ``auto`` takes CUDA where there is one.
+    """Return the device of a setting; ``auto`` takes CUDA if there is one.
 
     Raises:
         ConfigError: it is not there.

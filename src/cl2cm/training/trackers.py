@@ -2,7 +2,7 @@
 
 Everything is written into the run folder. A host is contacted only where the user has named one in
 the tracker's own variables: ``WANDB_MODE=online``, or ``MLFLOW_TRACKING_URI``. A resumed training
-goes on in the same run of the tracker.
+continues in the same run of the tracker.
 """
 
 import os

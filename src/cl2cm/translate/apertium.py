@@ -4,7 +4,7 @@ What is installed is a graph of languages; a direction is its shortest path, suc
 call translates a whole batch in one run of the program, 0.1 s to start it included: 700 to 4,000
 captions a second and step on one core. Each text is flushed by itself, so that no rule reaches
 from one into the next, and stands after the end of a sentence, without which French begins
-"Y a" in place of "Il y a".
+"Y a" instead of "Il y a".
 """
 
 import functools

@@ -54,7 +54,7 @@ _ONE_OF_SEVERAL = {
     "fil": "tgl",
 }
 _SEVERAL = {one: _THREE.get(code, code) for code, one in _ONE_OF_SEVERAL.items()}
-# The other codes of ISO 639-1, and what is often written in place of one.
+# The other codes of ISO 639-1, and what is often written instead of one.
 _OTHERS = frozenset(
     {
         *("aa", "ab", "ae", "ak", "av", "ay", "bi", "bm", "bo", "ce", "ch", "cr", "cu", "dv", "dz"),

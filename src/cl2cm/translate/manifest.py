@@ -1,7 +1,7 @@
 """Translate a manifest's captions, translate back, score, and record the provenance.
 
 What an engine makes goes into the cache first and from there into the new manifest, so a run that
-was stopped goes on, and the same captions in another manifest cost nothing. Beside the manifest
+was stopped continues, and the same captions in another manifest cost nothing. Beside the manifest
 lies a record of where they come from (``record.py``).
 """
 

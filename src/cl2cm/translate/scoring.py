@@ -1,7 +1,7 @@
 """Score a column of translations, including the similarity under an encoder.
 
 The formula and its other parts are in ``translate/quality.py``. Cosines are kept in the
-translation cache batch by batch, so a stopped run goes on where it was.
+translation cache batch by batch, so a stopped run continues where it was.
 """
 
 from collections.abc import Mapping, Sequence

@@ -1,4 +1,4 @@
-"""Readers of data sets: each turns files as published, or one's own, into a manifest.
+"""Readers of data sets: each turns files as published, or the user's, into a manifest.
 
 A reader is found by name and imported only when it is used. Those of other packages are found by
 their entry points in the group ``cl2cm.readers``, ``NAME = "package.module:read"``; a name of ours
@@ -94,12 +94,12 @@ def prepare_dataset(
 
     Args:
         name: one of `dataset_names`.
-        source: file or folder as its publisher ships it; None where the reader fetches it.
+        source: file or folder as its publisher ships it; None if the reader fetches it.
         out: folder to make, or to make again.
         options: what the user says of the files.
         allow_partial: go on where numbers differ from the published ones, files are missing, or
-            lines of one's own do not fit; all of them are named.
-        allow_leaks: go on where one's own data have an image in two splits.
+            lines of the user's do not fit; all of them are named.
+        allow_leaks: go on where the user's data have an image in two splits.
         leak_check: look for images that are in two splits.
 
     Returns:

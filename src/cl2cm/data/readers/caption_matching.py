@@ -17,7 +17,7 @@ def match_captions(wanted: Sequence[str], given: Sequence[str]) -> list[int | No
     ``difflib``'s ratio of letters.
 
     Returns:
-        Places in ``given``, None where none is as similar as ``SAME``.
+        Places in ``given``, None if none is as similar as ``SAME``.
     """
     left, right = [_letters(text) for text in wanted], [_letters(text) for text in given]
     found: list[int | None] = [None] * len(wanted)

@@ -27,7 +27,7 @@ class Clips:
         options: ``images`` names another folder of videos, ``no_images`` asks for features.
 
     Raises:
-        DatasetError: ``images`` is no folder.
+        DatasetError: ``images`` is not a folder.
     """
 
     def __init__(self, source: Path, options: Options) -> None:

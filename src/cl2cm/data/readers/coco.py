@@ -65,7 +65,7 @@ class Pictures:
 
 
 def karpathy_beside(source: Path) -> dict[str, KarpathyItem]:
-    """Return the images of the ``dataset_coco.json`` in a folder by id; empty where there is none.
+    """Return the images of the ``dataset_coco.json`` in a folder by id; empty if there is none.
 
     Raises:
         DatasetError: the file is there and not as published.

@@ -31,8 +31,8 @@ _NUMBERING = {"id", "no", "nr"}  # codes of languages that also mean a number
 class Columns(NamedTuple):
     """The columns of a table.
 
-    file: names of images and videos, None where the table has none; captions: column → language
-    (empty: none said); language, split, id: None where there is none; unread: all others.
+    file: names of images and videos, None if the table has none; captions: column → language
+    (empty: none said); language, split, id: None if there is none; unread: all others.
     """
 
     file: str | None

@@ -50,7 +50,7 @@ class Pictures:
         folder: where images are, absolute; it need not exist.
 
     Raises:
-        DatasetError: ``images`` is no folder.
+        DatasetError: ``images`` is not a folder.
     """
 
     def __init__(self, source: Path, options: Options, folders: Iterable[str]) -> None:
@@ -108,11 +108,11 @@ def read_lists(lists: Mapping[str, Path], *, ending: str = ".jpg") -> dict[str, 
     """Return the ids of the images of each split, in the order of its list, with their lines.
 
     Args:
-        lists: split → list of its images, one a line.
+        lists: split → list of its images, one per line.
         ending: what each name ends in; a caption's number may follow, as in ``COCO_….jpg#7``.
 
     Raises:
-        DatasetError: a list cannot be read, or a line is no image, or one again: of the same
+        DatasetError: a list cannot be read, or a line is not an image, or one again: of the same
             list or of another.
     """
     found: dict[str, dict[str, int]] = {}

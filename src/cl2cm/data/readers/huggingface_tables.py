@@ -27,7 +27,7 @@ class Part:
 
     Args:
         place: directory and part, for messages.
-        name: of the part; empty where it is the only one.
+        name: of the part; empty if it is the only one.
         table: a ``datasets.Dataset``.
         package: the package ``datasets``.
         chosen: role → column, by the user.

@@ -52,7 +52,7 @@ class Record:
         return found
 
     def find(self, key: str) -> "Record | None":
-        """Return the value of a key, None where there is none.
+        """Return the value of a key, None if there is none.
 
         Raises:
             DatasetError: this is no object.
@@ -76,7 +76,7 @@ class Record:
         """The values of a list.
 
         Raises:
-            DatasetError: this is no list.
+            DatasetError: this is not a list.
         """
         if type(self.value) is not list:
             raise self._other("a list")
@@ -150,7 +150,7 @@ def read_json(path: Path) -> Record:
     """Return a JSON file (gzip by its name), UTF-8, whole in memory.
 
     Raises:
-        DatasetError: the file cannot be read or is no JSON; the error names the line.
+        DatasetError: the file cannot be read or is not JSON; the error names the line.
     """
     lines = [text for _, text in numbered_lines(path)]
     try:
@@ -162,10 +162,10 @@ def read_json(path: Path) -> Record:
 
 
 def read_json_lines(path: Path) -> Iterator[Record]:
-    """A file of JSON values, one a line (gzip by its name), UTF-8.
+    """A file of JSON values, one per line (gzip by its name), UTF-8.
 
     Raises:
-        DatasetError: the file cannot be read, or a line is no JSON.
+        DatasetError: the file cannot be read, or a line is not JSON.
     """
     for number, line in numbered_lines(path):
         yield parse_json(line, f"{path}:{number}")
@@ -175,7 +175,7 @@ def parse_json(text: str, place: str) -> Record:
     """Return the JSON value in one place, such as a line of a file.
 
     Raises:
-        DatasetError: it is no JSON; the error names the place.
+        DatasetError: it is not JSON; the error names the place.
     """
     try:
         return Record(_parse(text), place)

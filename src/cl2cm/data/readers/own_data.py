@@ -36,8 +36,8 @@ _SHOWN = 20  # names in an error
 class Row(NamedTuple):
     """The values of one row for one item.
 
-    place: file and line, for messages; media: image or video, None where features are stored;
-    language, split: empty where none is said.
+    place: file and line, for messages; media: image or video, None if features are stored;
+    language, split: empty if none is said.
     """
 
     place: str
@@ -149,7 +149,7 @@ class Gathering:
                 self.fault(error)
 
     def _judge(self) -> None:
-        """Refuse what does not fit, unless it may be left out.
+        """Refuse what does not fit, unless it may be omitted.
 
         Raises:
             DatasetError: there is something.

@@ -31,7 +31,7 @@ class Options:
         language: of captions whose files name none.
         out: the folder that is made, for readers that unpack images.
         columns: role → column of the user's own table, where it is called otherwise.
-        partial: leave out what does not fit, and name it, in place of an error.
+        partial: leave out what does not fit, and name it, instead of an error.
     """
 
     task: int | None = None
@@ -51,7 +51,7 @@ class DataSet:
     Attributes:
         examples: in the order of the publisher's lists, by split; media paths absolute.
         protocol: the numbers that it must have.
-        notes: what a user should know, a line each (a known overlap, a correction).
+        notes: what a user should know, one per line (a known overlap, a correction).
         source: language that was described first; translations are made from it.
     """
 
@@ -61,7 +61,7 @@ class DataSet:
     source: str = "en"
 
 
-# Source and options; a reader that fetches its files is given None where the user has none.
+# Source and options; a reader that fetches its files is given None if the user has none.
 Reader = Callable[[Any, Options], DataSet]
 
 

@@ -23,7 +23,7 @@ class Line(NamedTuple):
     """The values of one row of a table.
 
     captions: language (empty: none said) → captions, blank ones among them only where all are;
-    language, split, id: empty where the table says none; unread: columns that are not read.
+    language, split, id: empty if the table says none; unread: columns that are not read.
     """
 
     place: str

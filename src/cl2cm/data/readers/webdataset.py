@@ -1,6 +1,6 @@
 """Reader for a user's data in the WebDataset layout: tar shards, read sequentially.
 
-Members of one key belong together, ``KEY.jpg`` and its captions: ``KEY.txt`` with one a line,
+Members of one key belong together, ``KEY.jpg`` and its captions: ``KEY.txt`` with one per line,
 ``KEY.de.txt`` in German, or ``KEY.json`` with ``caption`` (a text or a list of texts) and, where
 it is known, ``language`` and ``split``. A key may have dots in it. All else is left out, which is
 said; so are hidden members (``._KEY.jpg``), which a Mac adds. SOURCE is a shard, or a folder of
@@ -59,8 +59,8 @@ class _Text:
 class _Sample:
     """What the members of one key hold.
 
-    name: of the member with the image or video, empty where there is none; media: where it was
-    written, None where nothing is.
+    name: of the member with the image or video, empty if there is none; media: where it was
+    written, None if nothing is.
     """
 
     name: str = ""

@@ -13,7 +13,7 @@ from cl2cm.types import Example
 def wording_checksum(examples: Iterable[Example], language: str) -> str:
     """Return the first 16 hexadecimal digits of the SHA-256 of a language's captions.
 
-    They are taken by sorted id and in their order, one a line after its id and a tab.
+    They are taken by sorted id and in their order, one per line after its id and a tab.
     """
     lines = sorted((item.id, item.captions.get(language, ())) for item in examples)
     text = "".join(f"{name}\t{caption}\n" for name, captions in lines for caption in captions)

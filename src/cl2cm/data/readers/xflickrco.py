@@ -62,7 +62,7 @@ def read(source: Path, options: Options) -> DataSet:
     """Read xFlickr&CO, whole or its COCO half; a missing language is left to the protocol.
 
     Raises:
-        DatasetError: there is no file, or one is damaged or not as published.
+        DatasetError: there is not a file, or one is damaged or not as published.
     """
     folder = source / "annotations" if (source / "annotations").is_dir() else source
     required(folder, *(f"{code}/test.jsonl" for code in _LANGUAGES))

@@ -115,7 +115,7 @@ def layout_of(folder: Path) -> Layout:
     """Return the layout of a folder.
 
     Raises:
-        ValueError: a file is no JSON, too large, or names a folder elsewhere.
+        ValueError: a file is not JSON, too large, or names a folder elsewhere.
     """
     config = read_json(folder / "config.json")
     model_type = str(config.get("model_type", ""))

@@ -70,7 +70,7 @@ def number(settings: Mapping[str, Any], key: str, default: int, *, most: int = M
     """Return a size of a configuration.
 
     Raises:
-        ValueError: it is no number, or none that a size can be.
+        ValueError: it is not a number, or none that a size can be.
     """
     value = settings.get(key, default)
     if type(value) is not int or not 1 <= value <= most:

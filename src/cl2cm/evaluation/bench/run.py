@@ -53,7 +53,7 @@ class Job:
         config: all settings.
         folder: of the run.
         text_store: folder of the texts' features.
-        vision_store: of the images'; None where the configuration names features of its own.
+        vision_store: of the images'; None if the configuration names features of its own.
         split: whose captions are ranked.
     """
 

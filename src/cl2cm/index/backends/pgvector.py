@@ -113,7 +113,7 @@ class PostgresIndex:
 
         Args:
             location: the table.
-            server: that shall hold it.
+            server: that should hold it.
             vectors: unit vectors float32 [N, D].
             items: item i for vector i.
             dtype: ``float16`` or ``float32``.

@@ -117,7 +117,7 @@ class QdrantFinder:
 
         Args:
             location: the collection.
-            server: that shall hold it.
+            server: that should hold it.
             stored: the vectors.
 
         Raises:

@@ -92,7 +92,7 @@ def build_index(
             from.
         vectors: unit vectors, float32 [N, D], if they are known already; nothing is encoded.
         batch_size: images given to the model at once.
-        backend: what the index is searched with, where that shall change.
+        backend: what the index is searched with, where that should change.
         roots: folders that the files are in; see `Index.create`.
         on_skip: told id and error of each image that cannot be read, which is then left out;
             without it the first one is an error.

@@ -56,7 +56,7 @@ def centred(tokens: Tensor, mask: Tensor, groups: Tensor | None = None) -> Tenso
         groups: int64 [B], rows of equal numbers are one group, a language, say; None: all are.
 
     Returns:
-        [B, n, D], unit vectors, zero on padding and where nothing is left.
+        [B, n, D], unit vectors, zero on padding and for tokens equal to the mean.
     """
     valid = tokens.masked_fill(~mask[:, :, None], 0)
     if groups is None:

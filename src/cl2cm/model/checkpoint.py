@@ -131,7 +131,7 @@ def load_visual(run: StrPath, *, vision_encoder: str = "") -> VisualSide:
         vision_encoder: as for `load`.
 
     Raises:
-        CheckpointError: as `load`, but for what is known of texts alone.
+        CheckpointError: as in `load`, except errors that concern only texts.
     """
     if is_model_spec(run):
         return load_pair_visual(str(run), vision_encoder=vision_encoder)

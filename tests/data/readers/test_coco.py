@@ -253,7 +253,7 @@ def test_coco_cn_has_english_where_the_karpathy_split_is(sources):
         (f"{TRAIN[0]}#0\t\u3000", "expected ID#NUMBER<tab>TEXT"),
         ("", "found an empty line"),
         (f"{TRAIN[0]}#0\t猫", f"found {TRAIN[0]}#0 again"),
-        ("COCO_train2014_000000000001#0\t猫", "expected a picture of the split lists"),
+        ("COCO_train2014_000000000001#0\t猫", "expected an image of the split lists"),
     ],
 )
 def test_coco_cn_names_a_bad_caption_by_its_line(sources, line, said):

@@ -206,7 +206,7 @@ def test_further_test_sets_without_pictures_are_left_out_and_this_is_said(copies
 def test_a_folder_of_pictures_that_is_none_is_refused(published, tmp_path):
     for name in READERS:
         options = Options(task=1, images=tmp_path / "none")
-        refused(name, published / name, "a folder of pictures, found no such", options=options)
+        refused(name, published / name, "a folder of images, found no such", options=options)
 
 
 # --- Flickr8k, Flickr30k ---------------------------------------------------------------------

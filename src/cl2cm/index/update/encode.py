@@ -238,7 +238,7 @@ def _is_still(journal: Journal, example: Example, content: Content) -> bool:
 def _restless(example: Example) -> MediaError:
     return MediaError(
         str(example.path),
-        expected="a file that stays as it is while it is encoded",
+        expected="a file that does not change while it is encoded",
         found="one that changed each time",
         remedy="wait until it is written, and run again",
     )

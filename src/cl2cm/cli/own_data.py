@@ -67,7 +67,7 @@ def look_at(folder: Path, language: str) -> Found:
 
 
 def engines_for(source: str, targets: Iterable[str]) -> dict[str, str]:
-    """Return the installed engine for each target language that one of them can write."""
+    """Return an installed engine for each target language that has one."""
     chosen: dict[str, str] = {}
     for target in targets:
         for spec in (*ENGINES, CHAINS.get((source, target), "")):

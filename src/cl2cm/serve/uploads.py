@@ -20,7 +20,7 @@ from cl2cm.types import Floats
 
 @dataclass(frozen=True, slots=True)
 class Upload:
-    """A picture to search with: its unit vector of the model named, and a thumbnail as PNG."""
+    """An uploaded query image: its unit vector, the model of the vector, and a PNG thumbnail."""
 
     vector: Floats
     model: str

@@ -1,4 +1,4 @@
-"""Flickr30k: five English captions an image, in the Karpathy split.
+"""Flickr30k: five English captions per image, in the Karpathy split.
 
 Young et al., "From Image Descriptions to Visual Denotations", TACL 2014; split by Karpathy and
 Fei-Fei, CVPR 2015. Captions for research, the images under Flickr's terms. File:

@@ -1,4 +1,4 @@
-"""Flickr8k: five English captions an image, in the publisher's split.
+"""Flickr8k: five English captions per image, in the publisher's split.
 
 Hodosh, Young and Hockenmaier, "Framing Image Description as a Ranking Task: Data, Models and
 Evaluation Metrics", JAIR 2013; captions for research, the images under Flickr's terms. Files:

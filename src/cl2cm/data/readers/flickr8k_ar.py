@@ -1,4 +1,4 @@
-"""Arabic Flickr8k: three Arabic captions an image, translated and corrected by people.
+"""Arabic Flickr8k: three Arabic captions per image, translated and corrected by people.
 
 ElJundi et al., "Resources and End-to-End Neural Network Models for Arabic Image Captioning",
 VISAPP 2020; github.com/ObeidaElJundi/Arabic-Image-Captioning, without a licence of its own. File:

@@ -1,4 +1,4 @@
-"""MSCOCO: five English captions an image, in the Karpathy split.
+"""MSCOCO: five English captions per image, in the Karpathy split.
 
 Lin et al., "Microsoft COCO: Common Objects in Context", ECCV 2014; split by Karpathy and Fei-Fei,
 CVPR 2015. Captions under CC BY 4.0. File: ``dataset_coco.json``; images in ``train2014`` and

@@ -1,7 +1,7 @@
 """MSR-VTT in the split "1k-A", which most papers on retrieval of videos report on.
 
 Yu, Kim and Kim, "A Joint Sequence Fusion Model for Video Question Answering and Retrieval", ECCV
-2018. Test are the 1,000 pairs of ``MSRVTT_JSFUSION_test.csv``, one caption a clip; train are all
+2018. Test are the 1,000 pairs of ``MSRVTT_JSFUSION_test.csv``, one caption per clip; train are all
 other 9,000 clips, or, where ``MSRVTT_train.7k.csv`` is there and ``MSRVTT_train.9k.csv`` is not,
 the 7,010 of that list. There is no validation split. The rest is in ``msrvtt.py``.
 """

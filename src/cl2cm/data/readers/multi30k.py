@@ -4,7 +4,7 @@ Elliott et al., "Multi30K: Multilingual English-German Image Descriptions", VL 2
 test sets of 2017: Elliott et al., WMT 2017; Czech and the test set of 2018: Barrault et al., WMT
 2018. github.com/multi30k/dataset; for research and education, not for commerce. A folder ``data``:
 
-    task1/raw/train.LANGUAGE.gz      one English caption an image and its translation by people
+    task1/raw/train.LANGUAGE.gz      one English caption per image and its translation by people
     task2/raw/train.N.LANGUAGE.gz    five English and five German ones, N from 1, each written
                                      from the image
     task1/image_splits/train.txt     the images, line by line (task 2: train_images.txt)

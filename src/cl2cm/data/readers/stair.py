@@ -27,7 +27,7 @@ from cl2cm.data.readers.reading import DataSet, Options, required
 from cl2cm.types import Captions, Example
 
 FILES = {split: f"stair_captions_v1.2_{split}.json" for split in ("train", "val")}
-_SOURCE = "Yoshikawa et al., ACL 2017: five captions a picture"
+_SOURCE = "Yoshikawa et al., ACL 2017: five captions per image"
 _COCO_2014 = Protocol(
     "stair",
     {"train": Split(82_783, {"ja": 413_915}), "val": Split(40_504, {"ja": 202_520})},

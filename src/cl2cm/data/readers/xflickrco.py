@@ -1,4 +1,4 @@
-"""xFlickr&CO: a caption an image in eight languages, written by people; a test set of IGLUE.
+"""xFlickr&CO: a caption per image in eight languages, written by people; a test set of IGLUE.
 
 Bugliarello et al., "IGLUE: A Benchmark for Transfer Learning across Modalities, Tasks, and
 Languages", ICML 2022; github.com/e-bug/iglue, ``datasets/xFlickrCO/annotations``, under the MIT

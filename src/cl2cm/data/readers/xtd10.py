@@ -1,4 +1,4 @@
-"""XTD10: one caption an image in eleven languages, for 1,000 images of COCO 2014; a test set.
+"""XTD10: one caption per image in eleven languages, for 1,000 images of COCO 2014; a test set.
 
 Aggarwal and Kale, "Towards Zero-shot Cross-lingual Image Retrieval", 2020;
 github.com/adobe-research/Cross-lingual-Test-Dataset-XTD10, under the Adobe Research License

@@ -7,7 +7,7 @@ from numpy.testing import assert_allclose, assert_array_equal
 
 from cl2cm.data.queries import caption_queries
 from cl2cm.errors import LanguageError, NumberError
-from cl2cm.evaluation.retrieval import evaluate
+from cl2cm.evaluation.evaluate import evaluate
 from cl2cm.metrics import metrics, text_to_vision, vision_to_text
 from cl2cm.types import Example
 

@@ -5,9 +5,9 @@ date. ``metadata.py`` reads and writes ``index.json``, ``layout.py`` knows which
 are an index's, ``generation.py`` hands them to a backend. ``protocol.py`` says what an open backend
 answers; ``backends/`` has a file for each backend and a registry of their names, and
 ``backend_choice.py`` chooses among them. ``items.py`` keeps ids, paths and captions in SQLite
-(``records.py`` turns them into columns), ``filter.py`` says which of them may be hits. What a folder may not do, since anyone
-may have made it, is in ``seal.py``, ``allowed.py``, ``address.py``, ``media.py`` and
-``database.py``. Nothing here imports torch.
+(``records.py`` turns them into columns), ``filter.py`` says which of them may be hits. What a
+folder may not do, since anyone may have made it, is in ``seal.py``, ``allowed.py``, ``address.py``,
+``media.py`` and ``database.py``. Nothing here imports torch.
 """
 
 from cl2cm.index.allowed import Allowed

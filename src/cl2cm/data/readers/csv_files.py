@@ -130,9 +130,7 @@ def _quoted(
         raise bad_line(path, number, "a row of the table", str(error)) from None
 
 
-def _literal(
-    path: Path, lines: Sequence[str], delimiter: str
-) -> Iterator[tuple[int, list[str]]]:
+def _literal(path: Path, lines: Sequence[str], delimiter: str) -> Iterator[tuple[int, list[str]]]:
     """Rows whose quotes count only around whole cells, even over several lines."""
     width, number = 0, 0
     left = _FREE + _LOOKED * sum(map(len, lines))

@@ -7,6 +7,8 @@ from typing import Any
 
 from cl2cm.evaluation.bench.report import TARGETS, UPPER
 
+_FORMULA = ("=", "+", "-", "@", "\t", "\r")  # a spreadsheet would compute what begins so
+
 
 def csv_text(rows: Sequence[Mapping[str, Any]]) -> str:
     """Rows as comma-separated values, with a header."""
@@ -18,7 +20,10 @@ def csv_text(rows: Sequence[Mapping[str, Any]]) -> str:
 
 
 def _cell(value: object) -> str:
-    return f"{value:.4f}" if isinstance(value, float) else str(value)
+    if isinstance(value, float):
+        return f"{value:.4f}"
+    formula = isinstance(value, str) and value.startswith(_FORMULA)
+    return f"'{value}" if formula else str(value)
 
 
 def table_lines(result: Mapping[str, Any]) -> list[str]:

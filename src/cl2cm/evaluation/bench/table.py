@@ -6,8 +6,9 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from cl2cm.evaluation.bench.report import TARGETS, UPPER
+from cl2cm.text import one_line
 
-_FORMULA = ("=", "+", "-", "@", "\t", "\r")  # a spreadsheet would compute what begins so
+_FORMULA = ("=", "+", "-", "@")  # a spreadsheet would compute what begins so
 
 
 def csv_text(rows: Sequence[Mapping[str, Any]]) -> str:
@@ -22,8 +23,10 @@ def csv_text(rows: Sequence[Mapping[str, Any]]) -> str:
 def _cell(value: object) -> str:
     if isinstance(value, float):
         return f"{value:.4f}"
-    formula = isinstance(value, str) and value.startswith(_FORMULA)
-    return f"'{value}" if formula else str(value)
+    if not isinstance(value, str):
+        return str(value)
+    text = one_line(value)
+    return f"'{text}" if text.startswith(_FORMULA) else text
 
 
 def table_lines(result: Mapping[str, Any]) -> list[str]:

@@ -9,7 +9,6 @@ weights and the preprocessing together: features of two fingerprints never meet.
 import hashlib
 import json
 from collections.abc import Sequence
-from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -32,7 +31,7 @@ if TYPE_CHECKING:
 from cl2cm.encode.protocol import Described, VisionEncoder, checked
 from cl2cm.progress import Advance
 
-_PREPROCESS_KEYS = {"size", "resize", "resample"}
+_PREPROCESS_KEYS = {"size", "resize", "resample", "stretch"}
 
 
 class EncodedPictures(NamedTuple):
@@ -175,7 +174,7 @@ class OnnxVision(Described):
         bounded = name.partition(":")[2] not in OFFLINE_MODELS
         self.session = OnnxSession(folder / "model.onnx", threads=threads, bounded=bounded)
         files = [folder / "model.onnx", *external]
-        hashes = *map(sha256_file, files), repr(sorted(asdict(preprocess).items()))
+        hashes = *map(sha256_file, files), repr(sorted(preprocess.to_json().items()))
         fingerprint = hashlib.sha256("\n".join(hashes).encode()).hexdigest()
         width = _graph_width(self.session.session, name)
         super().__init__(name, preprocess, fingerprint, width, sampling)

@@ -15,7 +15,7 @@ import numpy as np
 
 from cl2cm.errors import StorageError, VectorIndexError
 from cl2cm.index.database import check_file, check_schema, confine, limited
-from cl2cm.index.filter import Filter
+from cl2cm.index.filter import Filter, Order, order_by
 from cl2cm.index.records import check_items, item_fields, no_such_id, no_such_row, parse_item
 from cl2cm.storage import atomic_path, sqlite_error
 from cl2cm.text import spellings
@@ -141,16 +141,17 @@ class ItemStore:
                 return found[0][0]
         raise no_such_id(item_id)
 
-    def matching(self, filter_: Filter) -> Ints:
-        """Rows int64 of the items that a filter lets through, rising."""
+    def matching(self, filter_: Filter, order: Order | None = None) -> Ints:
+        """Rows int64 of the items that a filter lets through, rising or in another order."""
         where, values = filter_.where()
         with self._damage(), self._lock, limited(self._db):
-            query = f"SELECT row FROM items WHERE {where} ORDER BY row"  # noqa: S608 - of constants
+            query = f"SELECT row FROM items WHERE {where} ORDER BY {order_by(order)}"  # noqa: S608 - of constants
             found = self._db.execute(query, values)
             rows: Ints = np.fromiter((row for (row,) in found), np.int64)
-            if len(rows) and not (rows[0] >= 0 and rows[-1] < len(self)):
+            rising = np.sort(rows) if order else rows
+            if len(rows) and not (rising[0] >= 0 and rising[-1] < len(self)):
                 raise sqlite3.DatabaseError("an index of other rows")
-            if bool((np.diff(rows) <= 0).any()):
+            if bool((np.diff(rising) <= 0).any()):
                 raise sqlite3.DatabaseError("an index of repeated rows")
             return rows
 

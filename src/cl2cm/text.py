@@ -1,8 +1,8 @@
 """Text normalisation: one spelling for texts that look the same.
 
-Unicode writes "é" as one character or as two, and allows characters that nobody sees within a
-word. A tokenizer gives each spelling tokens of its own, so captions, translations, queries and
-names to compare pass through here first. The identifier of languages is loaded here, too.
+Unicode can write "é" as one character or as two, and allows invisible characters within words. A
+tokenizer gives each spelling tokens of its own, so captions, translations, queries and names to
+compare pass through here first. The identifier of languages is loaded here, too.
 """
 
 import re

@@ -1,7 +1,7 @@
 """Convert published files to a manifest: read, check counts, find images and leaks.
 
-Nothing that is in the folder and not ours is touched. The manifest appears whole or not at all;
-``prepared.json`` beside it says what was read, and what differs from what was published. Equal
+Files in the folder that cl2cm did not write are not touched. The manifest appears whole or not at
+all; ``prepared.json`` beside it says what was read, and what differs from what was published. Equal
 files give equal bytes.
 """
 
@@ -28,7 +28,7 @@ _LONGEST = 2000  # characters of a printed line
 
 @dataclass(frozen=True, slots=True)
 class Leniency:
-    """What a user lets pass.
+    """Checks that the user has switched off.
 
     Attributes:
         partial: numbers that are not the published ones, and pictures that are not there.

@@ -49,7 +49,7 @@ class LeftOut:
             self.media.append(name)
 
     def line(self) -> str:
-        """Return what is left out, for people; empty if nothing is."""
+        """Return a line that lists skipped files; empty if there are none."""
         if not self.suffixes:
             return ""
         known = {s for s in self.suffixes if s in self.extras or is_unread(f"x{s}")}

@@ -1,7 +1,7 @@
 """Precomputed features instead of a vision encoder, ``features:PATH``.
 
 Items are found in the layouts of ``feature_layouts.py`` by their ``features`` id, or by their own.
-An image that nobody has computed features of cannot be encoded.
+Images without stored features cannot be encoded.
 
 No file says which encoder made the features. So a run remembers their width and hashes of a sample
 of its items (`Agreed`): features at its path must have them, whatever else is there by now and

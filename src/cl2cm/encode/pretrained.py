@@ -1,8 +1,8 @@
 """Find or download Transformers model folders, and check them before loading.
 
-Such a folder may come from anyone. Transformers is told to run none of its code, to ask no host
-and to read safetensors alone; what its JSON files could still ask for (another repository's code
-or weights, a file elsewhere, a tokenizer that never ends) is refused here first.
+Such a folder is untrusted. Transformers is told to run none of its code, to ask no host and to read
+safetensors alone; what its JSON files could still ask for (another repository's code or weights, a
+file elsewhere, a tokenizer that never ends) is refused here first.
 """
 
 import json

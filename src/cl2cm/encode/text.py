@@ -3,7 +3,7 @@
 Any encoder of Transformers will do (BERT, XLM-R, DistilBERT, multilingual E5, ...), from a folder,
 from the offline weights, or from the hub when it is named ``OWNER/NAME``. A backbone carries its
 contract: prefix, case, length and layer, and its fingerprint names them together with the weights.
-What is frozen runs in evaluation mode; what is not is trained.
+Frozen parts run in evaluation mode; the others are trained.
 """
 
 from collections.abc import Sequence

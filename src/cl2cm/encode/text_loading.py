@@ -149,7 +149,7 @@ def token_ids(
     texts: Sequence[str],
     max_tokens: int | None,
 ) -> list[list[int]]:
-    """Ids of each text with special tokens, not padded, at most ``max_tokens`` (None: all).
+    """Return the ids of each text with special tokens, at most ``max_tokens`` (None: all).
 
     Padding and truncation that a tokenizer's files may ask for are overruled.
 

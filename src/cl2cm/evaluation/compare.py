@@ -2,7 +2,7 @@
 
 Both runs rank the same captions and items of a manifest. The difference of SumR is tested by the
 paired bootstrap over images and videos (``bootstrap.py``), corrected by Holm over the languages.
-It speaks of other queries, not of other seeds: two runs are one seed each.
+The interval covers the variation over queries, not over seeds, because each run is one seed.
 """
 
 from collections.abc import Mapping, Sequence

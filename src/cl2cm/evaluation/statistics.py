@@ -1,9 +1,9 @@
 """Statistics of a benchmark: bootstrap over images, MRV, and the gap closed.
 
-Implements the statistics of the method page ("Metrics"). A claim that A beats B is a
-paired comparison on the same queries. The captions of one picture are not independent, so pictures
-are resampled, each with all its queries; the values of a query are averaged over seeds before, so
-an interval speaks of other queries, not of other seeds.
+Implements the statistics of the method page ("Metrics"). A claim that A beats B is a paired
+comparison on the same queries. The captions of an image are not independent, so images are
+resampled, each with all its queries. The values of a query are first averaged over seeds, so an
+interval covers the variation over queries, not over seeds.
 """
 
 import math

@@ -6,9 +6,9 @@
     graph-TOKEN.faiss      with the backend faiss
     place-TOKEN.json       with a server: where, and under which name; no password
 
-``index.json`` is written last and replaced in one step; it names the files of its own generation.
-Whoever opens the folder finds the old index or the new one, and whoever has the old one open goes
-on reading its files. On a server, the last generation but one is dropped when the next is made.
+``index.json`` is written last and replaced in one step; it names the files of its own generation. A
+reader finds either the old index or the new one, and can continue to read the old one if it is
+open. On a server, the last generation but one is dropped when the next is made.
 """
 
 from collections.abc import Mapping, Sequence

@@ -25,7 +25,7 @@ def is_index(folder: Path) -> bool:
 
 
 def refuse_other_folder(folder: Path) -> None:
-    """Refuse to write an index over what is not one.
+    """Refuse to overwrite a folder that is not an index.
 
     Raises:
         VectorIndexError: a file, or a folder with other things in it.

@@ -1,8 +1,8 @@
 """Which files an index may lead to: where its images and videos are, and its run.
 
-An item names a path, and a stranger's item may name any. So a file is looked at only below a root:
-a folder that the user named when the index was made (they are in ``index.json``, under the user's
-seal), or names now (allowed.py), or the index folder itself.
+The paths of items are untrusted. So a file is looked at only below a root: a folder that the user
+named when the index was made (they are in ``index.json``, under the user's seal), or names now
+(allowed.py), or the index folder itself.
 """
 
 import os
@@ -38,8 +38,8 @@ def media_path(
 ) -> Path:
     """Return the absolute path of an item's file, which may have gone since.
 
-    It is beside the index if the two moved together, else where it was. Outside of the roots
-    nothing is looked at.
+    It is beside the index if the two moved together, else where it was. Paths outside the roots are
+    not accessed.
 
     Raises:
         VectorIndexError: the item was indexed from features, without a file.

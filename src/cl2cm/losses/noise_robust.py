@@ -2,9 +2,9 @@
 
 Wang, Dong, Liang, Zhang, Cai, Wang: "Cross-Lingual Cross-Modal Retrieval with Noise-Robust
 Learning", ACM MM 2022, arXiv 2208.12526. A fused vector of source and target text teaches the
-target text by its similarities with vision (soft targets) and by itself (features); a
-discriminator that tells the languages apart is to be fooled. The cycle with the back-translation
-is the matching loss of :mod:`cl2cm.losses.contrastive` between S and its round trip.
+target text by its similarities with vision (soft targets) and by itself (features); a discriminator
+of languages is to be deceived. The cycle with the back-translation is the matching loss of
+:mod:`cl2cm.losses.contrastive` between S and its round trip.
 """
 
 import torch

@@ -125,7 +125,7 @@ def transport(
 
     Raises:
         ConfigError: the solver is unknown, rho is given to ipot, or a strength is not above 0.
-        ValueError: the shapes do not fit each other.
+        ValueError: the shapes do not match.
     """
     limits: dict[str, float] = {}
     if max_iterations is not None:

@@ -1,11 +1,10 @@
 """A pool of decoder processes for images and videos, with limits of time and memory.
 
-A decoder is C code that reads a stranger's bytes; some inputs make it run for minutes, take all
-memory, or crash. So it never runs in this process. A few warm processes of
-``decoder_worker.py`` are given the bytes of an image or the path of a video, a task and a budget;
-the operating system ends a process that goes beyond its budget, which is an error of that one
-file, and the next task starts a new one. Requests and answers are JSON and raw bytes on pipes;
-nothing is unpickled.
+Decoders are C code that reads untrusted bytes; some inputs make them run for minutes, use all
+memory, or crash. So they never run in this process. A few warm processes of ``decoder_worker.py``
+are given the bytes of an image or the path of a video, a task and a budget; the operating system
+ends a process that goes beyond its budget, which is an error of that one file, and the next task
+starts a new one. Requests and answers are JSON and raw bytes on pipes; nothing is unpickled.
 """
 
 import atexit
@@ -209,7 +208,7 @@ class _Process:
         return answer
 
     def kill(self) -> None:
-        """End it; whoever waits for its answer learns of it."""
+        """Kill the process; a caller that waits for it gets an error."""
         self._process.kill()
 
     def close(self, grace: float = 0.0) -> int:

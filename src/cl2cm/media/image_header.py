@@ -1,9 +1,9 @@
 """Read the header of an image file before it is decoded.
 
 A few kilobytes can ask a decoder for minutes or gigabytes: a progressive JPEG with hundreds of
-empty scans, a PNG that claims 30,000 × 30,000 pixels. The header is read here, in plain Python, in
-time linear in the file's size, and what it asks for is compared with a budget. A header that lies
-is caught later, by the limits of the process that decodes (``decoder_worker.py``).
+empty scans, a PNG that claims 30,000 × 30,000 pixels. The header is read in plain Python, in time
+linear in the file's size, and its values are compared with a budget. A header that lies is caught
+later, by the limits of the process that decodes (``decoder_worker.py``).
 """
 
 import re

@@ -1,9 +1,9 @@
 """A query: text, an image or both, excluded terms, and the page of results.
 
-A query typed by a person may say what it does not want: ``red heart -broken`` or
-``heart -"birthday cake"``. A hyphen counts only before a word, a number or an emoji and after a
-blank, so that ``black-and-white``, ``t - shirt`` and ``:-)`` are words like any other. Keyboards
-write the hyphen as a dash or a minus sign, and quotation marks as each language does: all count.
+A typed query may exclude terms: ``red heart -broken`` or ``heart -"birthday cake"``. A hyphen
+counts only before a word, a number or an emoji and after a blank, so that ``black-and-white``,
+``t - shirt`` and ``:-)`` are words like any other. Keyboards write the hyphen as a dash or a minus
+sign, and quotation marks as each language does: all count.
 """
 
 import re
@@ -98,7 +98,7 @@ class Query:
 
 
 def parse_query(text: str) -> tuple[str, tuple[str, ...]]:
-    """Split what a person typed into what is wanted and what is not.
+    """Split a typed query into its text and its excluded terms.
 
     Args:
         text: such as ``red heart -broken -"birthday cake"``.

@@ -112,7 +112,7 @@ class Access:
         return f"{session}.{self._sign(session)}"
 
     def sign_out(self, cookie: str | None) -> None:
-        """End a session, also for whoever else has its cookie."""
+        """End a session for all holders of its cookie."""
         if cookie and self._is_session(cookie):
             self._ended[cookie.rpartition(".")[0]] = None
             while len(self._ended) > _CLIENTS:

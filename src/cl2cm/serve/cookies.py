@@ -1,7 +1,7 @@
 """Parse the two cookies of the page.
 
 The parser of the standard library removes quotes and backslashes in quadratic time, so a few
-kilobytes keep it busy for seconds. Ours have neither, and what is not ours nobody needs.
+kilobytes keep it busy for seconds. The page's own cookies have neither, and others are ignored.
 """
 
 from collections.abc import Mapping, Sequence

@@ -1,8 +1,8 @@
 """Serve the files of items; each is opened once and read through its descriptor.
 
-What a name meant when it was looked at and what it means when it is read may be two things. So the
-kind, the size, the time and the bytes all come from one open file. Every failure has the same text:
-a response does not tell a file that is missing from one that may not be read.
+A name may refer to another file when it is read than when it was checked. So the kind, the size,
+the time and the bytes all come from one open file. Every failure has the same text: a response does
+not tell a file that is missing from one that may not be read.
 """
 
 import asyncio

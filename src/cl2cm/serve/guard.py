@@ -1,8 +1,8 @@
 """The guard of all requests: access, time limits and size limits.
 
 In this order: the size of the head, the Host, the site that sent it, the token, the body, how many
-others are under way. So whoever has no token learns nothing beyond it, and costs nothing that
-others need.
+others are under way. Clients without the token therefore learn nothing else and use no resources of
+others.
 """
 
 import asyncio

@@ -2,8 +2,8 @@
 
 A connection that waits for its client (idle, in the middle of a head or body, or with an answer
 that is not read) costs a descriptor. There are so many of them; for a further one, the one that has
-kept the service waiting longest is closed: first of those without the token, of the client that
-has most. So whoever comes with a whole request is heard, however many others just sit there.
+kept the service waiting longest is closed: first of those without the token, of the client that has
+most. A complete request is therefore answered, however many idle connections there are.
 """
 
 import asyncio

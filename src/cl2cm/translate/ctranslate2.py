@@ -41,7 +41,7 @@ _TOLD = re.compile(rf"</s>|{_NLLB.pattern}|{_M2M.pattern}|{_OPUS.pattern}")  # n
 
 
 class DirectionTokens(NamedTuple):
-    """How a model is told a direction.
+    """The tokens that tell a model the direction.
 
     Attributes:
         first: tokens before those of the text.
@@ -150,7 +150,7 @@ def open_translator(argument: str, source: str, target: str) -> CTranslate2Trans
 
 
 def find_direction(folder: Path, source: str, target: str) -> DirectionTokens:
-    """How the model in a folder is told a direction.
+    """Return the direction tokens for the model in a folder.
 
     Raises:
         ConfigError: it has no vocabulary.

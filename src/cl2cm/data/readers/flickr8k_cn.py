@@ -97,7 +97,7 @@ def read_written(source: Path) -> Table:
 def read_translations(source: Path, names: Mapping[str, tuple[str, str]]) -> dict[str, Texts]:
     """Machine translations of the English captions, by engine and id.
 
-    An engine whose file is not there is left out: the protocol notices.
+    Engines without a file are skipped; the protocol check reports them.
 
     Args:
         source: the folder ``data``, or one that holds it.

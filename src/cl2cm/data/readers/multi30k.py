@@ -123,8 +123,8 @@ def read_first(
 ) -> Described:
     """Return the captions of task 1: one in each language, of each split's images in their order.
 
-    A caption file that is not there leaves its language out, a further test set without a list
-    is left out: the protocol notices.
+    A language without a caption file and a test set without a list are skipped; the protocol check
+    reports them.
 
     Raises:
         DatasetError: a list of train, val or test is missing, or a file is not as published.

@@ -1,8 +1,8 @@
 """Data of users: items collected by the readers of folders, shards and tables.
 
-Captions of one item may be spread over many lines, which must agree on what they are of. Where no
-split is said, a hash of the id says it, 80 : 10 : 10, so that an item stays in its split when
-others come; ``validation`` and ``dev`` are ``val``.
+Captions of one item may be spread over several rows, which must name the same file. Where no split
+is said, a hash of the id says it, 80 : 10 : 10, so that an item stays in its split when others
+come; ``validation`` and ``dev`` are ``val``.
 """
 
 import functools

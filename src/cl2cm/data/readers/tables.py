@@ -1,6 +1,6 @@
 """Rows of a user's own table of captions: CSV and its relatives, JSON, JSON Lines.
 
-A row that does not fit is given as its error, so that whoever reads the table can name all of them.
+An invalid row is yielded as an error, so that the caller can list all of them.
 """
 
 from collections.abc import Callable, Iterator, Mapping, Sequence

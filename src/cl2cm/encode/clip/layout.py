@@ -9,7 +9,7 @@
 
 A sentence-transformers folder whose only module is a CLIP model is that module's folder, in the
 layout of Transformers. A model that is on the hub in two layouts is taken in the one of
-Transformers. The JSON files may be a stranger's: they name no file outside of their folder.
+Transformers. The JSON files are untrusted: they cannot name files outside their folder.
 """
 
 import json

@@ -4,9 +4,9 @@
     up to 3,000,000   HNSW over float16: 2 D bytes of the vector and 128 of links a row
     beyond            IVF-PQ: D / 8 bytes a row, ten times as many candidates as hits
 
-How far a search goes is measured when the index is written: the least effort that finds 97 % of
-the ten nearest of a sample. It is kept in the file, which is read only if its hash is the one that
-was written: faiss does not check what it reads.
+How far a search goes is measured when the index is written: the least effort that finds 97 % of the
+ten nearest of a sample. Its file is read only if its hash is as recorded, because faiss does not
+check its input.
 """
 
 from math import sqrt
@@ -74,8 +74,8 @@ class FaissBackend(CandidateBackend):
     def open_vectors(self, generation: Generation) -> VectorIndex:
         """Open the vectors and the graph.
 
-        A graph that another user made is not read, since faiss does not check what it reads: such
-        an index is searched row by row.
+        A graph that another user made is not read, because faiss does not check its input; such an
+        index is searched exactly.
         """
         if generation.ours:
             return super().open_vectors(generation)

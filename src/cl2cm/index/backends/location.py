@@ -4,7 +4,7 @@ The file ``place-TOKEN.json`` is written before anything is made on the server, 
 killed run left there can be found and dropped. No password is ever written: PostgreSQL takes it
 from ``PGPASSWORD`` or ``~/.pgpass``, Qdrant its key from ``QDRANT_API_KEY``.
 
-A stranger's file may name any server and any table. So a location is *ours* only with the user's
+An untrusted file may name any server and any table. So a location is *ours* only with the user's
 seal (seal.py); no server is asked, and no credential sent, for another unless the user named the
 server on this command or in ``CL2CM_SERVERS``; and only a location that was made for the same
 folder is ever dropped.

@@ -33,7 +33,7 @@ class CandidateFinder(Protocol):
         ...
 
     def close(self) -> None:
-        """Let go of what it holds."""
+        """Release resources."""
         ...
 
 

@@ -58,7 +58,7 @@ def rounding_error(query: Floats) -> float:
 def exact_scores(matrix: Matrix, rows: Ints, query: npt.NDArray[np.float64]) -> Floats:
     """Return the scores float32 [K] of rows [K] for a query float64 [D].
 
-    Each row is summed by itself: a score does not depend on its neighbours.
+    Each row is summed separately, so a score does not depend on other rows.
     """
     products = decoded(matrix[rows]).astype(np.float64) * query
     scores: Floats = products.sum(axis=1).astype(np.float32)

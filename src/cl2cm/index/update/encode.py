@@ -84,8 +84,8 @@ def encode_new(
 ) -> tuple[Known, int]:
     """Encode all contents without a vector, each once.
 
-    A vector is kept only if the file is still what it was when its content was read; a file that
-    changed meanwhile is read and encoded again.
+    A vector is stored only if the file is unchanged since its content was read; otherwise the file
+    is encoded again.
 
     Args:
         journal: where vectors are kept.

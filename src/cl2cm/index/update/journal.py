@@ -1,8 +1,8 @@
 """Journal of encoded files, by content hash, so that an update encodes only new files.
 
 One SQLite file beside an index's vectors. A file's content is known by its SHA-256; the vector of a
-content, or of a part of it, is kept for the model that made it. Every batch is one transaction:
-whoever is killed loses the batch at hand and nothing else.
+content, or of a part of it, is kept for the model that made it. Every batch is one transaction: an
+interrupted process loses only the current batch.
 """
 
 import contextlib

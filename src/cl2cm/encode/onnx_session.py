@@ -1,8 +1,8 @@
 """Run an ONNX graph; untrusted graphs have limits on time and memory.
 
 A few lines of a graph can ask for terabytes, or for years of multiplication, already when constants
-are computed as it is opened. Untrusted graphs are therefore opened without folding constants, with a
-memory limit, and with a time limit that is checked between operators.
+are computed as it is opened. Untrusted graphs are therefore opened without folding constants, with
+a memory limit, and with a time limit that is checked between operators.
 """
 
 import functools

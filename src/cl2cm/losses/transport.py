@@ -1,8 +1,8 @@
 """Optimal transport between the words of two texts: the pseudo-labels of Eq. 2 and 3.
 
 From token vectors to a cost (:func:`cost_matrix`), from masks or salience to marginals, and from
-these to a plan (:func:`transport`), which is computed without gradient. Masks are carried by the
-marginals: a token of zero mass gets exactly nothing.
+these to a plan (:func:`transport`), which is computed without gradient. The marginals implement the
+masks: a token with zero mass receives no mass.
 """
 
 from typing import Literal, get_args

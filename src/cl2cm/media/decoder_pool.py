@@ -133,7 +133,7 @@ class DecoderPool:
             self._give_back(process)
 
     def close(self) -> None:
-        """End all processes, those at work included; later tasks start new ones."""
+        """End all processes, including busy ones; later tasks start new ones."""
         with self._lock:
             idle, self._idle = self._idle, []
             for process in self._busy:

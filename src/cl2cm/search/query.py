@@ -1,9 +1,9 @@
 """A query: text, an image or both, excluded terms, and the page of results.
 
 A typed query may exclude terms: ``red heart -broken`` or ``heart -"birthday cake"``. A hyphen
-counts only before a word, a number or an emoji and after a blank, so that ``black-and-white``,
-``t - shirt`` and ``:-)`` are words like any other. Keyboards write the hyphen as a dash or a minus
-sign, and quotation marks as each language does: all count.
+counts only before a word, a number or an emoji and after a blank, so that ``black-and-white``, ``t
+- shirt`` and ``:-)`` are words like any other. Dashes and minus signs are accepted as hyphens, and
+the quotation marks of all languages.
 """
 
 import re

@@ -37,10 +37,9 @@ def open_translator(spec: str, source: str, target: str) -> Translator:
         target: language to write.
 
     Raises:
-        ConfigError: there is no such engine, its program or folder is not there, or the package
-            that has it is broken.
-        LanguageError: it does not have the direction.
-        MissingExtraError: its extra is not installed.
+        ConfigError: the engine is unknown, its program or folder is missing, or its package cannot
+        be imported. LanguageError: it does not have the direction. MissingExtraError: its extra is
+        not installed.
     """
     name, _, argument = spec.partition(":")
     opened = cast("Opener", REGISTRY.load(name))

@@ -206,7 +206,7 @@ class PostgresIndex:
         return [folder for (folder,) in self._ask(query) if folder]
 
     def close(self) -> None:
-        """Close the connection; a later question opens it again."""
+        """Close the connection; a later query opens it again."""
         with self._lock:
             if self._connection is not None:
                 self._connection.close()

@@ -117,7 +117,7 @@ def train_again(config: Config, run: Path, *, stores: Stores | None = None) -> N
     try:
         train(config, run, resume=started, stores=stores)
     except OtherSettingsError as error:
-        say(f"{error.subject}: {error.found}: training anew")
+        say(f"{error.subject}: {error.found}: training again")
         shutil.rmtree(run)
         train(config, run, stores=stores)
 

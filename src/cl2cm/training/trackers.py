@@ -48,7 +48,7 @@ class TensorBoard:
             self._board.add_scalar(f"{stage}/{key}", value, step)
 
     def close(self) -> None:
-        """Write what is left."""
+        """Flush the remaining points."""
         self._board.close()
 
 

@@ -158,7 +158,7 @@ def read_captions(
         path: the table.
         count: captions of an image, numbered from 0.
         kind: with a kind a line is ``NAME.jpg#KIND#NUMBER TEXT``, as in Flickr8k-CN.
-        lines: the lines of the file with their numbers, where they are not taken as they stand.
+        lines: the lines of the file with their numbers, if they were changed after reading.
 
     Raises:
         DatasetError: the file cannot be read; a line is of another form or there twice; a

@@ -9,6 +9,8 @@ from pathlib import Path
 import pytest
 from safetensors import SafetensorError
 
+from cl2cm.encode.store import FeatureStore
+from cl2cm.errors import StoreError
 from cl2cm.training.loop import Loop, train
 from fixtures.runs import change_settings
 
@@ -172,24 +174,24 @@ def test_stores_of_others(bench):
     (bench.out / "store.json").unlink()
     bench.refused(encode, "an unfinished store of the same encoder")
     (bench.out / "plan.json").write_text("[" * 20000)
-    bench.refused(encode, "an unfinished store of the same encoder")
+    bench.accepted(*encode)  # each shard has its own record
 
 
 STORES = {
     "no JSON": (lambda store: halve(store / "store.json"), "store.json"),
     "a list": (lambda store: (store / "store.json").write_text("[]"), "store.json"),
     "deep": (lambda store: (store / "store.json").write_text("[" * 20000), "store.json"),
-    "of another format": (lambda store: edit(store / "store.json", format=9), "format 1"),
-    "shards as word": (lambda store: edit(store / "store.json", shards="x"), "shards"),
-    "no shards": (lambda store: edit(store / "store.json", shards=[]), "shards"),
-    "width as word": (lambda store: edit(store / "store.json", width="x"), "width"),
-    "another width": (lambda store: edit(store / "store.json", width=5), "shard"),
+    "of another format": (lambda store: edit(store / "store.json", format=9), "store.json"),
+    "shards as word": (lambda store: edit(store / "store.json", shards="x"), "store.json"),
+    "no shards": (lambda store: edit(store / "store.json", shards=[]), "store.json"),
+    "width as word": (lambda store: edit(store / "store.json", width="x"), "store.json"),
+    "another width": (lambda store: edit(store / "store.json", width=5), "store.json"),
     "no shard": (lambda store: (store / "00000.safetensors").unlink(), "00000"),
     "truncated shard": (lambda store: halve(store / "00000.safetensors"), "00000"),
     "spoilt shard": (lambda store: spoil(store / "00000.safetensors"), "00000"),
     "no ids": (lambda store: (store / "00000.ids.json").unlink(), "00000"),
     "ids as number": (lambda store: (store / "00000.ids.json").write_text("7"), "00000"),
-    "too few ids": (lambda store: (store / "00000.ids.json").write_text('["a"]'), "1 ids"),
+    "too few ids": (lambda store: (store / "00000.ids.json").write_text('["a"]'), "00000.ids.json"),
 }
 
 
@@ -198,8 +200,13 @@ def test_stores(name, bench):
     change, *words = STORES[name]
     encode = ["encode", bench.pictures, "--out", bench.out, "--encoder", bench.vision]
     bench.accepted(*encode)
+    whole = (bench.out / "00000.safetensors").read_bytes()
     change(bench.out)
-    bench.refused(encode, *words, "delete the folder")
+    with pytest.raises(StoreError) as told:
+        FeatureStore.open(bench.out)
+    assert all(word in str(told.value) for word in words), told.value
+    bench.accepted(*encode)  # what is damaged is encoded again
+    assert (bench.out / "00000.safetensors").read_bytes() == whole
 
 
 def test_what_is_no_index(bench, small):

@@ -1,5 +1,6 @@
 """Backbones over a manifest: what they say goes into feature stores, and nothing is said twice."""
 
+import os
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -13,8 +14,8 @@ from cl2cm.encode.store_writing import SHARD_ITEMS, write_store
 from cl2cm.encode.text import TextBackbone
 from cl2cm.encode.tokens import pad_tokens
 from cl2cm.encode.vision import EncodedPictures, encode_paths
-from cl2cm.errors import CL2CMError, ManifestError, MediaError, OnSkip
-from cl2cm.progress import track
+from cl2cm.errors import CL2CMError, ManifestError, MediaError, OnSkip, StoreError
+from cl2cm.progress import say, track
 from cl2cm.storage import cache_folder, sha256_text
 from cl2cm.types import Example, Tokens
 
@@ -35,16 +36,22 @@ def text_states(backbone: TextBackbone, tokens: Tokens) -> Tokens:
 
 
 def encode_texts(
-    texts: Sequence[str], backbone: TextBackbone, folder: Path | None = None
+    texts: Sequence[str],
+    backbone: TextBackbone,
+    folder: Path | None = None,
+    *,
+    root: Path | None = None,
 ) -> FeatureStore:
     """Store of the token states of all texts; a text is its own id.
 
     Args:
         texts: distinct texts.
         backbone: frozen.
-        folder: where; None chooses a place in the cache.
+        folder: where; None chooses a place by content under ``root``, or in the cache.
+        root: folder of stores.
     """
-    where = folder or store_folder(None, "text", backbone.fingerprint, texts)
+    in_cache = folder is None
+    where = folder or store_folder(root, "text", backbone.fingerprint, texts)
 
     def encode(positions: Sequence[int]) -> Rows:
         return encode_ids(backbone, backbone.tokenize([texts[i] for i in positions]))
@@ -59,6 +66,7 @@ def encode_texts(
             width=backbone.width,
             preprocessing=f"prefix {backbone.prefix!r}, at most {backbone.max_tokens} tokens",
             progress=advance,
+            shared=in_cache,
         )
 
 
@@ -89,12 +97,27 @@ def _reorder(rows: Rows, order: Sequence[int]) -> Rows:
 
 def picture_key(example: Example) -> str:
     """Identity of an item's content: its id, its file's size and time of change, and its part."""
-    try:
-        status = media_path(example).stat()
-    except OSError:
+    status = _status(example)
+    if status is None:
         return f"{example.id}\t-"
     part = "" if example.kind != "video" else f"\t{example.start}\t{example.end}"
     return f"{example.id}\t{status.st_size}\t{status.st_mtime_ns}{part}"
+
+
+def _status(example: Example) -> os.stat_result | None:
+    try:
+        return media_path(example).stat()
+    except OSError:
+        return None
+
+
+def file_state(example: Example) -> str:
+    """Size, time of change and part of an item's file; "" where there is none to compare with."""
+    status = _status(example)
+    if status is None:
+        return ""
+    part = "" if example.kind != "video" else f" {example.start} {example.end}"
+    return f"{status.st_size} {status.st_mtime_ns}{part}"
 
 
 def visual_fingerprint(encoder: VisionEncoder, examples: Sequence[Example]) -> str:
@@ -129,7 +152,11 @@ def find_pictures(
     folder = store_folder(root, "vision", fingerprint, keys)
     if not (folder / "store.json").exists():
         return None
-    store = FeatureStore.open(folder, fingerprint=fingerprint)
+    try:
+        store = FeatureStore.open(folder, fingerprint=fingerprint)
+    except StoreError as error:  # a cache: what is damaged in it is made anew
+        say(f"{error.subject}: {error.found}; encoding again")
+        return None
     return store if partial or all(store.has(example.id) for example in examples) else None
 
 
@@ -227,6 +254,8 @@ def encode_pictures(
             preprocessing=f"{encoder.preprocessing}{f' {encoder.sampling}' if films else ''}",
             progress=advance,
             shard_items=shard_items,
+            contents=[file_state(example) for example in examples],
+            shared=folder is None,
         )
     _tell_left_out(store, [e for e in examples if e.id not in told], tell if skip_bad else None)
     return store

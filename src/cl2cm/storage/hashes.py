@@ -1,4 +1,4 @@
-"""SHA-256 of files and texts."""
+"""SHA-256 of files, bytes and texts."""
 
 import hashlib
 from pathlib import Path
@@ -8,6 +8,11 @@ def sha256_file(path: Path) -> str:
     """Hexadecimal SHA-256 of a file's bytes, read in pieces."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def sha256_bytes(data: bytes | memoryview) -> str:
+    """Hexadecimal SHA-256 of bytes, or of what lies in an array's memory."""
+    return hashlib.sha256(data).hexdigest()
 
 
 def sha256_text(text: str) -> str:

@@ -16,7 +16,10 @@ from fixtures.runs import change_settings
 
 
 def edit(path: Path, **changes) -> None:
-    path.write_text(json.dumps(json.loads(path.read_text()) | changes))
+    """Change a record and drop its checksum, so that it is as of an earlier version."""
+    value = json.loads(path.read_text()) | changes
+    value.pop("checksum", None)
+    path.write_text(json.dumps(value))
 
 
 def with_example(contract: Path, **changes) -> None:
@@ -181,11 +184,11 @@ STORES = {
     "no JSON": (lambda store: halve(store / "store.json"), "store.json"),
     "a list": (lambda store: (store / "store.json").write_text("[]"), "store.json"),
     "deep": (lambda store: (store / "store.json").write_text("[" * 20000), "store.json"),
-    "of another format": (lambda store: edit(store / "store.json", format=9), "store.json"),
-    "shards as word": (lambda store: edit(store / "store.json", shards="x"), "store.json"),
-    "no shards": (lambda store: edit(store / "store.json", shards=[]), "store.json"),
-    "width as word": (lambda store: edit(store / "store.json", width="x"), "store.json"),
-    "another width": (lambda store: edit(store / "store.json", width=5), "store.json"),
+    "of another format": (lambda store: edit(store / "store.json", format=9), "format 1"),
+    "shards as word": (lambda store: edit(store / "store.json", shards="x"), "shards"),
+    "no shards": (lambda store: edit(store / "store.json", shards=[]), "shards"),
+    "width as word": (lambda store: edit(store / "store.json", width="x"), "width"),
+    "another width": (lambda store: edit(store / "store.json", width=5), "shard"),
     "no shard": (lambda store: (store / "00000.safetensors").unlink(), "00000"),
     "truncated shard": (lambda store: halve(store / "00000.safetensors"), "00000"),
     "spoilt shard": (lambda store: spoil(store / "00000.safetensors"), "00000"),

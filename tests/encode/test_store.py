@@ -168,7 +168,9 @@ def test_an_index_of_other_ids_is_refused(tmp_path):
     del record["checksum"]
     ids = tmp_path / "s" / "00002.ids.json"
     ids.write_text(json.dumps(["item 8", "another"]))
-    record["shards"] = [{"items": shard["items"], "sha256": shard["sha256"]} for shard in record["shards"]]
+    record["shards"] = [
+        {"items": shard["items"], "sha256": shard["sha256"]} for shard in record["shards"]
+    ]
     (tmp_path / "s" / "store.json").write_text(json.dumps(record))
     with pytest.raises(StoreError, match="ids of other items"):
         FeatureStore.open(tmp_path / "s")
@@ -220,7 +222,9 @@ def test_a_second_writer_is_refused_or_waits(tmp_path):
     assert begun.wait(10)
     with pytest.raises(StorageError, match="another one at work"):
         make(tmp_path / "s")
-    waiting = threading.Thread(target=make, args=(tmp_path / "s",), kwargs={"encode": None, "shared": True})
+    waiting = threading.Thread(
+        target=make, args=(tmp_path / "s",), kwargs={"encode": None, "shared": True}
+    )
     waiting.start()
     go_on.set()
     first.join()

@@ -85,7 +85,7 @@ def index(
 
     def once() -> None:
         storage = BackendOptions(backend, dtype, url, allow_cleartext)
-        options = UpdateOptions(verify=verify, rebuild=rebuild, backend=storage)
+        options = UpdateOptions(verify=verify, rebuild=rebuild, backend=storage, wait=watch)
         lenient = skip_bad or watch  # what is still being written must not keep the rest waiting
         where = encoders("", vision_encoder, features)
         result = index_source(

@@ -8,8 +8,8 @@ video, or the T token states of a text. A store is a folder:
     00000.ids.json       the n ids
     00000.shard.json     the hashes of the two, and the sizes and times of the encoded files
 
-``store_writing.py`` writes shards atomically and ``store.json`` last. Opening a store compares every
-shard with its hash, once for each state of the file (storage/verified.py).
+``store_writing.py`` writes shards atomically and ``store.json`` last. Opening a store compares
+every shard with its hash, once for each state of the file (storage/verified.py).
 """
 
 import contextlib

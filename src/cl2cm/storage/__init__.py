@@ -11,7 +11,7 @@ from cl2cm.storage.atomic import (
 from cl2cm.storage.confined import open_confined
 from cl2cm.storage.failures import sqlite_error, storage_error, storage_errors
 from cl2cm.storage.folders import cache_folder, config_folder, state_folder
-from cl2cm.storage.hashes import sha256_bytes, sha256_file, sha256_text
+from cl2cm.storage.hashes import row_sum, sha256_bytes, sha256_file, sha256_text
 from cl2cm.storage.locks import LOCK, locked, only_writer
 from cl2cm.storage.records import (
     CHECKSUM,
@@ -45,6 +45,7 @@ __all__ = [
     "open_sqlite",
     "parse_record",
     "read_record",
+    "row_sum",
     "sha256_bytes",
     "sha256_file",
     "sha256_text",

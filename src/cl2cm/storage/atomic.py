@@ -19,7 +19,6 @@ from typing import IO, Any
 from cl2cm.errors import StorageError
 from cl2cm.storage.failures import storage_errors
 
-
 _LEFT = re.compile(r"\..+\.(partial|old)-[0-9a-z_]{8}")  # by tempfile
 
 
@@ -30,9 +29,7 @@ def is_partial(name: str) -> bool:
 
 def sweep_partials(folder: Path) -> None:
     """Remove what killed processes left in a folder; the caller is its only writer."""
-    if not folder.is_dir():
-        return
-    for path in folder.iterdir():
+    for path in folder.iterdir() if folder.is_dir() else ():
         if is_partial(path.name):
             with contextlib.suppress(OSError):
                 shutil.rmtree(path) if path.is_dir() and not path.is_symlink() else path.unlink()

@@ -42,24 +42,25 @@ def locked(path: Path, on_wait: Callable[[], None] | None = None) -> Iterator[No
 
 @contextmanager
 def only_writer(
-    folder: Path, *, remedy: str = "", on_wait: Callable[[], None] | None = None
+    folder: Path,
+    *,
+    remedy: str = "",
+    on_wait: Callable[[], None] | None = None,
+    beside: bool = False,
 ) -> Iterator[None]:
     """Be the one process that writes into a folder, which is made, and sweep what was left there.
 
     Args:
-        folder: is removed again where it is empty at the end.
+        folder: is removed again where it was made and is empty at the end.
         remedy: what else the second writer may do, such as "choose another --out".
         on_wait: called before waiting for the other writer; None: do not wait.
+        beside: the lock is beside the folder, which is not made.
 
     Raises:
         StorageError: another process writes there, and there is no ``on_wait``.
     """
-    made = not folder.exists()
-    if not made and not folder.is_dir():
-        raise StorageError(
-            str(folder), expected="a folder", found="a file", remedy="choose another place"
-        )
-    path = folder / LOCK
+    made = [place for place in (folder, *folder.parents) if not place.exists()]
+    path = folder.with_name(f".{folder.name}{LOCK}") if beside else folder / LOCK
     try:
         with locked(path, on_wait or _refuse(folder, remedy)):
             try:
@@ -69,9 +70,9 @@ def only_writer(
                 with contextlib.suppress(OSError):  # Windows keeps what is open
                     path.unlink()
     finally:
-        if made:
-            with contextlib.suppress(OSError):  # there is something in it
-                folder.rmdir()
+        with contextlib.suppress(OSError):  # there is something in it
+            for place in made:
+                place.rmdir()
 
 
 def _refuse(folder: Path, remedy: str) -> Callable[[], None]:

@@ -58,7 +58,7 @@ def parse_record(text: str | bytes) -> dict[str, Any]:
     """
     value = json.loads(text)
     if not isinstance(value, dict):
-        raise ValueError("no JSON object")  # noqa: TRY004 - as of a text that is no JSON
+        raise ValueError("no JSON object")
     if not is_unchanged(value):
         raise ChangedError("a content that is not that of its checksum")
     return {name: field for name, field in value.items() if name != CHECKSUM}

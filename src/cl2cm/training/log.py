@@ -6,6 +6,7 @@ from pathlib import Path
 
 from torch.utils.tensorboard import SummaryWriter
 
+from cl2cm.progress import say
 from cl2cm.storage import storage_errors
 from cl2cm.training.resume import Position
 
@@ -20,7 +21,10 @@ class Log:
         """Go on after the first ``length`` bytes."""
         with storage_errors(self.path):
             self.file = self.path.open("ab")
-            self.file.truncate(length)
+            there = os.fstat(self.file.fileno()).st_size
+            if there < length:  # truncating would fill it with NUL bytes
+                say(f"{self.path}: {length - there:,} bytes of the log are gone; it goes on after")
+            self.file.truncate(min(length, there))
             self.board = SummaryWriter(str(self.path.parent / "tensorboard"))
 
     def write(self, stage: str, position: Position, values: dict[str, float]) -> None:

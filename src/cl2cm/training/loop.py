@@ -31,7 +31,14 @@ from cl2cm.model.config import Config, differences, parse_config, read_tree, wit
 from cl2cm.model.retrieval import to_device
 from cl2cm.model.run_folder import read_contract, read_provenance, save_config
 from cl2cm.progress import say, track
-from cl2cm.storage import sha256_file, sha256_text, storage_errors
+from cl2cm.storage import (
+    LOCK,
+    is_partial,
+    only_writer,
+    sha256_file,
+    sha256_text,
+    sweep_partials,
+)
 from cl2cm.training.data import Stores, TrainingData, load_training_data
 from cl2cm.training.log import Log
 from cl2cm.training.optimization import (
@@ -85,6 +92,13 @@ def train(
     finished = _open_run(config, run, resume=resume)
     if finished is not None:
         return finished
+    with only_writer(run, remedy="choose another --out"):
+        finished = _open_run(config, run, resume=resume)  # by the writer that has just ended
+        return finished or _train(config, run, resume=resume, stores=stores)
+
+
+def _train(config: Config, run: Path, *, resume: bool, stores: Stores | None) -> dict[str, Any]:
+    """As `train`, of settings that are complete, as the only writer of the run."""
     if config.train.threads:
         torch.set_num_threads(config.train.threads)
     device = choose_device(config.train.device)
@@ -101,8 +115,6 @@ def train(
         say(data.teacher_note)
     data.fit_whitening(method, ridge=config.network.whitening)
     method.to(device)
-    with storage_errors(run):  # not before all that can be wrong was looked at
-        run.mkdir(parents=True, exist_ok=True)
     loop = Loop(config, run, data, method, device)
     started = time.monotonic()
     with matmul_precision(config.train.matmul):
@@ -118,7 +130,7 @@ def train(
 
 def train_again(config: Config, run: Path, *, stores: Stores | None = None) -> None:
     """Train, go on with a stopped training, or leave a finished one; of other settings, anew."""
-    started = any((run / name).exists() for name in ("metrics.jsonl", "provenance.json"))
+    started = any((run / name).exists() for name in (*_STARTED, "provenance.json"))
     try:
         train(config, run, resume=started, stores=stores)
     except OtherSettingsError as error:
@@ -153,7 +165,10 @@ class Loop:
         Raises:
             NumberError: a loss, gradient or validation score is not finite.
         """
+        sweep_partials(self.states)
         state = load_state(self.states, config_hash=self.key) if resume else None
+        if resume and state is None:
+            say(f"{self.run}: stopped before a state was saved, so it starts from the beginning")
         if state is not None:
             self.position = state.position
             self.method.load_state_dict(state.part("method"))
@@ -351,23 +366,35 @@ def _load_part(network: nn.Module, best: dict[str, Tensor], prefix: str) -> None
     )
 
 
+_STARTED = ("metrics.jsonl", "config.toml", "state")  # any of them may be lost, or not be there yet
+
+
+def _is_other(path: Path) -> bool:
+    return path.name != LOCK and not is_partial(path.name)
+
+
 def _open_run(config: Config, run: Path, *, resume: bool) -> dict[str, Any] | None:
     """Provenance of a finished run when resuming; refuses to write over anything."""
     for file in (run / "metrics.jsonl", run / "state" / "current.json"):
         check_inside(file, run)  # it is written to
-    if not resume and run.exists() and (not run.is_dir() or any(run.iterdir())):
+    finished = (run / "provenance.json").exists()
+    started = finished or any((run / name).exists() for name in _STARTED)
+    other = run.exists() and (not run.is_dir() or any(map(_is_other, run.iterdir())))
+    if not resume and other:
         raise CheckpointError(
             str(run),
             expected="a new or empty folder for the run",
             found="something in it",
-            remedy="add --resume to go on with it, or choose another --out",
+            remedy=f"{'add --resume to go on with it, or ' if started else ''}choose another --out",
         )
     if not resume:
         return None
-    finished = (run / "provenance.json").exists()
-    if not finished and not (run / "metrics.jsonl").exists():
+    if not started:
         raise CheckpointError(
-            str(run), expected="a started run", found="none", remedy="leave --resume away"
+            str(run),
+            expected="a started run",
+            found="other files" if other else "none",
+            remedy="choose another --out" if other else "run the same command without --resume",
         )
     provenance = read_provenance(run) if finished else None
     _check_settings(config, run, provenance)

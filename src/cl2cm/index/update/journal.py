@@ -21,23 +21,45 @@ from cl2cm.errors import VectorIndexError
 from cl2cm.index.backends.quantization import is_unit
 from cl2cm.index.database import check_file, check_schema, confine
 from cl2cm.index.metadata import JOURNAL
-from cl2cm.storage import open_confined, open_sqlite, sqlite_error, storage_errors
+from cl2cm.storage import open_confined, open_sqlite, row_sum, sqlite_error, storage_errors
 from cl2cm.types import Example, Floats
 
-__all__ = ["JOURNAL", "Content", "Journal", "is_useless"]
+__all__ = ["JOURNAL", "Content", "DamagedJournalError", "Journal", "discard", "is_useless"]
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
 _SCHEMA = """
 CREATE TABLE IF NOT EXISTS files (
-    path TEXT PRIMARY KEY, bytes INTEGER NOT NULL, modified INTEGER NOT NULL, content TEXT NOT NULL
+    path TEXT PRIMARY KEY, bytes INTEGER NOT NULL, modified INTEGER NOT NULL, content TEXT NOT NULL,
+    checksum INTEGER NOT NULL
 );
 CREATE TABLE IF NOT EXISTS vectors (
     content TEXT NOT NULL, start REAL NOT NULL, "end" REAL NOT NULL, model TEXT NOT NULL,
+    vector BLOB NOT NULL, checksum INTEGER NOT NULL
+);
+CREATE UNIQUE INDEX IF NOT EXISTS vector_of ON vectors (content, start, "end", model);
+"""
+_BEFORE = """
+CREATE TABLE files (
+    path TEXT PRIMARY KEY, bytes INTEGER NOT NULL, modified INTEGER NOT NULL, content TEXT NOT NULL
+);
+CREATE TABLE vectors (
+    content TEXT NOT NULL, start REAL NOT NULL, "end" REAL NOT NULL, model TEXT NOT NULL,
     vector BLOB NOT NULL, PRIMARY KEY (content, start, "end", model)
 ) WITHOUT ROWID;
-"""
+"""  # without checksums, and in a kind of table that takes three times the room of a vector
+_RENEW = (
+    "ALTER TABLE files RENAME TO old_files",
+    "ALTER TABLE vectors RENAME TO old_vectors",
+    *(statement for statement in _SCHEMA.split(";") if statement.strip()),
+    "INSERT INTO files SELECT path, bytes, modified, content, "
+    "row_sum(path, bytes, modified, content) FROM old_files",
+    'INSERT INTO vectors SELECT content, start, "end", model, vector, '
+    'row_sum(content, start, "end", model, vector) FROM old_vectors',
+    "DROP TABLE old_files",
+    "DROP TABLE old_vectors",
+)
 _WHOLE = -1.0  # start and end of a whole file
 
 
@@ -50,11 +72,17 @@ class Content:
     end: float = _WHOLE
 
 
+class DamagedJournalError(VectorIndexError):
+    """A journal that cannot be read; what it kept has to be encoded again."""
+
+
 class Journal:
     """The vectors that are known, in a file that is made when it is not there.
 
+    Each row has a checksum; a row that was changed since is not used, and made again.
+
     Raises:
-        VectorIndexError: the file is damaged.
+        DamagedJournalError: the file is damaged.
         StorageError: it cannot be written.
     """
 
@@ -82,14 +110,15 @@ class Journal:
         start = _WHOLE if example.start is None else example.start
         end = _WHOLE if example.end is None else example.end
         known = (str(path), file.st_size, file.st_mtime_ns)
-        query = "SELECT content FROM files WHERE path = ? AND bytes = ? AND modified = ?"
+        query = "SELECT content, checksum FROM files WHERE path = ? AND bytes = ? AND modified = ?"
         with self._damage():
             found = None if verify else self._db.execute(query, known).fetchone()
-            if found is None:
+            if found is None or found[1] != row_sum(*known, found[0]):
                 with open_confined(path, [path.parent] if roots is None else roots) as opened:
                     found = (hashlib.file_digest(opened, "sha256").hexdigest(),)
                 self._db.execute(
-                    "INSERT OR REPLACE INTO files VALUES (?, ?, ?, ?)", (*known, *found)
+                    "INSERT OR REPLACE INTO files VALUES (?, ?, ?, ?, ?)",
+                    (*known, found[0], row_sum(*known, found[0])),
                 )
         return Content(str(found[0]), start, end)
 
@@ -105,11 +134,14 @@ class Journal:
         wanted, found = set(contents), {}
         with self._damage():
             rows = self._db.execute(
-                'SELECT content, start, "end", vector FROM vectors WHERE model = ?', (model,)
+                'SELECT content, start, "end", vector, checksum FROM vectors WHERE model = ?',
+                (model,),
             )
-            for sha256, start, end, blob in rows:
+            for sha256, start, end, blob, checksum in rows:
                 content = Content(sha256, start, end)
-                if content in wanted and isinstance(blob, bytes) and len(blob) == 4 * dim:
+                if content not in wanted or checksum != row_sum(sha256, start, end, model, blob):
+                    continue
+                if isinstance(blob, bytes) and len(blob) == 4 * dim:
                     vector = np.frombuffer(blob, "<f4").astype(np.float32)
                     if is_unit(vector):  # another was not written by us
                         found[content] = vector
@@ -118,11 +150,14 @@ class Journal:
     def add(self, contents: Sequence[Content], vectors: Floats, *, model: str) -> None:
         """Keep the vectors [N, D] of N contents: all of them or, if we are killed, none."""
         rows = [
-            (one.sha256, one.start, one.end, model, vector.astype("<f4").tobytes())
+            (one.sha256, float(one.start), float(one.end), model, vector.astype("<f4").tobytes())
             for one, vector in zip(contents, vectors, strict=True)
         ]
         with self._damage():
-            self._db.executemany("INSERT OR REPLACE INTO vectors VALUES (?, ?, ?, ?, ?)", rows)
+            self._db.executemany(
+                "INSERT OR REPLACE INTO vectors VALUES (?, ?, ?, ?, ?, ?)",
+                ((*row, row_sum(*row)) for row in rows),
+            )
             self._db.commit()
 
     def forget(self, paths: Iterable[str], contents: Iterable[Content], *, model: str) -> None:
@@ -147,6 +182,23 @@ class Journal:
             self._db.execute("DROP TABLE keep_files")
             self._db.execute("DROP TABLE keep")
 
+    def damaged(self) -> int:
+        """Number of rows that were changed since they were written; they are not used.
+
+        Raises:
+            DamagedJournalError: the file itself is damaged.
+        """
+        with self._damage():
+            [told] = self._db.execute("PRAGMA integrity_check(1)").fetchone()
+            if told != "ok":
+                raise sqlite3.DatabaseError(str(told))
+            files = self._db.execute("SELECT checksum, path, bytes, modified, content FROM files")
+            bad = sum(checksum != row_sum(*row) for checksum, *row in files)
+            vectors = self._db.execute(
+                'SELECT checksum, content, start, "end", model, vector FROM vectors'
+            )
+            return bad + sum(checksum != row_sum(*row) for checksum, *row in vectors)
+
     def close(self) -> None:
         """Close the file."""
         self._db.close()
@@ -156,12 +208,18 @@ class Journal:
         try:
             yield
         except sqlite3.DatabaseError as error:
-            raise sqlite_error(self._path, error) or VectorIndexError(
+            raise sqlite_error(self._path, error) or DamagedJournalError(
                 str(self._path),
                 expected="what was encoded so far, in SQLite",
                 found=f"a damaged file ({error})",
                 remedy="remove it: everything will be encoded again",
             ) from error
+
+
+def discard(path: Path) -> None:
+    """Remove a journal and its logs."""
+    for suffix in ("", "-wal", "-shm", "-journal"):
+        path.with_name(path.name + suffix).unlink(missing_ok=True)
 
 
 def is_useless(path: Path) -> bool:
@@ -194,11 +252,31 @@ def _opened(path: Path) -> sqlite3.Connection:
         # yet; SQLite would do what it says, and that may be to delete another file.
         path.unlink(missing_ok=True)
         rollback.unlink()
-    db = open_sqlite(path, _SCHEMA)
+    db = open_sqlite(path, "")
     try:
         confine(db)
+        _renew(db)
+        db.executescript(_SCHEMA)
         check_schema(db, _SCHEMA)
     except BaseException:
         db.close()
         raise
     return db
+
+
+def _renew(db: sqlite3.Connection) -> None:
+    """Copy the rows of a journal of an earlier version into tables with checksums."""
+    try:
+        check_schema(db, _BEFORE)
+    except sqlite3.DatabaseError as error:
+        if (
+            getattr(error, "sqlite_errorcode", None) is not None
+        ):  # of SQLite itself: not only another schema
+            raise
+        return
+    db.create_function("row_sum", -1, row_sum, deterministic=True)
+    with db:
+        db.execute("BEGIN IMMEDIATE")
+        check_schema(db, _BEFORE)  # another process could have done it
+        for statement in _RENEW:
+            db.execute(statement)

@@ -190,7 +190,6 @@ def same_or_refused(read, before):
     try:
         found = read()
     except CL2CMError as error:
-        assert "\n" not in str(error)
         return error
     assert found == before or (before is True and found), "another result, without a word"
     return None
@@ -205,6 +204,7 @@ def test_damage_is_an_error_or_changes_nothing(name, pattern, damage, seed, orig
     path = one_of(spoilt, pattern)
     DAMAGES[damage](path, seed)
     error = same_or_refused(lambda: KINDS[name].read(spoilt), before)
+    assert "\n" not in str(error)
     if error is not None and name not in ("Journals", "Translations", "States"):
         assert path.name.partition(".")[0] in str(error), error  # it names the file
 
@@ -234,7 +234,7 @@ def test_a_file_of_equal_size_of_another_is_refused(name, pattern, originals, tm
 def test_two_shards_that_changed_places_are_refused(originals, tmp_path):
     spoilt = shutil.copytree(originals("Stores")[0], tmp_path / "copy")
     swap(spoilt / "00000.safetensors", spoilt / "00001.safetensors")
-    with pytest.raises(CL2CMError, match="00000.safetensors"):
+    with pytest.raises(CL2CMError, match=r"00000\.safetensors"):
         FeatureStore.open(spoilt)
 
 

@@ -37,7 +37,6 @@ from cl2cm.storage import (
     only_writer,
     sha256_file,
     sha256_text,
-    sweep_partials,
 )
 from cl2cm.training.data import Stores, TrainingData, load_training_data
 from cl2cm.training.log import Log
@@ -165,7 +164,6 @@ class Loop:
         Raises:
             NumberError: a loss, gradient or validation score is not finite.
         """
-        sweep_partials(self.states)
         state = load_state(self.states, config_hash=self.key) if resume else None
         if resume and state is None:
             say(f"{self.run}: stopped before a state was saved, so it starts from the beginning")

@@ -18,7 +18,14 @@ from torch import Tensor, nn
 from cl2cm.encode.trust import check_inside, is_bare
 from cl2cm.errors import CheckpointError, OtherSettingsError
 from cl2cm.progress import say
-from cl2cm.storage import atomic_folder, read_record, sha256_file, write_record
+from cl2cm.storage import (
+    atomic_folder,
+    is_partial,
+    read_record,
+    sha256_file,
+    sweep_partials,
+    write_record,
+)
 
 
 @dataclass(slots=True)
@@ -88,6 +95,7 @@ def save_state(
     for old in folder.iterdir():
         if old.is_dir() and old.name != name:
             shutil.rmtree(old, ignore_errors=True)
+    sweep_partials(folder)
 
 
 @dataclass(frozen=True, slots=True)
@@ -135,7 +143,7 @@ def _current(folder: Path) -> str | None:
     if latest is not None:
         say(f"{folder}: no sound current.json, so the latest state {latest.name} is taken")
         return latest.name
-    if folder.exists() and any(folder.iterdir()):
+    if folder.exists() and not all(is_partial(path.name) for path in folder.iterdir()):
         raise CheckpointError(
             str(folder),
             expected="a state of the training",

@@ -243,20 +243,37 @@ def align(
 
 
 def doctor(
+    path: Annotated[
+        Path | None,
+        typer.Argument(help="Run, feature store, index, manifest or model to verify."),
+    ] = None,
+    repair: Annotated[
+        bool,
+        typer.Option("--repair", help="Make again what can be, and add missing checksums."),
+    ] = False,
     install_weights: Annotated[
         bool, typer.Option("--install-weights", help="Fetch and convert the offline weights.")
     ] = False,
     as_json: Json = False,
-) -> None:
-    """Show what is installed, which weights are here, and what each extra would add."""
+) -> int:
+    """Show what is installed and which weights are here; or read all of PATH and name damage."""
+    if path is not None:
+        from cl2cm.cli.verify import report_lines, verify_path
+
+        found = verify_path(path, repair=repair)
+        show(found.as_json(), as_json=as_json, lines=report_lines(found))
+        return 2 if found.damaged else 0
+    if repair:
+        raise ConfigError("--repair", expected="a path", found="none", remedy="name what to repair")
     from cl2cm.cli.doctor import lines, report
 
     if install_weights:
         from cl2cm.encode.offline import install_weights as install
 
         install(tell=say)
-    found = report()
-    show(found, as_json=as_json, lines=lines(found))
+    installed = report()
+    show(installed, as_json=as_json, lines=lines(installed))
+    return 0
 
 
 class _WithMethods(TyperCommand):
@@ -269,7 +286,7 @@ class _WithMethods(TyperCommand):
         return super().get_help(ctx)
 
 
-_PLAIN: tuple[Callable[..., None], ...] = (demo, prepare, doctor)
+_PLAIN: tuple[Callable[..., int | None], ...] = (demo, prepare, doctor)
 _MODELS: tuple[Callable[..., None], ...] = (
     *(translate, encode, evaluate),
     *(bench, align, index, search, serve),

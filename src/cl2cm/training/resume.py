@@ -5,6 +5,7 @@ position, the best weights so far. No pickle. The state is one folder per save, 
 that names the current one, so a kill at any moment leaves a whole state behind.
 """
 
+import contextlib
 import shutil
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -151,6 +152,16 @@ def _current(folder: Path) -> str | None:
             remedy="remove the folder to start again from the beginning",
         )
     return None
+
+
+def check_state(folder: Path) -> None:
+    """Read every byte of the current state of a training, if there is one.
+
+    Raises:
+        CheckpointError: it is damaged.
+    """
+    with contextlib.suppress(OtherSettingsError):  # whose state it is is another question
+        load_state(folder, config_hash="")
 
 
 def load_state(folder: Path, *, config_hash: str) -> State | None:

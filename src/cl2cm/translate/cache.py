@@ -28,6 +28,11 @@ CREATE TABLE IF NOT EXISTS translations (
 CREATE TABLE IF NOT EXISTS cosines (
     pair BLOB PRIMARY KEY, cosine REAL, checksum INTEGER) WITHOUT ROWID;
 """
+_CHANGED = {
+    "translations": "checksum <> (SELECT row_sum(engine, version, source, target, text, "
+    "translation) FROM (SELECT 1) LEFT JOIN directions ON id = direction)",
+    "cosines": "checksum <> row_sum(pair, cosine)",
+}
 _CHECKED = ("translations", "cosines")  # earlier versions wrote no checksums; theirs are NULL
 _AT_ONCE = 500  # values of one question
 
@@ -60,6 +65,7 @@ class TranslationCache:
             self.path.open("ab").close()
         with self._errors():
             self._base = open_sqlite(self.path, _SCHEMA, begins=False)
+            self._base.create_function("row_sum", -1, row_sum, deterministic=True)
             self._add_columns()
 
     def __enter__(self) -> Self:
@@ -137,13 +143,16 @@ class TranslationCache:
             [told] = self._base.execute("PRAGMA integrity_check(1)").fetchone()
             if told != "ok":
                 raise sqlite3.DatabaseError(str(told))
-            rows = self._base.execute(
-                "SELECT checksum, engine, version, source, target, text, translation "
-                "FROM translations LEFT JOIN directions ON id = direction"
+            return sum(
+                self._base.execute(f"SELECT count(*) FROM {table} WHERE {bad}").fetchone()[0]  # noqa: S608
+                for table, bad in _CHANGED.items()
             )
-            bad = sum(checksum not in (None, row_sum(*values)) for checksum, *values in rows)
-            rows = self._base.execute("SELECT checksum, pair, cosine FROM cosines")
-            return bad + sum(checksum not in (None, row_sum(*values)) for checksum, *values in rows)
+
+    def drop_damaged(self) -> None:
+        """Delete the rows that were changed."""
+        with self._transaction():
+            for table, bad in _CHANGED.items():
+                self._base.execute(f"DELETE FROM {table} WHERE {bad}")  # noqa: S608 - of constants
 
     def _is_whole(self, checksum: object, values: Sequence[object]) -> bool:
         """Whether a row is as it was written; one that is not is made again, which is said once."""

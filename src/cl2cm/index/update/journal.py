@@ -40,6 +40,10 @@ CREATE TABLE IF NOT EXISTS vectors (
 );
 CREATE UNIQUE INDEX IF NOT EXISTS vector_of ON vectors (content, start, "end", model);
 """
+_CHANGED = {
+    "files": "checksum <> row_sum(path, bytes, modified, content)",
+    "vectors": 'checksum <> row_sum(content, start, "end", model, vector)',
+}
 _BEFORE = """
 CREATE TABLE files (
     path TEXT PRIMARY KEY, bytes INTEGER NOT NULL, modified INTEGER NOT NULL, content TEXT NOT NULL
@@ -192,12 +196,16 @@ class Journal:
             [told] = self._db.execute("PRAGMA integrity_check(1)").fetchone()
             if told != "ok":
                 raise sqlite3.DatabaseError(str(told))
-            files = self._db.execute("SELECT checksum, path, bytes, modified, content FROM files")
-            bad = sum(checksum != row_sum(*row) for checksum, *row in files)
-            vectors = self._db.execute(
-                'SELECT checksum, content, start, "end", model, vector FROM vectors'
+            return sum(
+                self._db.execute(f"SELECT count(*) FROM {table} WHERE {bad}").fetchone()[0]  # noqa: S608
+                for table, bad in _CHANGED.items()
             )
-            return bad + sum(checksum != row_sum(*row) for checksum, *row in vectors)
+
+    def drop_damaged(self) -> None:
+        """Delete the rows that were changed."""
+        with self._damage(), self._db:
+            for table, bad in _CHANGED.items():
+                self._db.execute(f"DELETE FROM {table} WHERE {bad}")  # noqa: S608 - of constants
 
     def close(self) -> None:
         """Close the file."""
@@ -255,6 +263,7 @@ def _opened(path: Path) -> sqlite3.Connection:
     db = open_sqlite(path, "")
     try:
         confine(db)
+        db.create_function("row_sum", -1, row_sum, deterministic=True)
         _renew(db)
         db.executescript(_SCHEMA)
         check_schema(db, _SCHEMA)
@@ -274,7 +283,6 @@ def _renew(db: sqlite3.Connection) -> None:
         ):  # of SQLite itself: not only another schema
             raise
         return
-    db.create_function("row_sum", -1, row_sum, deterministic=True)
     with db:
         db.execute("BEGIN IMMEDIATE")
         check_schema(db, _BEFORE)  # another process could have done it

@@ -53,10 +53,10 @@ def run(arguments: Sequence[str]) -> int:
     except CL2CMError as error:
         say(f"error: {error}")
         return 2
-    except KeyboardInterrupt:
-        say("stopped; what was done so far is kept: run the same command again")
-        return 130
-    except typer.Abort:
+    except (KeyboardInterrupt, typer.Abort):  # typer makes the one of the other
+        say(
+            f"stopped; what was done so far is kept: run the same command again{_resume(arguments)}"
+        )
         return 130
     except OSError as error:
         known = storage_error(Path(error.filename or "output"), error)
@@ -71,6 +71,11 @@ def run(arguments: Sequence[str]) -> int:
         say(f"error: {' '.join(message().split())} See: cl2cm --help")
         return 2
     return result if isinstance(result, int) else 0
+
+
+def _resume(arguments: Sequence[str]) -> str:
+    new = arguments[:1] == ["train"] and "--resume" not in arguments
+    return " with --resume" if new else ""
 
 
 def demo(

@@ -62,7 +62,15 @@ class TranslationCache:
         self._told = False
         with storage_errors(self.path):
             self.path.parent.mkdir(parents=True, exist_ok=True)
-            self.path.open("ab").close()
+            try:
+                self.path.open("ab").close()
+            except FileNotFoundError:
+                raise StoreError(
+                    f"translation cache {self.path}",
+                    expected="a place for a file",
+                    found="a link that leads nowhere",
+                    remedy="remove the link, or choose another with --cache",
+                ) from None
         with self._errors():
             self._base = open_sqlite(self.path, _SCHEMA, begins=False)
             self._base.create_function("row_sum", -1, row_sum, deterministic=True)

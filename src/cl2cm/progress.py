@@ -58,6 +58,17 @@ def _console() -> Console:
     return Console(stderr=True)
 
 
+class Stages:
+    """Tells when each stage of a longer start begins, in seconds since the first."""
+
+    def __init__(self) -> None:
+        self._begin = time.monotonic()
+
+    def __call__(self, stage: str) -> None:
+        """Tell that a stage begins, or that the last one is done."""
+        say(f"[{time.monotonic() - self._begin:5.1f} s] {stage}")
+
+
 @contextmanager
 def track(what: str, total: int) -> Iterator[Advance]:
     """Follow ``total`` pieces of work; call the result with the number that was just done."""

@@ -7,7 +7,8 @@ names to compare pass through here first. The identifier of languages is loaded 
 
 import re
 import unicodedata
-from typing import TYPE_CHECKING
+from collections.abc import Iterable
+from typing import TYPE_CHECKING, Literal, get_args
 
 if TYPE_CHECKING:
     from py3langid.langid import LanguageIdentifier
@@ -37,6 +38,48 @@ def normalise(text: str) -> str:
     if text.isascii() and text.isprintable():
         return text
     return unicodedata.normalize("NFC", _INVISIBLE.sub("", text))
+
+
+Case = Literal["keep", "capitals", "lower"]
+CASES: tuple[str, ...] = get_args(Case)
+_FEW = 0.05  # of the training texts
+_TURKISH = re.compile("[\u0130\u011e\u015e\u011f\u015f\u0131]")  # İĞŞğşı: beside them, I is dotless
+
+
+def case_rule(texts: Iterable[str]) -> Case:
+    """Return how queries are to be written for a model that was trained on some texts.
+
+    ``lower``: next to no training text holds a capital, so that capitals are unknown to it.
+    ``capitals``: a query in capitals alone is lower-cased; any other capital says something, as
+    those of German nouns. ``keep``: many training texts are in capitals alone.
+    """
+    cased = capital = alone = 0
+    for text in texts:
+        upper, lower = text != text.lower(), text != text.upper()
+        cased += upper or lower
+        capital += upper
+        alone += upper and not lower
+    if capital <= _FEW * cased:
+        return "lower"
+    return "keep" if alone > _FEW * cased else "capitals"
+
+
+def in_case(text: str, rule: Case) -> str:
+    """Return a query in the case that a rule asks for, of the same length.
+
+    Two letters or more without a lower-case one are capitals alone. The dotted capital I of Turkish
+    becomes i, and the one without a dot becomes ı where a letter of Turkish stands beside it.
+    """
+    if rule == "keep" or (rule == "capitals" and not _is_capitals(text)):
+        return text
+    if _TURKISH.search(text):
+        text = text.replace("I", "ı")
+    return text.replace("\u0130", "i").lower()
+
+
+def _is_capitals(text: str) -> bool:
+    letters = [letter for letter in text if letter.lower() != letter.upper()]
+    return len(letters) > 1 and not any(letter != letter.upper() for letter in letters)
 
 
 def one_line(text: str) -> str:

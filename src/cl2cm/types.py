@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 StrPath = str | os.PathLike[str]  # a path as users write it
+MODEL_SPEC = "hf:"  # begins the name of an off-the-shelf model, in place of a run
 Floats = npt.NDArray[np.float32]
 Ints = npt.NDArray[np.int64]
 
@@ -219,7 +220,9 @@ class Item:
     captions: Captions = field(default_factory=dict[str, tuple[str, ...]])
     kind: Kind = "image"
     bytes: int | None = None  # size of the file
-    modified: float | None = None  # when the file was changed, seconds of the epoch
+    # When the image was taken, as its camera says, else when its file was changed; seconds of the
+    # epoch.
+    modified: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -237,6 +240,8 @@ class Hit:
         match: how far the score stands out among the items of the index, 0 to 1; NaN for a hit
             that was not found by a `Searcher`.
         kind: ``image`` or ``video``.
+        roots: folders below which a notebook may open the file; those of the index. Empty for a
+            hit that a program made itself.
 
     Example:
         >>> import cl2cm
@@ -253,6 +258,7 @@ class Hit:
     captions: Captions = field(default_factory=dict[str, tuple[str, ...]])
     match: float = field(default=math.nan, compare=False)
     kind: Kind = "image"
+    roots: tuple[Path, ...] = field(default=(), compare=False, repr=False)
 
 
 class VisualModel(Protocol):
@@ -279,3 +285,8 @@ class SearchModel(VisualModel, Protocol):
     def encode_text(self, texts: Sequence[str]) -> Floats:
         """Unit vectors float32 [N, D] of N texts in any language."""
         ...
+
+
+def is_model_spec(name: StrPath) -> bool:
+    """Whether a name means an off-the-shelf model (``hf:OWNER/NAME``), not a run's folder."""
+    return os.fspath(name).startswith(MODEL_SPEC)

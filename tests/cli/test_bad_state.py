@@ -11,7 +11,8 @@ from safetensors import SafetensorError
 
 from cl2cm.encode.store import FeatureStore
 from cl2cm.errors import StoreError
-from cl2cm.training.loop import Loop, train
+from cl2cm.training.loop import train
+from cl2cm.training.stages import Loop
 from fixtures.runs import change_settings
 
 
@@ -44,7 +45,7 @@ def spoil(path: Path) -> None:
 
 
 RUNS = {
-    "no folder": (shutil.rmtree, "no provenance.json", "cl2cm train"),
+    "no folder": (shutil.rmtree, "no such folder", "cl2cm train"),
     "of other files": (lambda run: (run / "provenance.json").unlink(), "a finished run"),
     "unfinished": (
         lambda run: ((run / "provenance.json").unlink(), (run / "state").mkdir()),

@@ -130,7 +130,7 @@ def test_a_leak_is_said_of_official_data_and_refused_in_ones_own(reader, source,
     prepare(source, tmp_path / "none", leak_check=False)
     assert json.loads((tmp_path / "none" / "prepared.json").read_text())["leaks"] is None
     reader["protocol"] = Protocol("folder", {}, free=True)
-    with pytest.raises(DatasetError, match="no picture in two splits"):
+    with pytest.raises(DatasetError, match="no image in two splits"):
         prepare(source, tmp_path / "own")
     prepare(source, tmp_path / "own", allow_leaks=True)
 

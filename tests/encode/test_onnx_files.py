@@ -3,7 +3,9 @@ import onnx
 import pytest
 from onnx import TensorProto, helper, numpy_helper
 
+from cl2cm.encode import onnx_session
 from cl2cm.encode.onnx_files import check_graph
+from cl2cm.encode.onnx_session import OnnxSession
 from cl2cm.encode.vision import load_vision
 from cl2cm.errors import WeightsError
 from fixtures.world import write_vision
@@ -91,3 +93,76 @@ def test_operators_of_a_library_are_not_loaded(folder):
     (folder / "model.onnx").write_bytes(model.SerializeToString())
     with pytest.raises(WeightsError, match="an ONNX graph"):
         load_vision(f"onnx:{folder}")
+
+
+def pixels_to(nodes, functions=(), **constants):
+    """A graph of our form, whose features are the pixels' means and the tensor "extra"."""
+    ends = [
+        helper.make_node("Cast", ["pixels"], ["floats"], to=TensorProto.FLOAT),
+        helper.make_node("ReduceMean", ["floats"], ["means"], axes=[1, 2], keepdims=0),
+        helper.make_node("ReduceMean", ["extra"], ["mean"], keepdims=0),
+        helper.make_node("Add", ["means", "mean"], ["features"]),
+    ]
+    graph = helper.make_graph(
+        [*nodes, *ends],
+        "g",
+        [helper.make_tensor_value_info("pixels", TensorProto.UINT8, ["N", 8, 8, 3])],
+        [helper.make_tensor_value_info("features", TensorProto.FLOAT, ["N", 3])],
+        [numpy_helper.from_array(np.asarray(v), name) for name, v in constants.items()],
+    )
+    sets = [helper.make_opsetid("", 17), helper.make_opsetid("x", 1)]
+    return helper.make_model(graph, opset_imports=sets, functions=functions, ir_version=8)
+
+
+def function(name, called, times):
+    nodes = [
+        helper.make_node(called, [f"t{i}" if i else "i"], [f"t{i + 1}" if i + 1 < times else "o"],
+                         domain="x" if called[0] == "f" else "")
+        for i in range(times)
+    ]  # fmt: skip
+    sets = [helper.make_opsetid("", 17), helper.make_opsetid("x", 1)]
+    return helper.make_function("x", name, ["i"], ["o"], nodes, sets)
+
+
+def test_functions_in_functions_are_counted_as_they_would_be_written_out(tmp_path):
+    path = tmp_path / "model.onnx"
+    start = [helper.make_node("f8", ["constant"], ["extra"], domain="x")]
+    for times, fits in ((2, True), (10, False)):
+        functions = [function("f0", "Identity", 1)]
+        functions += [function(f"f{n}", f"f{n - 1}", times) for n in range(1, 9)]
+        path.write_bytes(pixels_to(start, functions, constant=np.float32([1])).SerializeToString())
+        if fits:
+            check_graph(path)
+        else:
+            with pytest.raises(WeightsError, match="functions that are many more"):
+                check_graph(path)
+    loop = [function("f8", "f8", 1)]
+    path.write_bytes(pixels_to(start, loop, constant=np.float32([1])).SerializeToString())
+    with pytest.raises(WeightsError, match="functions that are many more"):
+        check_graph(path)
+
+
+def constant(side):
+    value = helper.make_tensor("v", TensorProto.FLOAT, [1], [1.0])
+    return helper.make_node("ConstantOfShape", [side], ["a0"], value=value)
+
+
+def test_a_graph_that_asks_for_terabytes_is_refused(tmp_path):
+    path = tmp_path / "model.onnx"
+    nodes = [constant("shape"), helper.make_node("Identity", ["a0"], ["extra"])]
+    path.write_bytes(pixels_to(nodes, shape=np.int64([10**6, 2000])).SerializeToString())
+    session = OnnxSession(path)
+    with pytest.raises(WeightsError, match="within bounds"):
+        session.run(np.zeros((1, 8, 8, 3), np.uint8))
+
+
+def test_a_graph_that_computes_for_years_is_ended(tmp_path, monkeypatch):
+    monkeypatch.setattr(onnx_session, "SECONDS", 0.2)
+    monkeypatch.setattr(onnx_session, "FRAME_SECONDS", 0.0)
+    path = tmp_path / "model.onnx"
+    steps = [helper.make_node("MatMul", [f"a{i}", f"a{i}"], [f"a{i + 1}"]) for i in range(2000)]
+    nodes = [constant("shape"), *steps, helper.make_node("Identity", ["a2000"], ["extra"])]
+    path.write_bytes(pixels_to(nodes, shape=np.int64([600, 600])).SerializeToString())
+    session = OnnxSession(path, threads=1)  # nothing is computed as it is opened
+    with pytest.raises(WeightsError, match=r"more than 0 s"):
+        session.run(np.zeros((1, 8, 8, 3), np.uint8))

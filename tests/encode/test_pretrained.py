@@ -188,7 +188,6 @@ def test_no_request_leaves_whatever_transformers_asks_for(kind, text, clip, monk
 
     for loader in ("AutoTokenizer", "AutoConfig", "AutoModel"):
         monkeypatch.setattr(getattr(transformers, loader), "from_pretrained", ask)
-    monkeypatch.setattr("cl2cm.encode.vision_hf.AutoModel.from_pretrained", ask)
     with pytest.raises(CL2CMError):
         if kind == "text":
             TextBackbone.load(f"hf:{text}", max_tokens=16)
@@ -271,3 +270,18 @@ def test_heads_for_other_tasks_may_be_there():
         check_weights({"unexpected_keys": ["cls.predictions.bias"]})
     with pytest.raises(ValueError, match="1 missing weights, such as a"):
         check_weights({"missing_keys": {"a"}, "unexpected_keys": set()}, heads=True)
+
+
+@pytest.mark.parametrize(
+    "setting",
+    [
+        {"num_hidden_layers": 10**7}, {"n_layer": 10**7}, {"encoder_layers": 10**7},
+        {"depths": [2, 10**7]}, {"vision_config": {"num_hidden_layers": 10**7}},
+        {"num_local_experts": 10**7}, {"num_labels": 10**8}, {"depth": 1e9},
+    ],
+)  # fmt: skip
+def test_a_model_of_millions_of_parts_is_refused_before_they_are_made(text, setting):
+    config = json.loads((text / "config.json").read_text())
+    (text / "config.json").write_text(json.dumps(config | setting))
+    with pytest.raises(WeightsError, match=r"config\.json asks for"):
+        TextBackbone.load(f"hf:{text}")

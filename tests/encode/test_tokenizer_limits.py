@@ -1,3 +1,5 @@
+import base64
+
 import pytest
 
 from cl2cm.encode.tokenizer_limits import check_pattern, check_tokenizer
@@ -45,3 +47,48 @@ def test_what_is_no_tokenizer():
     with pytest.raises(ValueError, match="no object"):
         check_tokenizer([])
     check_tokenizer({"normalizer": None, "pre_tokenizer": "x"})
+
+
+def byte_level(times):
+    return [{"type": "ByteLevel", "use_regex": False}] * times
+
+
+def charsmap(*replacements):
+    """SentencePiece's table: the size of a trie, the trie, replacements between zeros."""
+    table = (4).to_bytes(4, "little") + b"trie" + b"\0".join(text.encode() for text in replacements)
+    return {"type": "Precompiled", "precompiled_charsmap": base64.b64encode(table).decode()}
+
+
+@pytest.mark.parametrize(
+    "bomb",
+    [
+        {"normalizer": {"type": "Sequence", "normalizers": byte_level(28)}},
+        {"pre_tokenizer": {"type": "Sequence", "pretokenizers": byte_level(28)}},
+        {"normalizer": charsmap("fi", "x" * 10**6)},
+        {"normalizer": {"type": "Sequence", "normalizers": [charsmap("abcdefghij")] * 3}},
+        {"normalizer": {"type": "Sequence", "normalizers": [{"type": "NFKD"}] * 4}},
+        {"post_processor": {"single": [{"Sequence": {"id": "A"}}] * 65}},
+        {"post_processor": {"processors": [{"single": [{"Sequence": {"id": "A"}}] * 9}] * 2}},
+        {"padding": {"strategy": {"Fixed": 10**9}}},
+        {"padding": {"strategy": "BatchLongest", "pad_to_multiple_of": 10**9}},
+    ],
+)
+def test_steps_that_lengthen_a_text_are_counted(bomb):
+    with pytest.raises(ValueError, match=r"long|pieces|pads"):
+        check_tokenizer(bomb)
+
+
+def test_the_steps_of_known_tokenizers_pass():
+    pair = [{"Sequence": {"id": "A"}}, {"SpecialToken": {"id": "x"}}, {"Sequence": {"id": "B"}}]
+    template = {"type": "TemplateProcessing", "single": pair[:2], "pair": pair}
+    sentencepiece = [{"type": "NFKD"}, charsmap("fi", "18 characters long")]
+    for normalizers in (sentencepiece, [{"type": "NFC"}]):
+        check_tokenizer(
+            {
+                "normalizer": {"type": "Sequence", "normalizers": normalizers},
+                "pre_tokenizer": {"type": "Digits"},
+                "post_processor": template,
+                "padding": {"strategy": {"Fixed": 512}},
+            }
+        )
+    check_tokenizer({"pre_tokenizer": byte_level(1)[0], "post_processor": byte_level(1)[0]})

@@ -8,7 +8,7 @@ from numpy.testing import assert_allclose, assert_array_equal
 from cl2cm.data.queries import caption_queries
 from cl2cm.errors import LanguageError, NumberError
 from cl2cm.evaluation.retrieval import evaluate
-from cl2cm.metrics import metrics, text_to_vision, trec_lines, vision_to_text
+from cl2cm.metrics import metrics, text_to_vision, vision_to_text
 from cl2cm.types import Example
 
 
@@ -121,12 +121,6 @@ def test_evaluate_writes_trec_runs(tmp_path):
     first = (tmp_path / "run.trec").read_text().splitlines()[0].split()
     assert first[:4] == ["de-0", "Q0", "0", "1"]
     assert float(first[4]) == 1
-
-
-def test_trec_ranks_count_from_one():
-    text, vision, _ = problem(2, pictures=5, captions=1)
-    ranks = [int(x.split()[3]) for x in trec_lines("en", text, vision, list("abcde"), depth=3)]
-    assert ranks == [1, 2, 3] * 5
 
 
 class Words(Oracle):

@@ -14,8 +14,8 @@ import cl2cm
 from cl2cm.errors import MediaError
 from cl2cm.media import images as visual
 from cl2cm.media.decoder_pool import Budget, DecoderPool
-from cl2cm.media.image_decoding import Preprocess
 from cl2cm.media.images import load_frames, redraw_image, usual_limits
+from cl2cm.media.preprocess import Preprocess
 from fixtures.hostile_images import (
     POSTSCRIPT,
     blank_png,

@@ -234,7 +234,8 @@ def test_a_stopped_training_of_it_resumes_to_the_same_weights(
 ):
     from safetensors.torch import load_file
 
-    from cl2cm.training.loop import Loop, train
+    from cl2cm.training.loop import train
+    from cl2cm.training.stages import Loop
 
     installed()
     tree = {**settings("translate-train", train={"epochs": 2, "checkpoint_steps": 1}).tables()}

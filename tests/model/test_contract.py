@@ -59,6 +59,17 @@ def test_another_way_of_feeding_texts_is_refused(old, new, run):
         load(run)
 
 
+def test_the_contract_says_how_capitals_are_read(run):
+    assert load(run).case == "lower"  # no caption of the small world has a capital
+    shouted, said = load(run).encode_text(["RED CIRCLE", "red circle"])
+    np.testing.assert_array_equal(shouted, said)
+    change_contract(run, lambda c: c.pop("case"))
+    assert load(run).case == "keep"  # as of earlier versions
+    change_contract(run, lambda c: c.update(case="upper"))
+    with pytest.raises(CheckpointError, match="a rule of capitals"):
+        load(run)
+
+
 def test_changed_ids_are_refused(run):
     change_contract(run, lambda c: c["examples"][1]["ids"].append(5))
     with pytest.raises(CheckpointError, match=r"tokens of 'Ein Hund im Schnee\.'"):

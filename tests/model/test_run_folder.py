@@ -3,7 +3,8 @@ import pytest
 from cl2cm.errors import CheckpointError
 from cl2cm.model.checkpoint import load
 from cl2cm.model.run_folder import read_run
-from cl2cm.training.loop import _settings_of, train_again
+from cl2cm.training.loop import train_again
+from cl2cm.training.run_folder import _settings_of
 from fixtures.runs import change_contract, write_settings
 
 
@@ -26,7 +27,7 @@ def test_damaged_settings_are_refused(name, content, run):
 
 
 def test_what_is_no_finished_run_is_refused(run, tmp_path):
-    with pytest.raises(CheckpointError, match=r"no provenance\.json; make it with cl2cm train"):
+    with pytest.raises(CheckpointError, match=r"no such folder; .*make a run with cl2cm train"):
         load(tmp_path / "nowhere")
     (run / "provenance.json").unlink()
     with pytest.raises(CheckpointError, match=r"no provenance\.json"):

@@ -13,7 +13,7 @@ import torch
 from safetensors.torch import load_file
 from torch.testing import assert_close
 
-from cl2cm.cli.commands import evaluate_manifest
+from cl2cm.cli.evaluation import evaluate_manifest
 from cl2cm.errors import (
     CheckpointError,
     ConfigError,
@@ -26,8 +26,9 @@ from cl2cm.methods.translate_train import TranslateTrain
 from cl2cm.model.checkpoint import load, load_backbone
 from cl2cm.model.config import to_toml
 from cl2cm.storage import read_record
-from cl2cm.training.loop import Loop, train, train_again
+from cl2cm.training.loop import train, train_again
 from cl2cm.training.optimization import choose_device, learning_rate
+from cl2cm.training.stages import Loop
 
 
 def lines(run):

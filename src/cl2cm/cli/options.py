@@ -4,7 +4,7 @@ import json
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, TypeVar
 
 import typer
 
@@ -14,6 +14,14 @@ from cl2cm.progress import plain, plain_json
 if TYPE_CHECKING:
     from cl2cm.model.run_folder import Encoders
 
+T = TypeVar("T")
+Model = Annotated[
+    str, typer.Argument(help="Run folder, or an off-the-shelf model: hf:MODEL; see cl2cm models.")
+]
+OtherModel = Annotated[
+    str | None,
+    typer.Option("--run", help="Run folder or hf:MODEL, where it is not the one of the index."),
+]
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON object and nothing else.")]
 TextEncoder = Annotated[
     str, typer.Option(help="Where the run's text encoder is by now, such as hf:DIR.")
@@ -28,6 +36,38 @@ Features = Annotated[
 # Of every command that reads a manifest: lines that do not fit, and items whose file or features
 # cannot be read, are named and left out; without it the first of them is an error.
 SkipBad = Annotated[bool, typer.Option("--skip-bad", help="List broken items and leave them out.")]
+Roots = Annotated[
+    list[Path] | None,
+    typer.Option("--media-root", help="A further folder that may be read; repeatable."),
+]
+Cleartext = Annotated[
+    bool,
+    typer.Option(
+        "--allow-cleartext", help="Send credentials to a server on another machine without TLS."
+    ),
+]
+ForeignBackend = Annotated[
+    str | None,
+    typer.Option(
+        "--backend",
+        help="Backend of another package that an index of somebody else may use.",
+        metavar="NAME",
+    ),
+]
+ServerUrl = Annotated[str | None, typer.Option("--url", help="Of the server that holds the index.")]
+
+# Of the commands that read a folder, where one broken file does not stop the rest.
+Strict = Annotated[
+    bool, typer.Option("--strict", help="Stop at the first broken item of a folder, too.")
+]
+Exclude = Annotated[
+    list[str] | None,
+    typer.Option(
+        help="Leave files or folders out, by a pattern as in .gitignore; repeatable. Patterns that "
+        "last belong into a file .cl2cmignore.",
+        metavar="PATTERN",
+    ),
+]
 
 
 def encoders(text: str = "", vision: str = "", features: Path | None = None) -> "Encoders":
@@ -44,10 +84,22 @@ def encoders(text: str = "", vision: str = "", features: Path | None = None) -> 
     return Encoders(text, vision if features is None else f"features:{features}")
 
 
+def for_both(option: str, values: Sequence[T] | None, default: T) -> tuple[T, T]:
+    """Return the values of an option for two runs: given once it is for both."""
+    given = list(values or ()) or [default]
+    if len(given) > 2:
+        raise ConfigError(
+            option, expected="once or twice", found=f"{len(given)} times", remedy="leave some out"
+        )
+    return given[0], given[-1]
+
+
 def show(value: dict[str, Any], *, as_json: bool, lines: Sequence[str]) -> None:
     """Print a result: as JSON, or as lines for people."""
     found = plain_json(json.dumps(value, ensure_ascii=False))
     text = found if as_json else "\n".join(plain(line) for line in lines)
+    if not text:
+        return
     encoding = sys.stdout.encoding
     try:
         text.encode(encoding)
@@ -70,3 +122,8 @@ def numbers(option: str, text: str) -> list[int]:
                 option, expected="numbers such as 0,1,2", found=repr(text), remedy="correct it"
             )
     return [int(word) for word in words(text)]
+
+
+def named_backends(backend: str | None) -> tuple[str, ...]:
+    """Backends of other packages that the user allows by ``--backend``."""
+    return (backend,) if backend else ()

@@ -1,11 +1,10 @@
-"""The same picture in two splits: what was trained on must not be what is tested on.
+"""The same image in two splits: what was trained on must not be what is tested on.
 
 Two items are the same by their id, by their files' bytes, or by their images (``same_images.py``).
 Videos are compared by id and by their bytes.
 """
 
 import filecmp
-import json
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Sequence
 from itertools import combinations
@@ -13,10 +12,12 @@ from pathlib import Path
 from typing import Literal, NamedTuple
 
 from cl2cm.data.same_images import look_at, same_images
-from cl2cm.storage import cache_folder, sha256_text, write_json
+from cl2cm.storage import cache_folder, read_record, sha256_text, write_record
 from cl2cm.types import Example, Kind
 
 Why = Literal["id", "bytes", "picture"]
+
+_WORDING = "2"  # of the lines that are kept
 
 
 class Leak(NamedTuple):
@@ -26,12 +27,15 @@ class Leak(NamedTuple):
         first: the earlier of them.
         second: the later.
         why: their ids (or the ids of their stored features) are equal, or their files' bytes, or
-            their pictures, as far as one sees.
+            their images look alike.
+        distance: of images that look alike, how far their small copies are apart on average, 0 to
+            255; 0 for the others.
     """
 
     first: Example
     second: Example
     why: Why
+    distance: float = 0.0
 
 
 def known_leaks(examples: Iterable[Example]) -> list[str]:
@@ -40,7 +44,7 @@ def known_leaks(examples: Iterable[Example]) -> list[str]:
     A data set is known by the ids, splits, paths, sizes and times of its files.
     """
     items = list(examples)
-    lines = []
+    lines = [_WORDING]
     for item in items:
         path = item.path
         file = path.stat() if path is not None and path.is_file() else None
@@ -48,14 +52,14 @@ def known_leaks(examples: Iterable[Example]) -> list[str]:
         lines.append(repr((item.id, item.split, str(path), item.start, item.end, about)))
     kept = cache_folder() / "leaks" / f"{sha256_text(chr(10).join(lines))[:32]}.json"
     try:
-        found = json.loads(kept.read_text(encoding="utf-8"))["leaks"]
+        found = read_record(kept)["leaks"]
         if isinstance(found, list):
             return [str(line) for line in found]
     except (OSError, ValueError, KeyError, TypeError):  # not kept yet, or damaged
         pass
     found = leak_lines(find_leaks(items))
     kept.parent.mkdir(parents=True, exist_ok=True)
-    write_json(kept, {"leaks": found})
+    write_record(kept, {"leaks": found})
     return found
 
 
@@ -81,18 +85,18 @@ def find_leaks(examples: Iterable[Example], *, progress: bool = True) -> list[Le
     for first, second in _same_film(items):
         found.add(first, second, "bytes")
     looks = look_at(_paths(items, "image"), progress=progress)
-    for first, second in same_images(looks, [items[row].split for row in looks.rows]):
-        found.add(looks.rows[first], looks.rows[second], "picture")
+    for first, second, apart in same_images(looks, [items[row].split for row in looks.rows]):
+        found.add(looks.rows[first], looks.rows[second], "picture", apart)
     return found.leaks()
 
 
 def leak_lines(leaks: Sequence[Leak]) -> list[str]:
-    """A line for each leak: ``b (test) is the same picture as a (train)``."""
-    what = {"id": "has the same id as", "bytes": "is the same file as"}
+    """Return a line for each leak: ``b (test) looks like a (train), 2.1 of 255 levels apart``."""
+    what = {"id": "has the same id as", "bytes": "is the same file as", "picture": "looks like"}
     return [
-        f"{second.id} ({second.split}) {what.get(why, 'is the same picture as')} "
-        f"{first.id} ({first.split})"
-        for first, second, why in leaks
+        f"{second.id} ({second.split}) {what[why]} {first.id} ({first.split})"
+        + (f", {apart:.1f} of 255 levels apart" if why == "picture" else "")
+        for first, second, why, apart in leaks
     ]
 
 
@@ -101,15 +105,15 @@ class _Found:
 
     def __init__(self, items: Sequence[Example]) -> None:
         self._items = items
-        self._pairs: dict[tuple[int, int], Why] = {}
+        self._pairs: dict[tuple[int, int], tuple[Why, float]] = {}
         self._listed: set[tuple[int, str]] = set()  # item, and another split that has it
 
-    def add(self, first: int, second: int, why: Why) -> None:
+    def add(self, first: int, second: int, why: Why, apart: float = 0.0) -> None:
         """Two items of different splits, by number; nothing new where both are listed."""
         keys = {(first, self._items[second].split), (second, self._items[first].split)}
         if not keys <= self._listed:
             self._listed |= keys
-            self._pairs.setdefault((min(first, second), max(first, second)), why)
+            self._pairs.setdefault((min(first, second), max(first, second)), (why, apart))
 
     def add_group(self, rows: Sequence[int], why: Why) -> None:
         """Items that are all the same, of any splits."""
@@ -125,13 +129,13 @@ class _Found:
     def leaks(self) -> list[Leak]:
         """All of them, by the later item."""
         order = sorted(self._pairs.items(), key=lambda pair: pair[0][::-1])
-        return [_leak(self._items[a], self._items[b], why) for (a, b), why in order]
+        return [_leak(self._items[a], self._items[b], *found) for (a, b), found in order]
 
 
-def _leak(first: Example, second: Example, why: Why) -> Leak:
-    if why == "picture" and first.path and second.path:
-        why = "bytes" if _equal_files(first.path, second.path) else why
-    return Leak(first, second, why)
+def _leak(first: Example, second: Example, why: Why, apart: float) -> Leak:
+    if why == "picture" and first.path and second.path and _equal_files(first.path, second.path):
+        return Leak(first, second, "bytes")
+    return Leak(first, second, why, apart)
 
 
 def _same_name(items: Sequence[Example]) -> Iterator[list[int]]:

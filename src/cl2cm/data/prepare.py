@@ -170,7 +170,8 @@ def _judge(name: str, protocol: Protocol, lines: Sequence[str], *, allow: bool) 
         return
     raise DatasetError(
         name,
-        expected="no picture in two splits",
+        expected="no image in two splits",
         found=f"{len(lines):,}: {'; '.join(lines[:_SHOWN])}",
-        remedy="put each picture into one split, or go on with --allow-leaks",
+        remedy="put each image into one split; if these are different images, or this is meant, "
+        "go on with --allow-leaks",
     )

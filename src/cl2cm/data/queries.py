@@ -30,7 +30,7 @@ def caption_queries(examples: Sequence[Example], language: str) -> Queries:
             f"language {language!r}",
             expected="captions in it",
             found=f"captions in {', '.join(there) or 'no language'}",
-            remedy="choose among those, or another split",
+            remedy=_remedy(language, there),
         )
     texts: list[str] = []
     rows: list[int] = []
@@ -38,6 +38,14 @@ def caption_queries(examples: Sequence[Example], language: str) -> Queries:
         texts += example.captions[language]
         rows += [row] * len(example.captions[language])
     return Queries(texts, np.asarray(rows, dtype=np.int64), gallery)
+
+
+def _remedy(language: str, there: Sequence[str]) -> str:
+    if language.lower() in there:
+        return f"did you mean {language.lower()!r}?"
+    if any(mark in language for mark in "; "):
+        return "write several with commas, such as de,fr"
+    return "choose among those, or another split"
 
 
 def caption_languages(examples: Sequence[Example]) -> list[str]:

@@ -114,8 +114,10 @@ def _hash(grey: Floats) -> npt.NDArray[np.uint64]:
     return np.ascontiguousarray(np.packbits(bits, axis=1)).view(np.uint64)[:, 0]
 
 
-def same_images(looks: Looks, splits: Sequence[str]) -> Iterator[tuple[int, int]]:
-    """Pairs of positions in ``looks`` that are the same picture in different splits.
+def same_images(looks: Looks, splits: Sequence[str]) -> Iterator[tuple[int, int, float]]:
+    """Yield pairs of positions in ``looks`` that look alike in different splits, and how far apart.
+
+    The distance is the mean difference of their small copies, 0 to 255.
 
     Of pictures that are equal to the last cell, only one of each split is compared with others.
     """
@@ -130,14 +132,14 @@ def same_images(looks: Looks, splits: Sequence[str]) -> Iterator[tuple[int, int]
             by_split[split].append(positions[0])
             same[positions[0]] = positions
     for one, other in combinations(by_split.values(), 2):
-        for first, second in _close(looks, np.array(one), np.array(other)):
-            yield from ((position, second) for position in same[first])
-            yield from ((first, position) for position in same[second][1:])
+        for first, second, apart in _close(looks, np.array(one), np.array(other)):
+            yield from ((position, second, apart) for position in same[first])
+            yield from ((first, position, apart) for position in same[second][1:])
 
 
 def _close(
     looks: Looks, one: npt.NDArray[np.int64], other: npt.NDArray[np.int64]
-) -> Iterator[tuple[int, int]]:
+) -> Iterator[tuple[int, int, float]]:
     step = max(1, _BLOCK // len(other))
     for start in range(0, len(one), step):
         chosen = one[start : start + step]
@@ -146,15 +148,14 @@ def _close(
         for at in range(0, len(near), _CHUNK):
             left, right = near[at : at + _CHUNK].T
             pairs = np.stack([chosen[left], other[right]], axis=1)
-            yield from ((int(a), int(b)) for a, b in pairs[_equal_copies(looks.copies, pairs)])
+            levels = np.abs(looks.copies[pairs[:, 0]].astype(np.int16) - looks.copies[pairs[:, 1]])
+            for row in np.flatnonzero(_are_alike(levels)):
+                yield int(pairs[row, 0]), int(pairs[row, 1]), float(levels[row].mean())
 
 
-def _equal_copies(
-    copies: npt.NDArray[np.uint8], pairs: npt.NDArray[np.int64]
-) -> npt.NDArray[np.bool_]:
-    """Whether the small copies of pairs [M, 2] show one picture; bool [M]."""
-    levels = np.abs(copies[pairs[:, 0]].astype(np.int16) - copies[pairs[:, 1]])
+def _are_alike(levels: npt.NDArray[np.int16]) -> npt.NDArray[np.bool_]:
+    """Whether small copies that differ by these levels [M, COPY] look alike; bool [M]."""
     grey, colour = levels[:, : _GRID**2].max(axis=1), levels[:, _GRID**2 :].max(axis=1)
-    same: npt.NDArray[np.bool_] = (grey <= _GREY) & (colour <= _COLOUR)
-    same &= levels.mean(axis=1) <= _MEAN
-    return same
+    alike: npt.NDArray[np.bool_] = (grey <= _GREY) & (colour <= _COLOUR)
+    alike &= levels.mean(axis=1) <= _MEAN
+    return alike

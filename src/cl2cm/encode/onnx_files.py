@@ -1,8 +1,9 @@
 """What an ONNX file may refer to: weights in files beside it, and nothing else.
 
-A graph can keep its weights in other files, by any path; it can loop for ever; it can name
-operators of a library. The library is never registered, so such a graph does not load; the rest is
-refused here, before onnxruntime opens the file.
+A graph can keep its weights in other files, by any path; it can loop for ever; its functions can
+call each other until a few lines are a billion nodes; it can name operators of a library. The
+library is never registered, so such a graph does not load; the rest is refused here, before
+onnxruntime opens the file. What a graph may take as it runs is bounded in onnx_session.py.
 """
 
 from collections.abc import Iterator
@@ -13,6 +14,8 @@ from cl2cm.encode.trust import is_bare
 from cl2cm.errors import WeightsError
 
 _LOOPS = {"Loop", "Scan"}  # no image model needs them, and their number of steps has no bound
+MAX_NODES = 100_000  # with every function written out
+_DEPTH = 50  # of functions in functions
 _AGAIN = "export the model again, in one file"
 
 
@@ -36,6 +39,8 @@ def check_graph(path: Path) -> list[Path]:
         raise WeightsError(
             str(path), expected="an ONNX graph", found=f"a damaged one ({first})", remedy=_AGAIN
         ) from error
+    if _size(graph) > MAX_NODES:
+        raise _refused(path, f"at most {MAX_NODES:,} nodes", "functions that are many more")
     files: set[Path] = set()
     for message in _messages(graph):
         kind = message.DESCRIPTOR.name
@@ -44,6 +49,31 @@ def check_graph(path: Path) -> list[Path]:
         if kind == "TensorProto" and (message.external_data or message.data_location):
             files.add(_beside(path, message))
     return sorted(files)
+
+
+def _size(model: Any) -> int:  # noqa: ANN401 - protobuf has no types
+    """Nodes of a model with every function written out where it is called, as far as they matter.
+
+    Functions that call themselves, or are called more deeply than any export does, are too many.
+    """
+    functions = {(one.domain, one.name): one for one in model.functions}
+    known: dict[tuple[str, str], int] = {}
+
+    def size(root: Any, depth: int) -> int:  # noqa: ANN401
+        if depth > _DEPTH:
+            return MAX_NODES + 1
+        total = 0
+        for message in _messages(root):
+            if message.DESCRIPTOR.name != "NodeProto":
+                continue
+            called = (message.domain, message.op_type)
+            if called in functions and called not in known:
+                known[called] = MAX_NODES + 1  # while it is open: a call of itself
+                known[called] = size(functions[called], depth + 1)
+            total += 1 + known.get(called, 0)
+        return min(total, MAX_NODES + 1)
+
+    return size(model.graph, 0)
 
 
 def _beside(path: Path, tensor: Any) -> Path:  # noqa: ANN401 - protobuf has no types

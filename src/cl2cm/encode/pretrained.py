@@ -6,6 +6,7 @@ or weights, a file elsewhere, a tokenizer that never ends) is refused here first
 """
 
 import json
+import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -21,6 +22,9 @@ LOADING: Mapping[str, Any] = {
     "token": False,
 }
 MAX_JSON = 128 * 2**20  # bytes; tokenizers of 250,000 pieces have 9 to 35 MB
+MAX_PARTS = 512  # layers, blocks or experts; Transformers makes each before it looks at the weights
+MAX_LABELS = 100_000
+_PARTS = re.compile(r"(num|n)_(\w+_)?(layer|block|stage|expert|level)s?|(\w+_)?layers|depths?")
 _ATTENTION = (None, "eager", "sdpa")
 _REFUSED = {
     "quantization_config",  # other packages' loaders
@@ -35,7 +39,13 @@ _HEADS = {
 }
 
 
-def from_hub(name: str, files: Sequence[str], failed: Callable[[str, str], Exception]) -> Path:
+def from_hub(
+    name: str,
+    files: Sequence[str],
+    failed: Callable[[str, str], Exception],
+    *,
+    nested: bool = False,
+) -> Path:
     """The folder of a hub model: from the local hub cache, or where allowed from the hub.
 
     No token is ever sent: a model that needs one is fetched with the hub's own tool first.
@@ -44,6 +54,7 @@ def from_hub(name: str, files: Sequence[str], failed: Callable[[str, str], Excep
         name: OWNER/NAME.
         files: patterns of the files that are needed.
         failed: makes the error of what was found and what to do.
+        nested: whether files in folders of the model match, too.
     """
     from huggingface_hub import snapshot_download  # noqa: PLC0415 - heavy
 
@@ -53,7 +64,7 @@ def from_hub(name: str, files: Sequence[str], failed: Callable[[str, str], Excep
             snapshot_download(
                 name,
                 allow_patterns=list(files),
-                ignore_patterns=["*/*"],
+                ignore_patterns=None if nested else ["*/*"],
                 local_files_only=not fetch,
                 token=False,
             )
@@ -63,6 +74,15 @@ def from_hub(name: str, files: Sequence[str], failed: Callable[[str, str], Excep
             raise failed(first_line(error), f"connect, or run: hf download {name}") from error
         remedy = f"add --allow-hub (or set ${ALLOW_HUB}=1) to fetch it, or run: hf download {name}"
         raise failed("none in the local hub cache", remedy) from error
+
+
+def is_cached(name: str) -> bool:
+    """Whether a hub model, OWNER/NAME, is in the local hub cache; nothing is asked."""
+    from huggingface_hub import try_to_load_from_cache  # noqa: PLC0415 - heavy
+
+    return isinstance(try_to_load_from_cache(name, "config.json"), str) or isinstance(
+        try_to_load_from_cache(name, "modules.json"), str
+    )
 
 
 @contextmanager
@@ -158,9 +178,21 @@ def _check_settings(file: str, value: Any) -> None:  # noqa: ANN401
         elif key == "sp_model_kwargs":
             bad = bool(setting) and not set(setting) <= {"enable_sampling", "nbest_size", "alpha"}
         else:
-            bad = False
+            bad = _is_endless(key, setting)
         if bad:
             raise ValueError(f"{file} asks for {key} = {str(setting)[:60]!r}")
+
+
+def _is_endless(key: str, setting: Any) -> bool:  # noqa: ANN401
+    """Whether a setting is a number of parts that it would take hours to make."""
+    if key == "num_labels":
+        most = MAX_LABELS
+    elif _PARTS.fullmatch(key):
+        most = MAX_PARTS
+    else:
+        return False
+    numbers = setting if isinstance(setting, list) else [setting]
+    return any(isinstance(number, int | float) and number > most for number in numbers)
 
 
 def _settings(value: Any) -> Iterator[tuple[str, Any]]:  # noqa: ANN401

@@ -1,7 +1,7 @@
 """The protocol of vision backbones, and what all of them share."""
 
 import json
-from dataclasses import asdict
+from collections.abc import Callable
 from typing import Protocol
 
 import numpy as np
@@ -63,15 +63,22 @@ class Described:
         self,
         name: str,
         preprocess: Preprocess,
-        fingerprint: str,
+        fingerprint: str | Callable[[], str],
         width: int,
         sampling: Sampling = EVENLY,
     ) -> None:
         self.name = name
         self.preprocess = preprocess
         self.sampling = sampling
-        self.fingerprint = fingerprint
+        self._fingerprint = fingerprint
         self.width = width
+
+    @property
+    def fingerprint(self) -> str:
+        """Hexadecimal hash of weights and preprocessing, computed when it is first asked for."""
+        if not isinstance(self._fingerprint, str):
+            self._fingerprint = self._fingerprint()
+        return self._fingerprint
 
     @property
     def size(self) -> int:
@@ -81,7 +88,7 @@ class Described:
     @property
     def preprocessing(self) -> str:
         """The preprocessing as JSON, for the record."""
-        return json.dumps(asdict(self.preprocess), sort_keys=True)
+        return json.dumps(self.preprocess.to_json(), sort_keys=True)
 
     def check(self, pixels: Pixels) -> None:
         """Refuse frames of another shape.
@@ -109,4 +116,6 @@ def checked(preprocess: Preprocess) -> Preprocess:
         raise ValueError(f"sides {sides}")
     if preprocess.resample not in _RESAMPLES:
         raise ValueError(f"resample {preprocess.resample!r}")
+    if type(preprocess.stretch) is not bool:
+        raise ValueError(f"stretch {preprocess.stretch!r}")
     return preprocess

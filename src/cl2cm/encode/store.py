@@ -25,7 +25,15 @@ from torch import Tensor, nn
 
 from cl2cm.encode.rows import Gathered, Rows
 from cl2cm.errors import StorageError, StoreError
-from cl2cm.storage import atomic_path, has_hash, read_record, sha256_bytes, sha256_text
+from cl2cm.storage import (
+    atomic_path,
+    has_hash,
+    open_regular,
+    read_record,
+    read_regular,
+    sha256_bytes,
+    sha256_text,
+)
 from cl2cm.types import StrPath
 
 FORMAT = 1
@@ -229,7 +237,10 @@ def read_meta(folder: Path) -> dict[str, Any]:
             found="an unfinished one" if started else "no store.json",
             remedy="run the same cl2cm encode again" if started else "make it with cl2cm encode",
         ) from None
-    except (OSError, ValueError, RecursionError) as error:
+    except OSError as error:
+        found = (error.strerror or str(error)).lower()
+        raise _damaged(path, f"{found} in place of {STORE}", "a file") from None
+    except (ValueError, RecursionError) as error:
         raise _damaged(path, f"a damaged file ({error})", "the record of a store") from None
     keys = ("format", "encoder", "fingerprint", "width", "ids", "shards")
     if any(key not in meta for key in keys):
@@ -248,9 +259,10 @@ def read_meta(folder: Path) -> dict[str, Any]:
 def _read_shard(folder: Path, number: int, width: int) -> tuple[list[str], Rows]:
     path = folder / f"{number:05}.safetensors"
     try:
-        ids = json.loads(path.with_suffix(".ids.json").read_text(encoding="utf-8"))
+        ids = json.loads(read_regular(path.with_suffix(".ids.json")))
         if not isinstance(ids, list):
             raise ValueError("ids that are no list")
+        open_regular(path).close()  # a pipe would keep the library waiting
         tensors = load_file(path)
         rows = Rows(tensors["values"], tensors["lengths"], tensors["content"])
     except (OSError, ValueError, KeyError, RecursionError, SafetensorError) as error:

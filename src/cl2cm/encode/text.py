@@ -14,22 +14,22 @@ import torch
 from torch import Tensor, nn
 
 from cl2cm.encode.offline import OFFLINE_MODELS
-from cl2cm.encode.pretrained import first_line
+from cl2cm.encode.sentence_folder import read_sentence_folder
+from cl2cm.encode.text_layers import count_layers, first_layers, keep_layers
 from cl2cm.encode.text_loading import (
+    check_words,
     find_folder,
-    find_layers,
     hash_folder,
     load_model,
     load_tokenizer,
+    token_ids,
 )
-from cl2cm.errors import EncoderError, WeightsError
+from cl2cm.errors import EncoderError
 from cl2cm.storage import sha256_text
 from cl2cm.text import normalise
 from cl2cm.types import Special
 
 Freeze = str | int
-FEW_WORDS = 8  # a vocabulary with fewer is what Transformers makes where there are no files
-_VOCABULARIES = ("tokenizer.json", "vocab*", "merges.txt", "*.model", "*.spm")
 
 
 class TextBackbone(nn.Module):
@@ -56,16 +56,18 @@ class TextBackbone(nn.Module):
         prefix: str,
         max_tokens: int,
         lower_case: bool,
+        lower_cased: bool = False,
     ) -> None:
         super().__init__()
         self.name, self.prefix = name, prefix
-        self.max_tokens, self.lower_case = max_tokens, lower_case
+        self.max_tokens, self.lower_case = max_tokens, lower_case or lower_cased
         self._tokenizer = load_tokenizer(name, folder)
-        self._check_words(folder)
+        check_words(name, folder, self._tokenizer)
         self.model = load_model(name, folder)
         self._check_embedding()
         self._check_length()
-        self._check_case()
+        if not lower_cased:  # as its folder says that it was trained
+            self._check_case()
         self._keep_layers(layer)
         self.width = int(self.model.config.hidden_size)
         self.special = self._find_special()
@@ -74,7 +76,7 @@ class TextBackbone(nn.Module):
         weights, self.tokenizer_hash = hash_folder(
             folder, pinned=name.partition(":")[2] in OFFLINE_MODELS
         )
-        contract = f"{self.layers} {prefix!r} {max_tokens} {lower_case}"
+        contract = f"{self.layers} {prefix!r} {max_tokens} {self.lower_case}"
         self.fingerprint = sha256_text("\n".join([weights, self.tokenizer_hash, contract]))
         self.eval()
 
@@ -106,20 +108,23 @@ class TextBackbone(nn.Module):
             EncoderError: it cannot be found, or the contract does not fit it.
             WeightsError: its files are absent or damaged.
         """
+        about = read_sentence_folder(spec, find_folder(spec, cache))
+        about.check(spec, prefix=prefix, max_tokens=max_tokens)
         return cls(
             spec,
-            find_folder(spec, cache),
+            about.folder,
             layer=layer,
             freeze=freeze,
             prefix=prefix,
             max_tokens=max_tokens,
             lower_case=lower_case,
+            lower_cased=about.lower_case,
         )
 
     @property
     def layers(self) -> int:
         """Number of layers that it has, dropped ones not counted."""
-        return len(find_layers(self.name, self.model))
+        return count_layers(self.name, self.model)
 
     def tokenize(self, texts: Sequence[str]) -> list[list[int]]:
         """Ids of each text, with prefix and special tokens, at most ``max_tokens``.
@@ -132,19 +137,7 @@ class TextBackbone(nn.Module):
         whole = [self.prefix + normalise(text) for text in texts]
         if self.lower_case:
             whole = [text.lower() for text in whole]
-        # Padding and truncation that a tokenizer's files may ask for are overruled here.
-        try:
-            encoded = self._tokenizer(
-                whole, padding=False, truncation=True, max_length=self.max_tokens
-            )
-        except BaseException as error:
-            if type(error).__name__ != "PanicException":  # Rust's, which is no Exception
-                raise
-            found = f"a text that it fails on ({first_line(error)})"
-            remedy = "name another model"
-            raise self._misfit("a tokenizer for any text", found, remedy) from None
-        ids: list[list[int]] = encoded["input_ids"]
-        return ids
+        return token_ids(self.name, self._tokenizer, whole, self.max_tokens)
 
     def unknown_share(self, texts: Sequence[str]) -> float:
         """Share of the tokens of some texts that stand for a word of no vocabulary, 0 to 1."""
@@ -184,28 +177,27 @@ class TextBackbone(nn.Module):
         return self
 
     def _keep_layers(self, layer: int | None) -> None:
-        layers = find_layers(self.name, self.model)
+        count = self.layers
         if layer is None:
             return
-        if not 1 <= layer <= len(layers):
+        if not 1 <= layer <= count:
             found = f"layer = {layer}"
-            raise self._misfit(f"a layer from 1 to {len(layers)}", found, "choose another layer")
-        del layers[layer:]
-        self.model.config.num_hidden_layers = layer
+            raise self._misfit(f"a layer from 1 to {count}", found, "choose another layer")
+        keep_layers(self.name, self.model, layer)
 
     def _freeze(self, freeze: Freeze) -> tuple[nn.Module, ...]:
         """Freeze what is said, and give its parts."""
-        layers = find_layers(self.name, self.model)
+        layers = self.layers
         count = 0 if freeze == "embeddings" else freeze
         embeddings = getattr(self.model, "embeddings", None) or self.model.get_input_embeddings()
         if freeze == "all":
             parts: tuple[nn.Module, ...] = (self.model,)
         elif freeze == "none":
             parts = ()
-        elif isinstance(count, int) and 0 <= count <= len(layers):
-            parts = (embeddings, *layers[:count])
+        elif isinstance(count, int) and 0 <= count <= layers:
+            parts = (embeddings, *first_layers(self.name, self.model, count))
         else:
-            expected = f"all, embeddings, none or 0 to {len(layers)} layers"
+            expected = f"all, embeddings, none or 0 to {layers} layers"
             raise self._misfit(expected, f"freeze = {freeze!r}", "choose one of them")
         for part in parts:
             part.requires_grad_(False)
@@ -231,18 +223,6 @@ class TextBackbone(nn.Module):
             found = f"max_tokens = {self.max_tokens}"
             raise self._misfit(expected, found, "set text.max_tokens higher")
         return Special(pad=pad, ids=frozenset(ids - {tokenizer.unk_token_id}), start=start)
-
-    def _check_words(self, folder: Path) -> None:
-        """Refuse a tokenizer without words: Transformers makes one where its files are absent."""
-        words = set(self._tokenizer.get_vocab().values()) - set(self._tokenizer.all_special_ids)
-        files = [file for pattern in _VOCABULARIES for file in folder.glob(pattern)]
-        if not words or (len(words) < FEW_WORDS and not files):
-            raise WeightsError(
-                self.name,
-                expected=f"tokenizer files in {folder}, such as tokenizer.json",
-                found=f"no tokenizer files, or a vocabulary of {len(words)} words",
-                remedy="copy them there: tokenizer.save_pretrained(folder)",
-            )
 
     def _check_embedding(self) -> None:
         """Refuse a vocabulary with ids that the model has no vector for."""

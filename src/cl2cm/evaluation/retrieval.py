@@ -8,7 +8,8 @@ because no comparison puts it in its place.
 """
 
 import os
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -17,10 +18,12 @@ import numpy as np
 from cl2cm.data.queries import caption_languages, caption_queries
 from cl2cm.data.source import examples_of
 from cl2cm.errors import LanguageError
+from cl2cm.evaluation.per_query import TOP, PerQueryWriter
+from cl2cm.evaluation.rankings import Measured
+from cl2cm.evaluation.trec import TrecWriter
 from cl2cm.media.kinds import source_of
-from cl2cm.metrics import metrics, trec_lines
+from cl2cm.metrics import metrics
 from cl2cm.model.finite import check_vectors
-from cl2cm.storage import atomic_file
 from cl2cm.types import Example, Floats, SearchModel, StrPath
 
 Translate = Callable[[str, list[str]], list[str]]  # language, texts → texts in the source language
@@ -34,6 +37,9 @@ def evaluate(
     languages: Sequence[str] = (),
     vectors: dict[str, Floats] | None = None,
     trec: StrPath | None = None,
+    depth: int = 0,
+    per_query: StrPath | None = None,
+    top: int = TOP,
     translate: Translate | None = None,
 ) -> dict[str, Any]:
     """Metrics per language of a model on one split.
@@ -44,7 +50,12 @@ def evaluate(
         split: only items of this split; by default all examples, or ``test`` of a manifest.
         languages: caption languages; empty: all.
         vectors: id -> unit vector [D] of pictures that are encoded already.
-        trec: write the text -> vision runs to this file, for trec_eval.
+        trec: write ranked lists to this file, and relevant items and the other direction to files
+            beside it, for trec_eval; see ``evaluation/trec.py``.
+        depth: items of each of these lists; 0: all, which trec_eval needs for the same mAP.
+        per_query: write ranks, relevant items and best items of each query to this file, ``.jsonl``
+            or ``.csv``; see ``evaluation/per_query.py``.
+        top: best items of each query in it; 0: all.
         translate: applied to the captions of each language before they are encoded.
 
     Returns:
@@ -74,7 +85,41 @@ def evaluate(
             found=f"none among {len(examples)} items",
             remedy="choose another split, or another manifest",
         )
-    asked = {language: caption_queries(examples, language) for language in chosen}
+    with ExitStack() as stack:
+        writers: list[TrecWriter | PerQueryWriter] = []
+        if trec is not None:
+            writers.append(stack.enter_context(TrecWriter(Path(trec), depth=depth)))
+        if per_query is not None:
+            writers.append(stack.enter_context(PerQueryWriter(Path(per_query), top=top)))
+        result = {}
+        for measured in measure(model, examples, chosen, vectors=vectors, translate=translate):
+            result[measured.language] = metrics(measured.text, measured.vision, measured.asked.rows)
+            for writer in writers:
+                writer.write(measured)
+    return result
+
+
+def measure(
+    model: SearchModel,
+    examples: Sequence[Example],
+    languages: Iterable[str],
+    *,
+    vectors: Mapping[str, Floats] | None = None,
+    translate: Translate | None = None,
+) -> Iterator[Measured]:
+    """Encode the captions of each language, and the items that have one.
+
+    Args:
+        model: the model under test.
+        examples: the items to search among.
+        languages: of the captions.
+        vectors: id → unit vector [D] of items that are encoded already.
+        translate: as in `evaluate`.
+
+    Raises:
+        LanguageError, NumberError: as `evaluate`.
+    """
+    asked = {language: caption_queries(examples, language) for language in languages}
     known = dict(vectors or {})
     missing = [
         example
@@ -84,20 +129,13 @@ def evaluate(
     if missing:
         media = [source_of(example) for example in missing]
         known |= dict(zip((e.id for e in missing), model.encode_visual(media), strict=True))
-    result = {}
-    lines: list[str] = []
-    for language, (texts, rows, gallery) in asked.items():
-        vision = np.stack([known[example.id] for example in gallery])
-        check_vectors(vision, [example.id for example in gallery], "item")
+    for language, queries in asked.items():
+        texts, names = queries.texts, [example.id for example in queries.gallery]
+        vision = np.stack([known[name] for name in names])
+        check_vectors(vision, names, "item")
         text = _encode_once(model, translate(language, texts) if translate else texts)
         check_vectors(text, texts, f"{language} caption")
-        result[language] = metrics(text, vision, rows)
-        if trec is not None:
-            lines += trec_lines(language, text, vision, [example.id for example in gallery])
-    if trec is not None:
-        with atomic_file(Path(trec)) as file:
-            file.write("".join(lines).encode())
-    return result
+        yield Measured(language, queries, text, vision)
 
 
 def _encode_once(model: SearchModel, texts: Sequence[str]) -> Floats:

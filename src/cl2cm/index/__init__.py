@@ -12,7 +12,7 @@ may have made it, is in ``seal.py``, ``allowed.py``, ``address.py``, ``media.py`
 
 from cl2cm.index.allowed import Allowed
 from cl2cm.index.backends.exact import ExactIndex
-from cl2cm.index.filter import Filter
+from cl2cm.index.filter import Filter, Order
 from cl2cm.index.folder import Index
 from cl2cm.index.items import ItemStore
 from cl2cm.index.options import BackendConfig, BackendOptions
@@ -26,5 +26,6 @@ __all__ = [
     "Filter",
     "Index",
     "ItemStore",
+    "Order",
     "VectorIndex",
 ]

@@ -7,9 +7,8 @@
     place-TOKEN.json       with a server: where, and under which name; no password
 
 ``index.json`` is written last and replaced in one step; it names the files of its own generation.
-So whoever opens the folder finds the old index or the new one, and a server that has
-the old one open goes on reading the files it holds until it closes them; on a server, the last
-generation but one is dropped when the next is made.
+Whoever opens the folder finds the old index or the new one, and whoever has the old one open goes
+on reading its files. On a server, the last generation but one is dropped when the next is made.
 """
 
 from collections.abc import Mapping, Sequence
@@ -26,15 +25,14 @@ from cl2cm.index.generation import open_generation
 from cl2cm.index.media import media_path, open_media, roots_of, run_of
 from cl2cm.index.metadata import REMEDY, check_files, check_hashes, is_ours, read_metadata
 from cl2cm.index.options import BackendOptions
+from cl2cm.index.selection import Selections
 from cl2cm.index.write import write_index
 from cl2cm.storage import sha256_text
 from cl2cm.types import Floats, Hit, Ints, Item, StrPath
 
 
 class Index:
-    """An index that is open for search; safe to share between threads.
-
-    Open one with `Index.open`, make one with `Index.create`.
+    """An index open for search, by `Index.open` or `Index.create`; safe to share between threads.
 
     Attributes:
         path: the folder.
@@ -54,6 +52,7 @@ class Index:
         self.roots = roots_of(path, metadata, allowed)
         self._metadata = metadata
         self._vectors, self._items = open_generation(path, metadata, allowed)
+        self.matching = Selections(self._items).matching  # rows of a filter
         if len(self._items) != metadata["count"]:
             self.close()
             raise VectorIndexError(
@@ -85,7 +84,7 @@ class Index:
             vectors: unit vectors, float32 [N, D], N at least 1.
             items: item i for vector i; relative paths are relative to ``path``.
             model: fingerprint of the model that made the vectors.
-            run: the run or export that a search loads to encode its queries.
+            run: the run or export that a search loads to encode its queries, or ``hf:MODEL``.
             dtype: how the vectors are stored: ``float16``, ``float32`` or ``int8``.
             backend: ``exact``, ``faiss``, ``qdrant``, ``pgvector``, or one of another package. What
                 is None is as in the index that is there, or ``exact``, and ``float32`` up to
@@ -104,7 +103,7 @@ class Index:
         """
         options = BackendOptions(backend, dtype, url, cleartext)
         config = write_index(
-            Path(path), vectors, items, model=model, run=Path(run), options=options, roots=roots
+            Path(path), vectors, items, model=model, run=run, options=options, roots=roots
         )
         allowed = Allowed.of(url, cleartext=cleartext, backends=(config.name,))
         return cls.open(path, allowed)
@@ -145,11 +144,11 @@ class Index:
         return str(self._metadata["model"])
 
     @property
-    def run(self) -> Path:
-        """The run that made the vectors: beside the index if it moved along, else as it was.
+    def run(self) -> StrPath:
+        """The run, or ``hf:MODEL``, that made the vectors; a run that moved along with the index.
 
         Raises:
-            VectorIndexError: somebody else's index, whose run is not beside it.
+            VectorIndexError: somebody else's index, whose run is not beside it or is ``hf:MODEL``.
         """
         return run_of(self.path, self._metadata)
 
@@ -201,7 +200,7 @@ class Index:
                 found=f"vectors of {model}",
                 remedy="search with the run that the index was made with, or index again",
             )
-        among = self._items.matching(filter) if filter else None
+        among = self.matching(filter) if filter else None
         return self._vectors.search(vectors, k, among=among)
 
     def search(
@@ -224,7 +223,7 @@ class Index:
         """Return an item with its score; the hit's path is absolute, or empty without a file."""
         path = str(self.media_path(item)) if item.path else ""
         about = (item.start, item.end, item.captions)
-        return Hit(item.id, score, path, *about, kind=item.kind)
+        return Hit(item.id, score, path, *about, kind=item.kind, roots=self.roots)
 
     def vector(self, row: int) -> Floats:
         """Return a stored vector, float32 [D]."""

@@ -18,6 +18,7 @@ from cl2cm.errors import CheckpointError
 from cl2cm.model.config import Config
 from cl2cm.model.contract import check_outputs, check_same, check_texts, contract
 from cl2cm.model.networks import CrossModalNetwork, build_student, build_vision_head
+from cl2cm.model.off_the_shelf import load_pair, load_pair_visual
 from cl2cm.model.retrieval import RetrievalModel, VisualSide
 from cl2cm.model.run_folder import (
     Encoders,
@@ -29,7 +30,7 @@ from cl2cm.model.run_folder import (
 )
 from cl2cm.model.weights import load_weights, save_weights
 from cl2cm.storage import sha256_file, sha256_text, write_record
-from cl2cm.types import StrPath
+from cl2cm.types import StrPath, is_model_spec
 
 
 def load_backbone(config: Config) -> TextBackbone:
@@ -71,6 +72,7 @@ def save_run(
     save_weights(student, run / "model.safetensors")
     name = _fingerprint(run, backbone.fingerprint, vision)
     model = RetrievalModel(student, backbone, vision, fingerprint=name, dim=config.network.dim)
+    model.case = provenance.get("data", {}).get("case", "keep")
     write_record(run / "contract.json", contract(config, model))
     whole = {**provenance, "model": name, "files": hashes_of(run)}
     write_record(run / "provenance.json", whole)
@@ -88,7 +90,7 @@ def load(run: StrPath, *, text_encoder: str = "", vision_encoder: str = "") -> R
     Stored features are opened when an item is asked for: texts can be encoded without them.
 
     Args:
-        run: the folder that ``cl2cm train`` wrote.
+        run: the folder that ``cl2cm train`` wrote, or an off-the-shelf model: ``hf:MODEL``.
         text_encoder: where the text encoder is by now, such as ``hf:DIR``; "": where the run says.
         vision_encoder: the same of the vision encoder, or of features: ``features:PATH``, which
             may hold other items than those of training.
@@ -104,6 +106,8 @@ def load(run: StrPath, *, text_encoder: str = "", vision_encoder: str = "") -> R
         >>> (texts @ images.T).argmax(axis=1)
         array([0, 1])
     """
+    if is_model_spec(run):
+        return load_pair(str(run), text_encoder=text_encoder, vision_encoder=vision_encoder)
     run = Path(run)
     encoders = Encoders(text_encoder, vision_encoder)
     config, agreed = read_run(run, encoders)
@@ -120,6 +124,7 @@ def load(run: StrPath, *, text_encoder: str = "", vision_encoder: str = "") -> R
     name = _fingerprint(run, backbone.fingerprint, vision)
     model = RetrievalModel(student, backbone, vision, fingerprint=name, dim=config.network.dim)
     model.run = run
+    model.case = agreed.get("case", "keep")  # runs of earlier versions do not say
     check_outputs(run, agreed, model)
     _check_fingerprint(run, name)
     return model
@@ -135,6 +140,8 @@ def load_visual(run: StrPath, *, vision_encoder: str = "") -> VisualSide:
     Raises:
         CheckpointError: as `load`, but for what is known of texts alone.
     """
+    if is_model_spec(run):
+        return load_pair_visual(str(run), vision_encoder=vision_encoder)
     run = Path(run)
     config, agreed = read_run(run, Encoders(vision=vision_encoder), text=False)
     vision = _load_vision(run, config, agreed, elsewhere=bool(vision_encoder))

@@ -9,7 +9,7 @@ import dataclasses
 import json
 import tomllib
 import typing
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -57,6 +57,11 @@ class Config:
     def hash(self) -> str:
         """Hexadecimal SHA-256 of all settings; of equal runs only where both are checked."""
         return sha256_text(to_toml(self))
+
+    @property
+    def training(self) -> str:
+        """The same of what changes the weights: not of ``train.log_to``, where curves go."""
+        return sha256_text(to_toml(self, without=("train.log_to",)))
 
     def section(self, name: str, kind: type[T]) -> T:
         """Return the settings of one of the methods' tables, defaults where it is silent.
@@ -216,12 +221,18 @@ def parse_config(tree: Mapping[str, Any]) -> Config:
     return dataclasses.replace(build_settings(Config, common, ""), sections=sections)
 
 
-def to_toml(config: Config) -> str:
-    """The configuration as TOML; ``parse_config`` of it gives an equal one."""
+def to_toml(config: Config, *, without: Collection[str] = ()) -> str:
+    """The configuration as TOML; ``parse_config`` of it gives an equal one.
+
+    Args:
+        config: all settings.
+        without: settings to leave out, as ``section.key``.
+    """
     lines = [f"method = {_toml(config.method)}"]
     for section, table in config.tables().items():
         lines += ["", f"[{section}]"]
-        lines += [f"{key} = {_toml(value)}" for key, value in table.items()]
+        kept = {key: v for key, v in table.items() if f"{section}.{key}" not in without}
+        lines += [f"{key} = {_toml(value)}" for key, value in kept.items()]
     return "\n".join(lines) + "\n"
 
 

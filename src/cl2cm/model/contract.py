@@ -17,6 +17,7 @@ from cl2cm.encode.text import TextBackbone
 from cl2cm.errors import CheckpointError
 from cl2cm.model.config import Config
 from cl2cm.model.retrieval import RetrievalModel
+from cl2cm.text import CASES
 
 CONTRACT_TEXTS = (
     "a dog in the snow",
@@ -40,7 +41,8 @@ def contract(config: Config, model: RetrievalModel) -> dict[str, Any]:
         "tokenizer": model.backbone.tokenizer_hash,
         "backbone": model.backbone.fingerprint,
         "prefix": config.text.prefix,
-        "lower_case": config.text.lower_case,
+        "lower_case": model.backbone.lower_case,
+        "case": model.case,
         "max_tokens": config.text.max_tokens,
         "layer": config.text.layer,
         "pooling": "masked mean",
@@ -73,6 +75,8 @@ def check_form(agreed: Any) -> None:  # noqa: ANN401 - whatever the file holds
     texts.append(agreed.get("settings", ""))
     texts += [example["text"] for example in agreed["examples"]]
     texts += agreed["vision"].get("samples", {}).values()
+    if agreed.get("case", "keep") not in CASES:
+        raise ValueError("a rule of capitals that there is not")
     if not isinstance(agreed["vision"].get("width", 1), int):
         raise ValueError("a width that is no number")
     if not agreed["examples"] or not all(isinstance(text, str) for text in texts):

@@ -63,6 +63,7 @@ class Whitening(nn.Module):
         super().__init__()
         self.mean: Tensor
         self.matrix: Tensor
+        self.fixed = False  # fitted to the texts of an earlier training
         self.register_buffer("mean", torch.zeros(width))
         self.register_buffer("matrix", torch.eye(width))
 
@@ -215,7 +216,7 @@ class CrossModalNetwork(TextNetwork):
     """The student, which alone does the search: a text side and a vision side."""
 
     def __init__(
-        self, head: TextHead, vision: VisionHead, backbone: nn.Module | None = None
+        self, head: TextHead, vision: nn.Module, backbone: nn.Module | None = None
     ) -> None:
         super().__init__(head, backbone)
         self.vision = vision

@@ -64,6 +64,8 @@ def read_run(
         CheckpointError: it is no run, unfinished, damaged, or names a model elsewhere.
     """
     _check_files(run)
+    if not run.exists() or (run / "index.json").exists():
+        raise _no_run(run)
     if not (run / "provenance.json").exists():
         unfinished = (run / "state").exists()
         raise CheckpointError(
@@ -110,6 +112,16 @@ def read_contract(run: Path) -> dict[str, Any]:
             "--text-encoder and --vision-encoder",
         )
     return agreed
+
+
+def _no_run(run: Path) -> CheckpointError:
+    if run.exists():
+        found, remedy = "an index", "name the run that it was made with"
+    else:
+        found, remedy = "no such folder", "check the path, or make a run with cl2cm train"
+    return CheckpointError(
+        str(run), expected="the folder of a finished run", found=found, remedy=remedy
+    )
 
 
 def _check_files(run: Path) -> None:

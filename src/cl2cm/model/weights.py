@@ -47,8 +47,8 @@ def load_weights(network: nn.Module, path: Path, *, prefix: str = "") -> None:
             if name.startswith(prefix)
         }
         network.load_state_dict(state)
-    except (OSError, SafetensorError, RuntimeError) as error:
-        reason = str(error).splitlines()[0]
+    except (OSError, SafetensorError, RuntimeError, MemoryError) as error:
+        reason = (str(error).splitlines() or ["too large"])[0]
         raise damaged(path, f"weights that do not fit ({reason})") from None
     if name := _not_finite(state):
         raise damaged(path, f"NaN or infinity in {name}", expected="finite weights")

@@ -1,7 +1,7 @@
 """In which language a query is, as far as its letters tell; for display, never for the search.
 
 py3langid reads 139 languages; those that search is asked in most are told apart here, and a guess
-below ``SURE`` is none: two words may be right in several languages.
+that is not likely enough is none: one or two words may be right in several languages.
 """
 
 from functools import lru_cache
@@ -17,7 +17,9 @@ TOLD_APART = (
     *("id", "it", "ja", "ko", "nl", "no", "pl", "pt", "ro", "ru", "sv", "th", "tr", "uk", "vi"),
     "zh",
 )
-SURE = 0.5  # such guesses: 94 % right on names of one to three words, 99.9 % on sentences
+SURE = 0.5  # such guesses: 98 % right on names of 16 letters or more, 99.9 % on sentences
+SURE_SHORT = 0.8  # such guesses: all right on 2,152 names of up to 15 letters
+_SHORT = 16  # letters
 
 
 @lru_cache(maxsize=4096)
@@ -30,7 +32,8 @@ def identify(text: str) -> str | None:
     if identifier is None:
         return None
     language, probability = identifier.rank(text)[0]
-    return str(language) if probability >= SURE else None
+    short = sum(letter.isalpha() for letter in text) < _SHORT
+    return str(language) if probability >= (SURE_SHORT if short else SURE) else None
 
 
 @lru_cache(maxsize=1)

@@ -9,6 +9,7 @@ WIDTH = 640
 _LEFT, _RIGHT = 215, WIDTH - 215
 _LEAST = 0.08  # strength below which a bond that is no link is not drawn
 _WIDEST = 22
+_FULL = 0.5  # match from which bands are as wide as their bonds are strong
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,14 +45,21 @@ class Drawing:
     height: int
 
 
-def draw(alignment: Mapping[str, Any]) -> Drawing:
-    """Place the words and bands of an alignment, as ``cl2cm align --json`` gives it."""
+def draw(alignment: Mapping[str, Any], match: float = 1.0) -> Drawing:
+    """Place the words and bands of an alignment.
+
+    Args:
+        alignment: as ``cl2cm align --json`` gives it.
+        match: of the image with the query, 0 to 1: bands to an image that is probably wrong are
+            thin and pale, however strong the bond between the words.
+    """
+    force = min(1.0, match / _FULL)
     source, target = alignment["source"], alignment["target"]
     rows = max(len(source), len(target))
     links = {(link["source"], link["target"]): link["strength"] for link in alignment["links"]}
     left, right = (_heights(len(words), rows) for words in (source, target))
     bands = [
-        _band(left[i], right[j], value, (i, j), linked=(i, j) in links)
+        _band(left[i], right[j], value * force, (i, j), linked=(i, j) in links)
         for i, row in enumerate(alignment["strength"])
         for j, value in enumerate(row)
         if value >= _LEAST or (i, j) in links

@@ -7,12 +7,12 @@ others need.
 
 import asyncio
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from starlette.datastructures import Headers
 from starlette.exceptions import HTTPException
-from starlette.responses import JSONResponse, RedirectResponse, Response
+from starlette.responses import RedirectResponse, Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from cl2cm.serve.access import Access, Verdict, is_open
@@ -26,6 +26,9 @@ from cl2cm.serve.rooms import Room, Seat
 _STREAMED = frozenset({"/media", "/api/v1/media"})  # cost no more than a connection: not counted
 _UPLOADS = frozenset({"/picture", "/api/v1/search"})
 _EXTRA = {401: {"WWW-Authenticate": "Bearer"}, 429: {"Retry-After": "3"}, 503: {"Retry-After": "1"}}
+
+
+Refuse = Callable[[Scope, int, str], Response]
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,11 +55,19 @@ class Guard:
         access: who may ask.
         limits: of body, concurrency and time.
         metrics: where everything is counted.
+        refuse: makes the answer to a request that is refused, of its status and message.
     """
 
     def __init__(
-        self, app: ASGIApp, door: Door, access: Access, limits: Limits, metrics: Metrics
+        self,
+        app: ASGIApp,
+        door: Door,
+        access: Access,
+        limits: Limits,
+        metrics: Metrics,
+        refuse: Refuse,
     ) -> None:
+        self._answer_refused = refuse
         self._app, self._door = app, door
         self._access, self._limits, self._metrics = access, limits, metrics
         self._rooms = {
@@ -83,6 +94,7 @@ class Guard:
             **scope.get("state", {}),
             "client": client_of(scope, headers, self._door.proxies),
             "head": scope["method"] == "HEAD",
+            "known": False,  # until it is found out
         }
         return {**scope, "path": path, "root_path": "", "method": method, "state": state}
 
@@ -106,19 +118,19 @@ class Guard:
         headers, path, hosts = Headers(scope=scope), scope["path"], self._door.hosts
         target = len(scope.get("raw_path") or path) + len(scope["query_string"])
         if target > self._limits.head // 2:
-            return self._refuse("size", 414, "the address is too long")
+            return self._refuse(scope, "size", 414, "the address is too long")
         if sum(len(name) + len(value) for name, value in scope["headers"]) > self._limits.head:
-            return self._refuse("size", 431, "the headers are too long")
+            return self._refuse(scope, "size", 431, "the headers are too long")
         host = headers.get("host", "")
         if not is_own_host(scope, host, hosts):
             remedy = "add it with: cl2cm serve --name"
             return self._refuse(
-                "host", 421, f"this service is not known as {host[:100]!r}; {remedy}"
+                scope, "host", 421, f"this service is not known as {host[:100]!r}; {remedy}"
             )
         if not path.startswith("/"):
-            return self._refuse("address", 400, "expected a path")
+            return self._refuse(scope, "address", 400, "expected a path")
         if is_cross_site(scope, path, headers, hosts) and not _has_token(headers):
-            return self._refuse("site", 403, "a page of another site may not ask for this")
+            return self._refuse(scope, "site", 403, "a page of another site may not ask for this")
         return self._stranger(scope, headers) or self._oversized(scope, headers)
 
     def _stranger(self, scope: Scope, headers: Headers) -> Response | None:
@@ -132,15 +144,15 @@ class Guard:
         if verdict is Verdict.KNOWN or is_open(scope["path"]):
             return None
         if verdict is Verdict.TOO_MANY:
-            return self._refuse("tries", 429, "too many wrong tokens; wait a while")
+            return self._refuse(scope, "tries", 429, "too many wrong tokens; wait a while")
         if "text/html" in headers.get("accept", "") and not scope["path"].startswith("/api/"):
             return RedirectResponse(self._door.root + "/sign-in", 303)
-        return self._refuse("token", 401, "a token is needed: Authorization: Bearer TOKEN")
+        return self._refuse(scope, "token", 401, "a token is needed: Authorization: Bearer TOKEN")
 
     def _oversized(self, scope: Scope, headers: Headers) -> Response | None:
         length = headers.get("content-length", "0")
         if not (length.isascii() and length.isdigit()) or int(length[:20]) > self._most(scope):
-            return self._refuse("size", 413, self._most_text(scope))
+            return self._refuse(scope, "size", 413, self._most_text(scope))
         return None
 
     def _most(self, scope: Scope) -> int:
@@ -150,12 +162,13 @@ class Guard:
     def _most_text(self, scope: Scope) -> str:
         return f"a body is at most {self._most(scope):,} bytes"
 
-    def _refuse(self, reason: str, status: int, message: str) -> Response:
+    def _refuse(self, scope: Scope, reason: str, status: int, message: str) -> Response:
         self._metrics.refused.labels(reason).inc()
-        headers = dict(_EXTRA.get(status, {}))
+        response = self._answer_refused(scope, status, message)
+        response.headers.update(_EXTRA.get(status, {}))
         if status != 503:  # what still comes is not read
-            headers["Connection"] = "close"
-        return JSONResponse({"error": message}, status, headers)
+            response.headers["Connection"] = "close"
+        return response
 
     # --- what is ----------------------------------------------------------------------------------
 
@@ -169,12 +182,14 @@ class Guard:
             try:
                 receive = await self._read(scope, receive)  # before it counts
             except HTTPException as error:
-                await self._refuse("body", error.status_code, error.detail)(scope, receive, send)
+                await self._refuse(scope, "body", error.status_code, error.detail)(
+                    scope, receive, send
+                )
                 return
         room, client = self._rooms[kind], scope["state"]["client"]
         if not room.enter(client):
             message = "too many requests at a time; ask again"
-            await self._refuse("busy", 503, message)(scope, receive, send)
+            await self._refuse(scope, "busy", 503, message)(scope, receive, send)
             return
         seat = Seat(room, client, self._metrics)
         send.on_start.append(seat.leave)  # the rest is for the client to read
@@ -246,7 +261,7 @@ class Guard:
         except TimeoutError:
             if send.started:  # one of its own
                 raise
-            await self._refuse("time", 503, "it took too long")(scope, receive, send)
+            await self._refuse(scope, "time", 503, "it took too long")(scope, receive, send)
 
 
 def _kind(scope: Scope) -> str:

@@ -1,9 +1,9 @@
 """The pages, and what they are made of.
 
-GET  /           the first page, or the hits of ?q=, ?like= and ?picture=
-POST /picture    takes a picture to search with, and leads to its hits
+GET  /           the first page, the hits of ?q=, ?like= and ?picture=, or the items of a filter
+POST /picture    takes an image to search with, and leads to its hits
 GET  /picture    a small copy of it
-GET  /item       one picture, its captions, those most like it, the moments of its film
+GET  /item       one image, its captions, similar images, the moments of its video
 GET  /align      the query and a caption, word by word
 GET  /language   the page in another language
 GET  /sign-in    asks for the token; POST takes it
@@ -36,13 +36,15 @@ from cl2cm.serve.cookies import LANGUAGE, SESSION
 from cl2cm.serve.filters import FilterFields, filter_of
 from cl2cm.serve.headers import FOREVER, NEVER_KEPT, PUBLIC
 from cl2cm.serve.messages import all_messages, choose
-from cl2cm.serve.rendering import Page, View, name_of
+from cl2cm.serve.rendering import Page, name_of
 from cl2cm.serve.rest import Id, Version
 from cl2cm.serve.service import Service
+from cl2cm.serve.view import View
 from cl2cm.text import is_blank
 
 PAGE_HITS = 24
 SIMILAR = 12
+_LONGEST = 6000  # characters of an address to come back to
 _YEAR = 365 * 24 * 3600
 
 Text = Annotated[str, Query(max_length=4096)]
@@ -60,11 +62,11 @@ def page_routes(service: Service, page: Page, access: Access, addresses: Address
 
 
 def view_of(request: Request, **values: object) -> View:
-    """Give the view of a request, in the language of whoever asks."""
+    """Return the view of a request, in the visitor's language."""
     messages = choose(request.cookies.get(LANGUAGE), request.headers.get("accept-language", ""))
     query = request.scope["query_string"].decode("latin-1")
     here = request.scope["path"] + (f"?{query}" if query else "")  # request.url follows the Host
-    here = here if request.method == "GET" else "/"
+    here = here if request.method == "GET" and len(here) <= _LONGEST else "/"
     return View(messages, here, known=request.state.known, **values)  # type: ignore[arg-type]
 
 
@@ -84,7 +86,7 @@ def _add_search(router: APIRouter, service: Service, page: Page) -> None:
             request, q=q, like=like, picture=picture, page=page_number, fold=fold,
             filters=fields.values(),
         )  # fmt: skip
-        if is_blank(q) and not (like or picture):
+        if is_blank(q) and not (like or picture or set(view.filters) - {"min_match"}):
             return HTMLResponse(await service.run(page.home, view, searcher.index))
         vector = service.uploaded(picture).vector if picture else None
         query = SearchQuery(
@@ -97,7 +99,7 @@ def _add_search(router: APIRouter, service: Service, page: Page) -> None:
         name = None
         if like:
             item = await service.item(like)
-            name = name_of(item.id, item.captions)[1]
+            name = name_of(item)[1]
         return HTMLResponse(page.results(view, searcher.index, result, name))
 
 
@@ -129,7 +131,6 @@ def _add_item(router: APIRouter, service: Service, page: Page) -> None:
             found,
             similar,
             moments=await service.moments(found, q),
-            film=found.kind == "video",
             aligns=service.aligns,
         )
         return HTMLResponse(html)
@@ -143,9 +144,10 @@ def _add_item(router: APIRouter, service: Service, page: Page) -> None:
         number: int = 0,
     ) -> HTMLResponse:
         found = await service.item(id)
-        drawing = draw(await service.align(parse_query(q)[0], found, language, number))
-        view = view_of(request, q=q)
-        return HTMLResponse(page.alignment(view, service.searcher.index, found, drawing))
+        aligned = await service.align(parse_query(q)[0], found, language, number)
+        match = await service.match_of(q, found)
+        view, drawing = view_of(request, q=q), draw(aligned, match)
+        return HTMLResponse(page.alignment(view, service.searcher.index, found, drawing, match))
 
 
 def _add_around(router: APIRouter, service: Service, page: Page, addresses: Addresses) -> None:

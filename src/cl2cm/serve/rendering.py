@@ -1,8 +1,8 @@
-"""What the web page shows: templates filled with plain values, everything escaped by default."""
+"""The web page: templates filled with plain values, everything escaped by default."""
 
 import hashlib
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from importlib import resources
 from pathlib import PurePosixPath
 from typing import Any
@@ -11,19 +11,21 @@ import jinja2
 from markupsafe import Markup, escape
 
 from cl2cm.index import Index
+from cl2cm.media.kinds import plays_in_browsers
+from cl2cm.search.match import FITS, SURE
 from cl2cm.search.query import MAX_DEPTH
 from cl2cm.search.result import SearchResult
 from cl2cm.serve.addresses import Addresses, fragment
 from cl2cm.serve.alignment_drawing import Drawing
 from cl2cm.serve.media import SIZES
-from cl2cm.serve.messages import AUTONYMS, Messages, all_messages
-from cl2cm.types import Captions, Hit, Item
+from cl2cm.serve.messages import AUTONYMS, all_messages
+from cl2cm.serve.view import SIZES as FILE_SIZES
+from cl2cm.serve.view import View
+from cl2cm.types import Hit, Item
 
 _STATIC_TYPES = {".css": "text/css", ".js": "text/javascript", ".svg": "image/svg+xml"}
-_MOSAIC = 24  # pictures on the first page
-_FOLDERS = 300  # offered to choose from
-_SIZES = [(10**n, text) for n, text in
-          ((4, "10 kB"), (5, "100 kB"), (6, "1 MB"), (7, "10 MB"), (8, "100 MB"))]  # fmt: skip
+_MOSAIC = 24  # images on the first page
+_FOLDERS = 500  # offered to choose from
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,50 +38,11 @@ class Asset:
 
 
 @dataclass(frozen=True, slots=True)
-class View:
-    """What somebody looks at: the values of the address, as they were given.
-
-    Attributes:
-        messages: the texts of the page's language.
-        here: path and values of the address, to come back to.
-        q: what was typed.
-        like: id of an item to be like.
-        picture: name of a picture that was sent.
-        page: from 1.
-        fold: whether near-duplicates are shown once.
-        filters: the values of the filters that are set.
-        known: whether somebody looks who may see the collection.
-    """
-
-    messages: Messages
-    here: str = "/"
-    q: str = ""
-    like: str = ""
-    picture: str = ""
-    page: int = 1
-    fold: bool = False
-    filters: Mapping[str, Any] = field(default_factory=dict[str, Any])
-    known: bool = False
-
-    def link(self, **changes: object) -> str:
-        """Return the address of the same search with some values changed, below the root path."""
-        values: dict[str, object] = {"q": self.q, "like": self.like, "picture": self.picture}
-        values |= {**self.filters, "fold": int(self.fold), **changes}
-        kept = {k: v for k, v in values.items() if v != 0 and (k, v) != ("page", 1)}
-        return Addresses()("/", **kept)
-
-    @property
-    def bare(self) -> str:
-        """The same search without filters."""
-        return replace(self, filters={}, fold=False).link()
-
-
-@dataclass(frozen=True, slots=True)
 class Card:
-    """One picture of the grid.
+    """One image or video of the grid.
 
-    ``match`` is None outside a search; ``moment`` is the time of a film's part, empty for a whole
-    film, None for a picture.
+    ``match`` is None outside a search; ``moment`` is the time of a video's part, empty for a whole
+    video, None for an image.
     """
 
     id: str
@@ -92,6 +55,11 @@ class Card:
     match: float | None = None
     folded: int = 0
 
+    @property
+    def fits(self) -> bool:
+        """Whether it probably fits the query."""
+        return self.match is None or self.match >= FITS
+
 
 class Page:
     """Renders the HTML of one collection.
@@ -101,6 +69,7 @@ class Page:
         examples: queries to try, each with its language; where there are none, captions of the
             collection are.
         addresses: where things are.
+        suggested: gives queries to try for an index without captions, once they are known.
         private: whether a token is needed, so that somebody who signed in can sign out.
     """
 
@@ -110,8 +79,10 @@ class Page:
         examples: Sequence[tuple[str, str]],
         addresses: Addresses | None = None,
         *,
+        suggested: Callable[[], Sequence[tuple[str, str]]] = tuple,
         private: bool = False,
     ) -> None:
+        self._suggested = suggested
         self.assets = _read_assets()
         self._addresses = addresses or Addresses()
         self._examples = list(examples)
@@ -124,6 +95,7 @@ class Page:
             lstrip_blocks=True,
         )
         environment.globals.update(
+            levels=(0.25, 0.5, 0.75),
             title=title, asset=self._address, address=self._addresses, root=self._addresses.root,
             media=self._addresses.media, fragment=fragment, private=private, clock=clock,
             emphasise=emphasise, autonym=lambda code: AUTONYMS.get(code, code),
@@ -134,28 +106,38 @@ class Page:
         return self._addresses(f"/static/{name}", v=self.assets[name].version)
 
     def home(self, view: View, index: Index) -> str:
-        """Render the first page, with pictures from the whole of the collection."""
+        """Render the first page, with images from the whole of the collection."""
         rows = sorted({int(i * len(index) / _MOSAIC) for i in range(_MOSAIC)})
         cards = [self._card(item, index.generation) for item in index.items(rows)]
         return self._render("home.html", view, index, cards=cards)
 
     def results(self, view: View, index: Index, result: SearchResult, like: str | None) -> str:
-        """Render the hits of a query; ``like`` is the name of the item that they are to be like."""
+        """Render the hits of a query; ``like`` is the name of the item that they resemble."""
+        listing = result.request.is_listing
         cards = [
-            self._card(hit, index.generation, hit.score, match, len(folded))
+            self._card(hit, index.generation, None if listing else match, len(folded))
             for hit, match, folded in zip(result.hits, result.matches, result.folded, strict=True)
         ]
         asked = result.request
         further = result.more and asked.offset + 2 * asked.k <= MAX_DEPTH
+        best = max(result.matches, default=0.0)
+        first = view.page <= 1 and asked.sort is None
         return self._render(
-            "results.html", view, index, cards=cards, result=result, like=like, further=further
-        )
+            "results.html", view, index, cards=cards, result=result, like=like, further=further,
+            featured=first and not listing and best >= SURE, unsure=first and best < FITS,
+        )  # fmt: skip
 
-    def refused(self, view: View, index: Index, message: str) -> str:
-        """Render an error about a request; to a stranger without anything of the collection."""
+    def refused(self, view: View, index: Index, key: str) -> str:
+        """Render an error about a request; to a stranger without anything of the collection.
+
+        Args:
+            view: the request.
+            index: the collection.
+            key: of the text that says what to do.
+        """
         if not view.known:
-            return self._render_outside("refused.html", view, message=message)
-        return self._render("refused.html", view, index, message=message)
+            return self._render_outside("refused.html", view, key=key)
+        return self._render("refused.html", view, index, key=key)
 
     def item(
         self,
@@ -165,26 +147,28 @@ class Page:
         similar: SearchResult,
         *,
         moments: Sequence[Item | Hit],
-        film: bool,
         aligns: bool,
     ) -> str:
-        """Render one picture with its captions and those most like it."""
+        """Render one image or video with its captions and similar ones."""
         return self._render(
             "item.html",
             view,
             index,
             card=self._card(item, index.generation),
             item=item,
-            film=film,
+            plays=plays_in_browsers(item.path),
+            file_name=PurePosixPath(_file_of(item)).name,
             aligns=aligns and bool(view.q),
             moments=moments,
             cards=[self._card(hit, index.generation) for hit in similar.hits],
         )
 
-    def alignment(self, view: View, index: Index, item: Item, drawing: Drawing) -> str:
-        """Render the words of a query and of a caption, and what binds them."""
-        name = name_of(item.id, item.captions)[1]
-        return self._render("align.html", view, index, item=item, name=name, drawing=drawing)
+    def alignment(
+        self, view: View, index: Index, item: Item, drawing: Drawing, match: float
+    ) -> str:
+        """Render the words of a query and of a caption, and the links between them."""
+        values = {"item": item, "name": name_of(item)[1], "drawing": drawing}
+        return self._render("align.html", view, index, unsure=match < FITS, **values)
 
     def sign_in(self, view: View, *, wrong: bool) -> str:
         """Render the page that asks for the token."""
@@ -196,11 +180,13 @@ class Page:
 
     def _render(self, template: str, view: View, index: Index, **values: object) -> str:
         if self._known[0] != index.generation:
-            self._known = (index.generation, index.folders()[:_FOLDERS], _suggestions(index))
+            self._known = (index.generation, _folders(index), _suggestions(index))
         _, folders, suggestions = self._known
+        chosen = view.filters.get("folder")
         shared = {
-            "count": len(index), "examples": self._examples or suggestions, "folders": folders,
-            "sizes": _SIZES,
+            "count": len(index), "sizes": FILE_SIZES,
+            "examples": self._examples or suggestions or list(self._suggested()),
+            "folders": folders if chosen in (None, *folders) else [chosen, *folders],
         }  # fmt: skip
         return self._fill(template, view, shared | values)
 
@@ -216,12 +202,11 @@ class Page:
         self,
         item: Item | Hit,
         generation: str,
-        score: float | None = None,
         match: float | None = None,
         folded: int = 0,
     ) -> Card:
         """Return the card of an item; its name is a caption, else its file's name."""
-        language, name = name_of(item.id, item.captions)
+        language, name = name_of(item)
         part = item.start is not None or item.end is not None
         film = part or item.kind == "video"
         return Card(
@@ -231,7 +216,7 @@ class Page:
             thumb=self._addresses.thumb(item, generation),
             large=self._addresses.thumb(item, generation, SIZES[1]),
             moment=clock(item.start or 0.0) if part else "" if film else None,
-            score=score,
+            score=None if match is None or not isinstance(item, Hit) else item.score,
             match=match,
             folded=folded,
         )
@@ -249,26 +234,44 @@ def _suggestions(index: Index) -> list[tuple[str, str]]:
     return list(found.items())[:8]
 
 
-def name_of(
-    item_id: str, captions: Captions | Mapping[str, Sequence[str]]
-) -> tuple[str | None, str]:
-    """Give what to call an item, with its language: the English caption, another, or its id."""
-    for language in ("en", *captions):
-        texts = captions.get(language) or ()
+def _folders(index: Index) -> list[str]:
+    """Return the folders of an index and those above them, in the order of names."""
+    inner = index.folders()
+    outer = (str(above) for folder in inner for above in PurePosixPath(folder).parents)
+    return sorted({*inner, *outer} - {".", "/", ""})[:_FOLDERS]
+
+
+def name_of(item: Item | Hit) -> tuple[str | None, str]:
+    """Return a title of an item, with its language: the English caption, another, or its file.
+
+    A part of a video is called ``holiday.mp4, 0:12–0:15``.
+    """
+    for language in ("en", *item.captions):
+        texts = item.captions.get(language) or ()
         if texts and texts[0].strip():
             return language, texts[0]
-    return None, PurePosixPath(item_id).stem or item_id
+    name = PurePosixPath(_file_of(item))
+    if item.start is None and item.end is None:
+        return None, name.stem or item.id
+    end = "" if item.end is None else clock(item.end)
+    return None, f"{name.name}, {clock(item.start or 0.0)}–{end}"
+
+
+def _file_of(item: Item | Hit) -> str:
+    """Return the id without the part of a video that it may name, as ``#t=12,15`` or ``#3``."""
+    part = item.start is not None or item.end is not None
+    return item.id.rpartition("#")[0] or item.id if part else item.id
 
 
 def clock(seconds: float) -> str:
-    """Write a time in a film, such as 1:02:03 or 0:12."""
+    """Write a time in a video, such as 1:02:03 or 0:12."""
     whole = int(seconds)
     hours, minutes = whole // 3600, whole // 60 % 60
     return f"{hours}:{minutes:02}:{whole % 60:02}" if hours else f"{minutes}:{whole % 60:02}"
 
 
 def emphasise(text: str) -> Markup:
-    """Give a text of ours with its part between asterisks emphasised."""
+    """Return a text of ours with its part between asterisks emphasised."""
     before, mark, rest = text.partition("*")
     middle, _, after = rest.partition("*")
     if not mark:

@@ -22,6 +22,7 @@ from cl2cm.serve.files import MediaFile, open_media, small_copy
 from cl2cm.serve.limits import Limits
 from cl2cm.serve.media import Thumbnails, decoders
 from cl2cm.serve.metrics import Metrics
+from cl2cm.serve.suggestions import suggest
 from cl2cm.serve.uploads import Upload, Uploads, drawn_anew, thumbnail
 from cl2cm.types import Floats, Hit, Item
 
@@ -61,6 +62,7 @@ class Service:
         self.collection = Collection(searcher, load_model)
         self.thumbnails = Thumbnails()
         self.uploads = Uploads(limits.uploads)
+        self.suggested: list[tuple[str, str]] = []  # queries to try
         self._align = align
         self._batcher = QueryBatcher(limits.batch, limits.remembered, self.metrics.batch.observe)
         # none of these may keep a search waiting
@@ -75,7 +77,7 @@ class Service:
         """Work while the service does."""
         self.metrics.items.set(len(self.searcher.index))
         watching = asyncio.create_task(self._watch())
-        warming = asyncio.get_running_loop().run_in_executor(self._pool, identify, "warm up")
+        warming = asyncio.gather(self.run(identify, "warm up"), self._suggest())
         try:
             yield
         finally:
@@ -87,6 +89,9 @@ class Service:
                 pool.shutdown(wait=False, cancel_futures=True)
             for purpose in ("thumbnails", "uploads"):
                 decoders(purpose).close()
+
+    async def _suggest(self) -> None:
+        self.suggested = await self.slowly(suggest, self.searcher)
 
     async def _watch(self) -> None:
         while True:
@@ -101,6 +106,7 @@ class Service:
         if await self.slowly(self.collection.refresh):
             self.metrics.reloads.inc()
             self.metrics.items.set(len(self.searcher.index))
+            await self._suggest()
             await self.slowly(gc.collect)  # the files of indexes that nobody asks any more
 
     @property
@@ -188,7 +194,7 @@ class Service:
         return await self.read(open_media, index, item)
 
     async def thumbnail(self, item_id: str, size: int) -> tuple[bytes, str]:
-        """Return a small copy of an item's image, or of its video at the middle of its part.
+        """Return a small copy of an item's image, or of a frame near the middle of its video.
 
         Raises:
             NotFoundError: as `media`.
@@ -196,14 +202,13 @@ class Service:
             MissingExtraError: a video, and what reads videos is not installed.
         """
         index, item = self.searcher.index, await self._with_file(item_id)
-        start = item.start or 0.0
-        middle = start if item.end is None else (start + item.end) / 2
+        part = (item.start, item.end)
 
         def draw() -> tuple[bytes, str]:
             media, name = open_media(index, item), PurePath(item.path).name
             with media.file:
-                make = partial(small_copy, media, size, middle, name)
-                return self.thumbnails.get((media.tag, size, middle), make)
+                make = partial(small_copy, media, size, part, name)
+                return self.thumbnails.get((media.tag, size, part), make)
 
         return await _in(self._drawing, draw)
 
@@ -224,6 +229,16 @@ class Service:
             result = await self.search(Query(like=item.id, k=_MOMENTS))
         others = [hit for hit in result.hits if hit.path == path and hit.id != item.id]
         return sorted([item, *others], key=lambda part: part.start or 0.0)
+
+    async def match_of(self, text: str, item: Item) -> float:
+        """Return the match of an item with a text.
+
+        Raises:
+            QueryError: a text that cannot be searched.
+        """
+        searcher, query = self.searcher, checked(Query(*parse_query(text)))
+        vectors = QueryVectors(await self._batcher.texts(searcher.model, query.texts))
+        return await self.run(searcher.match_of, query, vectors, item.id)
 
     @property
     def aligns(self) -> bool:

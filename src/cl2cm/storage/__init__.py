@@ -8,7 +8,7 @@ from cl2cm.storage.atomic import (
     sweep_partials,
     write_json,
 )
-from cl2cm.storage.confined import open_confined
+from cl2cm.storage.confined import open_confined, open_regular, read_regular
 from cl2cm.storage.failures import sqlite_error, storage_error, storage_errors
 from cl2cm.storage.folders import cache_folder, config_folder, state_folder
 from cl2cm.storage.hashes import row_sum, sha256_bytes, sha256_file, sha256_text
@@ -42,9 +42,11 @@ __all__ = [
     "locked",
     "only_writer",
     "open_confined",
+    "open_regular",
     "open_sqlite",
     "parse_record",
     "read_record",
+    "read_regular",
     "row_sum",
     "sha256_bytes",
     "sha256_file",

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from cl2cm.storage.atomic import write_json
+from cl2cm.storage.confined import read_regular
 from cl2cm.storage.hashes import sha256_text
 
 CHECKSUM = "checksum"
@@ -47,7 +48,7 @@ def read_record(path: Path) -> dict[str, Any]:
         OSError: the file is absent or cannot be read.
         ValueError: it is no JSON object, or was changed.
     """
-    return parse_record(path.read_text(encoding="utf-8"))
+    return parse_record(read_regular(path))
 
 
 def parse_record(text: str | bytes) -> dict[str, Any]:

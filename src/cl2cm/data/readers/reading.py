@@ -15,6 +15,7 @@ from typing import Any
 from cl2cm.data.gzip_reading import open_gzip
 from cl2cm.data.published import Protocol
 from cl2cm.errors import ConfigError, DatasetError
+from cl2cm.storage import read_regular
 from cl2cm.types import Example
 
 
@@ -134,7 +135,7 @@ def bad_line(
 def _bytes(path: Path) -> bytes:
     try:
         if path.suffix != ".gz":
-            return path.read_bytes()
+            return read_regular(path)
         with open_gzip(path) as file:
             return file.read()
     except (EOFError, zlib.error, gzip.BadGzipFile) as error:

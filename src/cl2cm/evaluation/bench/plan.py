@@ -22,12 +22,14 @@ from cl2cm.data.manifest import Skipped, read_manifest, split_of_manifest
 from cl2cm.data.queries import every_text
 from cl2cm.data.readers import fetches, prepare_dataset
 from cl2cm.encode.encoding import encode_pictures, encode_texts
+from cl2cm.encode.feature_files import FeatureFiles
 from cl2cm.encode.vision import load_vision
 from cl2cm.errors import ConfigError, nearest
 from cl2cm.evaluation.bench.report import report
-from cl2cm.evaluation.bench.run import Job, Ranks, run_job
+from cl2cm.evaluation.bench.run import Job, run_job
 from cl2cm.evaluation.bench.suites import ABLATED, Suite, find_manifest, load_suite
 from cl2cm.evaluation.bench.table import csv_text
+from cl2cm.evaluation.ranks import Ranks
 from cl2cm.methods.registry import method_class, method_names, warn_of_shadowed
 from cl2cm.model.checkpoint import load_backbone
 from cl2cm.model.config import Config
@@ -154,7 +156,7 @@ def plan(
             if choice.single and method in choice.methods and len(choice.languages) > 1
             for language in choice.languages
         ]
-        stores: tuple[Path, Path] | None = None
+        stores: tuple[Path, Path | None] | None = None
         for seed in choice.seeds:
             for languages, method in [*whole, *alone]:
                 config = suite.config(
@@ -180,8 +182,11 @@ def plan(
 
 def make_stores(
     config: Config, examples: Sequence[Example], skipped: Skipped | None = None
-) -> tuple[Path, Path]:
-    """Features of all texts and pictures, under the backbones of a configuration."""
+) -> tuple[Path, Path | None]:
+    """Features of all texts and pictures, under the backbones of a configuration.
+
+    Features that were not made here stay where they are: they have no folder.
+    """
     root = Path(config.data.features) if config.data.features else None
     encoder = load_vision(config.vision.encoder, sampling=config.vision.films)
     vision = encode_pictures(
@@ -196,7 +201,7 @@ def make_stores(
     text = encode_texts(texts, frozen, root=root)
     if not config.network.layers:
         text.means()
-    return text.folder, vision.folder
+    return text.folder, None if isinstance(encoder, FeatureFiles) else vision.folder
 
 
 def _run_all(

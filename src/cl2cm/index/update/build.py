@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, replace
+from datetime import datetime
 from pathlib import Path
 
 import numpy as np
@@ -11,6 +12,7 @@ from cl2cm.errors import ConfigError, ManifestError, MediaError, OnSkip
 from cl2cm.index import BackendOptions, Index
 from cl2cm.index.layout import refuse_other_folder
 from cl2cm.index.update.encode import encode_batches
+from cl2cm.media.dates import date_taken
 from cl2cm.progress import Advance
 from cl2cm.types import Example, Floats, Item, StrPath, VisualModel
 
@@ -78,6 +80,7 @@ def build_index(
     roots: Sequence[Path] | None = None,
     on_skip: OnSkip | None = None,
     progress: Advance | None = None,
+    dates: Mapping[str, datetime | None] | None = None,
 ) -> Index:
     """Encode images and videos and write their index.
 
@@ -94,6 +97,7 @@ def build_index(
         on_skip: told id and error of each image that cannot be read, which is then left out;
             without it the first one is an error.
         progress: told the number of examples just done.
+        dates: id → when the image was taken, where that is known already.
 
     Raises:
         MediaError: an image that cannot be read, without ``on_skip``.
@@ -119,12 +123,12 @@ def build_index(
                 progress(done)
         examples = [example for example, _ in kept]
         vectors = np.array([vector for _, vector in kept], np.float32).reshape(-1, model.dim)
-    items = [_item(example) for example in examples]
+    items = [_item(example, dates) for example in examples]
     asked = asdict(backend or BackendOptions())
     return Index.create(out, vectors, items, model=model.fingerprint, run=run, roots=roots, **asked)
 
 
-def _run_of(model: VisualModel, run: StrPath | None) -> Path:
+def _run_of(model: VisualModel, run: StrPath | None) -> StrPath:
     known = getattr(model, "run", None) if run is None else run
     if known is None:
         raise ConfigError(
@@ -133,10 +137,10 @@ def _run_of(model: VisualModel, run: StrPath | None) -> Path:
             found="a model made in memory",
             remedy="give run=",
         )
-    return Path(known)
+    return known
 
 
-def _item(example: Example) -> Item:
+def _item(example: Example, dates: Mapping[str, datetime | None] | None) -> Item:
     path = example.path
     item = Item(
         example.id,
@@ -149,7 +153,21 @@ def _item(example: Example) -> Item:
     if path is None or not path.is_file():
         return item
     file = path.stat()
-    return replace(item, bytes=file.st_size, modified=file.st_mtime)
+    if dates is not None:
+        taken = dates.get(example.id)
+    else:
+        taken = date_taken(path) if example.kind == "image" else None
+    seconds = _seconds(taken)
+    modified = file.st_mtime if seconds is None else seconds
+    return replace(item, bytes=file.st_size, modified=modified)
+
+
+def _seconds(taken: datetime | None) -> float | None:
+    """Seconds of the epoch of a local time; None of one that the system cannot tell."""
+    try:
+        return None if taken is None else taken.timestamp()
+    except (OverflowError, OSError, ValueError):
+        return None
 
 
 def check_examples(examples: Sequence[Example]) -> None:

@@ -166,7 +166,7 @@ def _content(
         str(path or f"item {example.id!r}"),
         expected="an image or video",
         found=found,
-        remedy="correct the path, or skip what is broken",
+        remedy="correct the path, or leave it out (--skip-bad)",
     )
 
 

@@ -8,6 +8,7 @@ renamed file is not encoded again, and the index is at every moment the old one 
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass, field
+from datetime import datetime
 from pathlib import Path
 
 import numpy as np
@@ -28,7 +29,7 @@ from cl2cm.index.update.journal import (
 )
 from cl2cm.progress import Advance, say
 from cl2cm.storage import locked
-from cl2cm.types import Example, Floats, VisualModel
+from cl2cm.types import Example, Floats, StrPath, VisualModel
 
 MANY = 100_000  # vectors, whose index is not written at once
 
@@ -69,7 +70,7 @@ def update_index(
     examples: Iterable[Example],
     out: Path,
     *,
-    run: Path,
+    run: StrPath,
     options: UpdateOptions | None = None,
     on_skip: OnSkip | None = None,
     progress: Advance | None = None,
@@ -125,7 +126,7 @@ def replace_index(
     vectors: Floats,
     out: Path,
     *,
-    run: Path,
+    run: StrPath,
     options: UpdateOptions | None = None,
 ) -> Update:
     """Make an index of vectors that are known, in place of the one that may be there.
@@ -190,7 +191,7 @@ def _write(
     model: VisualModel,
     known: Known,
     out: Path,
-    run: Path,
+    run: StrPath,
     options: UpdateOptions,
 ) -> tuple[Index, set[str]]:
     """Write the index of all that has a vector, and forget the rest; returns the ids, too."""
@@ -210,11 +211,29 @@ def _write(
     if len(matrix) >= MANY:
         say(f"{out}: writing an index of {len(matrix):,} vectors; a graph takes minutes")
     made = build_index(
-        model, examples, out, run=run, vectors=matrix, backend=options.backend, roots=options.roots
+        model,
+        examples,
+        out,
+        run=run,
+        vectors=matrix,
+        backend=options.backend,
+        roots=options.roots,
+        dates=_dates(journal, kept),
     )
     paths = (str(example.path) for example in examples)
     journal.forget(paths, {content for _, content in kept}, model=model.fingerprint)
     return made, {example.id for example in examples}
+
+
+def _dates(journal: Journal, known: Known) -> dict[str, datetime | None]:
+    """When the images among examples were taken, by id."""
+    dates = {
+        example.id: journal.taken(content, example.path)
+        for example, content in known
+        if example.kind == "image" and example.path is not None
+    }
+    journal.commit()
+    return dates
 
 
 def _check(out: Path, model: VisualModel, options: UpdateOptions) -> None:

@@ -1,0 +1,124 @@
+"""What ``cl2cm index`` does, and how a command opens an index, for programs that want the same."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from cl2cm.cli.sources import left_out_json, read_source
+from cl2cm.data.manifest import Skipped
+from cl2cm.encode.encoding import find_pictures
+from cl2cm.encode.feature_files import FeatureFiles
+from cl2cm.index import Allowed, Index
+from cl2cm.index.metadata import check_path
+from cl2cm.index.update.build import confine
+from cl2cm.index.update.update import UpdateOptions, replace_index, update_index
+from cl2cm.media.shots import LONG, split_films
+from cl2cm.model.checkpoint import load, load_visual
+from cl2cm.model.run_folder import AS_TRAINED, Encoders, read_run
+from cl2cm.progress import track
+from cl2cm.search.searcher import Searcher
+from cl2cm.types import StrPath, is_model_spec
+
+
+def index_source(
+    run: StrPath,
+    source: Path,
+    out: Path,
+    *,
+    skip_bad: bool = False,
+    shots: bool | None = None,
+    options: UpdateOptions | None = None,
+    roots: Sequence[Path] = (),
+    encoders: Encoders = AS_TRAINED,
+    exclude: Sequence[str] = (),
+) -> dict[str, Any]:
+    """Index a folder or a manifest; an index that is there encodes only what is new or changed.
+
+    The features of a manifest's pictures come from the cache where they were encoded in training;
+    such an index is written anew.
+
+    Args:
+        run: finished run, or an off-the-shelf model: ``hf:MODEL``.
+        source: folder or manifest.
+        out: index to make or replace.
+        skip_bad: leave broken items out.
+        shots: whether a film has one vector for each shot; None: where it is longer than 10 s.
+        options: how an index that is there is brought up to date.
+        roots: folders that a manifest may lead to, besides its own.
+        encoders: where the run's vision encoder or features are by now.
+        exclude: patterns of files and folders to leave out of a folder.
+    """
+    for path in (Path(run), out):
+        check_path(path)
+    if not is_model_spec(run):
+        read_run(Path(run), encoders, text=False)  # a wrong run is named before any image
+    skipped = Skipped()
+    bad = skipped.item if skip_bad else None
+    found = read_source(source, skipped=skipped if skip_bad else None, exclude=exclude)
+    examples = found.examples
+    if source.is_dir():  # whose files are all below it
+        roots = (source.absolute(),)
+    else:
+        roots = (source.parent.resolve(), *(root.resolve() for root in roots))
+        examples = confine(examples, roots, bad)
+    options = replace(options or UpdateOptions(), roots=roots)
+    model = load_visual(run, vision_encoder=encoders.vision)
+    stored = isinstance(model.vision, FeatureFiles)
+    if skip_bad and isinstance(model.vision, FeatureFiles):
+        examples = model.vision.known(examples, skipped.item)
+    if shots is not False and not stored:
+        examples = split_films(examples, longer_than=0.0 if shots else LONG, on_skip=bad)
+    if stored or find_pictures(examples, model.vision):
+        vectors = model.encode_examples(examples)
+        update = replace_index(model, examples, vectors, out, run=model.run or run, options=options)
+    else:
+        with track("index", len(examples)) as advance:
+            update = update_index(
+                model,
+                examples,
+                out,
+                run=model.run or run,
+                options=options,
+                on_skip=bad,
+                progress=advance,
+            )
+    return {
+        "index": str(out),
+        "items": len(update.index),
+        "encoded": update.encoded,
+        "kept": update.kept,
+        "dropped": update.dropped,
+        **left_out_json(skipped, found.left_out),
+        "model": model.fingerprint,
+    }
+
+
+def open_searcher(
+    index: Path,
+    run: StrPath | None = None,
+    allowed: Allowed | None = None,
+    encoders: Encoders = AS_TRAINED,
+    on_stage: Callable[[str], None] | None = None,
+) -> Searcher:
+    """A searcher on an index, with the model of its run.
+
+    Args:
+        index: the folder.
+        run: the run or off-the-shelf model, where it is not the one of the index.
+        allowed: what the index may reach outside its folder; see `Index.open`.
+        encoders: where the run's encoders are by now.
+        on_stage: called with what begins, as each part may take seconds.
+
+    Raises:
+        VectorIndexError: no index, another model's, or a server that the user did not allow.
+        CheckpointError: its run is gone or damaged.
+    """
+    tell = on_stage or (lambda _: None)
+    tell(f"opening the index {index}")
+    opened = Index.open(index, allowed)
+    place = run or opened.run
+    tell(f"loading the model {place}")
+    model = load(place, text_encoder=encoders.text, vision_encoder=encoders.vision)
+    tell(f"comparing scores of {len(opened):,} items")
+    return Searcher(model, opened)

@@ -243,7 +243,7 @@ def test_what_is_left_of_states_is_no_fresh_start(tmp_path):
 def test_a_log_that_is_shorter_than_it_was_is_not_filled_up(tmp_path, capsys):
     from cl2cm.training.log import Log
 
-    log = Log(tmp_path)
+    log = Log(tmp_path, (), {})
     log.path.write_bytes(b"{}\n")
     log.start(100)
     log.close()

@@ -1,12 +1,12 @@
 """Backbones over a manifest: what they say goes into feature stores, and nothing is said twice."""
 
-import os
 from collections.abc import Sequence
 from pathlib import Path
 
 import torch
 
 from cl2cm.encode.feature_files import FeatureFiles
+from cl2cm.encode.file_state import file_state
 from cl2cm.encode.protocol import VisionEncoder
 from cl2cm.encode.rows import Rows, StoredFeatures, finite_rows, join, length_batches, ragged
 from cl2cm.encode.store import FeatureStore
@@ -97,27 +97,12 @@ def _reorder(rows: Rows, order: Sequence[int]) -> Rows:
 
 def picture_key(example: Example) -> str:
     """Identity of an item's content: its id, its file's size and time of change, and its part."""
-    status = _status(example)
-    if status is None:
+    try:
+        status = media_path(example).stat()
+    except OSError:
         return f"{example.id}\t-"
     part = "" if example.kind != "video" else f"\t{example.start}\t{example.end}"
     return f"{example.id}\t{status.st_size}\t{status.st_mtime_ns}{part}"
-
-
-def _status(example: Example) -> os.stat_result | None:
-    try:
-        return media_path(example).stat()
-    except OSError:
-        return None
-
-
-def file_state(example: Example) -> str:
-    """Size, time of change and part of an item's file; "" where there is none to compare with."""
-    status = _status(example)
-    if status is None:
-        return ""
-    part = "" if example.kind != "video" else f" {example.start} {example.end}"
-    return f"{status.st_size} {status.st_mtime_ns}{part}"
 
 
 def visual_fingerprint(encoder: VisionEncoder, examples: Sequence[Example]) -> str:

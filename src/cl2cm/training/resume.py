@@ -144,7 +144,8 @@ def _current(folder: Path) -> str | None:
     if latest is not None:
         say(f"{folder}: no sound current.json, so the latest state {latest.name} is taken")
         return latest.name
-    if folder.exists() and not all(is_partial(path.name) for path in folder.iterdir()):
+    states = [path for path in folder.glob("*") if path.is_dir() and not is_partial(path.name)]
+    if states or (folder / "current.json").exists():
         raise CheckpointError(
             str(folder),
             expected="a state of the training",

@@ -22,6 +22,7 @@ from cl2cm.errors import VectorIndexError
 from cl2cm.index.backends.quantization import is_unit
 from cl2cm.index.database import check_file, check_schema, confine
 from cl2cm.index.metadata import JOURNAL
+from cl2cm.index.update.journal_schema import CHANGED, SCHEMA, renew
 from cl2cm.media.dates import date_taken
 from cl2cm.storage import open_confined, open_sqlite, row_sum, sqlite_error, storage_errors
 from cl2cm.types import Example, Floats
@@ -31,47 +32,6 @@ __all__ = ["JOURNAL", "Content", "DamagedJournalError", "Journal", "discard", "i
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-_SCHEMA = """
-CREATE TABLE IF NOT EXISTS files (
-    path TEXT PRIMARY KEY, bytes INTEGER NOT NULL, modified INTEGER NOT NULL, content TEXT NOT NULL,
-    checksum INTEGER NOT NULL
-);
-CREATE TABLE IF NOT EXISTS vectors (
-    content TEXT NOT NULL, start REAL NOT NULL, "end" REAL NOT NULL, model TEXT NOT NULL,
-    vector BLOB NOT NULL, checksum INTEGER NOT NULL
-);
-CREATE TABLE IF NOT EXISTS dates (
-    content TEXT PRIMARY KEY, taken TEXT NOT NULL, checksum INTEGER NOT NULL
-);
-CREATE UNIQUE INDEX IF NOT EXISTS vector_of ON vectors (content, start, "end", model);
-"""
-_CHANGED = {
-    "dates": "checksum <> row_sum(content, taken)",
-    "files": "checksum <> row_sum(path, bytes, modified, content)",
-    "vectors": 'checksum <> row_sum(content, start, "end", model, vector)',
-}
-_BEFORE = """
-CREATE TABLE files (
-    path TEXT PRIMARY KEY, bytes INTEGER NOT NULL, modified INTEGER NOT NULL, content TEXT NOT NULL
-);
-CREATE TABLE vectors (
-    content TEXT NOT NULL, start REAL NOT NULL, "end" REAL NOT NULL, model TEXT NOT NULL,
-    vector BLOB NOT NULL, PRIMARY KEY (content, start, "end", model)
-) WITHOUT ROWID;
-"""  # without checksums, and in a kind of table that takes three times the room of a vector
-_DATES = "CREATE TABLE dates (content TEXT PRIMARY KEY, taken TEXT NOT NULL)"
-_RENEW = (
-    "DROP TABLE IF EXISTS dates",
-    "ALTER TABLE files RENAME TO old_files",
-    "ALTER TABLE vectors RENAME TO old_vectors",
-    *(statement for statement in _SCHEMA.split(";") if statement.strip()),
-    "INSERT INTO files SELECT path, bytes, modified, content, "
-    "row_sum(path, bytes, modified, content) FROM old_files",
-    'INSERT INTO vectors SELECT content, start, "end", model, vector, '
-    'row_sum(content, start, "end", model, vector) FROM old_vectors',
-    "DROP TABLE old_files",
-    "DROP TABLE old_vectors",
-)
 _KEPT = (
     "EXISTS (SELECT 1 FROM keep WHERE keep.content = vectors.content "
     'AND keep.start = vectors.start AND keep."end" = vectors."end")'
@@ -238,13 +198,13 @@ class Journal:
                 raise sqlite3.DatabaseError(str(told))
             return sum(
                 self._db.execute(f"SELECT count(*) FROM {table} WHERE {bad}").fetchone()[0]  # noqa: S608
-                for table, bad in _CHANGED.items()
+                for table, bad in CHANGED.items()
             )
 
     def drop_damaged(self) -> None:
         """Delete the rows that were changed."""
         with self._damage(), self._db:
-            for table, bad in _CHANGED.items():
+            for table, bad in CHANGED.items():
                 self._db.execute(f"DELETE FROM {table} WHERE {bad}")  # noqa: S608 - of constants
 
     def close(self) -> None:
@@ -304,33 +264,10 @@ def _opened(path: Path) -> sqlite3.Connection:
     try:
         confine(db)
         db.create_function("row_sum", -1, row_sum, deterministic=True)
-        _renew(db)
-        db.executescript(_SCHEMA)
-        check_schema(db, _SCHEMA)
+        renew(db)
+        db.executescript(SCHEMA)
+        check_schema(db, SCHEMA)
     except BaseException:
         db.close()
         raise
     return db
-
-
-def _renew(db: sqlite3.Connection) -> None:
-    """Copy the rows of a journal of an earlier version into tables with checksums."""
-    if not _is_of_before(db):
-        return
-    with db:
-        db.execute("BEGIN IMMEDIATE")
-        if _is_of_before(db):  # another process could have done it
-            for statement in _RENEW:
-                db.execute(statement)
-
-
-def _is_of_before(db: sqlite3.Connection) -> bool:
-    for schema in (_BEFORE, _BEFORE + _DATES):
-        try:
-            check_schema(db, schema)
-        except sqlite3.DatabaseError as error:
-            if getattr(error, "sqlite_errorcode", None) is not None:  # SQLite's own: it is damaged
-                raise
-        else:
-            return True
-    return False

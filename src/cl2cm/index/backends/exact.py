@@ -16,7 +16,7 @@ import threading
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import ClassVar, cast
+from typing import Any, ClassVar, cast
 
 import numpy as np
 
@@ -135,9 +135,7 @@ class ExactIndex:
         resident_bytes: int | None = None,
         trusted: bool = False,
     ) -> "ExactIndex":
-        """Memory-map the file that `write` made of ``count`` vectors of width ``dim``.
-
-        With ``trusted`` no vector is looked at: this user wrote the file, which has its hash.
+        """Memory-map ``count`` vectors of width ``dim``; ``trusted`` ones are not looked at.
 
         Raises:
             VectorIndexError: the file is damaged, or holds something else, or a vector that is not
@@ -153,9 +151,8 @@ class ExactIndex:
         """Open the vectors of a generation; as `open`."""
         path, shape = generation.files["vectors"], (generation.count, generation.dim)
         trusted = generation.ours and "vectors" in generation.hashes  # compared by `Index.open`
-        return cls.open(
-            path, *shape, generation.dtype, resident_bytes=resident_bytes, trusted=trusted
-        )
+        how: dict[str, Any] = {"resident_bytes": resident_bytes, "trusted": trusted}
+        return cls.open(path, *shape, generation.dtype, **how)
 
     @property
     def dim(self) -> int:

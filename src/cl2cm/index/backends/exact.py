@@ -107,9 +107,8 @@ class ExactIndex:
         self._keep = len(matrix) * width(matrix) * 4 <= room
         self._blocks = 0  # of queries, that were searched for
         self._widening = threading.Lock()
-        self._resident: Floats | None = None
-        if matrix.dtype == np.float32:
-            self._resident = cast("Floats", matrix)
+        wide = matrix.dtype == np.float32
+        self._resident: Floats | None = cast("Floats", matrix) if wide else None
 
     @classmethod
     def write(cls, path: Path, vectors: Floats, dtype: DType) -> None:
@@ -148,11 +147,11 @@ class ExactIndex:
 
     @classmethod
     def of(cls, generation: Generation, *, resident_bytes: int | None = None) -> "ExactIndex":
-        """Open the vectors of a generation; as `open`."""
-        path, shape = generation.files["vectors"], (generation.count, generation.dim)
+        """Open a generation's vectors."""
         trusted = generation.ours and "vectors" in generation.hashes  # compared by `Index.open`
         how: dict[str, Any] = {"resident_bytes": resident_bytes, "trusted": trusted}
-        return cls.open(path, *shape, generation.dtype, **how)
+        shape = generation.count, generation.dim
+        return cls.open(generation.files["vectors"], *shape, generation.dtype, **how)
 
     @property
     def dim(self) -> int:

@@ -38,7 +38,7 @@ EXAMPLES: dict[str, tuple[str, ...]] = {
     ),
     "serve": ("cl2cm serve photos-index --port 8000",),
     "models": ("cl2cm models --json",),
-    "doctor": ("cl2cm doctor --install-weights",),
+    "doctor": ("cl2cm doctor --install-weights", "cl2cm doctor runs/mine --repair"),
 }
 
 

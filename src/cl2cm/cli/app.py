@@ -17,7 +17,7 @@ from typer.core import TyperCommand
 
 from cl2cm import __version__
 from cl2cm.cli.data import encode, prepare, translate
-from cl2cm.cli.examples import WithExamples
+from cl2cm.cli.examples import WithExamples, WithFormats
 from cl2cm.cli.index import index
 from cl2cm.cli.init import init
 from cl2cm.cli.measure import compare, evaluate
@@ -262,7 +262,7 @@ def doctor(
     ] = False,
     as_json: Json = False,
 ) -> int:
-    """Show installed packages and weights, or verify a file or folder.
+    """Show packages and weights, or verify a file or folder.
 
     With PATH, every byte of it is read and damage is listed; the exit code is then 2.
     """
@@ -283,16 +283,6 @@ def doctor(
     installed = report()
     show(installed, as_json=as_json, lines=lines(installed))
     return 0
-
-
-class WithFormats(WithExamples):
-    """A command whose help lists the supported formats of images and videos."""
-
-    def notes(self) -> str:
-        """Return the supported formats."""
-        from cl2cm.media.kinds import supported
-
-        return f"Formats: {supported()}."
 
 
 _COMMANDS: tuple[tuple[Callable[..., int | None], type[TyperCommand]], ...] = (

@@ -1,4 +1,4 @@
-"""The examples at the end of each command's help."""
+"""The end of each command's help: notes such as supported formats, and examples."""
 
 from typing import Any
 
@@ -55,3 +55,13 @@ class WithExamples(TyperCommand):
         examples = "\n".join(["\b", "Examples:", *lines])  # \b: do not wrap these lines
         self.epilog = "\n\n".join(part for part in (self.notes(), examples) if part)
         return super().get_help(ctx)
+
+
+class WithFormats(WithExamples):
+    """A command whose help lists the supported formats of images and videos."""
+
+    def notes(self) -> str:
+        """Return the supported formats."""
+        from cl2cm.media.kinds import supported
+
+        return f"Formats: {supported()}."

@@ -52,7 +52,7 @@ def look_at(folder: Path, language: str) -> Found:
         DatasetError: the captions do not fit.
     """
     items = scan_folder(folder)
-    videos = sum(item.video is not None for item in items)
+    videos = sum(item.kind == "video" for item in items)
     described: Sequence[Example] = ()
     source = language
     if has_captions(folder):

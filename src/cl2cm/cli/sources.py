@@ -59,7 +59,7 @@ def read_source(
         raise MediaError(
             str(source),
             expected="a folder of images and videos, or a manifest",
-            found="no such folder or file",
+            found="no such file or folder",
             remedy="correct the path",
         )
     if exclude:

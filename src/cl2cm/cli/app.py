@@ -16,6 +16,7 @@ import typer
 from typer.core import TyperCommand
 
 from cl2cm import __version__
+from cl2cm.cli.add_language import add_language
 from cl2cm.cli.data import encode, prepare, translate
 from cl2cm.cli.index import index
 from cl2cm.cli.init import init
@@ -258,6 +259,7 @@ _COMMANDS: tuple[tuple[Callable[..., None], type[TyperCommand]], ...] = (
     *((demo, TyperCommand), (init, TyperCommand), (prepare, TyperCommand)),
     *((opens_models(translate), TyperCommand), (opens_models(encode), WithFormats)),
     (opens_models(train), WithMethods),
+    (opens_models(add_language), TyperCommand),
     *((opens_models(evaluate), TyperCommand), (opens_models(compare), TyperCommand)),
     (opens_models(bench), TyperCommand),
     *((opens_models(align), TyperCommand), (opens_models(index), WithFormats)),

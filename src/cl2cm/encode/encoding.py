@@ -19,6 +19,7 @@ from cl2cm.storage import cache_folder, sha256_text
 from cl2cm.types import Example, Tokens
 
 TOKENS_AT_ONCE = 4096  # padded tokens in one pass of the text backbone
+COPIED_AT_ONCE = 1024  # texts of another store
 FILMS_IN_SHARD = 128  # they have many frames, and what is stopped goes on with the next shard
 
 
@@ -34,8 +35,27 @@ def text_states(backbone: TextBackbone, tokens: Tokens) -> Tokens:
         return tokens._replace(values=backbone(tokens.values, tokens.mask))
 
 
+def known_texts(
+    root: Path, backbone: TextBackbone, texts: Sequence[str]
+) -> tuple[FeatureStore, ...]:
+    """Return the stores under ``root`` that hold states of some of the texts."""
+    found = []
+    for folder in sorted(root.glob(f"text-{backbone.fingerprint[:12]}-*")):
+        try:
+            store = FeatureStore.open(folder, fingerprint=backbone.fingerprint)
+        except CL2CMError:  # unfinished, or damaged
+            continue
+        if any(map(store.has, texts)):
+            found.append(store)
+    return tuple(found)
+
+
 def encode_texts(
-    texts: Sequence[str], backbone: TextBackbone, folder: Path | None = None
+    texts: Sequence[str],
+    backbone: TextBackbone,
+    folder: Path | None = None,
+    *,
+    known: Sequence[FeatureStore] = (),
 ) -> FeatureStore:
     """Store of the token states of all texts; a text is its own id.
 
@@ -43,11 +63,28 @@ def encode_texts(
         texts: distinct texts.
         backbone: frozen.
         folder: where; None chooses a place in the cache.
+        known: other stores of the same backbone, whose states are copied.
     """
     where = folder or store_folder(None, "text", backbone.fingerprint, texts)
 
     def encode(positions: Sequence[int]) -> Rows:
-        return encode_ids(backbone, backbone.tokenize([texts[i] for i in positions]))
+        asked = [texts[i] for i in positions]
+        order: list[int] = []
+        parts: list[Rows] = []
+        left = list(range(len(asked)))
+        for store in known:
+            there = [i for i in left if store.has(asked[i])]
+            for start in range(0, len(there), COPIED_AT_ONCE):
+                some = there[start : start + COPIED_AT_ONCE]
+                parts.append(
+                    ragged(*store.gather(torch.tensor([store.row(asked[i]) for i in some])))
+                )
+            order += there
+            left = [i for i in left if not store.has(asked[i])]
+        if left:
+            parts.append(encode_ids(backbone, backbone.tokenize([asked[i] for i in left])))
+            order += left
+        return _reorder(join(parts), order)
 
     with track("encode texts", len(texts)) as advance:
         return write_store(

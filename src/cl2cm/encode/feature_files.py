@@ -169,6 +169,11 @@ class FeatureFiles:
         """The items, by row."""
         return self._layout.names
 
+    @property
+    def agreed(self) -> bool:
+        """Whether a run says what they are; they are compared with it when they are opened."""
+        return self._agreed is not None
+
     def samples(self) -> dict[str, str]:
         """Hashes of the numbers of some items, by name, for `Agreed`."""
         if self._agreed is not None and self._agreed.samples:

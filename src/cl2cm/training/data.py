@@ -1,7 +1,7 @@
 """What the loop is fed: a manifest, through frozen backbones, as batches and a validation set."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -10,11 +10,17 @@ import torch
 from torch import Tensor, nn
 
 from cl2cm.data.manifest import Skipped, read_manifest
-from cl2cm.data.pairs import CaptionPairs, Texts, caption_pairs, target_languages
-from cl2cm.encode.encoding import encode_pictures, encode_texts, store_folder, text_states
+from cl2cm.data.pairs import CaptionPairs, Texts, caption_pairs, favour, target_languages
+from cl2cm.encode.encoding import (
+    encode_pictures,
+    encode_texts,
+    known_texts,
+    store_folder,
+    text_states,
+)
 from cl2cm.encode.feature_files import FeatureFiles
 from cl2cm.encode.protocol import VisionEncoder
-from cl2cm.encode.rows import StoredFeatures
+from cl2cm.encode.rows import NoFeatures, StoredFeatures
 from cl2cm.encode.store import FeatureStore
 from cl2cm.encode.text import TextBackbone
 from cl2cm.encode.tokens import PooledStates, StoredStates, TextSource, TokenIds
@@ -22,6 +28,7 @@ from cl2cm.encode.vision import load_vision
 from cl2cm.errors import ConfigError, EncoderError, ManifestError
 from cl2cm.methods.base import Method
 from cl2cm.methods.registry import method_class
+from cl2cm.methods.settings import settings_of
 from cl2cm.metrics import metrics
 from cl2cm.model.checkpoint import load_backbone
 from cl2cm.model.config import Config
@@ -34,8 +41,9 @@ from cl2cm.model.networks import (
 from cl2cm.model.retrieval import picture_vectors, sentence_vectors
 from cl2cm.progress import say
 from cl2cm.storage import sha256_file
-from cl2cm.text import case_rule
+from cl2cm.text import case_rule, in_case
 from cl2cm.training.batches import Batches
+from cl2cm.training.initial import Kept
 from cl2cm.training.validation import (
     Validation,
     left_out_items,
@@ -130,24 +138,39 @@ class TrainingData:
         return result
 
 
-def load_training_data(config: Config, stores: Stores | None = None) -> TrainingData:
+def load_training_data(
+    config: Config, stores: Stores | None = None, kept: Kept | None = None
+) -> TrainingData:
     """Read the manifest and encode what the stores do not have yet.
 
     Args:
         config: all settings.
         stores: features of at least all that is needed, by the configured encoders; None makes
             stores of exactly that, in the cache.
+        kept: what the training takes over from an earlier run.
 
     Raises:
         CL2CMError: whatever is wrong with settings, manifest, encoders or pictures.
     """
     backbone = load_backbone(config)
-    encoder = load_vision(config.vision.encoder, sampling=config.vision.films)
+    encoder = (
+        kept.vision if kept else load_vision(config.vision.encoder, sampling=config.vision.films)
+    )
+    own = settings_of(config)
+    reads_media = method_class(config.method).reads_media(own)
     skipped = Skipped()
     examples = _read(config, skipped)
+    if kept and kept.case == "lower":  # as queries will be
+        examples = [lower_cased(example) for example in examples]
     _languages(config, [e for e in examples if e.split == "train"])  # before anything is encoded
-    vision = stores.vision if stores else _encode_all_pictures(config, examples, encoder, skipped)
-    if isinstance(encoder, FeatureFiles):  # whatever else is in their folder
+    vision: StoredFeatures
+    if not reads_media:
+        vision = NoFeatures([example.id for example in examples], encoder.width)
+    elif stores:
+        vision = stores.vision
+    else:
+        vision = _encode_all_pictures(config, examples, encoder, skipped)
+    if isinstance(encoder, FeatureFiles) and reads_media:  # whatever else is in their folder
         encoder = encoder.only([example for example in examples if vision.has(example.id)])
     train, val = (
         [e for e in examples if e.split == split and vision.has(e.id)] for split in ("train", "val")
@@ -165,12 +188,17 @@ def load_training_data(config: Config, stores: Stores | None = None) -> Training
         min_quality=config.data.min_quality,
         quality_weighting=config.data.quality_weighting,
     )
-    case = case_rule(texts.all())
+    if favoured := method_class(config.method).favoured(own):
+        pairs = favour(pairs, *favoured)
+    case = kept.case if kept else case_rule(texts.all())
+    if not reads_media:  # images are what the epochs would be measured on
+        val = []
     _check_unknown(backbone, pairs, texts.all(), source)
     validation = make_validation(val, texts, vision, [source, *languages], source)
     left_out = left_out_items(train, pairs, val, [source, *languages])
     say_validation(validation, val, [source, *languages])
-    text, means = _text_sources(config, texts.all(), backbone, stores.text if stores else None)
+    store = stores.text if stores else None
+    text, means = _text_sources(config, texts.all(), backbone, store, reuse=kept is not None)
     batches = Batches(
         pairs=pairs,
         text=text,
@@ -198,6 +226,22 @@ def load_training_data(config: Config, stores: Stores | None = None) -> Training
         },
         left_out=left_out,
         teacher_note=teacher_note_of(validation, val, source),
+    )
+
+
+def lower_cased(example: Example) -> Example:
+    """Return an example whose captions and translations are in lower case, as queries will be."""
+
+    def lower(texts: Sequence[str | None]) -> tuple[Any, ...]:
+        return tuple(text and in_case(text, "lower") for text in texts)
+
+    return replace(
+        example,
+        captions={code: lower(texts) for code, texts in example.captions.items()},
+        translations={
+            code: {engine: lower(texts) for engine, texts in engines.items()}
+            for code, engines in example.translations.items()
+        },
     )
 
 
@@ -252,15 +296,24 @@ def _languages(config: Config, train: Sequence[Example]) -> tuple[str, ...]:
 
 
 def _text_sources(
-    config: Config, texts: Sequence[str], backbone: TextBackbone, store: FeatureStore | None
+    config: Config,
+    texts: Sequence[str],
+    backbone: TextBackbone,
+    store: FeatureStore | None,
+    *,
+    reuse: bool,
 ) -> tuple[TextSource, PooledStates | None]:
-    """Tokens of all texts; and their means, where frozen states go to heads without layers."""
+    """Tokens of all texts; and their means, where frozen states go to heads without layers.
+
+    With ``reuse``, states in the stores of other trainings are not computed again.
+    """
     if config.text.freeze != "all":
         return TokenIds(backbone.tokenize(texts), backbone.special), None
     if store is None:
         root = Path(config.data.features) if config.data.features else None
         folder = store_folder(root, "text", backbone.fingerprint, texts)
-        store = encode_texts(texts, backbone, folder)
+        known = known_texts(folder.parent, backbone, texts) if reuse else ()
+        store = encode_texts(texts, backbone, folder, known=known)
     rows = torch.tensor([store.row(text) for text in texts])
     means = None if config.network.layers else PooledStates(store.means(), rows)
     return StoredStates(store, rows), means

@@ -186,7 +186,7 @@ def test_features_stay_the_runs_own(settings, small, parallel, tmp_path):
 def test_a_language_that_is_known_and_one_without_translations_are_refused(first, small):
     with pytest.raises(LanguageError, match="found a run with en, xx"):
         added(first, small.manifest, "xx")
-    with pytest.raises(LanguageError, match="--language zz: .* found translations into xx, yy"):
+    with pytest.raises(LanguageError, match=r"--language zz: .* found translations into xx, yy"):
         added(first, small.manifest, "zz")
     with pytest.raises(CheckpointError, match="found an off-the-shelf model"):
         added("hf:some/model", small.manifest)

@@ -91,7 +91,9 @@ class FeatureFiles:
     @property
     def preprocessing(self) -> str:
         """What is known of it, as JSON for the record."""
-        return json.dumps({"features": str(self.path), "items": len(self)}, sort_keys=True)
+        known = self._agreed is not None and not self.path.exists()  # texts alone are learned from
+        items = {} if known else {"items": len(self)}
+        return json.dumps({"features": str(self.path), **items}, sort_keys=True)
 
     @property
     def _layout(self) -> Layout:

@@ -51,9 +51,9 @@ def add_language(
         before_and_after,
         check_measurable,
     )
-    from cl2cm.training.initial import languages_of
+    from cl2cm.methods.new_language import NewLanguage, language_config
+    from cl2cm.model.run_folder import languages_of
     from cl2cm.training.loop import train
-    from cl2cm.training.new_language import NewLanguage, language_config
 
     changes = [*(settings or ()), *(["data.skip_bad=true"] if skip_bad else [])]
     where = encoders(text_encoder, vision_encoder, features)

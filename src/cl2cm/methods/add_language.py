@@ -34,7 +34,7 @@ class AddLanguageConfig:
     tau: float = 0.1  # temperature of the relations, tau_t and tau_s of Eq. 9
 
     def __post_init__(self) -> None:
-        require("add_language.share", 0 < self.share < 1, "between 0 and 1", self.share)
+        require("add_language.share", 0 < self.share <= 1, "more than 0, to 1", self.share)
         for key in ("match", "regression", "relation"):
             value = getattr(self, key)
             require(f"add_language.{key}", value >= 0, "0 or more", value)

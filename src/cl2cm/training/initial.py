@@ -20,7 +20,7 @@ from cl2cm.model.checkpoint import fingerprint, space_of
 from cl2cm.model.config import Config
 from cl2cm.model.contract import Space
 from cl2cm.model.networks import TextNetwork, Whitening
-from cl2cm.model.run_folder import Encoders, read_provenance, read_run
+from cl2cm.model.run_folder import Encoders, languages_of, read_provenance, read_run
 from cl2cm.model.weights import load_weights
 from cl2cm.progress import say
 from cl2cm.storage import sha256_file, write_json
@@ -44,18 +44,6 @@ class Kept(NamedTuple):
     vision: VisionEncoder | FeatureFiles
     case: Case
     languages: tuple[str, ...]
-
-
-def languages_of(run: Path) -> tuple[str, ...]:
-    """Return the languages that a finished run has learned, its source first.
-
-    Raises:
-        CheckpointError: the run is damaged or unfinished.
-    """
-    config, _ = read_run(run, NOT_OPENED)
-    provenance = read_provenance(run)
-    learned = provenance.get("learned") or provenance.get("data", {}).get("languages", ())
-    return tuple(dict.fromkeys([config.data.source, *map(str, learned)]))
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,15 +6,13 @@ from pathlib import Path
 from typing import Any
 
 from cl2cm.errors import CheckpointError, ConfigError, LanguageError, nearest
-from cl2cm.methods.registry import method_class
+from cl2cm.methods.add_language import AddLanguage
 from cl2cm.methods.settings import checked
 from cl2cm.model.config import Config, override, parse_config, with_absolute_paths
-from cl2cm.model.run_folder import AS_TRAINED, Encoders, read_run
+from cl2cm.model.run_folder import AS_TRAINED, Encoders, languages_of, read_run
 from cl2cm.progress import say
-from cl2cm.training.initial import languages_of
 from cl2cm.types import Example, is_model_spec
 
-METHOD = "add-language"
 EPOCHS = 10
 
 
@@ -65,7 +63,9 @@ def language_config(new: NewLanguage, examples: Sequence[Example]) -> Config:
     train_items = [example for example in examples if example.split == "train"]
     languages = _languages(new, learned, train_items)
     tree: dict[str, Any] = {name: dict(table) for name, table in before.tables().items()}
-    tree = {"method": METHOD} | {k: v for k, v in tree.items() if k not in before.sections}
+    tree = {"method": AddLanguage.name} | {
+        k: v for k, v in tree.items() if k not in before.sections
+    }
     tree["data"] |= {
         "manifest": str(new.manifest),
         "languages": languages,
@@ -78,10 +78,10 @@ def language_config(new: NewLanguage, examples: Sequence[Example]) -> Config:
     for setting in new.settings:
         override(tree, setting)
     config = checked(with_absolute_paths(parse_config(tree)))
-    if config.method != METHOD or not method_class(config.method).keeps_vision:
+    if config.method != AddLanguage.name:
         raise ConfigError(
             "--set method",
-            expected=METHOD,
+            expected=AddLanguage.name,
             found=config.method,
             remedy="use cl2cm train --init-from for other methods",
         )

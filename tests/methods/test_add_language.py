@@ -13,12 +13,12 @@ from cl2cm.cli.app import run
 from cl2cm.data.manifest import read_manifest
 from cl2cm.errors import CheckpointError, ConfigError, LanguageError
 from cl2cm.index.folder import Index
+from cl2cm.methods.new_language import NewLanguage, language_config
 from cl2cm.model.checkpoint import load, load_visual
 from cl2cm.model.contract import vision_side
+from cl2cm.model.run_folder import languages_of
 from cl2cm.search.searcher import Searcher
-from cl2cm.training.initial import languages_of
 from cl2cm.training.loop import train
-from cl2cm.training.new_language import NewLanguage, language_config
 from cl2cm.training.stages import Loop
 from fixtures.runs import change_contract
 

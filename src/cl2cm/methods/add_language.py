@@ -29,23 +29,25 @@ class AddLanguageConfig:
     share: float = 0.5  # of the captions, how many are shown with the new language; the others
     # with one of the earlier languages
     match: float = 1.0  # weight of Eq. 8 with the frozen vision side; without effect for text_only
-    regression: float = 1.0  # weight of the squared distances from the teacher's vectors
+    regression: float = 1.0  # weight of the squared distance of the new language from its goals
+    replay: float = 4.0  # weight of the squared distance of what is known already from its goals
     relation: float = 1.0  # weight of Eq. 10 on (S, T), with the teacher's relations
     tau: float = 0.1  # temperature of the relations, tau_t and tau_s of Eq. 9
 
     def __post_init__(self) -> None:
         require("add_language.share", 0 < self.share <= 1, "more than 0, to 1", self.share)
-        for key in ("match", "regression", "relation"):
+        for key in ("match", "regression", "replay", "relation"):
             value = getattr(self, key)
             require(f"add_language.{key}", value >= 0, "0 or more", value)
         require("add_language.tau", self.tau > 0, "more than 0", self.tau)
 
 
 class AddLanguage(Method):
-    """match * (Eq. 8) + regression * (|z_T - g_T|^2 + |z_S - g_S|^2) + relation * L_rel(S, T).
+    """match * (Eq. 8) + w_T |z_T - g_T|^2 + replay |z_S - g_S|^2 + relation * L_rel(S, T).
 
     g_S is the teacher's vector of the source caption. g_T is the same vector for the new language,
-    and the teacher's vector of the translation itself for an earlier one.
+    and the teacher's vector of the translation itself for an earlier one; w_T is ``regression``
+    for the new language, ``replay`` for an earlier one.
     """
 
     name = "add-language"
@@ -102,16 +104,18 @@ class AddLanguage(Method):
         """The loss of a batch; see the class."""
         source = self.student.encode_text(batch.source)
         target = self.student.encode_text(batch.target)
-        goal_source, goal_target = self.goals(batch)
         settings = self.settings
-        distance = text_regression(target.sentence, goal_target)
+        new = self.is_new(batch, source.sentence)
+        goal_source, goal_target = self.goals(batch, new)
+        weights = torch.where(new, settings.regression, settings.replay).sqrt()[:, None]
+        distance = text_regression(weights * target.sentence, weights * goal_target)
         drift = text_regression(source.sentence, goal_source)
         related = relational_distillation(
             relation(goal_source, goal_target, tau=settings.tau),
             relation(source.sentence, target.sentence, tau=settings.tau),
         )
         parts = {"regression": distance, "drift": drift, "relation": related}
-        loss = settings.regression * (distance + drift) + settings.relation * related
+        loss = distance + settings.replay * drift + settings.relation * related
         losses = {"loss": loss} | {name: part.detach() for name, part in parts.items()}
         if settings.text_only or settings.match == 0:
             return losses
@@ -125,14 +129,17 @@ class AddLanguage(Method):
             vision = self.student.encode_frames(batch.vision)
         return self.match_loss(batch, vision, source, target)
 
+    def is_new(self, batch: Batch, like: Tensor) -> Tensor:
+        """Which rows are in the new language, bool [B], on the device of a tensor."""
+        new = [language == self.settings.language for language in batch.languages]
+        return torch.tensor(new, device=like.device)
+
     @torch.no_grad()
-    def goals(self, batch: Batch) -> tuple[Tensor, Tensor]:
+    def goals(self, batch: Batch, new: Tensor) -> tuple[Tensor, Tensor]:
         """The teacher's vectors [B, D] that source captions and translations go to."""
         if self._fixed is None:
             source = self.before.encode_text(batch.source).sentence
             target = self.before.encode_text(batch.target).sentence
         else:
             source, target = self._fixed[batch.source_texts], self._fixed[batch.target_texts]
-        new = [language == self.settings.language for language in batch.languages]
-        rows = torch.tensor(new, device=source.device)[:, None]
-        return source, torch.where(rows, source, target)
+        return source, torch.where(new[:, None], source, target)

@@ -6,6 +6,7 @@ from pathlib import Path
 import torch
 
 from cl2cm.encode.feature_files import FeatureFiles
+from cl2cm.encode.known_texts import known_rows
 from cl2cm.encode.protocol import VisionEncoder
 from cl2cm.encode.rows import Rows, StoredFeatures, finite_rows, join, length_batches, ragged
 from cl2cm.encode.store import FeatureStore
@@ -19,7 +20,6 @@ from cl2cm.storage import cache_folder, sha256_text
 from cl2cm.types import Example, Tokens
 
 TOKENS_AT_ONCE = 4096  # padded tokens in one pass of the text backbone
-COPIED_AT_ONCE = 1024  # texts of another store
 FILMS_IN_SHARD = 128  # they have many frames, and what is stopped goes on with the next shard
 
 
@@ -33,21 +33,6 @@ def text_states(backbone: TextBackbone, tokens: Tokens) -> Tokens:
     """Frozen states float32 [B, T, D_b] in place of ids."""
     with torch.no_grad():
         return tokens._replace(values=backbone(tokens.values, tokens.mask))
-
-
-def known_texts(
-    root: Path, backbone: TextBackbone, texts: Sequence[str]
-) -> tuple[FeatureStore, ...]:
-    """Return the stores under ``root`` that hold states of some of the texts."""
-    found = []
-    for folder in sorted(root.glob(f"text-{backbone.fingerprint[:12]}-*")):
-        try:
-            store = FeatureStore.open(folder, fingerprint=backbone.fingerprint)
-        except CL2CMError:  # unfinished, or damaged
-            continue
-        if any(map(store.has, texts)):
-            found.append(store)
-    return tuple(found)
 
 
 def encode_texts(
@@ -69,22 +54,11 @@ def encode_texts(
 
     def encode(positions: Sequence[int]) -> Rows:
         asked = [texts[i] for i in positions]
-        order: list[int] = []
-        parts: list[Rows] = []
-        left = list(range(len(asked)))
-        for store in known:
-            there = [i for i in left if store.has(asked[i])]
-            for start in range(0, len(there), COPIED_AT_ONCE):
-                some = there[start : start + COPIED_AT_ONCE]
-                parts.append(
-                    ragged(*store.gather(torch.tensor([store.row(asked[i]) for i in some])))
-                )
-            order += there
-            left = [i for i in left if not store.has(asked[i])]
+        order, parts = known_rows(known, asked)
+        left = sorted(set(range(len(asked))) - set(order))
         if left:
             parts.append(encode_ids(backbone, backbone.tokenize([asked[i] for i in left])))
-            order += left
-        return _reorder(join(parts), order)
+        return _reorder(join(parts), [*order, *left])
 
     with track("encode texts", len(texts)) as advance:
         return write_store(

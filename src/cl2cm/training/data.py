@@ -1,7 +1,7 @@
 """What the loop is fed: a manifest, through frozen backbones, as batches and a validation set."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -9,13 +9,11 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from cl2cm.data.favoured import favour
 from cl2cm.data.manifest import Skipped, read_manifest
-from cl2cm.data.pairs import CaptionPairs, Texts, caption_pairs, favour, target_languages
+from cl2cm.data.pairs import Texts, caption_pairs, target_languages
 from cl2cm.encode.encoding import (
     encode_pictures,
-    encode_texts,
-    known_texts,
-    store_folder,
     text_states,
 )
 from cl2cm.encode.feature_files import FeatureFiles
@@ -23,9 +21,8 @@ from cl2cm.encode.protocol import VisionEncoder
 from cl2cm.encode.rows import NoFeatures, StoredFeatures
 from cl2cm.encode.store import FeatureStore
 from cl2cm.encode.text import TextBackbone
-from cl2cm.encode.tokens import PooledStates, StoredStates, TextSource, TokenIds
 from cl2cm.encode.vision import load_vision
-from cl2cm.errors import ConfigError, EncoderError, ManifestError
+from cl2cm.errors import ConfigError, ManifestError
 from cl2cm.methods.base import Method
 from cl2cm.methods.registry import method_class
 from cl2cm.methods.settings import settings_of
@@ -39,11 +36,11 @@ from cl2cm.model.networks import (
     masked_mean,
 )
 from cl2cm.model.retrieval import picture_vectors, sentence_vectors
-from cl2cm.progress import say
 from cl2cm.storage import sha256_file
-from cl2cm.text import case_rule, in_case
+from cl2cm.text import case_rule
 from cl2cm.training.batches import Batches
 from cl2cm.training.initial import Kept
+from cl2cm.training.texts import check_unknown, lower_cased, text_sources
 from cl2cm.training.validation import (
     Validation,
     left_out_items,
@@ -54,8 +51,6 @@ from cl2cm.training.validation import (
 from cl2cm.types import Example
 
 WHITENING_TEXTS = 4096  # whose states are computed for it, where they are not stored
-UNKNOWN_TEXTS = 200  # of a language, whose tokens are looked at
-SOME_UNKNOWN, MOST_UNKNOWN = 0.1, 0.5  # share of a language's tokens: a warning, an error
 
 
 class Stores(NamedTuple):
@@ -193,12 +188,12 @@ def load_training_data(
     case = kept.case if kept else case_rule(texts.all())
     if not reads_media:  # images are what the epochs would be measured on
         val = []
-    _check_unknown(backbone, pairs, texts.all(), source)
+    check_unknown(backbone, pairs, texts.all(), source)
     validation = make_validation(val, texts, vision, [source, *languages], source)
     left_out = left_out_items(train, pairs, val, [source, *languages])
     say_validation(validation, val, [source, *languages])
     store = stores.text if stores else None
-    text, means = _text_sources(config, texts.all(), backbone, store, reuse=kept is not None)
+    text, means = text_sources(config, texts.all(), backbone, store, reuse=kept is not None)
     batches = Batches(
         pairs=pairs,
         text=text,
@@ -226,22 +221,6 @@ def load_training_data(
         },
         left_out=left_out,
         teacher_note=teacher_note_of(validation, val, source),
-    )
-
-
-def lower_cased(example: Example) -> Example:
-    """Return an example whose captions and translations are in lower case, as queries will be."""
-
-    def lower(texts: Sequence[str | None]) -> tuple[Any, ...]:
-        return tuple(text and in_case(text, "lower") for text in texts)
-
-    return replace(
-        example,
-        captions={code: lower(texts) for code, texts in example.captions.items()},
-        translations={
-            code: {engine: lower(texts) for engine, texts in engines.items()}
-            for code, engines in example.translations.items()
-        },
     )
 
 
@@ -293,52 +272,3 @@ def _languages(config: Config, train: Sequence[Example]) -> tuple[str, ...]:
         chosen=config.data.languages,
         human=targets == "captions",
     )
-
-
-def _text_sources(
-    config: Config,
-    texts: Sequence[str],
-    backbone: TextBackbone,
-    store: FeatureStore | None,
-    *,
-    reuse: bool,
-) -> tuple[TextSource, PooledStates | None]:
-    """Tokens of all texts; and their means, where frozen states go to heads without layers.
-
-    With ``reuse``, states in the stores of other trainings are not computed again.
-    """
-    if config.text.freeze != "all":
-        return TokenIds(backbone.tokenize(texts), backbone.special), None
-    if store is None:
-        root = Path(config.data.features) if config.data.features else None
-        folder = store_folder(root, "text", backbone.fingerprint, texts)
-        known = known_texts(folder.parent, backbone, texts) if reuse else ()
-        store = encode_texts(texts, backbone, folder, known=known)
-    rows = torch.tensor([store.row(text) for text in texts])
-    means = None if config.network.layers else PooledStates(store.means(), rows)
-    return StoredStates(store, rows), means
-
-
-def _check_unknown(
-    backbone: TextBackbone, pairs: CaptionPairs, texts: Sequence[str], source: str
-) -> None:
-    """Refuse training texts whose words the tokenizer does not know.
-
-    Raises:
-        EncoderError: most tokens of a language are unknown.
-    """
-    owner = np.repeat(pairs.group_language, np.diff(pairs.choices))
-    rows = {code: pairs.target[owner == i] for i, code in enumerate(pairs.languages)}
-    for language, of_language in {source: pairs.source, **rows}.items():
-        distinct = np.unique(of_language)
-        picked = distinct[:: max(1, len(distinct) // UNKNOWN_TEXTS)]
-        share = backbone.unknown_share([texts[row] for row in picked.tolist()])
-        if share > MOST_UNKNOWN:
-            raise EncoderError(
-                f"{backbone.name}, captions in {language!r}",
-                expected="a vocabulary that has their words",
-                found=f"{share:.0%} unknown tokens",
-                remedy="choose a text encoder for that language, or check text.lower_case",
-            )
-        if share > SOME_UNKNOWN:
-            say(f"warning: {share:.0%} of the tokens of {language} are unknown to {backbone.name}")

@@ -29,7 +29,7 @@ class AddLanguageConfig:
     share: float = 0.5  # of the captions, how many are shown with the new language; the others
     # with one of the earlier languages
     match: float = 1.0  # weight of Eq. 8 with the frozen vision side; without effect for text_only
-    regression: float = 1.0  # weight of the squared distance of the new language from its goals
+    regression: float = 4.0  # weight of the squared distance of the new language from its goals
     replay: float = 4.0  # weight of the squared distance of what is known already from its goals
     relation: float = 1.0  # weight of Eq. 10 on (S, T), with the teacher's relations
     tau: float = 0.1  # temperature of the relations, tau_t and tau_s of Eq. 9

@@ -9,16 +9,18 @@ from cl2cm.encode.rows import Rows, ragged
 from cl2cm.encode.store import FeatureStore
 from cl2cm.encode.text import TextBackbone
 from cl2cm.errors import CL2CMError
+from cl2cm.storage import cache_folder
 
 COPIED_AT_ONCE = 1024  # texts
 
 
 def known_texts(
-    root: Path, backbone: TextBackbone, texts: Sequence[str]
+    root: Path | None, backbone: TextBackbone, texts: Sequence[str]
 ) -> tuple[FeatureStore, ...]:
-    """Return the stores under ``root`` that hold states of some of the texts."""
+    """Return the stores under ``root``, or in the cache, that hold states of some of the texts."""
     found = []
-    for folder in sorted(root.glob(f"text-{backbone.fingerprint[:12]}-*")):
+    base = root or cache_folder() / "features"
+    for folder in sorted(base.glob(f"text-{backbone.fingerprint[:12]}-*")):
         try:
             store = FeatureStore.open(folder, fingerprint=backbone.fingerprint)
         except CL2CMError:  # unfinished, or damaged

@@ -9,7 +9,7 @@ import numpy as np
 import torch
 
 from cl2cm.data.pairs import CaptionPairs
-from cl2cm.encode.encoding import encode_texts, store_folder
+from cl2cm.encode.encoding import encode_texts
 from cl2cm.encode.known_texts import known_texts
 from cl2cm.encode.store import FeatureStore
 from cl2cm.encode.text import TextBackbone
@@ -56,9 +56,8 @@ def text_sources(
         return TokenIds(backbone.tokenize(texts), backbone.special), None
     if store is None:
         root = Path(config.data.features) if config.data.features else None
-        folder = store_folder(root, "text", backbone.fingerprint, texts)
-        known = known_texts(folder.parent, backbone, texts) if reuse else ()
-        store = encode_texts(texts, backbone, folder, known=known)
+        known = known_texts(root, backbone, texts) if reuse else ()
+        store = encode_texts(texts, backbone, root=root, known=known)
     rows = torch.tensor([store.row(text) for text in texts])
     means = None if config.network.layers else PooledStates(store.means(), rows)
     return StoredStates(store, rows), means

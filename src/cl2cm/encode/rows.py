@@ -106,6 +106,19 @@ def join(parts: Sequence[Rows]) -> Rows:
     return Rows(*(torch.cat(column) for column in zip(*parts, strict=True)))
 
 
+def reorder(rows: Rows, order: Sequence[int]) -> Rows:
+    """Rows whose i-th item is number ``order[i]``, sorted by number."""
+    values = rows.values.split(rows.lengths.tolist())
+    content = rows.content.split(rows.lengths.tolist())
+    back = torch.argsort(torch.tensor(order))
+    places = back.tolist()
+    return Rows(
+        torch.cat([values[i] for i in places]),
+        rows.lengths[back],
+        torch.cat([content[i] for i in places]),
+    )
+
+
 def length_batches(lengths: Sequence[int], tokens: int) -> Iterator[list[int]]:
     """Positions in batches of similar length, each of at most ``tokens`` padded tokens."""
     batch: list[int] = []

@@ -49,6 +49,7 @@ SPECIAL = {
     ("dcot", "strength"): SHARE,
     ("dcot", "modal"): SHARE,
     ("dcot", "ramp"): SHARE,
+    ("add_language", "share"): st.floats(0, 1, exclude_min=True),
     ("train", "warmup"): SHARE,
     ("train", "seed"): st.integers(0, 2**63 - 1),
     ("train", "threads"): st.integers(0, 1024),

@@ -16,6 +16,7 @@ import typer
 from typer.core import TyperCommand
 
 from cl2cm import __version__
+from cl2cm.cli.add_language import add_language
 from cl2cm.cli.data import encode, prepare, translate
 from cl2cm.cli.examples import WithExamples, WithFormats
 from cl2cm.cli.index import index
@@ -288,13 +289,11 @@ def doctor(
 _COMMANDS: tuple[tuple[Callable[..., int | None], type[TyperCommand]], ...] = (
     *((demo, WithExamples), (init, WithExamples), (prepare, WithExamples)),
     *((opens_models(translate), WithExamples), (opens_models(encode), WithFormats)),
-    (opens_models(train), WithMethods),
+    *((opens_models(train), WithMethods), (opens_models(add_language), WithExamples)),
     *((opens_models(evaluate), WithExamples), (opens_models(compare), WithExamples)),
-    (opens_models(bench), WithExamples),
-    *((opens_models(align), WithExamples), (opens_models(index), WithFormats)),
-    (opens_models(search), AsksInWords),
-    *((opens_models(serve), WithExamples), (models, WithExamples)),
-    (doctor, WithExamples),
+    *((opens_models(bench), WithExamples), (opens_models(align), WithExamples)),
+    *((opens_models(index), WithFormats), (opens_models(search), AsksInWords)),
+    *((opens_models(serve), WithExamples), (models, WithExamples), (doctor, WithExamples)),
 )  # in the order in which data flows
 for _command, _class in _COMMANDS:
     app.command(cls=_class)(_command)

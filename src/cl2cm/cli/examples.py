@@ -21,6 +21,7 @@ EXAMPLES: dict[str, tuple[str, ...]] = {
         "cl2cm train recipe.toml --out runs/mine --resume",
         "cl2cm train recipe.toml --set train.epochs=3 --out runs/short",
     ),
+    "add-language": ("cl2cm add-language runs/mine manifest.jsonl --language pt --out runs/pt",),
     "evaluate": ("cl2cm evaluate runs/mine manifest.jsonl --languages de,fr",),
     "compare": ("cl2cm compare runs/mine runs/other manifest.jsonl --split val",),
     "bench": ("cl2cm bench flickr8k-multi --data flickr8k-multi --quick",),

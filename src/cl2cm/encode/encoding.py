@@ -7,8 +7,17 @@ import torch
 
 from cl2cm.encode.feature_files import FeatureFiles
 from cl2cm.encode.file_state import file_state
+from cl2cm.encode.known_texts import known_rows
 from cl2cm.encode.protocol import VisionEncoder
-from cl2cm.encode.rows import Rows, StoredFeatures, finite_rows, join, length_batches, ragged
+from cl2cm.encode.rows import (
+    Rows,
+    StoredFeatures,
+    finite_rows,
+    join,
+    length_batches,
+    ragged,
+    reorder,
+)
 from cl2cm.encode.store import FeatureStore
 from cl2cm.encode.store_writing import SHARD_ITEMS, write_store
 from cl2cm.encode.text import TextBackbone
@@ -40,6 +49,7 @@ def encode_texts(
     backbone: TextBackbone,
     folder: Path | None = None,
     *,
+    known: Sequence[FeatureStore] = (),
     root: Path | None = None,
 ) -> FeatureStore:
     """Store of the token states of all texts; a text is its own id.
@@ -49,12 +59,18 @@ def encode_texts(
         backbone: frozen.
         folder: where; None chooses a place by content under ``root``, or in the cache.
         root: folder of stores.
+        known: other stores of the same backbone, whose states are copied.
     """
     in_cache = folder is None
     where = folder or store_folder(root, "text", backbone.fingerprint, texts)
 
     def encode(positions: Sequence[int]) -> Rows:
-        return encode_ids(backbone, backbone.tokenize([texts[i] for i in positions]))
+        asked = [texts[i] for i in positions]
+        order, parts = known_rows(known, asked)
+        left = sorted(set(range(len(asked))) - set(order))
+        if left:
+            parts.append(encode_ids(backbone, backbone.tokenize([asked[i] for i in left])))
+        return reorder(join(parts), [*order, *left])
 
     with track("encode texts", len(texts)) as advance:
         return write_store(
@@ -79,20 +95,7 @@ def encode_ids(backbone: TextBackbone, ids: Sequence[Sequence[int]]) -> Rows:
         states = text_states(backbone, tokens)
         parts.append(ragged(states.values, tokens.mask, tokens.content))
         order += batch
-    return _reorder(join(parts), order)
-
-
-def _reorder(rows: Rows, order: Sequence[int]) -> Rows:
-    """Rows whose i-th item is number ``order[i]``, sorted by number."""
-    values = rows.values.split(rows.lengths.tolist())
-    content = rows.content.split(rows.lengths.tolist())
-    back = torch.argsort(torch.tensor(order))
-    places = back.tolist()
-    return Rows(
-        torch.cat([values[i] for i in places]),
-        rows.lengths[back],
-        torch.cat([content[i] for i in places]),
-    )
+    return reorder(join(parts), order)
 
 
 def picture_key(example: Example) -> str:

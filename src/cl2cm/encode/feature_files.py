@@ -66,7 +66,7 @@ class FeatureFiles:
     def __init__(self, name: str, path: Path, agreed: Agreed | None = None) -> None:
         self.name = name
         self.path = path
-        self._agreed = agreed
+        self.agreed = agreed
         self._opened: Layout | None = None
         self._rows: dict[str, int] = {}
         self._sound: set[int] = set()  # rows whose numbers were read and are finite
@@ -91,13 +91,14 @@ class FeatureFiles:
     @property
     def preprocessing(self) -> str:
         """What is known of it, as JSON for the record."""
-        return json.dumps({"features": str(self.path), "items": len(self)}, sort_keys=True)
+        items = {} if self.agreed and not self.path.exists() else {"items": len(self)}
+        return json.dumps({"features": str(self.path)} | items, sort_keys=True)
 
     @property
     def _layout(self) -> Layout:
         """The features, which are opened when they are first asked for."""
         if self._opened is None:
-            if self._agreed is not None and not self._agreed.allowed:
+            if self.agreed and not self.agreed.allowed:
                 raise EncoderError(
                     self.name,
                     expected="features inside the run, or in a folder that you have named",
@@ -109,7 +110,7 @@ class FeatureFiles:
                     self.name,
                     expected="features",
                     found="no such file or folder",
-                    remedy="check the path" if self._agreed is None else "name it: --features PATH",
+                    remedy="check the path" if self.agreed is None else "name it: --features PATH",
                 )
             layout = open_layout(self.path)
             self._rows = {item: row for row, item in enumerate(layout.names)}
@@ -121,8 +122,8 @@ class FeatureFiles:
                     remedy="check the path",
                 )
             self._opened = layout
-            if self._agreed is not None:
-                self._check_agreed(self._agreed)
+            if self.agreed is not None:
+                self._check_agreed(self.agreed)
         return self._opened
 
     def _check_agreed(self, agreed: Agreed) -> None:
@@ -161,7 +162,7 @@ class FeatureFiles:
         wanted = {self._row(example) for example in examples}
         chosen = copy(self)
         chosen._rows = {name: row for name, row in self._rows.items() if row in wanted}
-        chosen._fingerprint = "" if self._agreed is None else self._agreed.fingerprint
+        chosen._fingerprint = "" if self.agreed is None else self.agreed.fingerprint
         return chosen
 
     @property
@@ -171,8 +172,8 @@ class FeatureFiles:
 
     def samples(self) -> dict[str, str]:
         """Hashes of the numbers of some items, by name, for `Agreed`."""
-        if self._agreed is not None and self._agreed.samples:
-            return dict(self._agreed.samples)
+        if self.agreed is not None and self.agreed.samples:
+            return dict(self.agreed.samples)
         return {name: self._digest(name) for name in _spread(sorted(self._rows))}
 
     def has(self, example: Example) -> bool:

@@ -64,6 +64,37 @@ class StoredFeatures(Protocol):
         ...
 
 
+class NoFeatures:
+    """Stands for the features of items that nobody looks at: one vector of zeros each.
+
+    Args:
+        ids: of the items.
+        width: of the features that they would have.
+    """
+
+    def __init__(self, ids: Sequence[str], width: int) -> None:
+        self.ids = ids
+        self.width = width
+        self.folder = Path()
+        self._rows = {name: row for row, name in enumerate(ids)}
+
+    def __len__(self) -> int:
+        return len(self.ids)
+
+    def has(self, name: str) -> bool:
+        """Whether an item is one of them."""
+        return name in self._rows
+
+    def row(self, name: str) -> int:
+        """Row of an id."""
+        return self._rows[name]
+
+    def gather(self, rows: Tensor) -> Gathered:
+        """Zeros [B, 1, width]."""
+        mask = torch.ones(len(rows), 1, dtype=torch.bool)
+        return Gathered(torch.zeros(len(rows), 1, self.width), mask, mask)
+
+
 def ragged(values: Tensor, mask: Tensor, content: Tensor | None = None) -> Rows:
     """Rows of a padded batch float [B, T, width] with masks bool [B, T]."""
     kept = mask if content is None else content
@@ -73,6 +104,19 @@ def ragged(values: Tensor, mask: Tensor, content: Tensor | None = None) -> Rows:
 def join(parts: Sequence[Rows]) -> Rows:
     """Rows of all parts, one after the other."""
     return Rows(*(torch.cat(column) for column in zip(*parts, strict=True)))
+
+
+def reorder(rows: Rows, order: Sequence[int]) -> Rows:
+    """Rows whose i-th item is number ``order[i]``, sorted by number."""
+    values = rows.values.split(rows.lengths.tolist())
+    content = rows.content.split(rows.lengths.tolist())
+    back = torch.argsort(torch.tensor(order))
+    places = back.tolist()
+    return Rows(
+        torch.cat([values[i] for i in places]),
+        rows.lengths[back],
+        torch.cat([content[i] for i in places]),
+    )
 
 
 def length_batches(lengths: Sequence[int], tokens: int) -> Iterator[list[int]]:

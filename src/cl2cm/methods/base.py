@@ -61,6 +61,7 @@ class Stage:
         others: whether the loss looks at translations of other captions of an image.
         begin: called when the stage starts or is resumed, to compute what stays fixed in it.
         end: called when the stage has ended with its best weights, before the state is saved.
+        keep: the epoch that the stage ends with: the best one by validation, or the last one.
     """
 
     name: str
@@ -71,6 +72,7 @@ class Stage:
     others: bool = False
     begin: Callable[[EncodeAll], None] = lambda _: None
     end: Callable[[], None] = lambda: None
+    keep: Literal["best", "last"] = "best"
 
     @property
     def validated(self) -> TextNetwork:
@@ -91,6 +93,8 @@ class Method(nn.Module):
         targets: what the targets of training are: machine translations of the source captions,
             human captions in the target languages, or none.
         translates_queries: whether queries are translated into the source language before search.
+        keeps_vision: whether it starts from a finished run and leaves that run's vision side as it
+            is, so that an index of the one opens with the other.
         sections: section of the configuration -> frozen dataclass of its settings, which checks
             its values; every field has a default.
         student: the network that does the search.
@@ -101,6 +105,7 @@ class Method(nn.Module):
     name: ClassVar[str] = ""
     targets: ClassVar[Targets] = "translations"
     translates_queries: ClassVar[bool] = False
+    keeps_vision: ClassVar[bool] = False
     sections: ClassVar[Mapping[str, type[Any]]] = {}
 
     def __init__(self, setup: Setup) -> None:
@@ -110,6 +115,16 @@ class Method(nn.Module):
         self.match = setup.match
         self.epochs = setup.epochs
         self.progress = 0.0
+
+    @classmethod
+    def reads_media(cls, settings: dict[str, Any]) -> bool:  # noqa: ARG003 - for subclasses
+        """Whether images and videos are looked at, by the method's settings by section."""
+        return True
+
+    @classmethod
+    def favoured(cls, settings: dict[str, Any]) -> tuple[str, float] | None:  # noqa: ARG003
+        """A target language and its share of the captions; None: all languages are alike."""
+        return None
 
     def stages(self) -> list[Stage]:
         """The stages in order; here one, which trains the student."""

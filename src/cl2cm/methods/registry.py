@@ -23,6 +23,7 @@ METHODS = {
     "supervised": "supervised:Supervised",
     "smoothing": "smoothing:Smoothing",
     "self-distill": "self_distill:SelfDistill",
+    "add-language": "add_language:AddLanguage",
 }  # name -> module of this package, and class in it
 
 

@@ -16,7 +16,15 @@ from cl2cm.encode.trust import confine
 from cl2cm.encode.vision import load_vision
 from cl2cm.errors import CheckpointError
 from cl2cm.model.config import Config
-from cl2cm.model.contract import check_outputs, check_same, check_texts, contract
+from cl2cm.model.contract import (
+    Space,
+    check_outputs,
+    check_same,
+    check_space,
+    check_texts,
+    contract,
+    vision_side,
+)
 from cl2cm.model.networks import CrossModalNetwork, build_student, build_vision_head
 from cl2cm.model.off_the_shelf import load_pair, load_pair_visual
 from cl2cm.model.retrieval import RetrievalModel, VisualSide
@@ -52,6 +60,7 @@ def save_run(
     networks: tuple[CrossModalNetwork, nn.Module | None],
     encoders: tuple[TextBackbone, VisionEncoder | FeatureFiles],
     provenance: dict[str, Any],
+    space: Space | None = None,
 ) -> dict[str, Any]:
     """Finish a run folder; ``provenance.json`` last, which makes it a run.
 
@@ -61,11 +70,19 @@ def save_run(
         networks: the student, and the teacher where the method trains one.
         encoders: the text backbone, and the vision backbone or stored features.
         provenance: what the run was made from.
+        space: of the earlier run whose vision side the student keeps; None: it has its own.
 
     Returns:
         What ``provenance.json`` says: the given, and the fingerprint of the model.
     """
     (student, teacher), (backbone, vision) = networks, encoders
+    if space is not None and vision_side(student.vision, vision) != space.vision_side:
+        raise CheckpointError(
+            str(run),
+            expected="the vision side of the run that it continues, bit for bit",
+            found="another",
+            remedy="remove the folder, and report this: training must not change it",
+        )
     save_config(run, config)
     if teacher is not None:
         save_weights(teacher, run / "teacher.safetensors")
@@ -73,7 +90,7 @@ def save_run(
     name = _fingerprint(run, backbone.fingerprint, vision)
     model = RetrievalModel(student, backbone, vision, fingerprint=name, dim=config.network.dim)
     model.case = provenance.get("data", {}).get("case", "keep")
-    write_record(run / "contract.json", contract(config, model))
+    write_record(run / "contract.json", contract(config, model, space))
     whole = {**provenance, "model": name, "files": hashes_of(run)}
     write_record(run / "provenance.json", whole)
     return whole
@@ -122,12 +139,23 @@ def load(run: StrPath, *, text_encoder: str = "", vision_encoder: str = "") -> R
     )
     load_weights(student, run / "model.safetensors")
     name = _fingerprint(run, backbone.fingerprint, vision)
-    model = RetrievalModel(student, backbone, vision, fingerprint=name, dim=config.network.dim)
+    space = check_space(run, agreed, student.vision, vision) or name
+    model = RetrievalModel(student, backbone, vision, fingerprint=space, dim=config.network.dim)
     model.run = run
     model.case = agreed.get("case", "keep")  # runs of earlier versions do not say
     check_outputs(run, agreed, model)
     _check_fingerprint(run, name)
     return model
+
+
+def space_of(run: Path, *, vision_encoder: str = "") -> tuple[Space, VisionEncoder | FeatureFiles]:
+    """Return the space of vectors of a finished run, and its vision encoder or features.
+
+    Raises:
+        CheckpointError: as `load_visual`.
+    """
+    side = load_visual(run, vision_encoder=vision_encoder)
+    return Space(side.fingerprint, vision_side(side.head, side.vision)), side.vision
 
 
 def load_visual(run: StrPath, *, vision_encoder: str = "") -> VisualSide:
@@ -149,7 +177,8 @@ def load_visual(run: StrPath, *, vision_encoder: str = "") -> VisualSide:
     load_weights(head, run / "model.safetensors", prefix="vision.")
     name = _fingerprint(run, agreed["backbone"], vision)
     _check_fingerprint(run, name)
-    model = VisualSide(head, vision, fingerprint=name, dim=config.network.dim)
+    space = check_space(run, agreed, head, vision) or name
+    model = VisualSide(head, vision, fingerprint=space, dim=config.network.dim)
     model.run = run
     return model
 

@@ -6,10 +6,12 @@ tokenizer that changed under a model is an error, not a slow loss of quality. It
 ``config.toml``, too: half a file of settings is often a valid file of other settings.
 """
 
+import hashlib
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
+from torch import nn
 
 from cl2cm.encode.feature_files import FeatureFiles
 from cl2cm.encode.protocol import VisionEncoder
@@ -17,6 +19,7 @@ from cl2cm.encode.text import TextBackbone
 from cl2cm.errors import CheckpointError
 from cl2cm.model.config import Config
 from cl2cm.model.retrieval import RetrievalModel
+from cl2cm.storage import sha256_text
 from cl2cm.text import CASES
 
 CONTRACT_TEXTS = (
@@ -30,7 +33,51 @@ MAX_EXAMPLES, MAX_EXAMPLE = 64, 4096  # of the contract, and characters of each
 TOLERANCE = 1e-3  # of a contract vector's components; kernels differ between machines
 
 
-def contract(config: Config, model: RetrievalModel) -> dict[str, Any]:
+class Space(NamedTuple):
+    """The space of vectors of an earlier run, whose vision side a run has taken over unchanged.
+
+    Attributes:
+        model: fingerprint of the earlier run, which its indexes name.
+        vision_side: fingerprint of the vision side of both; see `vision_side`.
+    """
+
+    model: str
+    vision_side: str
+
+
+def vision_side(head: nn.Module, vision: VisionEncoder | FeatureFiles) -> str:
+    """Return the fingerprint of a vision side: every bit of its head, and its encoder."""
+    digest = hashlib.sha256()
+    for name, tensor in sorted(head.state_dict().items()):
+        values = tensor.detach().cpu().contiguous()
+        digest.update(f"{name} {values.dtype} {list(values.shape)}\n".encode())
+        digest.update(values.numpy().tobytes())
+    return sha256_text(f"{digest.hexdigest()} {vision.fingerprint}")
+
+
+def check_space(
+    run: Path, agreed: dict[str, Any], head: nn.Module, vision: VisionEncoder | FeatureFiles
+) -> str | None:
+    """Return the fingerprint of the space that a run shares with an earlier one, if it does.
+
+    Raises:
+        CheckpointError: its vision side is not the one of the earlier run.
+    """
+    if "space" not in agreed:
+        return None
+    space = Space(**agreed["space"])
+    found = vision_side(head, vision)
+    if found != space.vision_side:
+        raise CheckpointError(
+            f"{run}: vision side",
+            expected=f"the one of the run that it continues ({space.vision_side[:12]})",
+            found=f"another ({found[:12]})",
+            remedy="restore the run's files, or add the language again",
+        )
+    return space.model
+
+
+def contract(config: Config, model: RetrievalModel, space: Space | None = None) -> dict[str, Any]:
     """How the model is fed, with examples of what comes out."""
     ids = model.backbone.tokenize(CONTRACT_TEXTS)
     vectors = model.encode_text(CONTRACT_TEXTS)
@@ -53,6 +100,7 @@ def contract(config: Config, model: RetrievalModel) -> dict[str, Any]:
             "preprocessing": model.vision.preprocessing,
             **_samples(model.vision),
         },
+        **({"space": space._asdict()} if space else {}),
         "examples": [
             {"text": text, "ids": row, "vector": [round(float(x), 6) for x in vector]}
             for text, row, vector in zip(CONTRACT_TEXTS, ids, vectors, strict=True)
@@ -75,6 +123,8 @@ def check_form(agreed: Any) -> None:  # noqa: ANN401 - whatever the file holds
     texts.append(agreed.get("settings", ""))
     texts += [example["text"] for example in agreed["examples"]]
     texts += agreed["vision"].get("samples", {}).values()
+    if "space" in agreed:
+        texts += Space(**agreed["space"])
     if agreed.get("case", "keep") not in CASES:
         raise ValueError("a rule of capitals that there is not")
     if not isinstance(agreed["vision"].get("width", 1), int):

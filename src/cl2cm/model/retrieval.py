@@ -89,6 +89,7 @@ class VisualSide:
 
     Attributes:
         vision: the vision backbone, or the features that stand for one.
+        head: what turns its features into unit vectors.
         run: the folder that it was loaded from, or the spec of an off-the-shelf model; None for one
             made in memory.
     """
@@ -97,7 +98,7 @@ class VisualSide:
         self, head: nn.Module, vision: VisionEncoder | FeatureFiles, *, fingerprint: str, dim: int
     ) -> None:
         self.vision = vision
-        self._head = head.eval()
+        self.head = head.eval()
         self.run: StrPath | None = None
         self._fingerprint = fingerprint
         self._dim = dim
@@ -185,7 +186,7 @@ class VisualSide:
         store = encode_pictures(examples, self.vision, skip_bad=skip_bad, on_skip=on_skip)
         known = [example.id for example in examples if store.has(example.id)]
         rows = torch.tensor([store.row(name) for name in known])
-        vectors: Floats = picture_vectors(self._head, store, rows).numpy()
+        vectors: Floats = picture_vectors(self.head, store, rows).numpy()
         check_vectors(vectors, known, "item")
         return dict(zip(known, vectors, strict=True))
 
@@ -193,7 +194,7 @@ class VisualSide:
         """Unit vectors float32 [N, D] of frame features [N, F, D_v]."""
         if mask is None:
             mask = torch.ones(values.shape[:2], dtype=torch.bool)
-        vectors: Floats = frame_vectors(self._head, Frames(values, mask)).numpy()
+        vectors: Floats = frame_vectors(self.head, Frames(values, mask)).numpy()
         return vectors
 
 

@@ -178,6 +178,18 @@ def check_hash(run: Path, name: str, *, again: bool = False) -> None:
         raise damaged(run / name, "another content", expected=f"the hash {str(written)[:12]}")
 
 
+def languages_of(run: Path) -> tuple[str, ...]:
+    """Return the languages that a finished run has learned, its source first.
+
+    Raises:
+        CheckpointError: the run is damaged or unfinished.
+    """
+    config, _ = read_run(run, Encoders("hf:unused", "onnx:unused"))
+    provenance = read_provenance(run)
+    learned = provenance.get("learned") or provenance.get("data", {}).get("languages", ())
+    return tuple(dict.fromkeys([config.data.source, *map(str, learned)]))
+
+
 def damaged(path: Path, found: str, *, expected: str = "a whole run") -> CheckpointError:
     """Return the error of a file that is not what was written to a run."""
     return CheckpointError(

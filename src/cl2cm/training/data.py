@@ -9,19 +9,23 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from cl2cm.data.favoured import favour
 from cl2cm.data.manifest import Skipped, read_manifest
-from cl2cm.data.pairs import CaptionPairs, Texts, caption_pairs, target_languages
-from cl2cm.encode.encoding import encode_pictures, encode_texts, text_states
+from cl2cm.data.pairs import Texts, caption_pairs, target_languages
+from cl2cm.encode.encoding import (
+    encode_pictures,
+    text_states,
+)
 from cl2cm.encode.feature_files import FeatureFiles
 from cl2cm.encode.protocol import VisionEncoder
-from cl2cm.encode.rows import StoredFeatures
+from cl2cm.encode.rows import NoFeatures, StoredFeatures
 from cl2cm.encode.store import FeatureStore
 from cl2cm.encode.text import TextBackbone
-from cl2cm.encode.tokens import PooledStates, StoredStates, TextSource, TokenIds
 from cl2cm.encode.vision import load_vision
-from cl2cm.errors import ConfigError, EncoderError, ManifestError
+from cl2cm.errors import ConfigError, ManifestError
 from cl2cm.methods.base import Method
 from cl2cm.methods.registry import method_class
+from cl2cm.methods.settings import settings_of
 from cl2cm.metrics import metrics
 from cl2cm.model.checkpoint import load_backbone
 from cl2cm.model.config import Config
@@ -32,10 +36,11 @@ from cl2cm.model.networks import (
     masked_mean,
 )
 from cl2cm.model.retrieval import picture_vectors, sentence_vectors
-from cl2cm.progress import say
 from cl2cm.storage import sha256_file
 from cl2cm.text import case_rule
 from cl2cm.training.batches import Batches
+from cl2cm.training.initial import Kept
+from cl2cm.training.texts import check_unknown, lower_cased, text_sources
 from cl2cm.training.validation import (
     Validation,
     left_out_items,
@@ -46,8 +51,6 @@ from cl2cm.training.validation import (
 from cl2cm.types import Example
 
 WHITENING_TEXTS = 4096  # whose states are computed for it, where they are not stored
-UNKNOWN_TEXTS = 200  # of a language, whose tokens are looked at
-SOME_UNKNOWN, MOST_UNKNOWN = 0.1, 0.5  # share of a language's tokens: a warning, an error
 
 
 class Stores(NamedTuple):
@@ -130,24 +133,39 @@ class TrainingData:
         return result
 
 
-def load_training_data(config: Config, stores: Stores | None = None) -> TrainingData:
+def load_training_data(
+    config: Config, stores: Stores | None = None, kept: Kept | None = None
+) -> TrainingData:
     """Read the manifest and encode what the stores do not have yet.
 
     Args:
         config: all settings.
         stores: features of at least all that is needed, by the configured encoders; None makes
             stores of exactly that, in the cache.
+        kept: what the training takes over from an earlier run.
 
     Raises:
         CL2CMError: whatever is wrong with settings, manifest, encoders or pictures.
     """
     backbone = load_backbone(config)
-    encoder = load_vision(config.vision.encoder, sampling=config.vision.films)
+    encoder = (
+        kept.vision if kept else load_vision(config.vision.encoder, sampling=config.vision.films)
+    )
+    own = settings_of(config)
+    reads_media = method_class(config.method).reads_media(own)
     skipped = Skipped()
     examples = _read(config, skipped)
+    if kept and kept.case == "lower":  # as queries will be
+        examples = [lower_cased(example) for example in examples]
     _languages(config, [e for e in examples if e.split == "train"])  # before anything is encoded
-    vision = stores.vision if stores else _encode_all_pictures(config, examples, encoder, skipped)
-    if isinstance(encoder, FeatureFiles):  # whatever else is in their folder
+    vision: StoredFeatures
+    if not reads_media:
+        vision = NoFeatures([example.id for example in examples], encoder.width)
+    elif stores:
+        vision = stores.vision
+    else:
+        vision = _encode_all_pictures(config, examples, encoder, skipped)
+    if isinstance(encoder, FeatureFiles) and reads_media:  # whatever else is in their folder
         encoder = encoder.only([example for example in examples if vision.has(example.id)])
     train, val = (
         [e for e in examples if e.split == split and vision.has(e.id)] for split in ("train", "val")
@@ -165,12 +183,17 @@ def load_training_data(config: Config, stores: Stores | None = None) -> Training
         min_quality=config.data.min_quality,
         quality_weighting=config.data.quality_weighting,
     )
-    case = case_rule(texts.all())
-    _check_unknown(backbone, pairs, texts.all(), source)
+    if favoured := method_class(config.method).favoured(own):
+        pairs = favour(pairs, *favoured)
+    case = kept.case if kept else case_rule(texts.all())
+    if not reads_media:  # images are what the epochs would be measured on
+        val = []
+    check_unknown(backbone, pairs, texts.all(), source)
     validation = make_validation(val, texts, vision, [source, *languages], source)
     left_out = left_out_items(train, pairs, val, [source, *languages])
     say_validation(validation, val, [source, *languages])
-    text, means = _text_sources(config, texts.all(), backbone, stores.text if stores else None)
+    store = stores.text if stores else None
+    text, means = text_sources(config, texts.all(), backbone, store, reuse=kept is not None)
     batches = Batches(
         pairs=pairs,
         text=text,
@@ -249,42 +272,3 @@ def _languages(config: Config, train: Sequence[Example]) -> tuple[str, ...]:
         chosen=config.data.languages,
         human=targets == "captions",
     )
-
-
-def _text_sources(
-    config: Config, texts: Sequence[str], backbone: TextBackbone, store: FeatureStore | None
-) -> tuple[TextSource, PooledStates | None]:
-    """Tokens of all texts; and their means, where frozen states go to heads without layers."""
-    if config.text.freeze != "all":
-        return TokenIds(backbone.tokenize(texts), backbone.special), None
-    if store is None:
-        root = Path(config.data.features) if config.data.features else None
-        store = encode_texts(texts, backbone, root=root)
-    rows = torch.tensor([store.row(text) for text in texts])
-    means = None if config.network.layers else PooledStates(store.means(), rows)
-    return StoredStates(store, rows), means
-
-
-def _check_unknown(
-    backbone: TextBackbone, pairs: CaptionPairs, texts: Sequence[str], source: str
-) -> None:
-    """Refuse training texts whose words the tokenizer does not know.
-
-    Raises:
-        EncoderError: most tokens of a language are unknown.
-    """
-    owner = np.repeat(pairs.group_language, np.diff(pairs.choices))
-    rows = {code: pairs.target[owner == i] for i, code in enumerate(pairs.languages)}
-    for language, of_language in {source: pairs.source, **rows}.items():
-        distinct = np.unique(of_language)
-        picked = distinct[:: max(1, len(distinct) // UNKNOWN_TEXTS)]
-        share = backbone.unknown_share([texts[row] for row in picked.tolist()])
-        if share > MOST_UNKNOWN:
-            raise EncoderError(
-                f"{backbone.name}, captions in {language!r}",
-                expected="a vocabulary that has their words",
-                found=f"{share:.0%} unknown tokens",
-                remedy="choose a text encoder for that language, or check text.lower_case",
-            )
-        if share > SOME_UNKNOWN:
-            say(f"warning: {share:.0%} of the tokens of {language} are unknown to {backbone.name}")

@@ -8,22 +8,41 @@ Which run it was stands in ``state/start.json`` while the training is not finish
 
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import NamedTuple
 
 from cl2cm.encode.feature_files import Agreed, FeatureFiles
 from cl2cm.encode.protocol import VisionEncoder
 from cl2cm.encode.text import TextBackbone
 from cl2cm.encode.trust import check_inside
 from cl2cm.errors import CheckpointError, OtherSettingsError
-from cl2cm.model.checkpoint import fingerprint
+from cl2cm.model.checkpoint import fingerprint, space_of
 from cl2cm.model.config import Config
+from cl2cm.model.contract import Space
 from cl2cm.model.networks import TextNetwork, Whitening
-from cl2cm.model.run_folder import Encoders, read_provenance, read_run
+from cl2cm.model.run_folder import Encoders, languages_of, read_provenance, read_run
 from cl2cm.model.weights import load_weights
 from cl2cm.progress import say
 from cl2cm.storage import read_record, sha256_file, write_record
+from cl2cm.text import Case
 
 START = Path("state") / "start.json"
 NOT_OPENED = Encoders("hf:unused", "onnx:unused")  # encoders of a run that stay closed
+
+
+class Kept(NamedTuple):
+    """What a run takes over from the run that it starts from, unchanged.
+
+    Attributes:
+        space: of vectors.
+        vision: the vision encoder, or the features that stand for one.
+        case: how texts are written; see ``text.py``.
+        languages: that it has learned, its source first.
+    """
+
+    space: Space
+    vision: VisionEncoder | FeatureFiles
+    case: Case
+    languages: tuple[str, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,6 +59,12 @@ class Initial:
     model: str
 
     weights: bool = True
+
+    def kept(self, config: Config) -> Kept:
+        """Return what a training takes over unchanged, for a method that keeps the vision side."""
+        _, agreed = read_run(self.run, NOT_OPENED)
+        space, vision = space_of(self.run, vision_encoder=config.vision.encoder)
+        return Kept(space, vision, agreed.get("case", "keep"), languages_of(self.run))
 
     def record(self) -> dict[str, str]:
         """Return what the new run remembers of it."""
@@ -159,7 +184,7 @@ def check_initial(
         differing.append(f"vision.encoder: {kinds[stored]} → {kinds[not stored]}")
     elif known.get("width", encoder.width) != encoder.width:
         differing.append(f"vision.encoder: width {known['width']} → {encoder.width}")
-    elif isinstance(encoder, FeatureFiles):
+    elif isinstance(encoder, FeatureFiles) and not encoder.agreed:
         what = Agreed(
             known["width"], known["fingerprint"], known.get("samples", {}), elsewhere=True
         )

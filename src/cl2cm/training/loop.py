@@ -18,15 +18,16 @@ from typing import Any
 import torch
 
 from cl2cm.encode.trust import remember
-from cl2cm.errors import NumberError, OtherSettingsError
+from cl2cm.errors import ConfigError, NumberError, OtherSettingsError
 from cl2cm.methods.build import build_method
+from cl2cm.methods.registry import method_class
 from cl2cm.methods.settings import checked, load_config
 from cl2cm.model.checkpoint import save_run
 from cl2cm.model.config import Config, with_absolute_paths
 from cl2cm.progress import say
 from cl2cm.storage import only_writer
 from cl2cm.training.data import Stores, load_training_data
-from cl2cm.training.initial import check_initial, find_initial
+from cl2cm.training.initial import Initial, Kept, check_initial, find_initial
 from cl2cm.training.optimization import choose_device, matmul_precision
 from cl2cm.training.run_folder import diverged_error, is_started, open_run
 from cl2cm.training.stages import Loop
@@ -89,7 +90,8 @@ def _train(
         torch.set_num_threads(config.train.threads)
     device = choose_device(config.train.device)
     check_trackers(config.train.log_to)
-    data = load_training_data(config, stores)
+    kept = _kept(config, initial)
+    data = load_training_data(config, stores, kept)
     if initial is not None:
         check_initial(initial, config, data.backbone, data.encoder)
     remember([config.text.encoder, config.vision.encoder])
@@ -113,9 +115,27 @@ def _train(
         except NumberError as error:
             if not loop.take_best():
                 raise
-            _finish(loop, config, time.monotonic() - started, diverged=str(error))
+            _finish(loop, config, time.monotonic() - started, kept, diverged=str(error))
             raise diverged_error(run, str(error)) from error
-    return _finish(loop, config, time.monotonic() - started)
+    return _finish(loop, config, time.monotonic() - started, kept)
+
+
+def _kept(config: Config, initial: Initial | None) -> Kept | None:
+    """Return what the training takes over unchanged from the run that it starts from.
+
+    Raises:
+        ConfigError: the method needs such a run, and there is none.
+    """
+    if not method_class(config.method).keeps_vision:
+        return None
+    if initial is None:
+        raise ConfigError(
+            f"method {config.method!r}",
+            expected="a finished run to start from",
+            found="none",
+            remedy="use cl2cm add-language, or name the run with --init-from",
+        )
+    return initial.kept(config)
 
 
 def train_again(config: Config, run: Path, *, stores: Stores | None = None) -> None:
@@ -129,7 +149,9 @@ def train_again(config: Config, run: Path, *, stores: Stores | None = None) -> N
         train(config, run, stores=stores)
 
 
-def _finish(loop: Loop, config: Config, seconds: float, *, diverged: str = "") -> dict[str, Any]:
+def _finish(
+    loop: Loop, config: Config, seconds: float, kept: Kept | None, *, diverged: str = ""
+) -> dict[str, Any]:
     method, data, run = loop.method, loop.data, loop.run
     method.cpu().eval()
     names = [stage.name for stage in method.stages()]
@@ -149,12 +171,20 @@ def _finish(loop: Loop, config: Config, seconds: float, *, diverged: str = "") -
     }
     if loop.initial is not None:
         provenance["init_from"] = loop.initial.record()
+    if kept is not None:
+        learned = [*kept.languages, *data.provenance["languages"]]
+        provenance["learned"] = list(dict.fromkeys(learned))
     if data.left_out:
         provenance["left_out"] = data.left_out
     if diverged:
         provenance["diverged"] = diverged
     whole = save_run(
-        run, config, (method.student, method.teacher), (data.backbone, data.encoder), provenance
+        run,
+        config,
+        (method.student, method.teacher),
+        (data.backbone, data.encoder),
+        provenance,
+        kept.space if kept else None,
     )
     shutil.rmtree(run / "state", ignore_errors=True)
     return whole

@@ -211,7 +211,7 @@ class Loop:
         else:
             mean = NOT_MEASURED
             say(f"{where}, not measured")
-        if mean > position.best or not by_language:
+        if mean > position.best or not by_language or stage.keep == "last":
             position.best, position.best_epoch = mean, position.epoch
             self.best = {
                 f"{self._prefix(network)}{key}": value.detach().clone()

@@ -1,0 +1,82 @@
+"""The command that adds a language to a finished run."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from cl2cm.cli.options import Features, Json, SkipBad, TextEncoder, VisionEncoder, encoders, show
+
+
+def add_language(
+    run: Annotated[Path, typer.Argument(help="Finished run.")],
+    manifest: Annotated[
+        Path, typer.Argument(help="Manifest with machine translations into the new language.")
+    ],
+    language: Annotated[str, typer.Option(help="Language to add, such as pt.")],
+    out: Annotated[Path, typer.Option(help="Folder of the new run.")],
+    text_only: Annotated[
+        bool,
+        typer.Option("--text-only", help="Learn from texts alone; images need not be there."),
+    ] = False,
+    max_regression: Annotated[
+        float,
+        typer.Option(min=0, help="Largest loss of SumR in a language that the run has learned."),
+    ] = 1.0,
+    evaluate_on: Annotated[
+        Path | None,
+        typer.Option(help="Manifest with human captions to measure on, where it is another."),
+    ] = None,
+    split: Annotated[str, typer.Option(help="Split to measure on.")] = "val",
+    settings: Annotated[
+        list[str] | None,
+        typer.Option("--set", help="Change a setting: train.epochs=3; repeatable."),
+    ] = None,
+    resume: Annotated[bool, typer.Option("--resume", help="Resume an interrupted run.")] = False,
+    text_encoder: TextEncoder = "",
+    vision_encoder: VisionEncoder = "",
+    features: Features = None,
+    skip_bad: SkipBad = False,
+    as_json: Json = False,
+) -> None:
+    """Teach a finished run a language from machine translations; its indexes stay valid.
+
+    The image side stays as it is, bit for bit. All languages are measured before and after; the
+    exit code is 1 if one that the run has learned got worse by more than --max-regression.
+    """
+    from cl2cm.cli.sources import read_lines
+    from cl2cm.data.manifest import Skipped
+    from cl2cm.evaluation.before_after import (
+        before_after_lines,
+        before_and_after,
+        check_measurable,
+    )
+    from cl2cm.methods.new_language import NewLanguage, language_config
+    from cl2cm.model.run_folder import languages_of
+    from cl2cm.training.loop import train
+
+    changes = [*(settings or ()), *(["data.skip_bad=true"] if skip_bad else [])]
+    where = encoders(text_encoder, vision_encoder, features)
+    new = NewLanguage(run, language, manifest, text_only, tuple(changes), where)
+    examples = read_lines(manifest, Skipped() if skip_bad else None)
+    config = language_config(new, examples)
+    learned = languages_of(run)
+    measured_on = evaluate_on or manifest
+    measured = read_lines(measured_on, Skipped() if skip_bad else None) if evaluate_on else examples
+    check_measurable(measured, learned, measured_on, split)
+    provenance = train(config, out, resume=resume, init_from=run)
+    result = before_and_after(
+        (run, out),
+        measured_on,
+        split=split,
+        language=language,
+        learned=learned,
+        max_regression=max_regression,
+        skip_bad=skip_bad,
+        encoders=where,
+    )
+    value = {"run": str(out), "from": str(run), "language": language, **result}
+    value["seconds"] = provenance["seconds"]
+    show(value, as_json=as_json, lines=before_after_lines(result))
+    if result["worse"]:
+        raise typer.Exit(1)

@@ -183,7 +183,7 @@ def caption_pairs(
                 found = [(0, [(caption, None)])]
             else:
                 found = (
-                    captions if human else _translations(example, i, names, engines, min_quality)
+                    captions if human else translations_of(example, i, names, engines, min_quality)
                 )
             for language, options in found:
                 group_language.append(language)
@@ -255,13 +255,14 @@ def _check_scores(examples: Sequence[Example], languages: Sequence[str]) -> None
         )
 
 
-def _translations(
+def translations_of(
     example: Example,
     caption: int,
     languages: Sequence[str],
     engines: Sequence[str],
     min_quality: float,
 ) -> list[tuple[int, list[ScoredText]]]:
+    """Return a caption's translations, by the number of their language, where it has any."""
     found = []
     for number, language in enumerate(languages):
         by_engine = example.translations.get(language, {})

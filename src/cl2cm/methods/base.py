@@ -131,12 +131,12 @@ class Method(nn.Module):
         )
 
     def match_loss(self, batch: Batch, vision: Tensor, source: Encoded, target: Encoded) -> Losses:
-        """Eq. 8: M(V, S) + M(V, T)."""
+        """Eq. 8: M(V, S) + M(V, T), the latter times ``match.target``."""
         same = same_picture(batch.pictures)
         on_source = matching(vision, source.sentence, same, self.match)
         on_target = matching(vision, target.sentence, same, self.match)
         return {
-            "loss": on_source + on_target,
+            "loss": on_source + self.match.target * on_target,
             "match_source": on_source.detach(),
             "match_target": on_target.detach(),
         }

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from cl2cm.data.manifest import Skipped, read_manifest
 from cl2cm.data.pairs import CaptionPairs, Texts, caption_pairs, target_languages
+from cl2cm.data.stand_ins import with_stand_ins
 from cl2cm.encode.encoding import encode_pictures, encode_texts, store_folder, text_states
 from cl2cm.encode.feature_files import FeatureFiles
 from cl2cm.encode.protocol import VisionEncoder
@@ -36,6 +37,7 @@ from cl2cm.progress import say
 from cl2cm.storage import sha256_file
 from cl2cm.text import case_rule
 from cl2cm.training.batches import Batches
+from cl2cm.training.noise import spoilt
 from cl2cm.training.validation import (
     Validation,
     left_out_items,
@@ -144,7 +146,7 @@ def load_training_data(config: Config, stores: Stores | None = None) -> Training
     backbone = load_backbone(config)
     encoder = load_vision(config.vision.encoder, sampling=config.vision.films)
     skipped = Skipped()
-    examples = _read(config, skipped)
+    examples, noise = spoilt(config, _read(config, skipped))
     _languages(config, [e for e in examples if e.split == "train"])  # before anything is encoded
     vision = stores.vision if stores else _encode_all_pictures(config, examples, encoder, skipped)
     if isinstance(encoder, FeatureFiles):  # whatever else is in their folder
@@ -167,9 +169,12 @@ def load_training_data(config: Config, stores: Stores | None = None) -> Training
     )
     case = case_rule(texts.all())
     _check_unknown(backbone, pairs, texts.all(), source)
+    val, translated = with_stand_ins(
+        val, languages, engines=config.data.engines, min_quality=config.data.min_quality
+    )
     validation = make_validation(val, texts, vision, [source, *languages], source)
     left_out = left_out_items(train, pairs, val, [source, *languages])
-    say_validation(validation, val, [source, *languages])
+    say_validation(validation, val, [source, *languages], translated)
     text, means = _text_sources(config, texts.all(), backbone, stores.text if stores else None)
     batches = Batches(
         pairs=pairs,
@@ -195,6 +200,8 @@ def load_training_data(config: Config, stores: Stores | None = None) -> Training
             "languages": list(languages),
             "case": case,
             "encoders": {"text": backbone.fingerprint, "vision": encoder.fingerprint},
+            **noise,
+            **({"validated_on_translations": translated} if translated else {}),
         },
         left_out=left_out,
         teacher_note=teacher_note_of(validation, val, source),

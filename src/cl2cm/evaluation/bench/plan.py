@@ -21,6 +21,7 @@ import torch
 from cl2cm.data.manifest import Skipped, read_manifest, split_of_manifest
 from cl2cm.data.queries import every_text
 from cl2cm.data.readers import fetches, prepare_dataset
+from cl2cm.data.stand_ins import with_stand_ins
 from cl2cm.encode.encoding import encode_pictures, encode_texts, store_folder
 from cl2cm.encode.feature_files import FeatureFiles
 from cl2cm.encode.vision import load_vision
@@ -35,6 +36,7 @@ from cl2cm.model.checkpoint import load_backbone
 from cl2cm.model.config import Config
 from cl2cm.progress import track
 from cl2cm.storage import atomic_file, write_json
+from cl2cm.training.noise import planted
 from cl2cm.translate import find_translators
 from cl2cm.types import Example
 
@@ -156,7 +158,7 @@ def plan(
             if choice.single and method in choice.methods and len(choice.languages) > 1
             for language in choice.languages
         ]
-        stores: tuple[Path, Path | None] | None = None
+        stores: dict[tuple[float, str, int], tuple[Path, Path | None]] = {}
         for seed in choice.seeds:
             for languages, method in [*whole, *alone]:
                 config = suite.config(
@@ -171,11 +173,22 @@ def plan(
                 if choice.skip_bad:
                     data = dataclasses.replace(config.data, skip_bad=True)
                     config = dataclasses.replace(config, data=data)
-                stores = stores or make_stores(config, examples, skipped)
+                noise = (config.data.noise, config.data.noise_kind, config.data.noise_seed)
+                if noise not in stores:
+                    stores[noise] = make_stores(config, examples, skipped)
                 table = "all" if languages == choice.languages else "+".join(languages)
                 folder = out / regime / table / method / str(seed)
                 jobs.append(
-                    Job(regime, method, seed, languages, config, folder, *stores, choice.split)
+                    Job(
+                        regime,
+                        method,
+                        seed,
+                        languages,
+                        config,
+                        folder,
+                        *stores[noise],
+                        choice.split,
+                    )
                 )
     return jobs
 
@@ -197,12 +210,25 @@ def make_stores(
         on_skip=(skipped or Skipped()).item,
     )
     frozen = load_backbone(config)
-    texts = every_text(examples, translated=("train",))
+    texts = _texts_to_encode(config, examples)
     folder = store_folder(root, "text", frozen.fingerprint, texts)
     text = encode_texts(texts, frozen, folder)
     if not config.network.layers:
         text.means()
     return text.folder, None if isinstance(encoder, FeatureFiles) else vision.folder
+
+
+def _texts_to_encode(config: Config, examples: Sequence[Example]) -> list[str]:
+    """All captions, the translations of the training split, and those that validate epochs."""
+    texts = every_text(examples, translated=("train",))
+    if config.data.noise:  # clean ones stay: supervised and zero-shot are trained without noise
+        texts += every_text(planted(config.data, examples)[0], translated=("train",))
+    val = [example for example in examples if example.split == "val"]
+    wanted = sorted({code for example in val for code in example.translations})
+    filled, _ = with_stand_ins(
+        val, wanted, engines=config.data.engines, min_quality=config.data.min_quality
+    )
+    return list(dict.fromkeys(texts + every_text(filled, translated=())))
 
 
 def _run_all(

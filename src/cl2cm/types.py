@@ -189,6 +189,11 @@ class Encoded(NamedTuple):
     salience: "Tensor"
 
 
+# What stands as the target of a source caption: a translation of it; the translation of another
+# item's caption; or another source caption of the same item.
+Pairing = Literal["translations", "shuffled", "source"]
+
+
 class Batch(NamedTuple):
     """One training step: B triples (V, S, T)."""
 

@@ -101,14 +101,14 @@ def _permuted(
     numbers: dict[str, int] = {}
     text = np.array([numbers.setdefault(texts[i], len(numbers)) for i in chosen], dtype=np.int64)
     item = np.array([items[i] for i in chosen], dtype=np.int64)
-    origin = _elsewhere(item, text, rng)
+    origin = elsewhere(item, text, rng)
     new = list(texts)
     for place, other in zip(chosen.tolist(), origin.tolist(), strict=True):
         new[place] = texts[chosen[other]]
     return new
 
 
-def _elsewhere(item: Ints, text: Ints, rng: np.random.Generator) -> Ints:
+def elsewhere(item: Ints, text: Ints, rng: np.random.Generator) -> Ints:
     """A permutation that takes each place a text of another item, and another text, if it can."""
     origin = rng.permutation(len(item))
     everywhere = np.arange(len(item))

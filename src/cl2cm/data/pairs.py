@@ -10,9 +10,11 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
+from cl2cm.data.noise import elsewhere
 from cl2cm.errors import ConfigError, LanguageError, ManifestError, nearest
 from cl2cm.types import Example, Ints
 
+_SHUFFLED = 0x5F  # random stream of the shuffled pairs, which no epoch's draws share
 ScoredText = tuple[str, float | None]  # a text, and its score where it has one
 
 
@@ -52,6 +54,18 @@ class CaptionPairs:
         first = np.searchsorted(self.pictures, pictures, side="left")
         after = np.searchsorted(self.pictures, pictures, side="right")
         return first + (rng.random(len(pairs)) * (after - first)).astype(np.int64)
+
+    def siblings(self, pairs: Ints, rng: np.random.Generator) -> Ints:
+        """For each pair, another pair of the same picture, int64 [n]; itself if there is none."""
+        first = np.searchsorted(self.pictures, self.pictures[pairs], side="left")
+        count = np.searchsorted(self.pictures, self.pictures[pairs], side="right") - first
+        step = 1 + (rng.random(len(pairs)) * (count - 1)).astype(np.int64)
+        return first + (pairs - first + step) % count
+
+    def shuffled(self, seed: int) -> Ints:
+        """For each pair, one of another picture whose translation may stand for its own [P]."""
+        rng = np.random.default_rng([seed, _SHUFFLED])
+        return elsewhere(self.pictures, self.source, rng)
 
     def draw(self, pairs: Ints, rng: np.random.Generator) -> tuple[Ints, Ints]:
         """One language, then one translation for each pair: (language, text row), int64 [n]."""

@@ -156,6 +156,8 @@ class TrainConfig:
 
     seed: int = 0
     epochs: int = 20  # of the cross-modal network
+    warm_start: bool = False  # the text side of any method's student starts as that of a teacher
+    # that learned before, as [teacher] and [transport] of cl2cm say
     batch_size: int = 256
     lr: float = 5e-4
     backbone_lr: float = 2e-5  # for what is not frozen of the text backbone

@@ -15,7 +15,7 @@ from torch import Tensor
 from cl2cm.data.pairs import CaptionPairs
 from cl2cm.encode.rows import StoredFeatures
 from cl2cm.encode.tokens import PooledStates, TextSource
-from cl2cm.types import Batch, Frames, Ints
+from cl2cm.types import Batch, Frames, Ints, Pairing
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,7 +51,13 @@ class Batches:
         return self.means or self.text
 
     def epoch(
-        self, epoch: int, *, start: int = 0, words: int | None = None, others: bool = False
+        self,
+        epoch: int,
+        *,
+        start: int = 0,
+        words: int | None = None,
+        others: bool = False,
+        pairing: Pairing = "translations",
     ) -> Iterator[Batch]:
         """Batches of one epoch.
 
@@ -61,24 +67,38 @@ class Batches:
             words: rows of a batch whose tokens are looked at; the texts are means where this
                 leaves rows out and there are means. None: all.
             others: add a translation of another caption of each picture.
+            pairing: what stands as the target of each source caption.
         """
         rows = self.batch_size if words is None else min(words, self.batch_size)
         rng = np.random.default_rng([self.seed, epoch])
         order = self.pairs.order(rng)
-        language, target = self.pairs.draw(order, rng)
-        other = self.pairs.draw(self.pairs.mates(order, rng), rng)[1] if others else None
+        languages, target, other = self._targets(order, rng, pairing, others=others)
         for step in range(start, self.steps):
             part = slice(step * self.batch_size, (step + 1) * self.batch_size)
-            batch = self._batch(order[part], language[part], target[part], rows)
+            batch = self._batch(order[part], languages[part], target[part], rows)
             if other is not None:
                 rows_of_others = torch.from_numpy(other[part])
                 batch = batch._replace(other=self._text(rows).gather(rows_of_others))
             yield batch
 
+    def _targets(
+        self, order: Ints, rng: np.random.Generator, pairing: Pairing, *, others: bool
+    ) -> tuple[list[str], Ints, Ints | None]:
+        """Of each pair the language and text row of its target, and of another of its picture."""
+        pairs = self.pairs
+        if pairing == "source":
+            target = pairs.source[pairs.siblings(order, rng)]
+            other = pairs.source[pairs.mates(order, rng)] if others else None
+            return ["source"] * len(order), target, other
+        origin = pairs.shuffled(self.seed)[order] if pairing == "shuffled" else order
+        language, target = pairs.draw(origin, rng)
+        other = pairs.draw(pairs.mates(origin, rng), rng)[1] if others else None
+        return [pairs.languages[i] for i in language.tolist()], target, other
+
     def _text(self, words: int) -> TextSource:
         return self.text if words >= self.batch_size else self.sentences
 
-    def _batch(self, pairs: Ints, language: Ints, target: Ints, words: int) -> Batch:
+    def _batch(self, pairs: Ints, languages: list[str], target: Ints, words: int) -> Batch:
         text = self._text(words)
         pictures = torch.from_numpy(self.pairs.pictures[pairs])
         sources = torch.from_numpy(self.pairs.source[pairs])
@@ -92,7 +112,7 @@ class Batches:
             vision=Frames(frames.values, frames.mask),
             source=text.gather(sources),
             target=text.gather(targets),
-            languages=tuple(self.pairs.languages[i] for i in language),
+            languages=tuple(languages),
             pictures=pictures,
             source_texts=sources,
             target_texts=targets,

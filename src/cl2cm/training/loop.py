@@ -125,7 +125,7 @@ def train_again(config: Config, run: Path, *, stores: Stores | None = None) -> N
 def _finish(loop: Loop, config: Config, seconds: float, *, diverged: str = "") -> dict[str, Any]:
     method, data, run = loop.method, loop.data, loop.run
     method.cpu().eval()
-    names = [stage.name for stage in method.stages()]
+    names = [stage.name for stage in method.all_stages()]
     provenance = {
         "method": config.method,
         "translates_queries": method.translates_queries,

@@ -48,7 +48,7 @@ class Loop:
         self.data = data
         self.method = method
         self.device = device
-        self.stages = method.stages()
+        self.stages = method.all_stages()
         self.states = run / "state"
         settings = {
             f"{name}.{key}": v for name, t in config.tables().items() for key, v in t.items()
@@ -136,6 +136,7 @@ class Loop:
             start=position.step,
             words=stage.words,
             others=stage.others,
+            pairing=stage.pairs,
         )
         for batch in batches:
             self.method.progress = position.total / (stage.epochs * steps)

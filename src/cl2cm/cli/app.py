@@ -142,7 +142,7 @@ def demo(
 
 
 def bench(
-    suite: Annotated[str, typer.Argument(help="flickr8k-multi | openmoji.")],
+    suite: Annotated[str, typer.Argument(help="flickr8k-multi | openmoji | your FILE.toml.")],
     data: Annotated[
         Path | None,
         typer.Option(envvar="CL2CM_DATA", help="Folder with the suite's manifest and pictures."),
@@ -166,6 +166,9 @@ def bench(
         bool, typer.Option("--single/--no-single", help="Also one model a language.")
     ] = True,
     split: Annotated[str, typer.Option(help="Split to report.")] = "test",
+    against: Annotated[
+        str, typer.Option(help="Method to compare the others with; empty: cl2cm.")
+    ] = "",
     jobs: Annotated[int, typer.Option(min=0, help="Runs at a time; 0: one a core.")] = 0,
     csv: Annotated[Path | None, typer.Option(help="Write the rows to this file.")] = None,
     trec: Annotated[bool, typer.Option("--trec", help="Write a TREC run in each folder.")] = False,
@@ -187,8 +190,10 @@ def bench(
         split=split,
         settings=tuple(settings or ()),
         skip_bad=skip_bad,
+        against=against,
     )
-    where = out or Path("bench") / (f"{suite}-quick" if quick else suite)
+    name = Path(suite).stem if suite.endswith(".toml") else suite
+    where = out or Path("bench") / (f"{name}-quick" if quick else name)
     result = run_bench(suite, data, where, choice, jobs=jobs, csv=csv, trec=trec)
     show(result, as_json=as_json, lines=table_lines(result))
 

@@ -71,9 +71,9 @@ def plant_noise(
     for row, example in enumerate(examples):
         if example.split == "train":
             for language, engines in example.translations.items():
-                for engine, texts in engines.items() if language != source else ():
+                for engine, column in engines.items() if language != source else ():
                     places = columns.setdefault((language, engine), [])
-                    places += [_Place(row, i) for i, text in enumerate(texts) if text]
+                    places += [_Place(row, i) for i, text in enumerate(column) if text]
     edits: dict[int, dict[tuple[str, str], dict[int, str]]] = {}
     changed = {}
     for (language, engine), places in sorted(columns.items()):

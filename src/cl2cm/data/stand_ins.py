@@ -48,5 +48,5 @@ def _filled(
             found.setdefault(names[number], []).append(options[0][0])
     if not found:
         return example
-    captions = example.captions | {code: tuple(texts) for code, texts in found.items()}
+    captions = {**example.captions, **{code: tuple(texts) for code, texts in found.items()}}
     return dataclasses.replace(example, captions=captions)

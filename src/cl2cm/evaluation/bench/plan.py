@@ -19,13 +19,14 @@ from typing import Any
 import torch
 
 from cl2cm.data.manifest import Skipped, read_manifest, split_of_manifest
-from cl2cm.data.queries import every_text
+from cl2cm.data.pairs import target_languages
+from cl2cm.data.queries import caption_languages, every_text
 from cl2cm.data.readers import fetches, prepare_dataset
 from cl2cm.data.stand_ins import with_stand_ins
 from cl2cm.encode.encoding import encode_pictures, encode_texts, store_folder
 from cl2cm.encode.feature_files import FeatureFiles
 from cl2cm.encode.vision import load_vision
-from cl2cm.errors import ConfigError, nearest
+from cl2cm.errors import ConfigError, LanguageError, nearest
 from cl2cm.evaluation.bench.report import report
 from cl2cm.evaluation.bench.run import Job, run_job
 from cl2cm.evaluation.bench.suites import ABLATED, Suite, find_manifest, load_suite
@@ -58,6 +59,7 @@ class Choice:
     split: str = "test"
     settings: tuple[str, ...] = ()
     skip_bad: bool = False
+    against: str = ""  # the method that all others are compared with; empty: cl2cm
 
 
 def bench(
@@ -73,8 +75,8 @@ def bench(
     """Run a suite and compare its methods.
 
     Args:
-        name: of the suite.
-        data: its folder.
+        name: of the suite, or the TOML file of one.
+        data: its folder; not used where the file names a manifest.
         out: folder for runs and results; a benchmark in it goes on.
         choice: what to run.
         jobs: runs at a time; 0: one for each core.
@@ -88,13 +90,17 @@ def bench(
         CL2CMError: no data, an unknown name, or a run that failed.
     """
     suite = load_suite(name)
+    if suite.manifest is not None:
+        data = suite.manifest
+    if not suite.languages:
+        suite = _with_languages(suite, choice, find_manifest(suite.name, data))
     chosen = _check(suite, choice)
     source = str(suite.base.get("data", {}).get("source", "en"))
     if any(method_class(suite.method(name)).translates_queries for name in chosen.methods):
         find_translators(chosen.languages, source)  # a missing extra shows before any training
     if data is None and fetches(name):
         data = prepare_dataset(name, None, out / "data", leak_check=False)
-    manifest = find_manifest(name, data)
+    manifest = find_manifest(suite.name, data)
     skipped = Skipped()
     examples = list(
         read_manifest(manifest, source=source, skip_bad=chosen.skip_bad, on_skip=skipped.item)
@@ -102,12 +108,37 @@ def bench(
     asked = split_of_manifest(examples, chosen.split, manifest)
     planned = plan(suite, chosen, manifest, examples, out, skipped)
     results = _run_all(planned, asked, at_once=jobs or os.cpu_count() or 1, trec=trec)
-    result = report(name, results, source=source) | {"skipped": skipped.names}
+    result = report(suite.name, results, source=source, against=chosen.against)
+    result |= {"skipped": skipped.names}
     write_json(out / "results.json", result)
     if csv is not None:
         with atomic_file(csv) as file:
             file.write(csv_text(result["rows"]).encode())
     return result
+
+
+def _with_languages(suite: Suite, choice: Choice, manifest: Path) -> Suite:
+    """The suite with the languages that its data can be trained and tested in.
+
+    Raises:
+        LanguageError: there is none.
+    """
+    source = str(suite.base.get("data", {}).get("source", "en"))
+    examples = list(
+        read_manifest(manifest, source=source, skip_bad=choice.skip_bad, on_skip=Skipped().item)
+    )
+    train = [example for example in examples if example.split == "train"]
+    translated = target_languages(train, source=source, chosen=())
+    asked = caption_languages(split_of_manifest(examples, choice.split, manifest))
+    both = tuple(code for code in translated if code in asked)
+    if not both:
+        raise LanguageError(
+            str(manifest),
+            expected=f"human captions of the split {choice.split!r} in {', '.join(translated)}",
+            found=f"captions in {', '.join(asked)}",
+            remedy="add some, or choose another --split",
+        )
+    return dataclasses.replace(suite, languages=both)
 
 
 def _check(suite: Suite, choice: Choice) -> Choice:
@@ -130,9 +161,17 @@ def _check(suite: Suite, choice: Choice) -> Choice:
                     remedy=nearest(name, known),
                 )
     warn_of_shadowed(methods)
+    methods = methods or tuple(suite.methods)
+    if choice.against and choice.against not in methods:
+        raise ConfigError(
+            "--against",
+            expected=f"one of the methods that run: {', '.join(methods)}",
+            found=repr(choice.against),
+            remedy=nearest(choice.against, methods),
+        )
     return dataclasses.replace(
         choice,
-        methods=methods or tuple(suite.methods),
+        methods=methods,
         regimes=choice.regimes or suite.default_regimes,
         languages=choice.languages or suite.languages,
         seeds=choice.seeds or tuple(range(2 if choice.quick else suite.seeds)),

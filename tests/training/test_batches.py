@@ -222,3 +222,59 @@ def test_an_engine_of_another_language_is_no_mistake():
     assert len(pairs) == 1
     with pytest.raises(ConfigError, match="engines among one, two"):
         caption_pairs(examples, Texts(), source="en", languages=("xx",), engines=("three",))
+
+
+def told(batches, pairing, **options):
+    """Of each row of an epoch: picture, source, target and other text, and target language."""
+    rows = []
+    for batch in batches.epoch(1, pairing=pairing, others=True, **options):
+        rows += zip(
+            batch.pictures.tolist(),
+            batch.source_texts.tolist(),
+            batch.target_texts.tolist(),
+            batch.languages,
+            strict=True,
+        )
+    return rows
+
+
+def test_shuffled_translations_are_of_other_pictures_and_the_same_in_every_epoch(batches):
+    pairs = batches.pairs
+    origin = pairs.shuffled(batches.seed)
+    assert sorted(origin.tolist()) == list(range(len(pairs)))
+    assert (pairs.pictures[origin] != pairs.pictures).all()
+    assert (pairs.shuffled(batches.seed) == origin).all()
+    assert (pairs.shuffled(batches.seed + 1) != origin).any()
+    own = {
+        (picture, source): set(pairs.target[pairs.choices[pairs.groups[i]] : pairs.choices[pairs.groups[i + 1]]].tolist())
+        for i, (picture, source) in enumerate(zip(pairs.pictures[:].tolist(), pairs.source.tolist(), strict=True))
+    }  # fmt: skip
+    strange = {
+        (int(pairs.pictures[i]), int(pairs.source[i])): own[int(pairs.pictures[j]), int(pairs.source[j])]
+        for i, j in enumerate(origin.tolist())
+    }  # fmt: skip
+    for picture, source, target, _ in told(batches, "shuffled"):
+        assert target in strange[picture, source]
+
+
+def test_source_pairs_are_captions_of_one_picture(batches):
+    pairs = batches.pairs
+    for picture, source, target, language in told(batches, "source"):
+        of_picture = set(pairs.source[pairs.pictures == picture].tolist())
+        assert language == "source"
+        assert target in of_picture
+        assert target != source or len(of_picture) == 1
+
+
+def test_translations_are_the_default(batches):
+    assert told(batches, "translations") == [
+        row
+        for batch in batches.epoch(1, others=True)
+        for row in zip(
+            batch.pictures.tolist(),
+            batch.source_texts.tolist(),
+            batch.target_texts.tolist(),
+            batch.languages,
+            strict=True,
+        )
+    ]

@@ -212,6 +212,8 @@ class Batch(NamedTuple):
     back: Tokens | None = None  # back-translations of the source captions, where asked for; a
     # caption without one stands for itself
     has_back: "Tensor | None" = None  # bool [B], True where there is a back-translation
+    also: tuple["Batch", ...] = ()  # the same pairs in the other target languages, where each step
+    # sees all of them
 
 
 @dataclass(frozen=True, slots=True)

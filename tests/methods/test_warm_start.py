@@ -91,7 +91,7 @@ def test_a_method_without_translations_has_a_teacher_of_captions_alone():
 )
 def test_a_joint_teacher_has_no_stage_of_its_own(settings):
     settings = settings | {"teacher": settings.get("teacher", {}) | {"schedule": "joint"}}
-    with pytest.raises(ConfigError, match="expected teacher.schedule = 'two-stage'"):
+    with pytest.raises(ConfigError, match=r"expected teacher\.schedule = 'two-stage'"):
         make("cl2cm", **settings)
 
 

@@ -40,6 +40,8 @@ class DataConfig:
     min_quality: float = 0.0  # leave out translations whose score in the manifest is lower
     quality_weighting: float = 0.0  # choose translations with chances that go as their score to
     # this power; 0: all alike
+    every_language: bool = False  # every step sees each of its pairs in all target languages, not
+    # in one that is drawn
     noise: float = 0.0  # share of the training translations that is spoilt on purpose, 0 to 1
     noise_kind: Literal["sentence", "word"] = "sentence"  # translations of other items in their
     # place; or that share of words replaced by draws from the language's words

@@ -9,8 +9,9 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from cl2cm.data.caption_pairs import CaptionPairs
 from cl2cm.data.manifest import Skipped, read_manifest
-from cl2cm.data.pairs import CaptionPairs, Texts, caption_pairs, target_languages
+from cl2cm.data.pairs import Texts, caption_pairs, target_languages
 from cl2cm.data.stand_ins import with_stand_ins
 from cl2cm.encode.encoding import encode_pictures, encode_texts, store_folder, text_states
 from cl2cm.encode.feature_files import FeatureFiles
@@ -184,6 +185,7 @@ def load_training_data(config: Config, stores: Stores | None = None) -> Training
         vision_rows=torch.tensor([vision.row(example.id) for example in train]),
         batch_size=config.train.batch_size,
         seed=config.train.seed,
+        every_language=config.data.every_language,
     )
     return TrainingData(
         batches=batches,

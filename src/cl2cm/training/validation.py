@@ -8,7 +8,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from cl2cm.data.pairs import CaptionPairs, Texts
+from cl2cm.data.caption_pairs import CaptionPairs
+from cl2cm.data.pairs import Texts
 from cl2cm.data.queries import Queries, caption_languages, caption_queries
 from cl2cm.encode.rows import StoredFeatures
 from cl2cm.progress import say

@@ -67,7 +67,7 @@ class CaptionPairs:
             choice = _pick(self.choices, group, rng)
         else:
             before, after = self.choices[self.groups[pairs]], self.choices[self.groups[pairs + 1]]
-            choice = self._weighted(before, after, rng)
+            choice = _weighted(self.weights, before, after, rng)
             group = np.searchsorted(self.choices, choice, side="right") - 1
         return self.group_language[group], self.target[choice]
 
@@ -82,17 +82,11 @@ class CaptionPairs:
         has = group >= 0
         choice = _pick(self.choices, group[has], rng)
         if self.weights is not None:
-            choice = self._weighted(self.choices[group[has]], self.choices[group[has] + 1], rng)
+            before, after = self.choices[group[has]], self.choices[group[has] + 1]
+            choice = _weighted(self.weights, before, after, rng)
         target[has] = self.target[choice]
         languages[has] = language
         return languages, target
-
-    def _weighted(self, before: Ints, after: Ints, rng: np.random.Generator) -> Ints:
-        """One choice of each range [before, after), by weight."""
-        sums = np.concatenate([[0.0], np.cumsum(self.weights)])
-        drawn = sums[before] + rng.random(len(before)) * (sums[after] - sums[before])
-        found: Ints = np.clip(np.searchsorted(sums, drawn, side="right") - 1, before, after - 1)
-        return found
 
     def order(self, rng: np.random.Generator) -> Ints:
         """Pairs of an epoch, int64 [P]: each once; with weights, as often as its own over the mean.
@@ -111,3 +105,13 @@ class CaptionPairs:
 def _pick(starts: Ints, rows: Ints, rng: np.random.Generator) -> Ints:
     first, after = starts[rows], starts[rows + 1]
     return first + (rng.random(len(rows)) * (after - first)).astype(np.int64)
+
+
+def _weighted(
+    weights: npt.NDArray[np.float64], before: Ints, after: Ints, rng: np.random.Generator
+) -> Ints:
+    """One choice of each range [before, after), by weight."""
+    sums = np.concatenate([[0.0], np.cumsum(weights)])
+    drawn = sums[before] + rng.random(len(before)) * (sums[after] - sums[before])
+    found: Ints = np.clip(np.searchsorted(sums, drawn, side="right") - 1, before, after - 1)
+    return found

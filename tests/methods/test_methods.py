@@ -444,3 +444,27 @@ def test_with_a_weight_of_0_the_relations_alone_teach_the_target(batch):
     assert abs(one - two) > 1e-3
     with pytest.raises(ConfigError, match=r"match\.target: expected 0 or more"):
         make("cl2cm", match={"target": -1.0})
+
+
+@pytest.mark.parametrize("rho", [0.0, 0.5])
+def test_plans_may_have_unit_mass_whatever_is_left_of_them(batch, rho):
+    """L_ot is then a mean cost, and L_align stays as it is."""
+    settings = {"mutual": True, "alpha": 1.0}
+    found = {}
+    for part in ("transport_cost", "alignment"):
+        for unit in (False, True):
+            other = "alignment" if part == "transport_cost" else "transport_cost"
+            method, _ = make(
+                teacher={**settings, "unit_mass": unit, other: False}, transport={"rho": rho}
+            )
+            found[part, unit] = stage(method, "cross-lingual").loss(batch)["word"]
+    assert_close(found["alignment", True], found["alignment", False])
+    source, target = encoded(method.teacher, batch)
+    cost = 1 - source.tokens @ target.tokens.mT
+    marginals = uniform(source), uniform(target)
+    options = {"epsilon": 0.05, "rho": rho or None, "max_iterations": 200, "tolerance": 1e-3}
+    plan = mutual_pairs(transport(cost, *marginals, **options).plan)
+    mass = plan.sum((1, 2))
+    assert (mass < 0.99).any()
+    assert_close(found["transport_cost", True], ((plan * cost).sum((1, 2)) / mass).mean())
+    assert found["transport_cost", True] > found["transport_cost", False]

@@ -34,6 +34,8 @@ class TeacherConfig:
     labels: Literal["tokens", "states"] = "tokens"  # whose cosines make the plan of Eq. 6: the
     # network's tokens, or the frozen backbone's states, which do not change while it learns
     mutual: bool = False  # Eq. 6 looks only at pairs that are the largest of their row and column
+    unit_mass: bool = False  # plans are scaled to mass 1 where mutual pairs or unbalanced
+    # transport leave less, so that alpha weighs L_ot the same everywhere
     pairs: Pairing = "translations"  # what it learns from in a stage of its own: translations;
     # placebo: shuffled ones; source: other source captions of the same image
     apart: float = 0.0  # share of L_align that sees tokens less their text's mean token, 0 to 1
@@ -119,6 +121,7 @@ class CrossLingual:
                 transport_cost=settings.transport_cost,
                 alignment=settings.alignment,
                 mutual=settings.mutual,
+                unit_mass=settings.unit_mass,
                 apart=settings.apart,
             )
             losses["loss"] = losses["loss"] + settings.alpha * word

@@ -20,11 +20,11 @@ import numpy as np
 
 from cl2cm.errors import VectorIndexError
 from cl2cm.index.allowed import Allowed
+from cl2cm.index.backend_choice import BackendOptions
 from cl2cm.index.filter import Filter
 from cl2cm.index.generation import open_generation
 from cl2cm.index.media import media_path, open_media, roots_of, run_of
 from cl2cm.index.metadata import REMEDY, check_files, check_hashes, is_ours, read_metadata
-from cl2cm.index.options import BackendOptions
 from cl2cm.index.selection import Selections
 from cl2cm.index.write import write_index
 from cl2cm.storage import sha256_text
@@ -112,8 +112,8 @@ class Index:
     def open(cls, path: StrPath, allowed: Allowed | None = None) -> "Index":
         """Open an index for search; nothing in it is changed.
 
-        Sizes and shapes are compared with ``index.json``, and every vector is looked at; `verify`
-        also compares the hashes.
+        Sizes and hashes are compared with ``index.json``, once for each state of a file; `verify`
+        reads every byte again.
 
         Args:
             path: the folder. It may be a stranger's: no server is asked, and no file outside of it
@@ -130,6 +130,7 @@ class Index:
         while True:
             try:
                 check_files(path, metadata)
+                check_hashes(path, metadata)
                 return cls(path, metadata, allowed)
             except (VectorIndexError, FileNotFoundError):
                 newer = read_metadata(path)  # was it replaced between the two readings?
@@ -291,7 +292,7 @@ class Index:
         Raises:
             VectorIndexError: a file is not the one that was written.
         """
-        check_hashes(self.path, self._metadata)
+        check_hashes(self.path, self._metadata, again=True)
 
     def close(self) -> None:
         """Close the files; no search is possible afterwards."""

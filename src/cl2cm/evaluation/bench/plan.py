@@ -21,9 +21,9 @@ import torch
 from cl2cm.data.manifest import Skipped, read_manifest, split_of_manifest
 from cl2cm.data.pairs import target_languages
 from cl2cm.data.queries import caption_languages, every_text
-from cl2cm.data.readers import fetches, prepare_dataset
+from cl2cm.data.readers.registry import fetches, prepare_dataset
 from cl2cm.data.stand_ins import with_stand_ins
-from cl2cm.encode.encoding import encode_pictures, encode_texts, store_folder
+from cl2cm.encode.encoding import encode_pictures, encode_texts
 from cl2cm.encode.feature_files import FeatureFiles
 from cl2cm.encode.vision import load_vision
 from cl2cm.errors import ConfigError, LanguageError, nearest
@@ -250,8 +250,7 @@ def make_stores(
     )
     frozen = load_backbone(config)
     texts = _texts_to_encode(config, examples)
-    folder = store_folder(root, "text", frozen.fingerprint, texts)
-    text = encode_texts(texts, frozen, folder)
+    text = encode_texts(texts, frozen, root=root)
     if not config.network.layers:
         text.means()
     return text.folder, None if isinstance(encoder, FeatureFiles) else vision.folder

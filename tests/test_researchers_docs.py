@@ -29,8 +29,18 @@ def here(small, settings, trained, tmp_path_factory):
     short = {"epochs": 1}
     for name, seed in (("a", 0), ("b", 1)):
         train(settings("translate-train", train={**short, "seed": seed}), folder / "runs" / name)
+    write_suite(folder / "photos.toml", settings)
     (folder / "recipe.toml").write_text(to_toml(settings("translate-train", train=short)))
     return folder
+
+
+def write_suite(path, settings):
+    """A suite of two methods with short runs, on the manifest beside it."""
+    config = settings("translate-train", train={"epochs": 1, "threads": 1})
+    lines = ['manifest = "manifest.jsonl"', 'methods = ["translate-train", "zero-shot"]']
+    text = re.sub(r"^\[", "[base.", to_toml(config), flags=re.MULTILINE)
+    kept = [line for line in text.splitlines() if not line.startswith(("method", "manifest"))]
+    path.write_text("\n".join([*lines, *kept]) + "\n")
 
 
 @pytest.mark.parametrize("command", COMMANDS)
@@ -47,7 +57,16 @@ def test_every_command_runs(command, here, monkeypatch, tmp_path):
 def test_the_page_shows_every_point():
     text = " ".join(COMMANDS)
     for shown in (
-        *("compare ", "--per-query", "--trec", "--init-from", "--set method=", "train.log_to="),
+        *(
+            "compare ",
+            "bench photos.toml",
+            "--against",
+            "--per-query",
+            "--trec",
+            "--init-from",
+            "--set method=",
+            "train.log_to=",
+        ),
         *("data.languages=xx,yy", "text.encoder=hf:./albert", "text.encoder=hf:./sentence-model"),
     ):
         assert shown in text

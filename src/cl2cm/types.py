@@ -189,6 +189,11 @@ class Encoded(NamedTuple):
     salience: "Tensor"
 
 
+# What stands as the target of a source caption: a translation of it; the translation of another
+# item's caption; or another source caption of the same item.
+Pairing = Literal["translations", "shuffled", "source"]
+
+
 class Batch(NamedTuple):
     """One training step: B triples (V, S, T)."""
 
@@ -207,6 +212,8 @@ class Batch(NamedTuple):
     back: Tokens | None = None  # back-translations of the source captions, where asked for; a
     # caption without one stands for itself
     has_back: "Tensor | None" = None  # bool [B], True where there is a back-translation
+    also: tuple["Batch", ...] = ()  # the same pairs in the other target languages, where each step
+    # sees all of them
 
 
 @dataclass(frozen=True, slots=True)

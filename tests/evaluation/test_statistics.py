@@ -291,3 +291,68 @@ def test_gap_closed():
     assert math.isnan(gap_closed(190, 200, 200))
     assert math.isnan(gap_closed(190, 200, 150))
     assert math.isnan(gap_closed(190, math.nan, 150))
+
+
+def simulated(rng, seeds, spread, pictures=120, effect=0.0):
+    """Values [seeds, Q] of A and B: pictures, seeds and both together differ, two queries each."""
+    clusters = np.repeat(np.arange(pictures), 2)
+    of_pictures = rng.normal(scale=1.0, size=pictures)[clusters]
+    sides = []
+    for side in range(2):
+        of_seeds = rng.normal(scale=spread, size=(seeds, 1))
+        noise = rng.normal(scale=1.0, size=(seeds, len(clusters)))
+        sides.append(side * -effect + of_pictures * (1 - 0.4 * side) + of_seeds + noise)
+    return *sides, clusters
+
+
+def coverage(seeds, spread, *, averaged=False, trials=250):
+    """How often a 95 % interval holds the true difference, which is 0."""
+    rng = np.random.default_rng(11)
+    held = 0
+    for trial in range(trials):
+        a, b, clusters = simulated(rng, seeds, spread)
+        if averaged:
+            a, b = a.mean(0), b.mean(0)
+        found = paired_bootstrap(a, b, clusters, resamples=399, seed=trial)
+        held += found.low <= 0 <= found.high
+    return held / trials
+
+
+@pytest.mark.parametrize("seeds", [2, 3, 5])
+@pytest.mark.parametrize("spread", [0.02, 0.1, 0.5])
+def test_intervals_over_pictures_and_seeds_cover_what_they_promise(seeds, spread):
+    assert coverage(seeds, spread) >= 0.92
+
+
+def test_intervals_over_pictures_alone_do_not_where_seeds_differ():
+    assert coverage(5, 0.1, averaged=True) < 0.85
+
+
+def test_seeds_that_agree_change_nothing():
+    a, b, clusters = simulated(np.random.default_rng(0), 1, 0.0)
+    once = paired_bootstrap(a, b, clusters, resamples=199)
+    assert paired_bootstrap(a[0], b[0], clusters, resamples=199) == once
+    thrice = paired_bootstrap(np.repeat(a, 3, 0), np.repeat(b, 3, 0), clusters, resamples=199)
+    assert_allclose(thrice, once)
+
+
+def test_seeds_make_an_interval_longer_by_their_error():
+    """Without differences between pictures the interval is Student's."""
+    a = np.array([1.0, 2.0, 4.0])[:, None] * np.ones((1, 50))
+    found = paired_bootstrap(a, np.zeros(50), np.arange(50), resamples=20_000)
+    mean, error = 7 / 3, np.std([1, 2, 4], ddof=1) / 3**0.5
+    quantile = 4.3027  # of Student's distribution with two degrees of freedom, 97.5 %
+    assert found.difference == pytest.approx(mean)
+    assert_allclose(
+        [found.low, found.high], [mean - quantile * error, mean + quantile * error], rtol=0.1
+    )
+
+
+def test_equal_seeds_of_both_sides_are_compared_pair_by_pair():
+    rng = np.random.default_rng(3)
+    a, b, clusters = simulated(rng, 4, 0.0)
+    shared = np.array([[5.0], [-5.0], [3.0], [-3.0]])
+    found = paired_bootstrap(a + shared, b + shared, clusters, resamples=999)
+    assert_allclose(found, paired_bootstrap(a, b, clusters, resamples=999))
+    other = paired_bootstrap((a + shared)[:3], b + shared, clusters, resamples=999)
+    assert other.high - other.low > 3 * (found.high - found.low)

@@ -411,3 +411,60 @@ def test_a_warm_start_alone_relates_nothing(batch):
     losses = stage(method, "cross-modal").loss(batch)
     assert "relation" not in losses
     assert_close(losses["loss"], match(method, batch))
+
+
+def parts_of(name, batch, **sections):
+    """Losses of the stage that trains the student."""
+    torch.manual_seed(0)
+    return stage(make(name, **sections)[0], "cross-modal").loss(batch)
+
+
+WEIGHED = ["translate-train", "supervised", "smoothing", "self-distill", "dcot", "nrccr", "cl2cm"]
+
+
+@pytest.mark.parametrize("name", WEIGHED)
+def test_the_noisy_pair_has_a_weight(name, batch):
+    extra = {"smoothing": 0.1} if name == "smoothing" else {}
+    plain = parts_of(name, batch, match=extra)
+    assert torch.equal(parts_of(name, batch, match={"target": 1.0, **extra})["loss"], plain["loss"])
+    for weight in (0.0, 0.5, 2.0):
+        found = parts_of(name, batch, match={"target": weight, **extra})
+        expected = plain["loss"] + (weight - 1) * plain["match_target"]
+        assert_close(found["loss"], expected)
+        assert_close(found["match_target"], plain["match_target"])
+
+
+def test_with_a_weight_of_0_the_relations_alone_teach_the_target(batch):
+    method, _ = make("translate-train", match={"target": 0.0})
+    other = batch._replace(target=tokens(99))
+    one, two = (stage(method, "cross-modal").loss(b)["loss"] for b in (batch, other))
+    assert_close(one, two)
+    ours, _ = make("cl2cm", match={"target": 0.0})
+    one, two = (stage(ours, "cross-modal").loss(b)["loss"] for b in (batch, other))
+    assert abs(one - two) > 1e-3
+    with pytest.raises(ConfigError, match=r"match\.target: expected 0 or more"):
+        make("cl2cm", match={"target": -1.0})
+
+
+@pytest.mark.parametrize("rho", [0.0, 0.5])
+def test_plans_may_have_unit_mass_whatever_is_left_of_them(batch, rho):
+    """L_ot is then a mean cost, and L_align stays as it is."""
+    settings = {"mutual": True, "alpha": 1.0}
+    found = {}
+    for part in ("transport_cost", "alignment"):
+        for unit in (False, True):
+            other = "alignment" if part == "transport_cost" else "transport_cost"
+            method, _ = make(
+                teacher={**settings, "unit_mass": unit, other: False}, transport={"rho": rho}
+            )
+            found[part, unit] = stage(method, "cross-lingual").loss(batch)["word"]
+    assert_close(found["alignment", True], found["alignment", False])
+    source, target = encoded(method.teacher, batch)
+    cost = 1 - source.tokens @ target.tokens.mT
+    marginals = uniform(source), uniform(target)
+    options = {"epsilon": 0.05, "rho": rho or None, "max_iterations": 200, "tolerance": 1e-3}
+    plan = mutual_pairs(transport(cost, *marginals, **options).plan)
+    mass = plan.sum((1, 2))
+    assert (mass < 0.99).any()
+    assert_close(found["transport_cost", True], ((plan * cost).sum((1, 2)) / mass).mean())
+    assert found["transport_cost", True] > found["transport_cost", False]

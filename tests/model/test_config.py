@@ -46,6 +46,7 @@ SPECIAL = {
     ("teacher", "alignment"): st.just(True),  # or nothing is left of the word level
     ("data", "min_quality"): st.floats(0, 1),
     ("train", "batch_size"): st.integers(2, 10**6),
+    ("data", "noise"): SHARE,
     ("dcot", "strength"): SHARE,
     ("dcot", "modal"): SHARE,
     ("dcot", "ramp"): SHARE,
@@ -363,6 +364,8 @@ BY_HAND = {
     ("match", "loss"): "triplet",
     ("teacher", "schedule"): "joint",
     ("teacher", "labels"): "states",
+    ("teacher", "pairs"): "shuffled",
+    ("data", "noise_kind"): "word",
     ("nrccr", "query"): "target",
     ("nrccr", "game"): "reversal",
     ("train", "matmul"): "bfloat16",

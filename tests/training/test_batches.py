@@ -222,3 +222,122 @@ def test_an_engine_of_another_language_is_no_mistake():
     assert len(pairs) == 1
     with pytest.raises(ConfigError, match="engines among one, two"):
         caption_pairs(examples, Texts(), source="en", languages=("xx",), engines=("three",))
+
+
+def told(batches, pairing, **options):
+    """Of each row of an epoch: picture, source, target and other text, and target language."""
+    rows = []
+    for batch in batches.epoch(1, pairing=pairing, others=True, **options):
+        rows += zip(
+            batch.pictures.tolist(),
+            batch.source_texts.tolist(),
+            batch.target_texts.tolist(),
+            batch.languages,
+            strict=True,
+        )
+    return rows
+
+
+def test_shuffled_translations_are_of_other_pictures_and_the_same_in_every_epoch(batches):
+    pairs = batches.pairs
+    origin = pairs.shuffled(batches.seed)
+    assert sorted(origin.tolist()) == list(range(len(pairs)))
+    assert (pairs.pictures[origin] != pairs.pictures).all()
+    assert (pairs.shuffled(batches.seed) == origin).all()
+    assert (pairs.shuffled(batches.seed + 1) != origin).any()
+    own = {
+        (picture, source): set(pairs.target[pairs.choices[pairs.groups[i]] : pairs.choices[pairs.groups[i + 1]]].tolist())
+        for i, (picture, source) in enumerate(zip(pairs.pictures[:].tolist(), pairs.source.tolist(), strict=True))
+    }  # fmt: skip
+    strange = {
+        (int(pairs.pictures[i]), int(pairs.source[i])): own[int(pairs.pictures[j]), int(pairs.source[j])]
+        for i, j in enumerate(origin.tolist())
+    }  # fmt: skip
+    for picture, source, target, _ in told(batches, "shuffled"):
+        assert target in strange[picture, source]
+
+
+def test_source_pairs_are_captions_of_one_picture(batches):
+    pairs = batches.pairs
+    for picture, source, target, language in told(batches, "source"):
+        of_picture = set(pairs.source[pairs.pictures == picture].tolist())
+        assert language == "source"
+        assert target in of_picture
+        assert target != source or len(of_picture) == 1
+
+
+def test_translations_are_the_default(batches):
+    assert told(batches, "translations") == [
+        row
+        for batch in batches.epoch(1, others=True)
+        for row in zip(
+            batch.pictures.tolist(),
+            batch.source_texts.tolist(),
+            batch.target_texts.tolist(),
+            batch.languages,
+            strict=True,
+        )
+    ]
+
+
+def several(captions=3, weighted=False):
+    """Pairs of five pictures in two languages, one of which the first picture lacks."""
+    texts = Texts()
+    examples = [
+        Example(
+            id=str(i),
+            split="train",
+            captions={"en": tuple(f"{i} s{k}" for k in range(captions))},
+            translations={
+                code: {"e": tuple(f"{i} {code}{k}" for k in range(captions))}
+                for code in (("de", "fr") if i else ("de",))
+            },
+            quality={"de": {"e": (0.5,) * captions}},
+        )
+        for i in range(5)
+    ]
+    pairs = caption_pairs(
+        examples, texts, source="en", languages=("de", "fr"), quality_weighting=float(weighted)
+    )
+    return pairs, texts.all()
+
+
+def test_siblings_are_other_captions_of_the_same_picture():
+    pairs, _ = several()
+    rng = np.random.default_rng(0)
+    drawn = np.stack([pairs.siblings(np.arange(15), rng) for _ in range(60)])
+    assert (pairs.pictures[drawn] == pairs.pictures[np.arange(15)]).all()
+    assert (drawn != np.arange(15)).all()
+    assert all(len(set(column)) == 2 for column in drawn.T)
+    alone, _ = several(captions=1)
+    assert (alone.siblings(np.arange(5), rng) == np.arange(5)).all()
+
+
+@pytest.mark.parametrize("weighted", [False, True])
+def test_a_language_may_be_asked_for(weighted):
+    pairs, names = several(weighted=weighted)
+    rows = np.arange(15)
+    for number, code in enumerate(pairs.languages):
+        languages, target = pairs.draw_in(rows, number, np.random.default_rng(0))
+        for row in rows:
+            there = pairs.pictures[row] > 0 or code == "de"
+            assert pairs.languages[languages[row]] == (code if there else "de")
+            source, k = names[pairs.source[row]].split(" s")
+            assert names[target[row]] == f"{source} {pairs.languages[languages[row]]}{k}"
+
+
+def test_every_step_may_see_all_languages(batches):
+    pairs, names = several()
+    texts = TokenIds([[1, *[7] * (i % 5 + 1), 2] for i in range(len(names))], SPECIAL)
+    every = dataclasses.replace(batches, pairs=pairs, text=texts, batch_size=5, every_language=True)
+    for batch in every.epoch(0, others=True):
+        assert len(batch.also) == 1
+        for one, code in zip((batch, *batch.also), ("de", "fr"), strict=True):
+            assert_close(one.source_texts, batch.source_texts)
+            assert one.other is not None
+            for picture, language in zip(one.pictures.tolist(), one.languages, strict=True):
+                assert language == (code if picture else "de")
+    assert not any(
+        batch.also for batch in dataclasses.replace(every, every_language=False).epoch(0)
+    )
+    assert not any(batch.also for batch in every.epoch(0, pairing="source"))

@@ -247,3 +247,72 @@ def test_evaluate_names_a_broken_item_or_leaves_it_out(settings, tmp_path, capfd
     found = evaluate_manifest(tmp_path / "run", manifest, skip_bad=True)
     assert found["languages"]["en"]["gallery"] == 2
     assert capfd.readouterr().err.count("skipped testt2") == 1
+
+
+def validated(translations=None, count=3):
+    """Training items, and validation items with English captions alone and their translations."""
+    items = list(training_items())
+    return items + [
+        {
+            "id": f"v{i}",
+            "features": f"v{i}",
+            "split": "val",
+            "captions": {"en": [TEXTS["en"][i]]},
+            "translations": {c: {"x": [TEXTS[c][i % 2]]} for c in translations or ()},
+        }
+        for i in range(count)
+    ]
+
+
+def test_translations_validate_where_there_are_no_human_captions(settings, tmp_path, capfd):
+    items = validated(["xx", "yy"])
+    manifest = write(tmp_path / "m", items, features_of(items))
+    config = config_of(settings, manifest, "cl2cm", teacher={"epochs": 1})
+    provenance = train(config, tmp_path / "run")
+    heard = capfd.readouterr().err
+    assert heard.count("no human captions in xx, yy: machine translations of the validation") == 1
+    assert "alone" not in heard
+    assert provenance["data"]["validated_on_translations"] == ["xx", "yy"]
+    logged = [json.loads(line) for line in (tmp_path / "run" / "metrics.jsonl").open()]
+    keys = {key for line in logged if line["stage"] == "cross-modal" for key in line}
+    assert {"SumR/en", "SumR/xx", "SumR/yy"} <= keys
+    assert provenance["validation_SumR"]["cross-lingual"] is not None
+
+
+def test_human_captions_go_before_translations(settings, tmp_path, capfd):
+    items = validated(["xx", "yy"])
+    items[-1]["captions"]["xx"] = [TEXTS["xx"][0]]
+    manifest = write(tmp_path / "m", items, features_of(items))
+    data = load_training_data(config_of(settings, manifest))
+    assert "no human captions in yy: machine" in capfd.readouterr().err
+    assert len(data.validation.pictures["xx"].texts) == 1
+    assert len(data.validation.pictures["yy"].texts) == 3
+
+
+@pytest.mark.parametrize("kind", ["sentence", "word"])
+def test_noise_is_in_the_training_pairs_alone_and_recorded(kind, settings, tmp_path):
+    items = validated(["xx", "yy"])
+    manifest = write(tmp_path / "m", items, features_of(items))
+    clean = load_training_data(config_of(settings, manifest))
+    noise = {"noise": 0.5, "noise_kind": kind, "noise_seed": 3}
+    config = config_of(settings, manifest)
+    config = replace(config, data=replace(config.data, **noise))
+    noisy = load_training_data(config)
+    assert "noise" not in clean.provenance
+    record = noisy.provenance["noise"]
+    assert (record["share"], record["kind"], record["seed"]) == (0.5, kind, 3)
+    assert record["changed"]["xx/x"][0] > 0
+    assert noisy.validation.pictures.keys() == clean.validation.pictures.keys()
+    untouched = load_training_data(replace(config, method="zero-shot"))
+    assert "noise" not in untouched.provenance
+
+
+def test_no_noise_leaves_the_data_as_they_are(settings, tmp_path):
+    items = validated()
+    manifest = write(tmp_path / "m", items, features_of(items))
+    config = config_of(settings, manifest)
+    before = load_training_data(config)
+    after = load_training_data(replace(config, data=replace(config.data, noise_seed=9)))
+    assert before.provenance == after.provenance
+    for name in ("source", "target", "choices", "groups"):
+        assert (getattr(before.batches.pairs, name) == getattr(after.batches.pairs, name)).all()

@@ -26,9 +26,10 @@ from cl2cm.methods.translate_train import TranslateTrain
 from cl2cm.model.checkpoint import load, load_backbone
 from cl2cm.model.config import to_toml
 from cl2cm.storage import read_record
+from cl2cm.training.data import load_training_data
 from cl2cm.training.loop import train, train_again
 from cl2cm.training.optimization import choose_device, learning_rate
-from cl2cm.training.stages import Loop
+from cl2cm.training.stages import Loop, _mean
 
 FRESH = [name for name in METHODS if not method_class(name).keeps_vision]  # need no earlier run
 
@@ -376,3 +377,26 @@ def test_every_method_can_train_the_last_layer_of_the_backbone(method, settings,
     }
     assert moved
     assert all(".layer.1." in name or "pooler" in name for name in moved), moved
+
+
+@pytest.mark.parametrize("method", ["translate-train", "cl2cm", "nrccr"])
+def test_every_step_may_see_all_languages(method, settings, tmp_path):
+    """A step's loss is the mean over the target languages, each with the same pairs."""
+    config = settings(
+        method,
+        data={"every_language": True},
+        train={"epochs": 1, "batch_size": 16},
+        teacher={"epochs": 1},
+    )
+    provenance = train(config, tmp_path / "run")
+    assert provenance["validation_SumR"]["cross-modal"] > 0
+    data = load_training_data(config)
+    batch = next(iter(data.batches.epoch(0)))
+    assert len(batch.also) == len(data.batches.pairs.languages) - 1
+    assert [set(one.languages) for one in (batch, *batch.also)] == [{"xx"}, {"yy"}]
+
+
+def test_losses_are_averaged_over_languages():
+    one, two = {"loss": torch.tensor(1.0)}, {"loss": torch.tensor(3.0), "cycle": torch.tensor(5.0)}
+    assert _mean([one, two]) == {"loss": torch.tensor(2.0), "cycle": torch.tensor(5.0)}
+    assert _mean([one]) is one

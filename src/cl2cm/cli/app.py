@@ -150,7 +150,7 @@ def demo(
 
 
 def bench(
-    suite: Annotated[str, typer.Argument(help="Suite: flickr8k-multi or openmoji.")],
+    suite: Annotated[str, typer.Argument(help="Suite: flickr8k-multi, openmoji, or a file.")],
     data: Annotated[
         Path | None,
         typer.Option(envvar="CL2CM_DATA", help="Folder with the suite's manifest and images."),
@@ -179,6 +179,9 @@ def bench(
         bool, typer.Option("--single/--no-single", help="Also train one model per language.")
     ] = True,
     split: Annotated[str, typer.Option(help="Split to evaluate.")] = "test",
+    against: Annotated[
+        str, typer.Option(help="Compare the other methods with this one; empty: cl2cm.")
+    ] = "",
     jobs: Annotated[int, typer.Option(min=0, help="Number of parallel runs; 0: one per core.")] = 0,
     csv: Annotated[Path | None, typer.Option(help="Write the rows to this file.")] = None,
     trec: Annotated[
@@ -205,8 +208,10 @@ def bench(
         split=split,
         settings=tuple(settings or ()),
         skip_bad=skip_bad,
+        against=against,
     )
-    where = out or Path("bench") / (f"{suite}-quick" if quick else suite)
+    name = Path(suite).stem if suite.endswith(".toml") else suite
+    where = out or Path("bench") / (f"{name}-quick" if quick else name)
     result = run_bench(suite, data, where, choice, jobs=jobs, csv=csv, trec=trec)
     show(result, as_json=as_json, lines=table_lines(result))
 

@@ -4,7 +4,7 @@ import dataclasses
 
 import numpy as np
 
-from cl2cm.data.pairs import CaptionPairs
+from cl2cm.data.caption_pairs import CaptionPairs
 from cl2cm.errors import LanguageError
 
 

@@ -5,84 +5,14 @@ languages: its translations, or for the upper bound the picture's human captions
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 import numpy as np
-import numpy.typing as npt
 
+from cl2cm.data.caption_pairs import CaptionPairs
 from cl2cm.errors import ConfigError, LanguageError, ManifestError, nearest
 from cl2cm.types import Example, Ints
 
 ScoredText = tuple[str, float | None]  # a text, and its score where it has one
-
-
-@dataclass(frozen=True, slots=True)
-class CaptionPairs:
-    """All caption pairs of a split, with their translations as ragged tables.
-
-    Attributes:
-        pictures: row of each pair's picture, int64 [P].
-        source: row of each pair's source caption among the texts, int64 [P].
-        groups: first group of each pair, int64 [P + 1]; a group is one language of one pair.
-        group_language: index into ``languages`` of each group, int64 [G].
-        choices: first choice of each group, int64 [G + 1].
-        target: row of each choice's translation among the texts, int64 [C].
-        back: row of each pair's back-translation among the texts, -1 where it has none, int64 [P].
-        languages: the target languages.
-        weights: chance of each choice among those of its pair, not normalised, float64 [C]; None
-            where every language, and then every choice of it, is as likely as any other.
-    """
-
-    pictures: Ints
-    source: Ints
-    groups: Ints
-    group_language: Ints
-    choices: Ints
-    target: Ints
-    back: Ints
-    languages: tuple[str, ...]
-    weights: npt.NDArray[np.float64] | None = None
-
-    def __len__(self) -> int:
-        return len(self.source)
-
-    def mates(self, pairs: Ints, rng: np.random.Generator) -> Ints:
-        """For each pair, any pair of the same picture, int64 [n]; itself among them."""
-        pictures = self.pictures[pairs]  # pairs stand in the order of their pictures
-        first = np.searchsorted(self.pictures, pictures, side="left")
-        after = np.searchsorted(self.pictures, pictures, side="right")
-        return first + (rng.random(len(pairs)) * (after - first)).astype(np.int64)
-
-    def draw(self, pairs: Ints, rng: np.random.Generator) -> tuple[Ints, Ints]:
-        """One language, then one translation for each pair: (language, text row), int64 [n]."""
-        if self.weights is None:
-            group = _pick(self.groups, pairs, rng)
-            choice = _pick(self.choices, group, rng)
-        else:
-            before, after = self.choices[self.groups[pairs]], self.choices[self.groups[pairs + 1]]
-            sums = np.concatenate([[0.0], np.cumsum(self.weights)])
-            drawn = sums[before] + rng.random(len(pairs)) * (sums[after] - sums[before])
-            choice = np.clip(np.searchsorted(sums, drawn, side="right") - 1, before, after - 1)
-            group = np.searchsorted(self.choices, choice, side="right") - 1
-        return self.group_language[group], self.target[choice]
-
-    def order(self, rng: np.random.Generator) -> Ints:
-        """Pairs of an epoch, int64 [P]: each once; with weights, as often as its own over the mean.
-
-        A pair of twice the mean weight stands twice, one of a tenth in every tenth epoch.
-        """
-        count = len(self)
-        if self.weights is None:
-            return rng.permutation(count)
-        sums = np.add.reduceat(self.weights, self.choices[self.groups[:-1]])
-        total = np.cumsum(sums / np.diff(self.groups))  # of each pair, the mean of its languages
-        drawn = (rng.random() + np.arange(count)) * (total[-1] / count)
-        return rng.permutation(np.minimum(np.searchsorted(total, drawn, side="right"), count - 1))
-
-
-def _pick(starts: Ints, rows: Ints, rng: np.random.Generator) -> Ints:
-    first, after = starts[rows], starts[rows + 1]
-    return first + (rng.random(len(rows)) * (after - first)).astype(np.int64)
 
 
 class Texts:
@@ -183,7 +113,7 @@ def caption_pairs(
                 found = [(0, [(caption, None)])]
             else:
                 found = (
-                    captions if human else _translations(example, i, names, engines, min_quality)
+                    captions if human else translations_of(example, i, names, engines, min_quality)
                 )
             for language, options in found:
                 group_language.append(language)
@@ -255,13 +185,14 @@ def _check_scores(examples: Sequence[Example], languages: Sequence[str]) -> None
         )
 
 
-def _translations(
+def translations_of(
     example: Example,
     caption: int,
     languages: Sequence[str],
     engines: Sequence[str],
     min_quality: float,
 ) -> list[tuple[int, list[ScoredText]]]:
+    """Return a caption's translations, by the number of their language, where it has any."""
     found = []
     for number, language in enumerate(languages):
         by_engine = example.translations.get(language, {})

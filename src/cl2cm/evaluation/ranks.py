@@ -53,14 +53,14 @@ def sum_blocks(a: Runs, b: Runs, code: str) -> list[Block]:
 
 def _hits(runs: Runs, code: str) -> Hits:
     return Hits(
-        recall_hits(np.stack([run[code].captions for run in runs])),
-        recall_hits(np.stack([run[code].pictures for run in runs])),
+        np.stack([recall_hits(run[code].captions) for run in runs]),
+        np.stack([recall_hits(run[code].pictures) for run in runs]),
     )
 
 
 def compare_mrr(a: Runs, b: Runs, code: str) -> Comparison:
     """Compare the mean reciprocal rank of A and B, text to vision, in percent."""
-    one, two = (reciprocal_ranks(np.stack([run[code].captions for run in runs])) for runs in (a, b))
+    one, two = (np.stack([reciprocal_ranks(run[code].captions) for run in runs]) for runs in (a, b))
     return paired_bootstrap(one, two, a[0][code].rows, scale=100.0)
 
 
@@ -75,6 +75,6 @@ def mean_blocks(a: Runs, b: Runs, codes: Sequence[str]) -> list[Block]:
         captions = pictures[one.rows]
         for block, labels in zip(sum_blocks(a, b, code), (captions, pictures), strict=True):
             kept = labels >= 0
-            first, second = (np.asarray(values)[kept] for values in block[:2])
+            first, second = (np.asarray(values)[..., kept] for values in block[:2])
             blocks.append(Block(first, second, labels[kept], block.scale / len(codes)))
     return blocks

@@ -2,8 +2,8 @@
 
 Implements the statistics of the method page ("Metrics"). A claim that A beats B is a paired
 comparison on the same queries. The captions of an image are not independent, so images are
-resampled, each with all its queries. The values of a query are first averaged over seeds, so an
-interval covers the variation over queries, not over seeds.
+resampled, each with all its queries. With runs of several seeds, an interval covers other images
+and other seeds (``bootstrap.py``), otherwise other images only.
 """
 
 import math
@@ -21,8 +21,8 @@ class Hits(NamedTuple):
     """What SumR is made from, per query: see ``recall_hits``.
 
     Attributes:
-        captions: [Q], of captions that ask for their picture.
-        pictures: [N], of pictures that ask for their captions.
+        captions: [Q] or [seeds, Q], of captions that ask for their picture.
+        pictures: [N] or [seeds, N], of pictures that ask for their captions.
     """
 
     captions: Values
@@ -67,9 +67,9 @@ def paired_bootstrap(
     """Compare the mean over queries of A and B; see ``bootstrap``.
 
     Args:
-        a: [Q], value of each query under A, averaged over seeds: a reciprocal rank, or hits in
-            [0, 1] of a recall.
-        b: [Q], the same under B.
+        a: [Q] or [seeds, Q], value of each query under A: a reciprocal rank, or hits in [0, 1] of
+            a recall.
+        b: the same under B.
         clusters: int [Q], the picture of each query.
         scale: factor of the result: 1 for the unit of a and b, 100 for a recall in percent.
         level: of the confidence interval.
@@ -107,7 +107,7 @@ def bootstrap_sum_of_recalls(
 
 def sum_of_recalls_blocks(a: Hits, b: Hits, rows: npt.ArrayLike) -> list[Block]:
     """SumR as blocks for ``bootstrap`` and ``holm_intervals``; arguments as above."""
-    pictures = np.arange(len(a.pictures))
+    pictures = np.arange(np.shape(a.pictures)[-1])
     return [
         Block(a.captions, b.captions, rows, 100.0),
         Block(a.pictures, b.pictures, pictures, 100.0),

@@ -6,7 +6,7 @@ package of its own.
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any, ClassVar, Literal
+from typing import Any, ClassVar, Literal, Protocol
 
 from torch import Tensor, nn
 
@@ -18,7 +18,7 @@ from cl2cm.model.networks import (
     same_picture,
 )
 from cl2cm.model.settings import MatchConfig, NetworkConfig
-from cl2cm.types import Batch, Encoded
+from cl2cm.types import Batch, Encoded, Pairing
 
 Targets = Literal["translations", "captions", "none"]
 Losses = dict[str, Tensor]  # "loss" is what is minimised; the others are for the log
@@ -37,6 +37,8 @@ class Setup:
         network: sizes, for networks that the method adds.
         epochs: of a stage that trains the student (``train.epochs``).
         initialised: whether the student has the weights of a finished run (``--init-from``).
+        warm_start: the lesson of the teacher whose text side the student starts as; None: the
+            student starts fresh.
     """
 
     student: CrossModalNetwork
@@ -45,6 +47,7 @@ class Setup:
     network: NetworkConfig
     epochs: int
     initialised: bool = False
+    warm_start: "Callable[[CrossLingualNetwork], Lesson] | None" = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,6 +62,7 @@ class Stage:
         loss: the loss of a batch, with its parts for the log.
         words: rows of a batch whose tokens the loss looks at; None: all; 0: sentences suffice.
         others: whether the loss looks at translations of other captions of an image.
+        pairs: what stands as the target of each source caption.
         begin: called when the stage starts or is resumed, to compute what stays fixed in it.
         end: called when the stage has ended with its best weights, before the state is saved.
         keep: the epoch that the stage ends with: the best one by validation, or the last one.
@@ -70,6 +74,7 @@ class Stage:
     loss: Callable[[Batch], Losses]
     words: int | None = 0
     others: bool = False
+    pairs: Pairing = "translations"
     begin: Callable[[EncodeAll], None] = lambda _: None
     end: Callable[[], None] = lambda: None
     keep: Literal["best", "last"] = "best"
@@ -80,6 +85,14 @@ class Stage:
         network = self.trained[0]
         assert isinstance(network, TextNetwork)  # noqa: S101 - build_method has checked it
         return network
+
+
+class Lesson(Protocol):
+    """How a teacher learns."""
+
+    def stage(self, end: Callable[[], None]) -> Stage:
+        """Return the stage in which it learns; ``end`` is called when it has learned."""
+        ...
 
 
 class Method(nn.Module):
@@ -115,6 +128,16 @@ class Method(nn.Module):
         self.match = setup.match
         self.epochs = setup.epochs
         self.progress = 0.0
+        self.initialised = setup.initialised
+        self._lesson: Lesson | None = None
+        if setup.warm_start is not None:
+            self.teacher = setup.new_teacher()
+            self._lesson = setup.warm_start(self.teacher)
+
+    def all_stages(self) -> list[Stage]:
+        """The method's stages, after the lesson of the teacher that the student starts as."""
+        first = [] if self._lesson is None else [self._lesson.stage(self.start_student)]
+        return [*first, *self.stages()]
 
     @classmethod
     def reads_media(cls, settings: dict[str, Any]) -> bool:  # noqa: ARG003 - for subclasses
@@ -134,6 +157,20 @@ class Method(nn.Module):
         """The loss of a batch in the stage that trains the student, with its parts for the log."""
         return self.match_loss(batch, *self.encode(batch))
 
+    def start_student(self) -> None:
+        """Start the student's text side as the teacher's.
+
+        One that started from a finished run keeps its weights.
+        """
+        if self.teacher is not None and not self.initialised:
+            self.student.text.load_state_dict(self.teacher.text.state_dict())
+            if self.student.backbone is not None and self.teacher.backbone is not None:
+                self.student.backbone.load_state_dict(self.teacher.backbone.state_dict())
+        self.student_started()
+
+    def student_started(self) -> None:
+        """Called when a warm start has given the student its weights, for copies of them."""
+
     def after_step(self) -> None:
         """Called after every step of the optimiser."""
 
@@ -146,12 +183,12 @@ class Method(nn.Module):
         )
 
     def match_loss(self, batch: Batch, vision: Tensor, source: Encoded, target: Encoded) -> Losses:
-        """Eq. 8: M(V, S) + M(V, T)."""
+        """Eq. 8: M(V, S) + M(V, T), the latter times ``match.target``."""
         same = same_picture(batch.pictures)
         on_source = matching(vision, source.sentence, same, self.match)
         on_target = matching(vision, target.sentence, same, self.match)
         return {
-            "loss": on_source + on_target,
+            "loss": on_source + self.match.target * on_target,
             "match_source": on_source.detach(),
             "match_target": on_target.detach(),
         }

@@ -8,7 +8,7 @@ from torch import nn
 from cl2cm.methods.base import Method, Setup
 from cl2cm.methods.protocol import check_stages
 from cl2cm.methods.registry import method_class
-from cl2cm.methods.settings import settings_of
+from cl2cm.methods.settings import settings_of, warm_start_of
 from cl2cm.model.config import Config
 from cl2cm.model.networks import CrossLingualNetwork, TextNetwork, build_student, build_teacher
 
@@ -66,6 +66,7 @@ def build_method(
         network=config.network,
         epochs=config.train.epochs,
         initialised=initial is not None,
+        warm_start=warm_start_of(config),
     )
     method = cls(setup, **settings_of(config))
     check_stages(method)

@@ -1,14 +1,13 @@
 """CL2CM: a cross-lingual teacher (Eq. 1 to 7) whose relations the student follows (Eq. 8 to 11)."""
 
+import dataclasses
 from dataclasses import dataclass
-from typing import ClassVar, Literal
+from typing import ClassVar
 
 import torch
 from torch import Tensor
-from torch.nn import functional as F
 
 from cl2cm.errors import ConfigError
-from cl2cm.losses.contrastive import info_nce
 from cl2cm.losses.distillation import (
     relation,
     relational_distillation,
@@ -16,45 +15,12 @@ from cl2cm.losses.distillation import (
     word_relation,
 )
 from cl2cm.methods.base import EncodeAll, Losses, Method, Setup, Stage
-from cl2cm.methods.word_level import Labels, TransportConfig, word_level
-from cl2cm.model.networks import same_picture
+from cl2cm.methods.teacher import CrossLingual, TeacherConfig, evaluating
+from cl2cm.methods.word_level import TransportConfig
 from cl2cm.model.settings import require
 from cl2cm.types import Batch, Encoded
 
-
-@dataclass(frozen=True, slots=True)
-class TeacherConfig:
-    """The cross-lingual network's losses (Eq. 1 to 7) and schedule."""
-
-    schedule: Literal["two-stage", "joint"] = "two-stage"
-    epochs: int = 10  # of the first stage of two-stage
-    alpha: float = 0.1  # weight of the word level in Eq. 7
-    other_captions: float = 0.0  # weight of Eq. 1 between a caption and translations of any caption
-    # of the same picture
-    tau: float = 0.05  # temperature of Eq. 1
-    tau_word: float = 0.1  # temperature of Eq. 5
-    transport_cost: bool = True  # L_ot in Eq. 6
-    alignment: bool = True  # L_align in Eq. 6
-    word_pairs: int = 0  # pairs of a batch that Eq. 6 looks at; 0: all
-    labels: Literal["tokens", "states"] = "tokens"  # whose cosines make the plan of Eq. 6: the
-    # network's tokens, or the frozen backbone's states, which do not change while it learns
-    mutual: bool = False  # Eq. 6 looks only at pairs that are the largest of their row and column
-    apart: float = 0.0  # share of L_align that sees tokens less their text's mean token, 0 to 1
-
-    def __post_init__(self) -> None:
-        require("teacher.epochs", self.epochs >= 1, "1 or more", self.epochs)
-        for key in ("alpha", "other_captions"):
-            require(f"teacher.{key}", getattr(self, key) >= 0, "0 or more", getattr(self, key))
-        require(
-            "teacher.alpha",
-            self.alpha == 0 or self.transport_cost or self.alignment,
-            "0 where neither teacher.transport_cost nor teacher.alignment is wanted",
-            self.alpha,
-        )
-        require("teacher.tau", self.tau > 0, "more than 0", self.tau)
-        require("teacher.apart", 0 <= self.apart <= 1, "0 to 1", self.apart)
-        require("teacher.word_pairs", self.word_pairs >= 0, "0 or more", self.word_pairs)
-        require("teacher.tau_word", self.tau_word > 0, "more than 0", self.tau_word)
+__all__ = ["CL2CM", "TeacherConfig", "TransferConfig"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,45 +73,31 @@ class CL2CM(Method):
         transport: TransportConfig,
         transfer: TransferConfig,
     ) -> None:
-        super().__init__(setup)
-        self.settings = teacher
-        self.ot = transport
+        super().__init__(dataclasses.replace(setup, warm_start=None))  # its first stage is ours
         self.transfer = transfer
-        self.initialised = setup.initialised
         self.joint = teacher.schedule == "joint"
         self.relates = transfer.beta > 0 or transfer.source_target > 0
-        if self.relates or (transfer.warm_start and not self.joint):
+        self.warm = transfer.warm_start or setup.warm_start is not None
+        if self.joint:
+            _check_joint(teacher, warm_start=setup.warm_start is not None)
+        self.lesson: CrossLingual | None = None
+        if self.relates or (self.warm and not self.joint):
             self.teacher = setup.new_teacher()
-        trained = self.teacher is not None and self.teacher.backbone is not None
-        if trained and teacher.labels == "states":
-            raise ConfigError(
-                "teacher.labels",
-                expected="'tokens' where the backbone is trained",
-                found="'states'",
-                remedy='change it, or set text.freeze = "all"',
-            )
+            self.lesson = CrossLingual(self.teacher, teacher, transport)
         self._fixed: Tensor | None = None  # the frozen teacher's sentence vectors [texts, D]
 
     def stages(self) -> list[Stage]:
         """Two stages, or one where the schedule is joint or there is no teacher."""
-        teacher, epochs = self.teacher, self.epochs
-        if teacher is None:
+        lesson, epochs = self.lesson, self.epochs
+        if lesson is None:
             return [Stage("cross-modal", epochs, (self.student,), self.loss)]
         related = self.transfer.word_relation > 0  # the relations of all rows look at words
-        words = None if related else self.words_of_teacher
-        others = self.settings.other_captions > 0
+        words = None if related else lesson.words
         if self.joint:
-            both = (self.student, teacher)
+            both = (self.student, lesson.network)
+            others = lesson.settings.other_captions > 0
             return [Stage("cross-modal", epochs, both, self.loss, words=words, others=others)]
-        first = Stage(
-            "cross-lingual",
-            self.settings.epochs,
-            (teacher,),
-            self.cross_lingual_loss,
-            words=words,
-            others=others,
-            end=self.start_student,
-        )
+        first = lesson.stage(self.end_of_lesson)
         second = Stage(
             "cross-modal",
             epochs,
@@ -154,32 +106,18 @@ class CL2CM(Method):
             words=None if related else 0,
             begin=self.fix_teacher,
         )
-        return [first, second]
+        return [dataclasses.replace(first, words=words), second]
 
-    @property
-    def words_of_teacher(self) -> int | None:
-        """Rows of a batch whose tokens Eq. 6 looks at; None: all."""
-        return (self.settings.word_pairs or None) if self.settings.alpha > 0 else 0
+    def end_of_lesson(self) -> None:
+        """Start the student's text side as the teacher's, where the settings ask for it."""
+        if self.warm:
+            self.start_student()
 
     def fix_teacher(self, encode_all: EncodeAll) -> None:
         """Compute the sentence vectors of the frozen teacher, once for the whole stage."""
         if self.relates and self.teacher is not None:
             device = next(self.student.parameters()).device
             self._fixed = encode_all(self.teacher).to(device)
-
-    def start_student(self) -> None:
-        """Start the student's text side as the teacher's, where the settings ask for it.
-
-        One that started from a finished run keeps its weights.
-        """
-        if self.teacher is not None and self.transfer.warm_start and not self.initialised:
-            self.student.text.load_state_dict(self.teacher.text.state_dict())
-            if self.student.backbone is not None and self.teacher.backbone is not None:
-                self.student.backbone.load_state_dict(self.teacher.backbone.state_dict())
-
-    def cross_lingual_loss(self, batch: Batch) -> Losses:
-        """L_CL, of the teacher alone."""
-        return self.cross_lingual(batch)[0]
 
     def loss(self, batch: Batch) -> Losses:
         """L_CM, and where the schedule is joint L_CL added to it."""
@@ -192,10 +130,9 @@ class CL2CM(Method):
         if not self.relates:
             return losses
         teacher_loss: Losses = {}
-        if self.joint:
-            teacher_loss, relations = self.cross_lingual(batch)
-        else:
-            relations = self.frozen_relation(batch)
+        if self.joint and self.lesson is not None:
+            teacher_loss = self.lesson.loss(batch)
+        relations = self.frozen_relation(batch)
         student_tau = self.transfer.tau_student
         rel = relational_distillation(relations, relation(vision, target.sentence, tau=student_tau))
         losses["relation"] = rel.detach()
@@ -209,69 +146,15 @@ class CL2CM(Method):
             losses["loss"] = losses["loss"] + teacher_loss.pop("loss")
         return losses | teacher_loss
 
-    def cross_lingual(self, batch: Batch) -> tuple[Losses, Tensor]:
-        """L_CL (Eq. 1 to 7) of a batch, and the relation R_CL [B, B] (Eq. 9)."""
-        assert self.teacher is not None  # noqa: S101 - callers have checked
-        source, target = (
-            self.teacher.encode_text(batch.source),
-            self.teacher.encode_text(batch.target),
-        )
-        sentence = self.sentence_level(batch, source.sentence, target.sentence)
-        losses = {"loss": sentence, "sentence": sentence.detach()}
-        if batch.other is not None:
-            other = self.teacher.encode_text(batch.other).sentence
-            others = self.sentence_level(batch, source.sentence, other)
-            losses["loss"] = losses["loss"] + self.settings.other_captions * others
-            losses["others"] = others.detach()
-        if self.settings.alpha > 0:
-            words = self._words(batch, source, target)
-            labels = self._labels(batch)
-            settings = self.settings
-            word = word_level(
-                *words,
-                batch.languages,
-                self.ot,
-                labels,
-                tau_word=settings.tau_word,
-                transport_cost=settings.transport_cost,
-                alignment=settings.alignment,
-                mutual=settings.mutual,
-                apart=settings.apart,
-            )
-            losses["loss"] = losses["loss"] + self.settings.alpha * word
-            losses["word"] = word.detach()
-        return losses, self.relation_of(source, target)
-
-    def sentence_level(self, batch: Batch, source: Tensor, target: Tensor) -> Tensor:
-        """L_sent (Eq. 1); our choice, texts of one picture are no negatives of each other."""
-        same = same_picture(batch.pictures)
-        return info_nce(source, target, tau=self.settings.tau, positives=same)
-
-    def _words(self, batch: Batch, source: Encoded, target: Encoded) -> tuple[Encoded, Encoded]:
-        """Tokens of the pairs that the word level looks at: the first ones of a shuffled batch."""
-        assert self.teacher is not None  # noqa: S101 - callers have checked
-        if batch.words is not None:
-            first, second = (self.teacher.encode_text(tokens) for tokens in batch.words)
-            return first, second
-        rows = slice(self.settings.word_pairs or None)
-        return Encoded(*(t[rows] for t in source)), Encoded(*(t[rows] for t in target))
-
-    def _labels(self, batch: Batch) -> Labels | None:
-        """The backbone's states of the same tokens, where the plan is made of them."""
-        if self.settings.labels == "tokens":
-            return None
-        rows = slice(self.settings.word_pairs or None)
-        first, second = batch.words or (batch.source, batch.target)
-        return F.normalize(first.values[rows], dim=-1), F.normalize(second.values[rows], dim=-1)
-
     @torch.no_grad()
     def frozen_relation(self, batch: Batch) -> Tensor:
-        """R_CL of the frozen teacher (Eq. 9)."""
+        """R_CL of the teacher (Eq. 9), without dropout also where it is being trained."""
         assert self.teacher is not None  # noqa: S101 - callers have checked
         if self._fixed is None or self.transfer.word_relation > 0:
-            return self.relation_of(
-                self.teacher.encode_text(batch.source), self.teacher.encode_text(batch.target)
-            )
+            with evaluating(self.teacher):
+                source = self.teacher.encode_text(batch.source)
+                target = self.teacher.encode_text(batch.target)
+            return self.relation_of(source, target)
         return relation(
             self._fixed[batch.source_texts],
             self._fixed[batch.target_texts],
@@ -287,3 +170,18 @@ class CL2CM(Method):
             return sentence
         word = word_relation(source.tokens, target.tokens, source.mask, target.mask)
         return (1 - share) * sentence + share * word / self.transfer.tau_teacher
+
+
+def _check_joint(teacher: TeacherConfig, *, warm_start: bool) -> None:
+    """Refuse what needs a stage of the teacher's own."""
+    for key, found in (
+        ("teacher.pairs", "" if teacher.pairs == "translations" else repr(teacher.pairs)),
+        ("train.warm_start", "true" if warm_start else ""),
+    ):
+        if found:
+            raise ConfigError(
+                key,
+                expected="teacher.schedule = 'two-stage', where the teacher learns first",
+                found=f"{found} with 'joint'",
+                remedy="change one of the two",
+            )

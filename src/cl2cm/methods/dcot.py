@@ -62,7 +62,7 @@ class Dcot(Method):
         on_source = matching(vision, source.sentence, same, self.match)
         on_target = matching(vision, target.sentence, same, self.match, weights)
         return {
-            "loss": on_source + on_target,
+            "loss": on_source + self.match.target * on_target,
             "match_source": on_source.detach(),
             "match_target": on_target.detach(),
             "confidence": confidence.mean(),

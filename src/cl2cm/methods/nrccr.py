@@ -32,7 +32,7 @@ Parts = dict[str, tuple[float, Tensor]]  # name in the log → weight, loss
 class NrccrConfig:
     """The rival NRCCR: weight of each part beside M(V, S); 0 takes a part out."""
 
-    target: float = 1.0  # weight of M(V, T); 1: as Eq. 8; published: 0.6
+    target: float = 1.0  # weight of M(V, T), times match.target; published: 0.6
     soft: float = 0.4  # weight of the soft targets of the fused text
     tau: float = 0.07  # temperature of the soft targets
     feature: float = 0.1  # weight of the distance to the fused text
@@ -138,7 +138,7 @@ class Nrccr(Method):
         )
         parts = {
             "match_source": (1.0, on_source),
-            "match_target": (self.settings.target, on_target),
+            "match_target": (self.match.target * self.settings.target, on_target),
         }
         if self.attends:
             parts |= self.distillation(vision, source, target, same)

@@ -56,7 +56,7 @@ def check_stages(method: Method) -> None:
     Raises:
         ConfigError: there is none, two have one name, or what one trains is no part of the method.
     """
-    stages = method.stages()
+    stages = method.all_stages()
     names = [stage.name for stage in stages]
     if not stages or len(set(names)) < len(names):
         raise _refusal(method, "stages with names of their own", f"{names}")

@@ -32,6 +32,12 @@ class SelfDistill(Method):
         self.steps: Tensor
         self.register_buffer("steps", torch.zeros((), dtype=torch.int64))
 
+    def student_started(self) -> None:
+        """Start the average anew, where the student starts."""
+        state = self.student.state_dict()
+        self.average.load_state_dict({name: state[name] for name in self.average.state_dict()})
+        self.steps.zero_()
+
     @torch.no_grad()
     def after_step(self) -> None:
         """Move the average towards the student."""

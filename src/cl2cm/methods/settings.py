@@ -6,12 +6,17 @@ neither has any effect.
 """
 
 import dataclasses
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
+from cl2cm.errors import ConfigError
+from cl2cm.methods.base import Lesson
 from cl2cm.methods.registry import METHODS, method_class, plug_ins, warn_of_shadowed
+from cl2cm.methods.teacher import CrossLingual, TeacherConfig
+from cl2cm.methods.word_level import TransportConfig
 from cl2cm.model.config import COMMON, Config, as_table
 from cl2cm.model.config import load_config as read_config
+from cl2cm.model.networks import CrossLingualNetwork
 from cl2cm.model.values import unknown_setting
 from cl2cm.types import StrPath
 
@@ -58,7 +63,8 @@ def checked(config: Config) -> Config:
             config.section(name, kinds[name])
         elif name not in (others := plug_ins()):
             raise unknown_setting(name, ("method", *COMMON, *kinds, *others))
-    own = {name: as_table(settings) for name, settings in settings_of(config).items()}
+    settings = _of(config, dict(cls.sections) | _start_sections(config))
+    own = {name: as_table(values) for name, values in settings.items()}
     return dataclasses.replace(config, sections=own)
 
 
@@ -68,7 +74,40 @@ def settings_of(config: Config) -> dict[str, Any]:
     Raises:
         ConfigError: an unknown method or key, a wrong type or an impossible value.
     """
-    kinds = method_class(config.method).sections
+    return _of(config, method_class(config.method).sections)
+
+
+def warm_start_of(config: Config) -> Callable[[CrossLingualNetwork], Lesson] | None:
+    """Return the lesson of the teacher that the student starts as; None where it starts fresh.
+
+    Raises:
+        ConfigError: the teacher would need translations, and the method sees none.
+    """
+    if not config.train.warm_start:
+        return None
+    teacher, transport = config.section("teacher", TeacherConfig), _transport(config)
+    if method_class(config.method).targets == "none" and teacher.pairs != "source":
+        raise ConfigError(
+            "train.warm_start",
+            expected=f"teacher.pairs = 'source' for {config.method!r}, which sees no translations",
+            found=repr(teacher.pairs),
+            remedy="change it, or train the method without a warm start",
+        )
+    return lambda network: CrossLingual(network, teacher, transport)
+
+
+def _transport(config: Config) -> TransportConfig:
+    return config.section("transport", TransportConfig)
+
+
+def _start_sections(config: Config) -> dict[str, type[Any]]:
+    """The sections of the teacher that a warm start needs, whatever the method."""
+    if not config.train.warm_start:
+        return {}
+    return {"teacher": TeacherConfig, "transport": TransportConfig}
+
+
+def _of(config: Config, kinds: Mapping[str, type[Any]]) -> dict[str, Any]:
     return {name: config.section(name, kind) for name, kind in kinds.items()}
 
 

@@ -59,6 +59,7 @@ def word_level(
     transport_cost: bool = True,
     alignment: bool = True,
     mutual: bool = False,
+    unit_mass: bool = False,
     apart: float = 0.0,
 ) -> Tensor:
     """L_word: transport as the pseudo-label of the word alignment.
@@ -74,11 +75,15 @@ def word_level(
         transport_cost: L_ot is a part of Eq. 6.
         alignment: L_align is a part of Eq. 6.
         mutual: look only at pairs that are the largest of their row and column.
+        unit_mass: scale each plan to a mass of 1, so that L_ot weighs the same however much of a
+            plan is left; an empty one stays empty.
         apart: share of L_align that sees tokens less their text's mean token, 0 to 1.
     """
     plan = word_plans(source, target, languages, ot, labels)
     if mutual:  # our choice: a word whose counterpart is in doubt teaches nothing
         plan = mutual_pairs(plan)
+    if unit_mass:  # our choice; Eq. 5 normalises rows and columns anyway
+        plan = plan / plan.sum((1, 2), keepdim=True).clamp_min(torch.finfo(plan.dtype).tiny)
     tokens = source.tokens, target.tokens
     masks = source.mask, target.mask
     parts = word_alignment(*tokens, plan, *masks, tau_w=tau_word)

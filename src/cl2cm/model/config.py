@@ -110,10 +110,10 @@ def load_config(path: StrPath, overrides: Iterable[str] = ()) -> Config:
     """
     path = Path(path)
     tree = read_tree(path)
-    _anchor(tree, path.parent.absolute(), beside_recipe=True)
+    anchor(tree, path.parent.absolute(), beside_recipe=True)
     for setting in overrides:
         override(tree, setting)
-    _anchor(tree, Path.cwd())
+    anchor(tree, Path.cwd())
     return parse_config(tree)
 
 
@@ -144,7 +144,7 @@ def read_tree(path: Path) -> dict[str, Any]:
         ) from None
 
 
-def _anchor(tree: dict[str, Any], base: Path, *, beside_recipe: bool = False) -> None:
+def anchor(tree: dict[str, Any], base: Path, *, beside_recipe: bool = False) -> None:
     """Make relative paths of a tree absolute."""
     for section, key in _PATHS:
         values = tree.get(section)
@@ -184,7 +184,7 @@ def with_absolute_paths(config: Config) -> Config:
         }
         for section, _ in _PATHS
     }
-    _anchor(tree, Path.cwd())
+    anchor(tree, Path.cwd())
     return dataclasses.replace(
         config,
         **{name: dataclasses.replace(getattr(config, name), **keys) for name, keys in tree.items()},

@@ -40,6 +40,12 @@ class DataConfig:
     min_quality: float = 0.0  # leave out translations whose score in the manifest is lower
     quality_weighting: float = 0.0  # choose translations with chances that go as their score to
     # this power; 0: all alike
+    every_language: bool = False  # every step sees each of its pairs in all target languages, not
+    # in one that is drawn
+    noise: float = 0.0  # share of the training translations that is spoilt on purpose, 0 to 1
+    noise_kind: Literal["sentence", "word"] = "sentence"  # translations of other items in their
+    # place; or that share of words replaced by draws from the language's words
+    noise_seed: int = 0  # of the noise alone, whatever train.seed is
     features: str = ""  # folder for feature stores; empty: in the user's cache
     skip_bad: bool = False  # leave out broken lines and pictures, and list them
 
@@ -55,6 +61,9 @@ class DataConfig:
         require("data.min_quality", 0 <= quality <= 1, "0 to 1", quality)
         power = self.quality_weighting
         require("data.quality_weighting", power >= 0, "0 or more", power)
+        require("data.noise", 0 <= self.noise <= 1, "0 to 1", self.noise)
+        seed = self.noise_seed
+        require("data.noise_seed", 0 <= seed < 2**63, "0 to below 2 ** 63", seed)
 
 
 @dataclass(frozen=True, slots=True)
@@ -134,8 +143,10 @@ class MatchConfig:
     tau: float = 0.05  # temperature of InfoNCE
     margin: float = 0.2  # margin of the triplet loss
     smoothing: float = 0.0  # label smoothing of InfoNCE
+    target: float = 1.0  # weight of M(V, T), whose T is noisy, beside M(V, S)
 
     def __post_init__(self) -> None:
+        require("match.target", self.target >= 0, "0 or more", self.target)
         require("match.tau", self.tau > 0, "more than 0", self.tau)
         require("match.margin", self.margin > 0, "more than 0", self.margin)
         require("match.smoothing", 0 <= self.smoothing < 1, "0 to below 1", self.smoothing)
@@ -147,6 +158,8 @@ class TrainConfig:
 
     seed: int = 0
     epochs: int = 20  # of the cross-modal network
+    warm_start: bool = False  # the text side of any method's student starts as that of a teacher
+    # that learned before, as [teacher] and [transport] of cl2cm say
     batch_size: int = 256
     lr: float = 5e-4
     backbone_lr: float = 2e-5  # for what is not frozen of the text backbone

@@ -12,10 +12,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from cl2cm.data.pairs import CaptionPairs
+from cl2cm.data.caption_pairs import CaptionPairs
 from cl2cm.encode.rows import StoredFeatures
 from cl2cm.encode.tokens import PooledStates, TextSource
-from cl2cm.types import Batch, Frames, Ints
+from cl2cm.types import Batch, Frames, Ints, Pairing
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,6 +30,7 @@ class Batches:
         vision_rows: row in the store of each picture, int64.
         batch_size: B; the last, smaller batch of an epoch is left out unless it is the only one.
         seed: of order and draws.
+        every_language: whether a batch has its pairs in all target languages (``Batch.also``).
     """
 
     pairs: CaptionPairs
@@ -39,6 +40,7 @@ class Batches:
     vision_rows: Tensor
     batch_size: int
     seed: int
+    every_language: bool = False
 
     @property
     def steps(self) -> int:
@@ -51,7 +53,13 @@ class Batches:
         return self.means or self.text
 
     def epoch(
-        self, epoch: int, *, start: int = 0, words: int | None = None, others: bool = False
+        self,
+        epoch: int,
+        *,
+        start: int = 0,
+        words: int | None = None,
+        others: bool = False,
+        pairing: Pairing = "translations",
     ) -> Iterator[Batch]:
         """Batches of one epoch.
 
@@ -61,24 +69,60 @@ class Batches:
             words: rows of a batch whose tokens are looked at; the texts are means where this
                 leaves rows out and there are means. None: all.
             others: add a translation of another caption of each picture.
+            pairing: what stands as the target of each source caption.
         """
         rows = self.batch_size if words is None else min(words, self.batch_size)
         rng = np.random.default_rng([self.seed, epoch])
         order = self.pairs.order(rng)
-        language, target = self.pairs.draw(order, rng)
-        other = self.pairs.draw(self.pairs.mates(order, rng), rng)[1] if others else None
+        every = self.every_language and pairing != "source"
+        drawn = [
+            self._targets(order, rng, pairing, others=others, language=number)
+            for number in (range(len(self.pairs.languages)) if every else (None,))
+        ]
         for step in range(start, self.steps):
             part = slice(step * self.batch_size, (step + 1) * self.batch_size)
-            batch = self._batch(order[part], language[part], target[part], rows)
-            if other is not None:
-                rows_of_others = torch.from_numpy(other[part])
-                batch = batch._replace(other=self._text(rows).gather(rows_of_others))
-            yield batch
+            batches = []
+            for languages, target, other in drawn:
+                batch = self._batch(order[part], languages[part], target[part], rows)
+                if other is not None:
+                    rows_of_others = torch.from_numpy(other[part])
+                    batch = batch._replace(other=self._text(rows).gather(rows_of_others))
+                batches.append(batch)
+            yield batches[0]._replace(also=tuple(batches[1:]))
+
+    def _targets(
+        self,
+        order: Ints,
+        rng: np.random.Generator,
+        pairing: Pairing,
+        *,
+        others: bool,
+        language: int | None,
+    ) -> tuple[list[str], Ints, Ints | None]:
+        """Of each pair the language and text row of its target, and of another of its picture.
+
+        ``language`` is the number of the one that is wanted; None: one is drawn.
+        """
+        pairs = self.pairs
+        if pairing == "source":
+            target = pairs.source[pairs.siblings(order, rng)]
+            other = pairs.source[pairs.mates(order, rng)] if others else None
+            return ["source"] * len(order), target, other
+        origin = pairs.shuffled(self.seed)[order] if pairing == "shuffled" else order
+
+        def draw(chosen: Ints) -> tuple[Ints, Ints]:
+            if language is None:
+                return pairs.draw(chosen, rng)
+            return pairs.draw_in(chosen, language, rng)
+
+        languages, target = draw(origin)
+        other = draw(pairs.mates(origin, rng))[1] if others else None
+        return [pairs.languages[i] for i in languages.tolist()], target, other
 
     def _text(self, words: int) -> TextSource:
         return self.text if words >= self.batch_size else self.sentences
 
-    def _batch(self, pairs: Ints, language: Ints, target: Ints, words: int) -> Batch:
+    def _batch(self, pairs: Ints, languages: list[str], target: Ints, words: int) -> Batch:
         text = self._text(words)
         pictures = torch.from_numpy(self.pairs.pictures[pairs])
         sources = torch.from_numpy(self.pairs.source[pairs])
@@ -92,7 +136,7 @@ class Batches:
             vision=Frames(frames.values, frames.mask),
             source=text.gather(sources),
             target=text.gather(targets),
-            languages=tuple(self.pairs.languages[i] for i in language),
+            languages=tuple(languages),
             pictures=pictures,
             source_texts=sources,
             target_texts=targets,

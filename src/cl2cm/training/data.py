@@ -12,10 +12,8 @@ from torch import Tensor, nn
 from cl2cm.data.favoured import favour
 from cl2cm.data.manifest import Skipped, read_manifest
 from cl2cm.data.pairs import Texts, caption_pairs, target_languages
-from cl2cm.encode.encoding import (
-    encode_pictures,
-    text_states,
-)
+from cl2cm.data.stand_ins import with_stand_ins
+from cl2cm.encode.encoding import encode_pictures, text_states
 from cl2cm.encode.feature_files import FeatureFiles
 from cl2cm.encode.protocol import VisionEncoder
 from cl2cm.encode.rows import NoFeatures, StoredFeatures
@@ -40,6 +38,7 @@ from cl2cm.storage import sha256_file
 from cl2cm.text import case_rule
 from cl2cm.training.batches import Batches
 from cl2cm.training.initial import Kept
+from cl2cm.training.noise import spoilt
 from cl2cm.training.texts import check_unknown, lower_cased, text_sources
 from cl2cm.training.validation import (
     Validation,
@@ -154,7 +153,7 @@ def load_training_data(
     own = settings_of(config)
     reads_media = method_class(config.method).reads_media(own)
     skipped = Skipped()
-    examples = _read(config, skipped)
+    examples, noise = spoilt(config, _read(config, skipped))
     if kept and kept.case == "lower":  # as queries will be
         examples = [lower_cased(example) for example in examples]
     _languages(config, [e for e in examples if e.split == "train"])  # before anything is encoded
@@ -189,9 +188,12 @@ def load_training_data(
     if not reads_media:  # images are what the epochs would be measured on
         val = []
     check_unknown(backbone, pairs, texts.all(), source)
+    val, translated = with_stand_ins(
+        val, languages, engines=config.data.engines, min_quality=config.data.min_quality
+    )
     validation = make_validation(val, texts, vision, [source, *languages], source)
     left_out = left_out_items(train, pairs, val, [source, *languages])
-    say_validation(validation, val, [source, *languages])
+    say_validation(validation, val, [source, *languages], translated)
     store = stores.text if stores else None
     text, means = text_sources(config, texts.all(), backbone, store, reuse=kept is not None)
     batches = Batches(
@@ -202,6 +204,7 @@ def load_training_data(
         vision_rows=torch.tensor([vision.row(example.id) for example in train]),
         batch_size=config.train.batch_size,
         seed=config.train.seed,
+        every_language=config.data.every_language,
     )
     return TrainingData(
         batches=batches,
@@ -218,6 +221,8 @@ def load_training_data(
             "languages": list(languages),
             "case": case,
             "encoders": {"text": backbone.fingerprint, "vision": encoder.fingerprint},
+            **noise,
+            **({"validated_on_translations": translated} if translated else {}),
         },
         left_out=left_out,
         teacher_note=teacher_note_of(validation, val, source),

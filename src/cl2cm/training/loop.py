@@ -154,7 +154,7 @@ def _finish(
 ) -> dict[str, Any]:
     method, data, run = loop.method, loop.data, loop.run
     method.cpu().eval()
-    names = [stage.name for stage in method.stages()]
+    names = [stage.name for stage in method.all_stages()]
     provenance = {
         "method": config.method,
         "translates_queries": method.translates_queries,

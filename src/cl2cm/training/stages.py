@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from cl2cm.errors import NumberError
-from cl2cm.methods.base import Method, Stage
+from cl2cm.methods.base import Losses, Method, Stage
 from cl2cm.model.config import Config
 from cl2cm.model.retrieval import to_device
 from cl2cm.model.run_folder import save_config
@@ -48,7 +48,7 @@ class Loop:
         self.data = data
         self.method = method
         self.device = device
-        self.stages = method.stages()
+        self.stages = method.all_stages()
         self.states = run / "state"
         settings = {
             f"{name}.{key}": v for name, t in config.tables().items() for key, v in t.items()
@@ -138,6 +138,7 @@ class Loop:
             start=position.step,
             words=stage.words,
             others=stage.others,
+            pairing=stage.pairs,
         )
         for batch in batches:
             self.method.progress = position.total / (stage.epochs * steps)
@@ -165,7 +166,7 @@ class Loop:
         for group in optimizer.param_groups:
             group["lr"] = group["peak"] * rate
         with torch.autocast(self.device.type, enabled=self.amp):
-            losses = stage.loss(_to(batch, self.device))
+            losses = _mean([stage.loss(_to(one, self.device)) for one in (batch, *batch.also)])
         self._require_finite(stage, "loss", float(losses["loss"].detach()))
         optimizer.zero_grad(set_to_none=True)
         scaler.scale(losses["loss"]).backward()
@@ -242,6 +243,17 @@ class Loop:
             optimizer=optimizer,
             scaler=scaler,
         )
+
+
+def _mean(parts: list[Losses]) -> Losses:
+    """The mean of each loss over the target languages of a step; some may lack a part."""
+    if len(parts) == 1:
+        return parts[0]
+    names = {name for part in parts for name in part}
+    return {
+        name: torch.stack([part[name] for part in parts if name in part]).mean()
+        for name in sorted(names)
+    }
 
 
 def _to(batch: Batch, device: torch.device) -> Batch:

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from cl2cm.data.pairs import CaptionPairs
+from cl2cm.data.caption_pairs import CaptionPairs
 from cl2cm.encode.encoding import encode_texts
 from cl2cm.encode.known_texts import known_texts
 from cl2cm.encode.store import FeatureStore

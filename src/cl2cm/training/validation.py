@@ -8,7 +8,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from cl2cm.data.pairs import CaptionPairs, Texts
+from cl2cm.data.caption_pairs import CaptionPairs
+from cl2cm.data.pairs import Texts
 from cl2cm.data.queries import Queries, caption_languages, caption_queries
 from cl2cm.encode.rows import StoredFeatures
 from cl2cm.progress import say
@@ -97,9 +98,17 @@ def left_out_items(
 
 
 def say_validation(
-    validation: Validation, val: Sequence[Example], languages: Sequence[str]
+    validation: Validation,
+    val: Sequence[Example],
+    languages: Sequence[str],
+    translated: Sequence[str] = (),
 ) -> None:
-    """Say what the epochs are not measured on."""
+    """Say what the epochs are not measured on, or not by captions that people wrote."""
+    if translated:
+        say(
+            f"validation: no human captions in {', '.join(translated)}: machine translations of "
+            "the validation captions are used instead"
+        )
     there = ", ".join(validation.pictures)
     missing = ", ".join(code for code in languages if code not in validation.pictures)
     if not there:

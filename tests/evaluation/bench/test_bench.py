@@ -447,3 +447,98 @@ def test_the_mean_over_targets_is_compared_on_common_pictures():
         for x in (part, both)
     )
     assert some["difference"] == pytest.approx(same["difference"])
+
+
+def own_file(folder, suite, small, **changes):
+    """A file of a suite on the small world, as a user writes one."""
+
+    def inline(value):
+        if isinstance(value, dict):
+            return (
+                "{ " + ", ".join(f"{json.dumps(k)} = {inline(v)}" for k, v in value.items()) + " }"
+            )
+        return json.dumps(value)
+
+    tree = {
+        "manifest": os.path.relpath(small.manifest, folder),
+        "methods": ["translate-train", "smoothing", "zero-shot"],
+        "seeds": 2,
+        "base": {**suite.base, "match": {"tau": 0.1, "smoothing": 0.1}},
+    } | changes
+    file = folder / "mine.toml"
+    file.write_text("".join(f"{k} = {inline(v)}\n" for k, v in tree.items() if v is not None))
+    return file
+
+
+def test_a_file_of_ones_own_on_any_manifest(suite, small, tmp_path):
+    noisy = {"smoothing": {"match": {"smoothing": 0.2}}}
+    ablations = {"warm only": {"transfer": {"warm_start": True, "beta": 0.0}}}
+    base = {**suite.base, "data": {"noise": 0.4, "noise_kind": "word"}}
+    file = own_file(
+        tmp_path, suite, small,
+        methods={"zero-shot": {}, "translate-train": {}, **noisy},
+        ablations=ablations, seeds=1, base=base,
+    )  # fmt: skip
+    names = ("zero-shot", "translate-train", "smoothing", "warm only")
+    choice = Choice(methods=names, against="translate-train")
+    result = bench(str(file), None, tmp_path / "out", choice, jobs=2)
+    assert result["suite"] == "mine"
+    assert {row["method"] for row in result["rows"]} == set(names)
+    assert {row["language"] for row in result["rows"]} == {"en", "xx", "yy"}  # of the manifest
+    assert {test["a"] for test in result["tests"]} == {"translate-train"}
+    assert {test["b"] for test in result["tests"]} == set(names) - {"translate-train"}
+    runs = tmp_path / "out" / "default" / "all"
+    for name, spoilt in (("zero-shot", False), ("smoothing", True), ("warm only", True)):
+        data = json.loads((runs / name / "0" / "provenance.json").read_text())["data"]
+        assert ("noise" in data) == spoilt
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"method": ["cl2cm"]}, "method; did you mean 'methods'"),
+        ({"methods": []}, "expected methods to compare"),
+        ({"seeds": 0}, "seeds as a number of 1 or more"),
+        ({"languages": "de"}, r"languages as a list"),
+        ({"ablations": {"x": 1}}, "ablations as tables"),
+    ],
+)
+def test_a_file_that_is_wrong_is_refused_in_one_line(changes, message, suite, small, tmp_path):
+    with pytest.raises(ConfigError, match=message) as caught:
+        load_suite(str(own_file(tmp_path, suite, small, **changes)))
+    assert "\n" not in str(caught.value)
+
+
+def test_a_file_without_a_manifest_takes_the_data_that_are_named(suite, small, tmp_path):
+    file = own_file(tmp_path, suite, small, manifest=None)
+    with pytest.raises(ManifestError, match="--data"):
+        bench(str(file), None, tmp_path / "out", Choice())
+    with pytest.raises(ConfigError, match="no such file"):
+        load_suite(str(tmp_path / "none.toml"))
+    with pytest.raises(ConfigError, match=r"--against: expected one of the methods that run"):
+        bench(str(file), small.manifest, tmp_path / "out", Choice(against="cl2cm"))
+
+
+def test_paths_of_a_file_are_taken_from_its_folder(suite, small, tmp_path):
+    (tmp_path / "feat").mkdir()
+    file = own_file(tmp_path, suite, small, base={"vision": {"encoder": "features:feat"}})
+    own = load_suite(str(file))
+    assert own.base["vision"]["encoder"] == f"features:{tmp_path / 'feat'}"
+    assert own.manifest.resolve() == small.manifest.resolve()
+    assert own.seeds == 2
+
+
+def test_the_reference_of_the_tests_can_be_chosen():
+    rng = np.random.default_rng(0)
+    results = [
+        (job(name, seed), {"de": ranks(*(rng.integers(1, 30, 8),) * 2, range(8))})
+        for name in ("cl2cm", "dcot", "zero-shot")
+        for seed in (0, 1)
+    ]
+    plain = report("s", results, source="en")["tests"]
+    other = report("s", results, source="en", against="dcot")["tests"]
+    assert {test["a"] for test in plain} == {"cl2cm"}
+    assert {test["b"] for test in other} == {"cl2cm", "zero-shot"}
+    forth = next(test for test in plain if test["b"] == "dcot")
+    back = next(test for test in other if test["b"] == "cl2cm")
+    assert back["difference"] == pytest.approx(-forth["difference"])

@@ -19,20 +19,17 @@ from typing import Any
 import torch
 
 from cl2cm.data.manifest import Skipped, read_manifest, split_of_manifest
-from cl2cm.data.queries import every_text
+from cl2cm.data.pairs import target_languages
+from cl2cm.data.queries import caption_languages
 from cl2cm.data.readers.registry import fetches, prepare_dataset
-from cl2cm.encode.encoding import encode_pictures, encode_texts
-from cl2cm.encode.feature_files import FeatureFiles
-from cl2cm.encode.vision import load_vision
-from cl2cm.errors import ConfigError, nearest
+from cl2cm.errors import ConfigError, LanguageError, nearest
 from cl2cm.evaluation.bench.report import report
 from cl2cm.evaluation.bench.run import Job, run_job
+from cl2cm.evaluation.bench.stores import make_stores
 from cl2cm.evaluation.bench.suites import ABLATED, Suite, find_manifest, load_suite
 from cl2cm.evaluation.bench.table import csv_text
 from cl2cm.evaluation.ranks import Ranks
 from cl2cm.methods.registry import method_class, method_names, warn_of_shadowed
-from cl2cm.model.checkpoint import load_backbone
-from cl2cm.model.config import Config
 from cl2cm.progress import track
 from cl2cm.storage import atomic_file, write_json
 from cl2cm.translate import find_translators
@@ -56,6 +53,7 @@ class Choice:
     split: str = "test"
     settings: tuple[str, ...] = ()
     skip_bad: bool = False
+    against: str = ""  # the method that all others are compared with; empty: cl2cm
 
 
 def bench(
@@ -71,8 +69,8 @@ def bench(
     """Run a suite and compare its methods.
 
     Args:
-        name: of the suite.
-        data: its folder.
+        name: of the suite, or the TOML file of one.
+        data: its folder; not used where the file names a manifest.
         out: folder for runs and results; a benchmark in it goes on.
         choice: what to run.
         jobs: runs at a time; 0: one for each core.
@@ -86,13 +84,17 @@ def bench(
         CL2CMError: no data, an unknown name, or a run that failed.
     """
     suite = load_suite(name)
+    if suite.manifest is not None:
+        data = suite.manifest
+    if not suite.languages:
+        suite = _with_languages(suite, choice, find_manifest(suite.name, data))
     chosen = _check(suite, choice)
     source = str(suite.base.get("data", {}).get("source", "en"))
     if any(method_class(suite.method(name)).translates_queries for name in chosen.methods):
         find_translators(chosen.languages, source)  # a missing extra shows before any training
     if data is None and fetches(name):
         data = prepare_dataset(name, None, out / "data", leak_check=False)
-    manifest = find_manifest(name, data)
+    manifest = find_manifest(suite.name, data)
     skipped = Skipped()
     examples = list(
         read_manifest(manifest, source=source, skip_bad=chosen.skip_bad, on_skip=skipped.item)
@@ -100,12 +102,37 @@ def bench(
     asked = split_of_manifest(examples, chosen.split, manifest)
     planned = plan(suite, chosen, manifest, examples, out, skipped)
     results = _run_all(planned, asked, at_once=jobs or os.cpu_count() or 1, trec=trec)
-    result = report(name, results, source=source) | {"skipped": skipped.names}
+    result = report(suite.name, results, source=source, against=chosen.against)
+    result |= {"skipped": skipped.names}
     write_json(out / "results.json", result)
     if csv is not None:
         with atomic_file(csv) as file:
             file.write(csv_text(result["rows"]).encode())
     return result
+
+
+def _with_languages(suite: Suite, choice: Choice, manifest: Path) -> Suite:
+    """The suite with the languages that its data can be trained and tested in.
+
+    Raises:
+        LanguageError: there is none.
+    """
+    source = str(suite.base.get("data", {}).get("source", "en"))
+    examples = list(
+        read_manifest(manifest, source=source, skip_bad=choice.skip_bad, on_skip=Skipped().item)
+    )
+    train = [example for example in examples if example.split == "train"]
+    translated = target_languages(train, source=source, chosen=())
+    asked = caption_languages(split_of_manifest(examples, choice.split, manifest))
+    both = tuple(code for code in translated if code in asked)
+    if not both:
+        raise LanguageError(
+            str(manifest),
+            expected=f"human captions of the split {choice.split!r} in {', '.join(translated)}",
+            found=f"captions in {', '.join(asked)}",
+            remedy="add some, or choose another --split",
+        )
+    return dataclasses.replace(suite, languages=both)
 
 
 def _check(suite: Suite, choice: Choice) -> Choice:
@@ -128,9 +155,17 @@ def _check(suite: Suite, choice: Choice) -> Choice:
                     remedy=nearest(name, known),
                 )
     warn_of_shadowed(methods)
+    methods = methods or tuple(suite.methods)
+    if choice.against and choice.against not in methods:
+        raise ConfigError(
+            "--against",
+            expected=f"one of the methods that run: {', '.join(methods)}",
+            found=repr(choice.against),
+            remedy=nearest(choice.against, methods),
+        )
     return dataclasses.replace(
         choice,
-        methods=methods or tuple(suite.methods),
+        methods=methods,
         regimes=choice.regimes or suite.default_regimes,
         languages=choice.languages or suite.languages,
         seeds=choice.seeds or tuple(range(2 if choice.quick else suite.seeds)),
@@ -156,7 +191,7 @@ def plan(
             if choice.single and method in choice.methods and len(choice.languages) > 1
             for language in choice.languages
         ]
-        stores: tuple[Path, Path | None] | None = None
+        stores: dict[tuple[float, str, int], tuple[Path, Path | None]] = {}
         for seed in choice.seeds:
             for languages, method in [*whole, *alone]:
                 config = suite.config(
@@ -171,37 +206,24 @@ def plan(
                 if choice.skip_bad:
                     data = dataclasses.replace(config.data, skip_bad=True)
                     config = dataclasses.replace(config, data=data)
-                stores = stores or make_stores(config, examples, skipped)
+                noise = (config.data.noise, config.data.noise_kind, config.data.noise_seed)
+                if noise not in stores:
+                    stores[noise] = make_stores(config, examples, skipped)
                 table = "all" if languages == choice.languages else "+".join(languages)
                 folder = out / regime / table / method / str(seed)
                 jobs.append(
-                    Job(regime, method, seed, languages, config, folder, *stores, choice.split)
+                    Job(
+                        regime,
+                        method,
+                        seed,
+                        languages,
+                        config,
+                        folder,
+                        *stores[noise],
+                        choice.split,
+                    )
                 )
     return jobs
-
-
-def make_stores(
-    config: Config, examples: Sequence[Example], skipped: Skipped | None = None
-) -> tuple[Path, Path | None]:
-    """Features of all texts and pictures, under the backbones of a configuration.
-
-    Features that were not made here stay where they are: they have no folder.
-    """
-    root = Path(config.data.features) if config.data.features else None
-    encoder = load_vision(config.vision.encoder, sampling=config.vision.films)
-    vision = encode_pictures(
-        examples,
-        encoder,
-        root=root,
-        skip_bad=config.data.skip_bad,
-        on_skip=(skipped or Skipped()).item,
-    )
-    frozen = load_backbone(config)
-    texts = every_text(examples, translated=("train",))
-    text = encode_texts(texts, frozen, root=root)
-    if not config.network.layers:
-        text.means()
-    return text.folder, None if isinstance(encoder, FeatureFiles) else vision.folder
 
 
 def _run_all(

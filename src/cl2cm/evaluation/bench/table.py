@@ -59,7 +59,11 @@ def _table(result: Mapping[str, Any], regime: str, *, multi: bool) -> list[str]:
         texts += extra.get(method, [])
         lines.append(f"{name:{width}}" + "".join(f"{text:>15}" for text in texts))
     if any(mark.strip() for mark in marks.values()):
-        lines.append("- worse than cl2cm, + better: paired bootstrap, 95 %, Holm over languages")
+        reference = next(test["a"] for test in result["tests"])
+        lines.append(
+            f"- worse than {reference}, + better: paired bootstrap over images and seeds, 95 %, "
+            "Holm over languages"
+        )
     if UPPER in cells:
         lines.append("* upper bound: trained on human captions in the target languages")
     return lines
@@ -80,7 +84,7 @@ def _extra_columns(result: Mapping[str, Any], regime: str) -> dict[str, list[str
 
 
 def _marks(result: Mapping[str, Any], regime: str, *, multi: bool) -> dict[tuple[str, str], str]:
-    """Which cells differ from ours for certain."""
+    """Which cells differ from the reference for certain."""
     marks = {}
     for test in result["tests"]:
         own = test["table"] == "all" if multi else test["table"] == test["language"]

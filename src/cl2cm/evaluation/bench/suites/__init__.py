@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from cl2cm.errors import ConfigError, ManifestError, nearest
+from cl2cm.evaluation.bench.suites.own import own_suite_fields
 from cl2cm.methods.settings import checked
 from cl2cm.model.config import Config, override, parse_config
 
@@ -40,6 +41,7 @@ class Suite:
         base: settings of all runs.
         tuned: regime -> method -> settings.
         quick: settings of a short run.
+        manifest: of the data, where the file names one.
     """
 
     name: str
@@ -53,6 +55,7 @@ class Suite:
     base: Tree
     tuned: Mapping[str, Mapping[str, Tree]]
     quick: Tree
+    manifest: Path | None = None
 
     def config(
         self,
@@ -107,6 +110,11 @@ class Suite:
         return ABLATED if name in self.ablations else name
 
 
+def is_file(name: str) -> bool:
+    """Whether a name means a file of the user's."""
+    return name.endswith(".toml")
+
+
 def suite_names() -> list[str]:
     """Names of all suites."""
     files = resources.files(__name__).iterdir()
@@ -114,15 +122,17 @@ def suite_names() -> list[str]:
 
 
 def load_suite(name: str) -> Suite:
-    """Read a suite.
+    """Read a suite: a shipped one by its name, or one of the user's from a file (``own.py``).
 
     Raises:
-        ConfigError: there is none of that name.
+        ConfigError: there is none of that name, or the file is wrong.
     """
+    if is_file(name):
+        return Suite(**own_suite_fields(Path(name)))
     if name not in suite_names():
         raise ConfigError(
             "suite",
-            expected=f"one of {', '.join(suite_names())}",
+            expected=f"one of {', '.join(suite_names())}, or a file that ends in .toml",
             found=repr(name),
             remedy=nearest(name, suite_names()),
         )

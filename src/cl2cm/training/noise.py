@@ -1,0 +1,37 @@
+"""Noise that the settings plant in the training translations: what is changed is recorded."""
+
+from collections.abc import Sequence
+from typing import Any
+
+from cl2cm.data.noise import plant_noise
+from cl2cm.methods.registry import method_class
+from cl2cm.model.config import Config
+from cl2cm.model.settings import DataConfig
+from cl2cm.types import Example
+
+
+def spoilt(config: Config, examples: Sequence[Example]) -> tuple[list[Example], dict[str, Any]]:
+    """Return what a run learns from: with noise, where its method looks at translations."""
+    if method_class(config.method).targets != "translations":
+        return list(examples), {}
+    return planted(config.data, examples)
+
+
+def planted(data: DataConfig, examples: Sequence[Example]) -> tuple[list[Example], dict[str, Any]]:
+    """Return the examples with the noise of the settings, and its record; an empty one for none."""
+    if data.noise == 0:
+        return list(examples), {}
+    spoilt, changed = plant_noise(
+        examples,
+        share=data.noise,
+        kind=data.noise_kind,
+        seed=data.noise_seed,
+        source=data.source,
+    )
+    record = {
+        "share": data.noise,
+        "kind": data.noise_kind,
+        "seed": data.noise_seed,
+        "changed": {column: list(units) for column, units in changed.items()},
+    }
+    return spoilt, {"noise": record}

@@ -183,6 +183,7 @@ def _search_file(
     from cl2cm.progress import track
     from cl2cm.search.batch import answers_json, read_queries, search_all, write_trec
     from cl2cm.search.query import check_numbers
+    from cl2cm.storage import check_writable
 
     beside = (
         request.texts
@@ -200,6 +201,8 @@ def _search_file(
         )
     check_numbers(request)
     asked = read_queries(queries)
+    if trec is not None:
+        check_writable(trec)
     searcher = opened()
     begin = time.monotonic()
     with track("search", len(asked)) as progress:

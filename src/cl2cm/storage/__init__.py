@@ -1,6 +1,6 @@
 """Reading and writing files: whole or not at all, locked, confined to a folder, hashed."""
 
-from cl2cm.storage.atomic import atomic_file, atomic_folder, atomic_path, write_json
+from cl2cm.storage.atomic import atomic_file, atomic_folder, atomic_path, check_writable, write_json
 from cl2cm.storage.confined import open_confined, open_regular, read_regular
 from cl2cm.storage.failures import sqlite_error, storage_error, storage_errors
 from cl2cm.storage.folders import cache_folder, config_folder, state_folder
@@ -13,6 +13,7 @@ __all__ = [
     "atomic_folder",
     "atomic_path",
     "cache_folder",
+    "check_writable",
     "config_folder",
     "locked",
     "open_confined",

@@ -34,7 +34,7 @@ from cl2cm.methods.registry import method_class, method_names, warn_of_shadowed
 from cl2cm.model.checkpoint import load_backbone
 from cl2cm.model.config import Config
 from cl2cm.progress import track
-from cl2cm.storage import atomic_file, write_json
+from cl2cm.storage import atomic_file, check_writable, write_json
 from cl2cm.translate import find_translators
 from cl2cm.types import Example
 
@@ -87,6 +87,8 @@ def bench(
     """
     suite = load_suite(name)
     chosen = _check(suite, choice)
+    if csv is not None:
+        check_writable(csv)
     source = str(suite.base.get("data", {}).get("source", "en"))
     if any(method_class(suite.method(name)).translates_queries for name in chosen.methods):
         find_translators(chosen.languages, source)  # a missing extra shows before any training

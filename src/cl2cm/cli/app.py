@@ -75,6 +75,9 @@ def run(arguments: Sequence[str]) -> int:
         message = getattr(error, "format_message", None)  # typer's errors of usage have it
         if message is None:
             raise
+        if type(error).__name__ == "NoArgsIsHelpError":
+            sys.stderr.write(f"{message()}\n")
+            return 2
         say(f"error: {_usage(error, ' '.join(message().split()), list(arguments))}")
         return 2
     return result if isinstance(result, int) else 0
@@ -88,6 +91,9 @@ def _usage(error: Exception, message: str, arguments: list[str]) -> str:
         if name in names:
             message = f"{message} ({name} {value})"
     context = getattr(error, "ctx", None)
+    if message.startswith("Missing argument") and context is not None:
+        names = " ".join(context.command.collect_usage_pieces(context)[1:])
+        message = f"{message} Usage: cl2cm {context.info_name} {names}"
     command = getattr(context, "info_name", None) if getattr(context, "parent", None) else None
     return f"{message} See: cl2cm {command} --help" if command else f"{message} See: cl2cm --help"
 
@@ -142,7 +148,9 @@ def demo(
 
 
 def bench(
-    suite: Annotated[str, typer.Argument(help="flickr8k-multi | openmoji.")],
+    suite: Annotated[
+        str, typer.Argument(help="flickr8k-multi | openmoji, or the TOML file of a suite.")
+    ],
     data: Annotated[
         Path | None,
         typer.Option(envvar="CL2CM_DATA", help="Folder with the suite's manifest and pictures."),
@@ -188,7 +196,7 @@ def bench(
         settings=tuple(settings or ()),
         skip_bad=skip_bad,
     )
-    where = out or Path("bench") / (f"{suite}-quick" if quick else suite)
+    where = out or Path("bench") / f"{Path(suite).stem}{'-quick' if quick else ''}"
     result = run_bench(suite, data, where, choice, jobs=jobs, csv=csv, trec=trec)
     show(result, as_json=as_json, lines=table_lines(result))
 

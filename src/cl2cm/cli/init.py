@@ -27,6 +27,7 @@ def init(
 ) -> None:
     """Look at a folder of your own images and write the commands and the recipe for it."""
     from cl2cm.cli.own_data import TARGETS, engines_for, look_at, write_plan
+    from cl2cm.translate.registry import open_translator
 
     if out.exists() and not out.is_dir():
         raise ConfigError("--out", expected="a folder", found=str(out), remedy="name another")
@@ -35,6 +36,8 @@ def init(
             "--engine", expected="--to beside it", found="none", remedy="write --to de,fr"
         )
     found = look_at(folder, language)
+    for code in words(to) if engine else ():
+        open_translator(engine, found.source, code)  # a wrong name shows now, not three steps later
     result = {
         "folder": str(folder),
         "images": found.images,
@@ -54,7 +57,9 @@ def init(
     missing = [code for code in words(to) if code not in engines]
     commands = write_plan(found, engines, out)
     notes = [f"{line} ({', '.join(found.languages)})"]
-    notes += [f"Translations: {code} by {spec}" for code, spec in engines.items()]
+    for spec in dict.fromkeys(engines.values()):
+        codes = [code for code, by in engines.items() if by == spec]
+        notes.append(f"Translations by {spec}: {', '.join(codes)}")
     if missing:
         notes.append(
             f"No engine here for {', '.join(missing)}: docs/translation.md, then --engine NAME. "

@@ -21,7 +21,7 @@ from cl2cm.cli.options import (
     named_backends,
     show,
 )
-from cl2cm.errors import ConfigError, VectorIndexError
+from cl2cm.errors import ConfigError, MediaError, VectorIndexError
 from cl2cm.progress import say
 
 
@@ -95,7 +95,7 @@ def search(
             help="newest | oldest: the best hits by date instead of by match.", metavar="ORDER"
         ),
     ] = None,
-    media: Annotated[str | None, typer.Option(help="Only: picture | film.")] = None,
+    media: Annotated[str | None, typer.Option(help="Only: image | video.", metavar="KIND")] = None,
     since: Annotated[
         str | None,
         typer.Option(
@@ -130,9 +130,15 @@ def search(
         raise ConfigError(
             "--like and --picture", expected="one of them", found="both", remedy="leave one out"
         )
+    if picture is not None and not picture.is_file():
+        found = "a folder" if picture.is_dir() else "no such file"
+        raise MediaError(
+            f"--picture {picture}", expected="an image", found=found, remedy="correct the path"
+        )
     typed = " ".join(query or ())
     _check_index(index, typed)
     text, unwanted = (typed, ()) if literal else parse_query(typed)
+    media = {"image": "picture", "video": "film"}.get(media or "", media)
     among = Filter(folder, media, since, until, min_bytes, max_bytes, name)  # type: ignore[arg-type]
     request = Query(
         text, (*unwanted, *(without or ())), like or picture or None, weight, k, offset, among,

@@ -118,11 +118,14 @@ def target_languages(
     } - {source}
     for language in chosen:
         if language not in there:
+            near = nearest(language, there, listed=True) if there else ""
             raise LanguageError(
                 f"language {language!r}",
                 expected="training texts in it",
                 found=f"texts in {', '.join(sorted(there)) or 'no target language'}",
-                remedy=nearest(language, there) if there else "translate the manifest first",
+                remedy=nearest(language, there, listed=True)
+                if there
+                else "translate the manifest first",
             )
     if not there:
         raise LanguageError(
@@ -241,7 +244,7 @@ def _check_engines(examples: Sequence[Example], engines: Sequence[str]) -> None:
                 "data.engines",
                 expected=f"engines among {', '.join(sorted(there))}",
                 found=repr(engine),
-                remedy=nearest(engine, there),
+                remedy=nearest(engine, there, listed=True),
             )
 
 

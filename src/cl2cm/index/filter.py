@@ -56,7 +56,9 @@ class Filter:
 
     def __post_init__(self) -> None:
         if self.media not in (None, "picture", "film"):
-            raise _bad("media", "'picture' or 'film'", self.media)
+            raise _bad(
+                "media", "'picture' or 'film' (image or video on the command line)", self.media
+            )
         for name in ("since", "until"):
             _day(name, getattr(self, name))
         for name in ("min_bytes", "max_bytes"):
@@ -142,4 +144,5 @@ def _day(name: str, text: str | None, days: int = 0) -> float | None:
 
 
 def _bad(name: str, expected: str, found: object) -> QueryError:
-    return QueryError(f"filter {name}", expected=expected, found=repr(found), remedy="correct it")
+    remedy = "correct it, or leave it out to search everything"
+    return QueryError(f"filter {name}", expected=expected, found=repr(found), remedy=remedy)

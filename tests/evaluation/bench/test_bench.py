@@ -440,3 +440,20 @@ def test_the_mean_over_targets_is_compared_on_common_pictures():
         for x in (part, both)
     )
     assert some["difference"] == pytest.approx(same["difference"])
+
+
+def test_a_suite_of_ones_own(tmp_path):
+    built_in = Path(cl2cm.evaluation.bench.suites.__file__).with_name("openmoji.toml")
+    own = tmp_path / "mine.toml"
+    own.write_text(built_in.read_text(encoding="utf-8"), encoding="utf-8")
+    assert load_suite(str(own)) == dataclasses.replace(load_suite("openmoji"), name="mine")
+    with pytest.raises(
+        ConfigError, match=r"nosuch\.toml: expected a TOML file, found no such file"
+    ):
+        load_suite(str(tmp_path / "nosuch.toml"))
+    own.write_text("seeds = 'many'")
+    with pytest.raises(ConfigError, match=r"mine\.toml: expected a list 'languages'.* found none"):
+        load_suite(str(own))
+    with pytest.raises(ConfigError) as refused:
+        load_suite("zzz")
+    assert str(refused.value).count("openmoji") == 1

@@ -71,7 +71,7 @@ def bench(
     """Run a suite and compare its methods.
 
     Args:
-        name: of the suite.
+        name: of the suite, or its TOML file.
         data: its folder.
         out: folder for runs and results; a benchmark in it goes on.
         choice: what to run.
@@ -86,6 +86,7 @@ def bench(
         CL2CMError: no data, an unknown name, or a run that failed.
     """
     suite = load_suite(name)
+    name = suite.name
     chosen = _check(suite, choice)
     if csv is not None:
         check_writable(csv)
@@ -127,7 +128,7 @@ def _check(suite: Suite, choice: Choice) -> Choice:
                     what,
                     expected=f"some of {', '.join(known)}",
                     found=repr(name),
-                    remedy=nearest(name, known),
+                    remedy=nearest(name, known, listed=True),
                 )
     warn_of_shadowed(methods)
     return dataclasses.replace(

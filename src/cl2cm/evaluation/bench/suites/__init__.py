@@ -14,10 +14,15 @@ from typing import Any
 
 from cl2cm.errors import ConfigError, ManifestError, nearest
 from cl2cm.methods.settings import checked
-from cl2cm.model.config import Config, override, parse_config
+from cl2cm.model.config import Config, override, parse_config, read_tree
 
 Tree = Mapping[str, Any]
 ABLATED = "cl2cm"
+_KEYS: Mapping[str, type] = {
+    **dict.fromkeys(("languages", "default_regimes", "single"), list),
+    **dict.fromkeys(("regimes", "methods", "base", "quick"), dict),
+    "seeds": int,
+}
 
 
 # Runs of a benchmark are many at a time.
@@ -114,20 +119,25 @@ def suite_names() -> list[str]:
 
 
 def load_suite(name: str) -> Suite:
-    """Read a suite.
+    """Read a suite, by its name or from a file of one's own in the format of this folder.
 
     Raises:
-        ConfigError: there is none of that name.
+        ConfigError: there is none of that name, no such file, or something is missing in it.
     """
-    if name not in suite_names():
+    if name.endswith(".toml"):
+        tree = read_tree(Path(name))
+        _check_keys(name, tree)
+        name = Path(name).stem
+    elif name in suite_names():
+        text = (resources.files(__name__) / f"{name}.toml").read_text(encoding="utf-8")
+        tree = tomllib.loads(text)
+    else:
         raise ConfigError(
             "suite",
-            expected=f"one of {', '.join(suite_names())}",
+            expected=f"one of {', '.join(suite_names())}, or the TOML file of a suite",
             found=repr(name),
-            remedy=nearest(name, suite_names()),
+            remedy=nearest(name, suite_names(), listed=True),
         )
-    text = (resources.files(__name__) / f"{name}.toml").read_text(encoding="utf-8")
-    tree = tomllib.loads(text)
     return Suite(
         name=name,
         languages=tuple(tree["languages"]),
@@ -141,6 +151,18 @@ def load_suite(name: str) -> Suite:
         tuned=tree.get("tuned", {}),
         quick=tree["quick"],
     )
+
+
+def _check_keys(name: str, tree: Tree) -> None:
+    for key, kind in _KEYS.items():
+        if not isinstance(tree.get(key), kind):
+            what = {dict: "a table", list: "a list", int: "a whole number"}[kind]
+            raise ConfigError(
+                name,
+                expected=f"{what} {key!r}, as in every suite",
+                found=f"{tree[key]!r}" if key in tree else "none",
+                remedy=f"add it; a suite has {', '.join(_KEYS)}",
+            )
 
 
 def find_manifest(suite: str, data: Path | None) -> Path:

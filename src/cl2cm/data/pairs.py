@@ -118,7 +118,6 @@ def target_languages(
     } - {source}
     for language in chosen:
         if language not in there:
-            near = nearest(language, there, listed=True) if there else ""
             raise LanguageError(
                 f"language {language!r}",
                 expected="training texts in it",

@@ -7,9 +7,9 @@ import pytest
 from cl2cm import plugins
 from cl2cm.data import prepare as module
 from cl2cm.data.manifest import read_manifest
-from cl2cm.data.published import Protocol, Split, check, id_checksum
-from cl2cm.data.readers import READERS, dataset_names, prepare_dataset
+from cl2cm.data.official_numbers import Protocol, Split, check, id_checksum
 from cl2cm.data.readers.reading import DataSet, Options
+from cl2cm.data.readers.registry import READERS, dataset_names, prepare_dataset
 from cl2cm.errors import CL2CMError, ConfigError, DatasetError, MediaError
 from cl2cm.types import Example
 from fixtures.world import draw

@@ -144,8 +144,8 @@ def test_a_language_with_one_item_cannot_be_resampled(trained, short, small, tmp
 
 def test_differences_of_the_ranks_are_resampled_by_item(trained, short, small):
     """The row is what the bootstrap gives for the blocks of both directions."""
+    from cl2cm.evaluation.evaluate import measure
     from cl2cm.evaluation.ranks import ranks_of, sum_blocks
-    from cl2cm.evaluation.retrieval import measure
     from cl2cm.model.checkpoint import load
 
     examples = [e for e in read_manifest(small.manifest) if e.split == "test"]

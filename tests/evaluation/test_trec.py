@@ -12,8 +12,8 @@ from numpy.testing import assert_allclose, assert_array_equal
 from cl2cm.cli.app import run
 from cl2cm.data.queries import Queries
 from cl2cm.errors import ConfigError, NumberError
-from cl2cm.evaluation.rankings import DIRECTIONS, Measured, falling, rankings
-from cl2cm.evaluation.retrieval import evaluate
+from cl2cm.evaluation.evaluate import evaluate
+from cl2cm.evaluation.ranked_lists import DIRECTIONS, Measured, falling, rankings
 from cl2cm.evaluation.trec import TrecWriter, trec_files, trec_lines
 from cl2cm.metrics import CUTOFFS, metrics, text_to_vision, vision_to_text
 from cl2cm.types import Example

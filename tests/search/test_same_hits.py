@@ -9,7 +9,7 @@ from fastapi.testclient import TestClient
 from cl2cm.cli import app as cli
 from cl2cm.data.manifest import read_manifest
 from cl2cm.data.queries import caption_queries
-from cl2cm.evaluation.rankings import Measured
+from cl2cm.evaluation.ranked_lists import Measured
 from cl2cm.evaluation.trec import trec_lines
 from cl2cm.index import Index
 from cl2cm.model.checkpoint import load

@@ -18,7 +18,7 @@ from cl2cm.cli import evaluation
 from cl2cm.cli.app import run as cli
 from cl2cm.data.manifest import read_manifest
 from cl2cm.errors import LanguageError, MissingExtraError, WeightsError
-from cl2cm.evaluation.retrieval import evaluate
+from cl2cm.evaluation.evaluate import evaluate
 from cl2cm.model.checkpoint import load
 from cl2cm.translate import bergamot, find_translator, find_translators
 from fixtures.runs import change_settings

@@ -244,7 +244,7 @@ def doctor(
     from cl2cm.cli.doctor import lines, report
 
     if install_weights:
-        from cl2cm.encode.offline import install_weights as install
+        from cl2cm.encode.pinned_weights import install_weights as install
 
         install(tell=say)
     found = report()

@@ -53,9 +53,9 @@ def prepare(
 ) -> None:
     """Turn an official data set, or a folder of your own, into a manifest."""
     from cl2cm.data.manifest import read_manifest, summarise
-    from cl2cm.data.readers import prepare_dataset
     from cl2cm.data.readers.columns import parse_columns
     from cl2cm.data.readers.reading import Options
+    from cl2cm.data.readers.registry import prepare_dataset
 
     options = Options(
         task=task,

@@ -13,14 +13,14 @@ from typing import Any
 import numpy as np
 
 from cl2cm.data.manifest import read_manifest
-from cl2cm.data.readers import prepare_dataset
 from cl2cm.data.readers.openmoji import HELD_OUT
 from cl2cm.data.readers.openmoji_things import is_flag
+from cl2cm.data.readers.registry import prepare_dataset
 from cl2cm.encode.encoding import encode_pictures
-from cl2cm.encode.offline import install_weights
+from cl2cm.encode.pinned_weights import install_weights
 from cl2cm.encode.vision import load_vision
 from cl2cm.evaluation.bench.suites import load_suite
-from cl2cm.evaluation.retrieval import evaluate
+from cl2cm.evaluation.evaluate import evaluate
 from cl2cm.index.update.build import build_index
 from cl2cm.methods.settings import checked
 from cl2cm.model.checkpoint import load

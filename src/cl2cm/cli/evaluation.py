@@ -8,8 +8,8 @@ from cl2cm.cli.sources import read_lines
 from cl2cm.data.leaks import known_leaks
 from cl2cm.data.manifest import Skipped, split_of_manifest
 from cl2cm.data.queries import caption_languages, caption_queries
+from cl2cm.evaluation.evaluate import check_outputs, evaluate
 from cl2cm.evaluation.per_query import TOP
-from cl2cm.evaluation.retrieval import check_outputs, evaluate
 from cl2cm.evaluation.subject import open_subject
 from cl2cm.model.run_folder import AS_TRAINED, Encoders
 from cl2cm.progress import say

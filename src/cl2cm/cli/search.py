@@ -121,8 +121,8 @@ def search(
     as_json: Json = False,
 ) -> None:
     """Search an index with words in any language, a picture, or both."""
+    from cl2cm.cli.hit_lines import hit_lines, none_found
     from cl2cm.cli.indexing import open_searcher
-    from cl2cm.cli.lines import hit_lines, none_found
     from cl2cm.index import Allowed, Filter
     from cl2cm.search.query import Query, checked, parse_query
 
@@ -185,7 +185,7 @@ def _search_file(
 ) -> None:
     import time
 
-    from cl2cm.cli.lines import answer_lines
+    from cl2cm.cli.hit_lines import answer_lines
     from cl2cm.progress import track
     from cl2cm.search.batch import answers_json, read_queries, search_all, write_trec
     from cl2cm.search.query import check_numbers

@@ -14,7 +14,7 @@ from typing import Any
 
 from cl2cm.data.leaks import find_leaks, leak_lines
 from cl2cm.data.manifest import summarise, write_manifest
-from cl2cm.data.published import Protocol, check
+from cl2cm.data.official_numbers import Protocol, check
 from cl2cm.data.readers.reading import DataSet, Options, Reader
 from cl2cm.errors import ConfigError, DatasetError, MediaError
 from cl2cm.progress import say

@@ -13,7 +13,7 @@ from typing import Self
 import torch
 from torch import Tensor, nn
 
-from cl2cm.encode.offline import OFFLINE_MODELS
+from cl2cm.encode.pinned_weights import OFFLINE_MODELS
 from cl2cm.encode.sentence_folder import read_sentence_folder
 from cl2cm.encode.text_layers import count_layers, first_layers, keep_layers
 from cl2cm.encode.text_loading import (

@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 
 import torch
 
-from cl2cm.encode.offline import INSTALL, OFFLINE_MODELS, pinned_folder, read_model_record
+from cl2cm.encode.pinned_weights import INSTALL, OFFLINE_MODELS, pinned_folder, read_model_record
 from cl2cm.encode.pretrained import (
     LOADING,
     check_folder,

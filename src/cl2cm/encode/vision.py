@@ -14,9 +14,9 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
-from cl2cm.encode.offline import OFFLINE_MODELS, model_folder, pinned_folder
 from cl2cm.encode.onnx_files import check_graph
 from cl2cm.encode.onnx_session import OnnxSession
+from cl2cm.encode.pinned_weights import OFFLINE_MODELS, model_folder, pinned_folder
 from cl2cm.encode.trust import is_bare
 from cl2cm.errors import EncoderError, MediaError, WeightsError
 from cl2cm.media.decoding import decode_parallel

@@ -15,8 +15,8 @@ from cl2cm.data.manifest import Skipped, read_manifest, split_of_manifest
 from cl2cm.data.queries import caption_languages
 from cl2cm.errors import LanguageError
 from cl2cm.evaluation.bootstrap import Comparison, bootstrap, holm_intervals
+from cl2cm.evaluation.evaluate import measure
 from cl2cm.evaluation.ranks import Ranks, compare_mrr, mean_blocks, ranks_of, sum_blocks
-from cl2cm.evaluation.retrieval import measure
 from cl2cm.evaluation.subject import Subject, open_subject
 from cl2cm.metrics import CUTOFFS
 from cl2cm.model.run_folder import AS_TRAINED, Encoders

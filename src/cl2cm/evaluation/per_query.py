@@ -26,7 +26,7 @@ from types import TracebackType
 from typing import Any, Self
 
 from cl2cm.errors import ConfigError
-from cl2cm.evaluation.rankings import DIRECTIONS, Direction, Measured, rankings
+from cl2cm.evaluation.ranked_lists import DIRECTIONS, Direction, Measured, rankings
 from cl2cm.evaluation.trec import trec_ids
 from cl2cm.storage import atomic_file
 

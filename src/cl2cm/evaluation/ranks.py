@@ -7,7 +7,7 @@ import numpy as np
 import numpy.typing as npt
 
 from cl2cm.evaluation.bootstrap import Block, Comparison
-from cl2cm.evaluation.rankings import Measured
+from cl2cm.evaluation.ranked_lists import Measured
 from cl2cm.evaluation.statistics import (
     Hits,
     paired_bootstrap,

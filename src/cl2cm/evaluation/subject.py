@@ -9,7 +9,7 @@ from cl2cm.data.queries import caption_languages
 from cl2cm.encode.encoding import find_pictures
 from cl2cm.encode.feature_files import FeatureFiles
 from cl2cm.errors import CL2CMError, LanguageError
-from cl2cm.evaluation.retrieval import Translate
+from cl2cm.evaluation.evaluate import Translate
 from cl2cm.methods.registry import method_class
 from cl2cm.model.checkpoint import load
 from cl2cm.model.config import Config

@@ -11,7 +11,7 @@ from types import TracebackType
 from typing import IO, NamedTuple, Self
 
 from cl2cm.errors import ConfigError
-from cl2cm.evaluation.rankings import DIRECTIONS, Direction, Measured, falling, rankings
+from cl2cm.evaluation.ranked_lists import DIRECTIONS, Direction, Measured, falling, rankings
 from cl2cm.metrics import trec_name
 from cl2cm.storage import atomic_file
 

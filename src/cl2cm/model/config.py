@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from cl2cm.encode.offline import OFFLINE_MODELS
+from cl2cm.encode.pinned_weights import OFFLINE_MODELS
 from cl2cm.encode.trust import is_bare
 from cl2cm.errors import ConfigError
 from cl2cm.model.settings import (

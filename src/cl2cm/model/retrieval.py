@@ -17,7 +17,7 @@ from cl2cm.encode.tokens import TextSource, pad_tokens
 from cl2cm.encode.vision import encode_paths
 from cl2cm.errors import EncoderError, OnSkip, QueryError
 from cl2cm.media.images import Source
-from cl2cm.media.sources import Visual, sources
+from cl2cm.media.user_input import Visual, sources
 from cl2cm.model.finite import check_vectors
 from cl2cm.model.networks import CrossModalNetwork, TextNetwork
 from cl2cm.text import Case, in_case, is_blank, normalise

@@ -17,11 +17,11 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from cl2cm.serve.access import Access, Verdict, is_open
 from cl2cm.serve.answer import Answer
+from cl2cm.serve.client_shares import Room, Seat
 from cl2cm.serve.cookies import SESSION, own_cookies, with_cookies
 from cl2cm.serve.limits import Limits
-from cl2cm.serve.metrics import Metrics
+from cl2cm.serve.monitoring import Metrics
 from cl2cm.serve.origin import Network, client_of, is_cross_site, is_own_host
-from cl2cm.serve.rooms import Room, Seat
 
 _STREAMED = frozenset({"/media", "/api/v1/media"})  # cost no more than a connection: not counted
 _UPLOADS = frozenset({"/picture", "/api/v1/search"})

@@ -21,7 +21,7 @@ from cl2cm.serve.collection import Collection, LoadModel
 from cl2cm.serve.files import MediaFile, open_media, small_copy
 from cl2cm.serve.limits import Limits
 from cl2cm.serve.media import Thumbnails, decoders
-from cl2cm.serve.metrics import Metrics
+from cl2cm.serve.monitoring import Metrics
 from cl2cm.serve.suggestions import suggest
 from cl2cm.serve.uploads import Upload, Uploads, drawn_anew, thumbnail
 from cl2cm.types import Floats, Hit, Item

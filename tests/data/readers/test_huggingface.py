@@ -2,9 +2,7 @@
 
 import pytest
 
-from cl2cm.data.readers import (
-    huggingface_tables,
-)
+from cl2cm.data.readers import huggingface_tables
 from cl2cm.errors import MissingExtraError
 from fixtures.own_data import by_id, cell, fill, picture, read_saved, refused, saved, table, written
 

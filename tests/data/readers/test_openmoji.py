@@ -8,9 +8,10 @@ from PIL import Image
 
 from cl2cm.data import wheels
 from cl2cm.data.manifest import read_manifest
-from cl2cm.data.readers import dataset_names, openmoji, prepare_dataset
+from cl2cm.data.readers import openmoji
 from cl2cm.data.readers.openmoji import HELD_OUT, NAME_LANGUAGES, prepare
 from cl2cm.data.readers.openmoji_things import things_of
+from cl2cm.data.readers.registry import dataset_names, prepare_dataset
 from cl2cm.errors import ConfigError, MissingExtraError, StorageError, WeightsError
 from cl2cm.storage import sha256_file
 

@@ -9,11 +9,8 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from cl2cm.data.published import check
-from cl2cm.data.readers import (
-    folder,
-    own_data,
-)
+from cl2cm.data.official_numbers import check
+from cl2cm.data.readers import folder, own_data
 from cl2cm.data.readers.reading import Options
 from fixtures.own_data import by_id, fill, refused, written
 

@@ -5,11 +5,8 @@ import tarfile
 
 import pytest
 
-from cl2cm.data.published import check
-from cl2cm.data.readers import (
-    tar_shards,
-    webdataset,
-)
+from cl2cm.data.official_numbers import check
+from cl2cm.data.readers import tar_shards, webdataset
 from cl2cm.errors import DatasetError
 from fixtures.own_data import by_id, fill, picture, read_shards, refused, shard, written
 

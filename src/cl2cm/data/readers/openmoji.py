@@ -22,7 +22,7 @@ from typing import Any, NamedTuple
 from PIL import Image
 
 from cl2cm.data.manifest import read_manifest, write_manifest
-from cl2cm.data.published import Protocol
+from cl2cm.data.official_numbers import Protocol
 from cl2cm.data.readers.openmoji_things import SKIN_TONES, is_flag, split_of, things_of
 from cl2cm.data.readers.reading import DataSet, Options
 from cl2cm.errors import ConfigError, MissingExtraError, WeightsError

@@ -13,7 +13,7 @@ Two lines are published without a caption, one in German and one in Indonesian.
 from collections.abc import Iterator
 from pathlib import Path
 
-from cl2cm.data.published import Protocol, Split
+from cl2cm.data.official_numbers import Protocol, Split
 from cl2cm.data.readers.coco import Pictures, karpathy_beside, overlap_note
 from cl2cm.data.readers.json_files import Record, read_json_lines
 from cl2cm.data.readers.reading import DataSet, Options, required

@@ -20,7 +20,7 @@ import torch
 
 from cl2cm.data.manifest import Skipped, read_manifest, split_of_manifest
 from cl2cm.data.queries import every_text
-from cl2cm.data.readers import fetches, prepare_dataset
+from cl2cm.data.readers.registry import fetches, prepare_dataset
 from cl2cm.encode.encoding import encode_pictures, encode_texts, store_folder
 from cl2cm.encode.feature_files import FeatureFiles
 from cl2cm.encode.vision import load_vision

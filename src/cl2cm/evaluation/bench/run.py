@@ -24,7 +24,7 @@ from cl2cm.encode.store import FeatureStore
 from cl2cm.encode.tokens import PooledStates, StoredStates
 from cl2cm.encode.vision import load_vision
 from cl2cm.errors import StoreError
-from cl2cm.evaluation.rankings import Measured
+from cl2cm.evaluation.ranked_lists import Measured
 from cl2cm.evaluation.ranks import Ranks, ranks_of
 from cl2cm.evaluation.trec import TrecWriter
 from cl2cm.methods.registry import method_class

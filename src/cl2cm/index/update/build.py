@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
-from cl2cm.data.source import examples_of
+from cl2cm.data.examples import examples_of
 from cl2cm.errors import ConfigError, ManifestError, MediaError, OnSkip
 from cl2cm.index import BackendOptions, Index
 from cl2cm.index.layout import refuse_other_folder

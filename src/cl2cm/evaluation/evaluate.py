@@ -15,11 +15,11 @@ from typing import Any
 
 import numpy as np
 
+from cl2cm.data.examples import examples_of
 from cl2cm.data.queries import caption_languages, caption_queries
-from cl2cm.data.source import examples_of
 from cl2cm.errors import LanguageError
 from cl2cm.evaluation.per_query import TOP, PerQueryWriter, check_ending
-from cl2cm.evaluation.rankings import Measured
+from cl2cm.evaluation.ranked_lists import Measured
 from cl2cm.evaluation.trec import TrecWriter, trec_files
 from cl2cm.media.kinds import source_of
 from cl2cm.metrics import metrics

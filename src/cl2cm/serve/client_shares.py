@@ -2,7 +2,8 @@
 
 from collections import Counter
 
-from cl2cm.serve.metrics import Metrics
+from cl2cm.serve.limits import share
+from cl2cm.serve.monitoring import Metrics
 
 
 class Room:
@@ -13,7 +14,7 @@ class Room:
     """
 
     def __init__(self, places: int) -> None:
-        self._places, self._share = places, places - places // 4
+        self._places, self._share = places, share(places)
         self._clients: Counter[str] = Counter()
 
     def enter(self, client: str) -> bool:

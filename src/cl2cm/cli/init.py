@@ -26,7 +26,7 @@ def init(
     as_json: Json = False,
 ) -> None:
     """Look at a folder of your own images and write the commands and the recipe for it."""
-    from cl2cm.cli.own_data import TARGETS, engines_for, look_at, write_plan
+    from cl2cm.cli.own_data import FEW, TARGETS, engines_for, look_at, write_plan
     from cl2cm.translate.registry import open_translator
 
     if out.exists() and not out.is_dir():
@@ -67,6 +67,11 @@ def init(
         )
     if not engines:
         notes.append("No translations: the model learns from the captions alone (zero-shot).")
+    if found.described < FEW:
+        notes.append(
+            f"Few captions: {found.described} items have one, a few hundred teach a model more; "
+            "with so few, nothing is measured."
+        )
     notes += [f"Written: {out / 'recipe.toml'}, {out / 'commands.sh'}. Next:", ""]
     show(
         {**result, "engines": engines, "recipe": str(out / "recipe.toml"), "commands": commands},

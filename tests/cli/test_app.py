@@ -150,10 +150,11 @@ def test_the_whole_way_in_json(small, settings, tmp_path, capfd):
     code, made = call(capfd, "index", tmp_path / "run", pictures, tmp_path / "i", "--json")
     assert code == 0
     assert made["items"] == 144
-    assert set(made) == {"index", "items", "encoded", "kept", "dropped", "skipped", "model"}
+    told = {"index", "items", "encoded", "kept", "dropped", "model"}
+    assert set(made) == {*told, "skipped", "broken", "left_out"}
     code, found = call(capfd, "search", tmp_path / "i", "red circle", "-k", "3", "--json")
     assert code == 0
-    assert set(found) == {"query", "language", "hits", "offset", "more", "ms"}
+    assert set(found) == {"query", "language", "hits", "offset", "more", "total", "ms"}
     assert set(found["ms"]) == {"encode", "search"}
     keys = {"id", "score", "path", "start", "end", "match"}
     assert [set(hit) for hit in found["hits"]] == [keys] * 3

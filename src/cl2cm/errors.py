@@ -137,11 +137,18 @@ class MissingExtraError(CL2CMError):
         self.extra = extra
 
 
-def nearest(word: str, known: Iterable[str]) -> str:
-    """A remedy that names the nearest known word, or all of them."""
+def nearest(word: str, known: Iterable[str], *, listed: bool = False) -> str:
+    """Return a remedy that names the nearest known word, or all of them.
+
+    Args:
+        word: that is not known.
+        known: all words that are.
+        listed: the error lists them already, so that a list is not repeated.
+    """
     names = sorted(known)
-    close = difflib.get_close_matches(word, names, n=1, cutoff=0.5)
-    return f"did you mean {close[0]!r}?" if close else f"choose one of {', '.join(names)}"
+    if close := difflib.get_close_matches(word, names, n=1, cutoff=0.5):
+        return f"did you mean {close[0]!r}?"
+    return "choose one of these" if listed else f"choose one of {', '.join(names)}"
 
 
 OnSkip = Callable[[str, CL2CMError], None]  # told the name of an item or line left out, and why

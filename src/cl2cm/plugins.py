@@ -115,7 +115,7 @@ class Registry:
                 self.option,
                 expected=f"one of {', '.join(self.forms.get(one, one) for one in known)}",
                 found=repr(name),
-                remedy=f"{nearest(name, known)} or install the package that has it",
+                remedy=f"{nearest(name, known, listed=True)} or install the package that has it",
             )
         if len(entries) > 1:
             raise ConfigError(

@@ -30,7 +30,8 @@ def started(bench, *arguments):
     return json.loads(bench.capfd.readouterr().out)
 
 
-def test_a_folder_with_captions_and_engines(bench, engines):
+def test_a_folder_with_captions_and_engines(bench, engines, monkeypatch):
+    monkeypatch.setattr("cl2cm.cli.own_data.FEW", 1)
     bench.write("pictures/captions.csv", "file,caption\nred.png,red square\n")
     engines(es="apertium", pt="bergamot", fr="apertium:en-ca-fr")
     found = started(bench)
@@ -46,6 +47,16 @@ def test_a_folder_with_captions_and_engines(bench, engines):
     assert config.network.layers == 0
     script = (bench.folder / "mine" / "commands.sh").read_text()
     assert script.splitlines()[3:] == found["commands"]
+
+
+def test_of_few_captions_none_are_left_to_measure_with(bench, engines):
+    bench.write("pictures/captions.csv", "file,caption\nred.png,red square\n")
+    engines(es="apertium")
+    assert "evaluate" not in [shlex.split(line)[1] for line in started(bench)["commands"]]
+    assert run(["init", str(bench.pictures), "--out", str(bench.folder / "mine")]) == 0
+    told = bench.capfd.readouterr().out
+    assert "Few captions: 1 items" in told
+    assert "Translations by apertium: es" in told
 
 
 def test_a_folder_with_captions_and_no_engine(bench, engines):

@@ -251,3 +251,13 @@ def test_what_was_found_is_kept_until_a_file_changes(tmp_path, monkeypatch):
     monkeypatch.setenv("CL2CM_CACHE", str(tmp_path / "cache"))
     paths[1].write_bytes(paths[0].read_bytes())
     assert len(leaks.known_leaks(items)) == 1
+
+
+def test_a_batch_without_a_readable_image(tmp_path, capfd):
+    items = []
+    for number in range(6):
+        path = tmp_path / f"{number}.jpg"
+        path.write_bytes(b"no image")
+        items.append(Example(f"p{number}", ("train", "test")[number % 2], image=path))
+    assert find_leaks(items, progress=False) == []
+    assert "6 of 6 images could not be read" in capfd.readouterr().err

@@ -47,6 +47,7 @@ def the_file(folder, kind):
 
 
 def test_what_was_stored_is_there(make, tmp_path):
+    (tmp_path / "run").mkdir()
     made = make()
     for index in (made, Index.open(tmp_path / "index")):
         assert (len(index), index.dim, index.model) == (10, 8, "model-a")

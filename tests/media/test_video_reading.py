@@ -120,6 +120,15 @@ def test_a_video_that_claims_too_much(tmp_path, box, offset, values):
         load_frames(patched(tmp_path, box, offset, *values), TO_32, Sampling("fps", fps=30))
 
 
+def test_a_still_image_of_few_bytes_a_second(tmp_path):
+    still = [grey(90, 64, 64)] * 60
+    path = write_film(tmp_path / "a.mp4", still, times=[20.0 * n for n in range(60)], gop=1000)
+    assert path.stat().st_size < 50 * 1180
+    with Film(path) as film:
+        assert film.end >= 1180
+    assert load_frames(path, TO_32, Sampling(frames=3)).shape == (3, 32, 32, 3)
+
+
 def test_a_video_longer_than_any(tmp_path, monkeypatch):
     path = write_film(tmp_path / "a.mp4", [grey(n) for n in range(30)])
     monkeypatch.setattr("cl2cm.media.video_file._LONGEST", 2.0)

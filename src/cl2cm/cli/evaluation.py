@@ -8,7 +8,7 @@ from cl2cm.cli.sources import read_lines
 from cl2cm.data.leaks import known_leaks
 from cl2cm.data.manifest import Skipped, split_of_manifest
 from cl2cm.data.queries import caption_languages, caption_queries
-from cl2cm.evaluation.evaluate import evaluate
+from cl2cm.evaluation.evaluate import check_outputs, evaluate
 from cl2cm.evaluation.per_query import TOP
 from cl2cm.evaluation.subject import open_subject
 from cl2cm.model.run_folder import AS_TRAINED, Encoders
@@ -58,6 +58,7 @@ def evaluate_manifest(
         CheckpointError: the run is damaged or unfinished.
         MissingExtraError: an engine is not installed.
     """
+    check_outputs(trec, per_query)
     skipped = Skipped()
     everything = read_lines(manifest, skipped if skip_bad else None)
     examples = split_of_manifest(everything, split, manifest)

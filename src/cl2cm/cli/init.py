@@ -34,7 +34,8 @@ def init(
 
     The commands lead from the folder to a search page and are also written to commands.sh.
     """
-    from cl2cm.cli.own_data import TARGETS, engines_for, look_at, write_plan
+    from cl2cm.cli.own_data import FEW, TARGETS, engines_for, look_at, write_plan
+    from cl2cm.translate.registry import open_translator
 
     if out.exists() and not out.is_dir():
         raise ConfigError("--out", expected="a folder", found=str(out), remedy="name another")
@@ -43,6 +44,8 @@ def init(
             "--engine", expected="--to beside it", found="none", remedy="write --to de,fr"
         )
     found = look_at(folder, language)
+    for code in words(to) if engine else ():
+        open_translator(engine, found.source, code)  # a wrong name shows now, not three steps later
     result = {
         "folder": str(folder),
         "images": found.images,
@@ -62,7 +65,9 @@ def init(
     missing = [code for code in words(to) if code not in engines]
     commands = write_plan(found, engines, out)
     notes = [f"{line} ({', '.join(found.languages)})"]
-    notes += [f"Translations: {code} by {spec}" for code, spec in engines.items()]
+    for spec in dict.fromkeys(engines.values()):
+        codes = [code for code, by in engines.items() if by == spec]
+        notes.append(f"Translations by {spec}: {', '.join(codes)}")
     if missing:
         notes.append(
             f"No engine here for {', '.join(missing)}: docs/translation.md, then --engine NAME. "
@@ -70,6 +75,11 @@ def init(
         )
     if not engines:
         notes.append("No translations: the model learns from the captions alone (zero-shot).")
+    if found.described < FEW:
+        notes.append(
+            f"Few captions: {found.described} items have one, a few hundred teach a model more; "
+            "with so few, nothing is measured."
+        )
     notes += [f"Written: {out / 'recipe.toml'}, {out / 'commands.sh'}. Next:", ""]
     show(
         {**result, "engines": engines, "recipe": str(out / "recipe.toml"), "commands": commands},

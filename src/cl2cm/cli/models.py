@@ -65,7 +65,7 @@ def need_model(first: str, second: Path | None) -> ConfigError:
         first: the first name of the command line.
         second: the second, if there is one.
     """
-    if is_model_spec(first) or (Path(first) / "contract.json").is_file():
+    if is_model_spec(first) or (Path(first) / "config.toml").is_file():
         given = f"{first} and {second}" if second else first
         return ConfigError(
             "cl2cm index",
@@ -80,5 +80,6 @@ def need_model(first: str, second: Path | None) -> ConfigError:
         "cl2cm index",
         expected="a model before the folder",
         found=f"none before {first}",
-        remedy=f"choose one of those above, such as: {example}",
+        remedy=f"name a run (cl2cm index RUN {first} {second or 'INDEX'}), or a model of those "
+        f"above, such as: {example}",
     )

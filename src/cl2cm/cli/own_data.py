@@ -21,6 +21,7 @@ from cl2cm.types import Example
 RECIPES = ("own",)  # names that ``cl2cm train`` knows without a file
 ENGINES = ("apertium", "bergamot")  # that need no folder of weights
 CHAINS = {("en", "fr"): "apertium:en-ca-fr", ("en", "it"): "apertium:en-ca-it"}
+FEW = 50  # captioned items; of fewer there may be none to validate or test with
 TARGETS = ("es", "ca", "pt", "fr", "it", "de")  # tried where the user names no language
 
 
@@ -100,8 +101,8 @@ def commands(found: Found, engines: dict[str, str], out: Path) -> list[str]:
         ["prepare", "folder", found.folder, out / "data", "--language", found.source],
         *_translate(engines, found.source, prepared, translated),
         ["train", out / "recipe.toml", "--out", out / "run"],
-        ["evaluate", out / "run", manifest],
-        ["index", out / "run", found.folder, out / "index"],
+        *([["evaluate", out / "run", manifest]] if found.described >= FEW else []),
+        ["index", out / "run", found.folder, out / "index", "--skip-bad"],  # or the script ends
         ["search", out / "index", "a dog in the snow"],
         ["serve", out / "index"],
     ]

@@ -21,7 +21,7 @@ from cl2cm.cli.options import (
     named_backends,
     show,
 )
-from cl2cm.errors import ConfigError, VectorIndexError
+from cl2cm.errors import ConfigError, MediaError, VectorIndexError
 from cl2cm.progress import say
 
 
@@ -140,6 +140,11 @@ def search(
         raise ConfigError(
             "--like and --picture", expected="one of them", found="both", remedy="leave one out"
         )
+    if picture is not None and not picture.is_file():
+        found = "a folder" if picture.is_dir() else "no such file"
+        raise MediaError(
+            f"--picture {picture}", expected="an image", found=found, remedy="correct the path"
+        )
     typed = " ".join(query or ())
     _check_index(index, typed)
     text, unwanted = (typed, ()) if literal else parse_query(typed)
@@ -193,6 +198,7 @@ def _search_file(
     from cl2cm.progress import track
     from cl2cm.search.batch import answers_json, read_queries, search_all, write_trec
     from cl2cm.search.query import check_numbers
+    from cl2cm.storage import check_writable
 
     beside = (
         request.texts
@@ -210,6 +216,8 @@ def _search_file(
         )
     check_numbers(request)
     asked = read_queries(queries)
+    if trec is not None:
+        check_writable(trec)
     searcher = opened()
     begin = time.monotonic()
     with track("search", len(asked)) as progress:

@@ -168,11 +168,15 @@ def _check_new(identity: str, number: int, seen: dict[str, int]) -> None:
 def _check_there(path: Path) -> None:
     """Say that a path leads nowhere, or to a folder, before its name is looked at."""
     if path.is_dir():
+        there = [path / name for name in ("manifest.jsonl", "manifest.jsonl.gz")]
+        named = next((str(file) for file in there if file.is_file()), "")
         raise ManifestError(
             str(path),
             expected="a manifest, a file whose name ends in .jsonl or .jsonl.gz",
             found="a folder",
-            remedy="make one of it: cl2cm prepare folder FOLDER OUT",
+            remedy=f"name the manifest in it: {named}"
+            if named
+            else f"make one of it: cl2cm prepare folder {path} OUT",
         )
     with _file_errors(path):
         try:

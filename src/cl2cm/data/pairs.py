@@ -52,7 +52,9 @@ def target_languages(
                 f"language {language!r}",
                 expected="training texts in it",
                 found=f"texts in {', '.join(sorted(there)) or 'no target language'}",
-                remedy=nearest(language, there) if there else "translate the manifest first",
+                remedy=nearest(language, there, listed=True)
+                if there
+                else "translate the manifest first",
             )
     if not there:
         raise LanguageError(
@@ -171,7 +173,7 @@ def _check_engines(examples: Sequence[Example], engines: Sequence[str]) -> None:
                 "data.engines",
                 expected=f"engines among {', '.join(sorted(there))}",
                 found=repr(engine),
-                remedy=nearest(engine, there),
+                remedy=nearest(engine, there, listed=True),
             )
 
 

@@ -65,10 +65,11 @@ def look_at(images: Sequence[tuple[int, Path]], *, progress: bool) -> Looks:
     read = np.zeros(len(paths), bool)
     with track("looking for leaks", len(paths)) if progress and paths else nullcontext() as advance:
         for batch in decode_parallel(paths, Preprocess(_SIDE), skip_bad=True):
-            grey = _shrink(batch.pixels, _GRID) @ _LUMA
-            hashes[batch.rows] = _hash(grey)
-            copies[batch.rows] = _copy(grey, batch.pixels)
-            read[batch.rows] = True
+            if len(batch.rows):  # none where no image of the batch could be read
+                grey = _shrink(batch.pixels, _GRID) @ _LUMA
+                hashes[batch.rows] = _hash(grey)
+                copies[batch.rows] = _copy(grey, batch.pixels)
+                read[batch.rows] = True
             if advance is not None:
                 advance(len(batch.rows) + len(batch.failures))
     if not read.all():

@@ -10,7 +10,6 @@ from cl2cm.data.ignored import Ignored
 from cl2cm.errors import MediaError
 from cl2cm.media.kinds import (
     START,
-    SUFFIXES,
     format_by_name,
     has_extra,
     is_ambiguous,
@@ -23,6 +22,11 @@ from cl2cm.progress import say
 from cl2cm.types import Example, StrPath
 
 _KINDS = 12  # suffixes of a message
+_TABLES = frozenset(  # of captions, for ``cl2cm prepare`` and ``cl2cm init``: not worth a word
+    f"{stem}{suffix}"
+    for stem in ("captions", "metadata")
+    for suffix in (".csv", ".tsv", ".json", ".jsonl", ".txt")
+)
 
 
 @dataclass(slots=True)
@@ -126,7 +130,7 @@ def survey_folder(folder: StrPath, *, exclude: Sequence[str] = ()) -> Scan:
     if not paths:
         raise MediaError(
             str(folder),
-            expected=f"at least one image or video ({' '.join(sorted(SUFFIXES))})",
+            expected="at least one image or video of a format in cl2cm index --help",
             found=left_out.line() or "none",
             remedy="give the folder that holds them",
         )
@@ -157,6 +161,8 @@ def walk(root: Path, exclude: Sequence[str] = ()) -> Iterator[Path]:
 def _is_read(path: Path, name: str, left_out: LeftOut) -> bool:
     """Whether a file is an image or video that can be read here; the others are noted."""
     found = format_by_name(name)
+    if name.lower() in _TABLES:
+        return False
     if found is None or (is_ambiguous(name) and not _is_video(path)):
         left_out.add(name)
         return False

@@ -18,12 +18,13 @@ import numpy as np
 from cl2cm.data.examples import examples_of
 from cl2cm.data.queries import caption_languages, caption_queries
 from cl2cm.errors import LanguageError
-from cl2cm.evaluation.per_query import TOP, PerQueryWriter
+from cl2cm.evaluation.per_query import TOP, PerQueryWriter, check_ending
 from cl2cm.evaluation.ranked_lists import Measured
-from cl2cm.evaluation.trec import TrecWriter
+from cl2cm.evaluation.trec import TrecWriter, trec_files
 from cl2cm.media.kinds import source_of
 from cl2cm.metrics import metrics
 from cl2cm.model.finite import check_vectors
+from cl2cm.storage import check_writable
 from cl2cm.types import Example, Floats, SearchModel, StrPath
 
 Translate = Callable[[str, list[str]], list[str]]  # language, texts → texts in the source language
@@ -74,6 +75,7 @@ def evaluate(
         >>> found["en"]["text_to_vision"]["R@10"] > 50
         True
     """
+    check_outputs(trec, per_query)
     if split is None and isinstance(examples, str | os.PathLike):
         split = "test"
     examples = examples_of(examples, split=split)
@@ -97,6 +99,21 @@ def evaluate(
             for writer in writers:
                 writer.write(measured)
     return result
+
+
+def check_outputs(trec: StrPath | None, per_query: StrPath | None) -> None:
+    """Refuse files of an evaluation that could not be written, before anything is computed.
+
+    Raises:
+        ConfigError: a name has another ending than it needs.
+        StorageError: a place that cannot be written.
+    """
+    paths = [] if trec is None else [p for both in trec_files(Path(trec)).values() for p in both]
+    if per_query is not None:
+        check_ending(Path(per_query))
+        paths.append(Path(per_query))
+    for path in paths:
+        check_writable(path)
 
 
 def measure(

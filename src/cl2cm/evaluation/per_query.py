@@ -50,13 +50,7 @@ class PerQueryWriter:
     """
 
     def __init__(self, path: Path, *, top: int = TOP) -> None:
-        if path.suffix not in (".jsonl", ".csv"):
-            raise ConfigError(
-                "--per-query",
-                expected="a file that ends in .jsonl or .csv",
-                found=str(path),
-                remedy="rename it",
-            )
+        check_ending(path)
         self._table = path.suffix == ".csv"
         self._top = top
         self._opened = atomic_file(path)
@@ -91,6 +85,21 @@ class PerQueryWriter:
         text = io.StringIO(newline="")
         csv.writer(text, lineterminator="\n").writerow(cells)
         self._file.write(text.getvalue().encode())
+
+
+def check_ending(path: Path) -> None:
+    """Refuse a file that is neither ``.jsonl`` nor ``.csv``.
+
+    Raises:
+        ConfigError: it has another ending.
+    """
+    if path.suffix not in (".jsonl", ".csv"):
+        raise ConfigError(
+            "--per-query",
+            expected="a file that ends in .jsonl or .csv",
+            found=str(path),
+            remedy="rename it",
+        )
 
 
 def per_query(

@@ -150,4 +150,5 @@ def _day(name: str, text: str | None, days: int = 0) -> float | None:
 
 
 def _bad(name: str, expected: str, found: object) -> QueryError:
-    return QueryError(f"filter {name}", expected=expected, found=repr(found), remedy="correct it")
+    remedy = "correct it, or leave it out to search everything"
+    return QueryError(f"filter {name}", expected=expected, found=repr(found), remedy=remedy)

@@ -109,15 +109,19 @@ def run_of(folder: Path, metadata: Mapping[str, Any]) -> StrPath:
     Of an index that an off-the-shelf model made, the model's spec.
 
     Raises:
-        VectorIndexError: somebody else's index, whose run is not beside it, or which names an
-            off-the-shelf model.
+        VectorIndexError: the run or model folder has moved or is gone; somebody else's index, whose
+            run is not beside it, or which names an off-the-shelf model.
     """
     paths: dict[str, str] = metadata["run"]
     if "spec" in paths:
         return _own_spec(folder, metadata, paths["spec"])
     beside = Path(os.path.normpath(folder / paths["relative"]))
     if is_ours(metadata):
-        return beside if beside.exists() else Path(paths["absolute"])
+        if beside.exists():
+            return beside
+        if not (known := Path(paths["absolute"])).exists():
+            raise _gone(folder, str(known))
+        return known
     home = folder.parent
     if home != Path(home.anchor):
         for at in (beside, Path(os.path.normpath(paths["absolute"]))):
@@ -140,7 +144,19 @@ def _own_spec(folder: Path, metadata: Mapping[str, Any], spec: str) -> str:
             found=repr(spec),
             remedy=f"if you trust that model, pass it: --run {spec}",
         )
+    for name in spec.removeprefix("hf:").split("+"):
+        if Path(name).is_absolute() and not Path(name).exists():
+            raise _gone(folder, name)
     return spec
+
+
+def _gone(folder: Path, run: str) -> VectorIndexError:
+    return VectorIndexError(
+        str(folder),
+        expected=f"its run or model in {run}",
+        found="no such folder",
+        remedy="if it was moved, say where it is now with --run (in Python: run=)",
+    )
 
 
 def _candidates(folder: Path, metadata: Mapping[str, Any], path: str) -> list[Path]:

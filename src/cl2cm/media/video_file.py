@@ -17,7 +17,7 @@ _FORMATS = "mov,mp4,m4a,3gp,3g2,mj2,matroska,webm,avi,mpegts,mpeg,mpegvideo,flv,
 # No network, and no other file: a track that lies elsewhere is not followed (``enable_drefs``).
 _OPTIONS = {"format_whitelist": _FORMATS, "protocol_whitelist": "file", "max_streams": "100"}
 _ESTIMATED = frozenset({"mpeg", "mpegts", "mpegvideo"})  # these do not say how long they are
-_SPARSEST = 50  # bytes a second, which no film goes below; damaged time stamps do
+_SPARSEST = 300.0  # seconds for each packet, which no video exceeds; damaged time stamps do
 _LONGEST = 100 * 3600  # seconds, which no video lasts; damaged or hostile time stamps do
 _SHORTER = 1.0  # seconds that a film may be shorter than it says; or a hundredth of it
 
@@ -108,9 +108,25 @@ class VideoFile:
             self.refuse(f"one that is cut short, at {reached:.1f} of {said:.1f} s")
         if not length.end:
             self.refuse("one without a single frame")
-        if length.end > min(_LONGEST, self._path.stat().st_size / _SPARSEST):
-            self.refuse(f"one that cannot last {length.end:.0f} s, by the size of its file")
+        if length.end > _LONGEST or not self._has_packets(length.end / _SPARSEST):
+            self.refuse(f"one that cannot last {length.end:.0f} s, by what is in it")
         return length
+
+    def _has_packets(self, count: float) -> bool:
+        """Whether the file has at least this many packets of images and sound, up to its end.
+
+        A still image may need but a few bytes a second, so the size of a file says little.
+        """
+        self.open()
+        found = 0
+        try:
+            for packet in self._container.demux():
+                found += packet.pts is not None
+                if found >= count:
+                    return True
+        except self.av.FFmpegError:
+            pass  # what follows is lost
+        return False
 
     def _read_to_the_end(self) -> tuple[Length, float]:
         """When the last frame comes and goes, and when the last sound or frame goes."""

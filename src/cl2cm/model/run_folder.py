@@ -67,6 +67,8 @@ def read_run(
     if not run.exists() or (run / "index.json").exists():
         raise _no_run(run)
     if not (run / "provenance.json").exists():
+        if not run.is_dir():
+            raise _no_run(run)
         unfinished = (run / "state").exists()
         raise CheckpointError(
             str(run),
@@ -115,10 +117,13 @@ def read_contract(run: Path) -> dict[str, Any]:
 
 
 def _no_run(run: Path) -> CheckpointError:
-    if run.exists():
+    if run.is_file():
+        found, remedy = "a file", "name the folder that cl2cm train made"
+    elif run.exists():
         found, remedy = "an index", "name the run that it was made with"
     else:
-        found, remedy = "no such folder", "check the path, or make a run with cl2cm train"
+        found = "no such folder"
+        remedy = "check the path, or make a run with cl2cm train; ready models: cl2cm models"
     return CheckpointError(
         str(run), expected="the folder of a finished run", found=found, remedy=remedy
     )

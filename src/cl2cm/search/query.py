@@ -174,7 +174,7 @@ def check_numbers(query: Query) -> None:
             "min_match",
             expected="0 to 1",
             found=f"{query.min_match}",
-            remedy="choose a value in that range, such as 0.5",
+            remedy="choose a value in that range, such as 0.5 for 50 %",
         )
     if query.sort not in (None, "newest", "oldest"):
         raise QueryError(

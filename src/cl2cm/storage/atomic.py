@@ -92,6 +92,24 @@ def atomic_file(path: Path) -> Iterator[IO[bytes]]:
         yield file
 
 
+def check_writable(path: Path) -> None:
+    """Refuse a file that could not be written, before the work whose result it shall hold.
+
+    Raises:
+        StorageError: the disk is full, read-only or closed to us, or the path is a folder.
+    """
+    if path.is_dir():
+        raise StorageError(
+            str(path), expected="a file to write", found="a folder", remedy="name a file in it"
+        )
+    with contextlib.suppress(_Checked), atomic_path(path):
+        raise _Checked  # so that nothing is left there
+
+
+class _Checked(Exception):  # noqa: N818 - no error
+    """Ends the writing of a file that was only to be tried."""
+
+
 @contextmanager
 def atomic_folder(path: Path) -> Iterator[Path]:
     """Give a hidden folder beside ``path``; rename it into place on success.

@@ -18,7 +18,7 @@ from rich.text import Text
 from cl2cm.evaluation.alignment.heat_map import resvg, shade, write_png
 from cl2cm.evaluation.alignment.links import Alignment, align
 from cl2cm.model.run_folder import AS_TRAINED, Encoders
-from cl2cm.storage import atomic_file
+from cl2cm.storage import atomic_file, check_writable
 
 _PAGE = """<!DOCTYPE html>
 <html lang="en">
@@ -84,6 +84,9 @@ def align_command(
     """
     if png is not None:
         resvg()  # before the work
+    for path in (html, png):
+        if path is not None:
+            check_writable(path)
     found = align(run, source, target, encoders)
     if html is not None:
         write_html(found, html)

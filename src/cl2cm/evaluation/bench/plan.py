@@ -31,7 +31,7 @@ from cl2cm.evaluation.bench.table import csv_text
 from cl2cm.evaluation.ranks import Ranks
 from cl2cm.methods.registry import method_class, method_names, warn_of_shadowed
 from cl2cm.progress import track
-from cl2cm.storage import atomic_file, write_json
+from cl2cm.storage import atomic_file, check_writable, write_json
 from cl2cm.translate import find_translators
 from cl2cm.types import Example
 
@@ -89,6 +89,8 @@ def bench(
     if not suite.languages:
         suite = _with_languages(suite, choice, find_manifest(suite.name, data))
     chosen = _check(suite, choice)
+    if csv is not None:
+        check_writable(csv)
     source = str(suite.base.get("data", {}).get("source", "en"))
     if any(method_class(suite.method(name)).translates_queries for name in chosen.methods):
         find_translators(chosen.languages, source)  # a missing extra shows before any training
@@ -152,7 +154,7 @@ def _check(suite: Suite, choice: Choice) -> Choice:
                     what,
                     expected=f"some of {', '.join(known)}",
                     found=repr(name),
-                    remedy=nearest(name, known),
+                    remedy=nearest(name, known, listed=True),
                 )
     warn_of_shadowed(methods)
     methods = methods or tuple(suite.methods)

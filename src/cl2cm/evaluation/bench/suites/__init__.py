@@ -134,7 +134,7 @@ def load_suite(name: str) -> Suite:
             "suite",
             expected=f"one of {', '.join(suite_names())}, or a file that ends in .toml",
             found=repr(name),
-            remedy=nearest(name, suite_names()),
+            remedy=nearest(name, suite_names(), listed=True),
         )
     text = (resources.files(__name__) / f"{name}.toml").read_text(encoding="utf-8")
     tree = tomllib.loads(text)

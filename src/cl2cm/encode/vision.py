@@ -170,6 +170,7 @@ class OnnxVision(Described):
                 raise _absent(folder / file)
         preprocess = _read_preprocess(folder / "preprocess.json")
         external = check_graph(folder / "model.onnx")
+        self.folder = folder
         self.session = open_session(folder / "model.onnx", threads=threads)
         files = [folder / "model.onnx", *external]
         hashes = *map(sha256_file, files), repr(sorted(asdict(preprocess).items()))

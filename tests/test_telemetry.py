@@ -107,13 +107,12 @@ def environment(folder):
 
 def test_no_command_asks_the_network_for_anything(folder):
     command = [sys.executable, "-c", COMMANDS, str(folder)]
-    traced = shutil.which("strace") is not None
+    traced = can_trace()
     if traced:  # sees what native code does, too
         calls = "connect,sendto,sendmsg,sendmmsg,openat"
         command = [
             "strace",
             "-f",
-            "-tlh",
             "-e",
             f"trace={calls}",
             "-o",
@@ -138,6 +137,15 @@ def test_no_command_asks_the_network_for_anything(folder):
         assert not [line for line in calls if is_remote(line)]
         names = [line for line in calls if "/etc/resolv.conf" in line or "deviceid" in line]
         assert not names
+
+
+def can_trace():
+    """Return whether strace is here and the machine lets it trace; many containers do not."""
+    command = ["strace", "-o", os.devnull, "true"]
+    return (
+        bool(shutil.which("strace"))
+        and not subprocess.run(command, check=False, capture_output=True).returncode
+    )
 
 
 def is_remote(call):

@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-import cl2cm.data.readers as registry
+from cl2cm import plugins
 from cl2cm.data import prepare as module
 from cl2cm.data.manifest import read_manifest
 from cl2cm.data.published import Protocol, Split, check, id_checksum
@@ -61,7 +61,7 @@ def reader(monkeypatch, source):
         made = examples(folder, state["ids"], media=not options.no_images)
         return DataSet(made, state["protocol"], notes=("a note",))
 
-    monkeypatch.setattr(registry, "import_module", lambda _: type("m", (), {"read": read}))
+    monkeypatch.setattr(plugins, "import_module", lambda _: type("m", (), {"read": read}))
     return state
 
 

@@ -317,7 +317,7 @@ def test_a_password_is_never_written(make, postgres, tmp_path):
 @pytest.mark.parametrize(
     ("choice", "words"),
     [
-        ({"backend": "cuneiform"}, "exact | faiss | qdrant | pgvector"),
+        ({"backend": "cuneiform"}, "exact, faiss, qdrant, pgvector"),
         ({"backend": "pgvector"}, "postgresql://"),
         ({"backend": "exact", "url": "http://localhost"}, "none for exact"),
         ({"backend": "qdrant", "url": "localhost:6333"}, "http://HOST:PORT"),

@@ -25,7 +25,7 @@ import numpy as np
 import torch
 from PIL import Image
 
-from cl2cm.cli.commands import index_source, open_searcher
+from cl2cm.cli.indexing import index_source, open_searcher
 from cl2cm.data.manifest import read_manifest
 from cl2cm.evaluation.bench.suites import find_manifest
 from cl2cm.index.update.build import build_index

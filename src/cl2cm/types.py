@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 StrPath = str | os.PathLike[str]  # a path as users write it
+MODEL_SPEC = "hf:"  # begins the name of an off-the-shelf model, in place of a run
 Floats = npt.NDArray[np.float32]
 Ints = npt.NDArray[np.int64]
 
@@ -279,3 +280,8 @@ class SearchModel(VisualModel, Protocol):
     def encode_text(self, texts: Sequence[str]) -> Floats:
         """Unit vectors float32 [N, D] of N texts in any language."""
         ...
+
+
+def is_model_spec(name: StrPath) -> bool:
+    """Whether a name means an off-the-shelf model (``hf:OWNER/NAME``), not a run's folder."""
+    return os.fspath(name).startswith(MODEL_SPEC)

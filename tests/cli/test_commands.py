@@ -7,7 +7,8 @@ import pytest
 from PIL import Image
 
 from cl2cm.cli.app import run as command_line
-from cl2cm.cli.commands import evaluate_manifest, evaluation_lines, index_source
+from cl2cm.cli.evaluation import evaluate_manifest, evaluation_lines
+from cl2cm.cli.indexing import index_source
 from cl2cm.errors import ManifestError, MediaError
 
 

@@ -14,7 +14,9 @@ from torch.testing import assert_close
 
 from cl2cm import evaluate, load, read_manifest
 from cl2cm.cli.app import run as command_line
-from cl2cm.cli.commands import encode_store, evaluate_manifest, index_source, open_searcher
+from cl2cm.cli.encoding import encode_store
+from cl2cm.cli.evaluation import evaluate_manifest
+from cl2cm.cli.indexing import index_source, open_searcher
 from cl2cm.encode import feature_layouts
 from cl2cm.encode.encoding import encode_pictures, find_pictures
 from cl2cm.encode.feature_files import Agreed, FeatureFiles

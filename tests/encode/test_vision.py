@@ -263,13 +263,12 @@ def test_clip_settings(clip, tmp_path):
         {"do_center_crop": False},
         {"do_normalize": False},
         {"resample": 0},
-        {"size": {"height": 24, "width": 24}},
         {"crop_size": {"height": 24, "width": 20}},
         {"crop_size": 40},
     ],
 )
 def test_clip_of_another_preparation(clip, tmp_path, changes):
-    with pytest.raises(EncoderError, match="pictures scaled by their shorter side"):
+    with pytest.raises(EncoderError, match="images scaled to a square"):
         copy_of(clip, tmp_path, **changes)
 
 

@@ -5,7 +5,7 @@ import pytest
 from numpy.testing import assert_allclose
 
 from cl2cm.cli.app import run
-from cl2cm.cli.commands import index_source, open_searcher
+from cl2cm.cli.indexing import index_source, open_searcher
 from cl2cm.data.scan import scan_folder
 from cl2cm.errors import MediaError
 from cl2cm.media import shots

@@ -5,7 +5,7 @@ import shutil
 
 import pytest
 
-from cl2cm.cli.commands import evaluate_manifest
+from cl2cm.cli.evaluation import evaluate_manifest
 from cl2cm.evaluation.alignment.links import align
 from cl2cm.methods.registry import METHODS, method_class
 from cl2cm.model.checkpoint import load

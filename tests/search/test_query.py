@@ -32,6 +32,53 @@ def test_a_hyphen_before_a_word_leaves_it_out(typed, wanted, unwanted):
     assert parse_query(typed) == (wanted, unwanted)
 
 
+HYPHENS = "-\u2010\u2011\u2012\u2013\u2014\u2212\uff0d\ufe63\ufe58\u2796\u05be\u30fc"
+
+
+@pytest.mark.parametrize("hyphen", [*HYPHENS, "\u2796\ufe0f"])
+@pytest.mark.parametrize("blank", [" ", "\u00a0", "\u202f", "\u3000", "\t"])
+def test_every_hyphen_of_a_keyboard_excludes(hyphen, blank):
+    assert parse_query(f"heart{blank}{hyphen}red") == ("heart", ("red",))
+    assert parse_query(f"{hyphen}red{blank}heart") == ("heart", ("red",))
+    assert parse_query(f"T{hyphen}shirt 5{hyphen}10 a {hyphen} b") == (
+        f"T{hyphen}shirt 5{hyphen}10 a {hyphen} b",
+        (),
+    )
+
+
+@pytest.mark.parametrize(
+    "quoted",
+    [
+        '"a cake"', "“a cake”", "„a cake“", "”a cake”", "«a cake»", "«\u00a0a cake\u00a0»", "»a cake«",
+        "‹a cake›", "「a cake」", "『a cake』", "＂a cake＂", "‘a cake’", "'a cake'", "‚a cake‘", '“a cake"',
+    ],
+)  # fmt: skip
+@pytest.mark.parametrize("hyphen", "-–－")
+def test_every_quotation_mark_holds_a_phrase(quoted, hyphen):
+    assert parse_query(f"heart {hyphen}{quoted} big") == ("heart big", ("a cake",))
+
+
+@pytest.mark.parametrize(
+    ("typed", "wanted", "unwanted"),
+    [
+        ("heart -❤️", "heart", ("❤️",)),
+        ("flag –🇩🇪 −👩‍🚀", "flag", ("🇩🇪", "👩‍🚀")),
+        ("heart -red, big -blue.", "heart big", ("red", "blue")),
+        ("heart -‘dog’s tail’", "heart", ("dog’s tail",)),
+        ("black-and-white well–known 5-10 T‑shirt", "black-and-white well–known 5-10 T‑shirt", ()),
+        ("so –big– a", "so –big– a", ()),
+        ("a --> b <-- c ->d :-) -_-", "a --> b <-- c ->d :-) -_-", ()),
+        ("red --broken", "red --broken", ()),
+        ("heart -T-shirt", "heart", ("T-shirt",)),
+        ("- red", "- red", ()),
+        ("ラーメン", "ラーメン", ()),
+        ("心 ー赤", "心", ("赤",)),
+    ],
+)
+def test_what_else_stands_beside_a_hyphen(typed, wanted, unwanted):
+    assert parse_query(typed) == (wanted, unwanted)
+
+
 @given(st.text(max_size=60))
 def test_whatever_is_typed_is_understood_once(typed):
     wanted, unwanted = parse_query(typed)

@@ -9,7 +9,9 @@ from hypothesis import HealthCheck, given
 from hypothesis import settings as fuzz
 from hypothesis import strategies as st
 
-from cl2cm.cli.commands import encode_store, evaluate_manifest, index_source
+from cl2cm.cli.encoding import encode_store
+from cl2cm.cli.evaluation import evaluate_manifest
+from cl2cm.cli.indexing import index_source
 from cl2cm.encode.trust import remember
 from cl2cm.errors import EncoderError, LanguageError, ManifestError, MediaError, StoreError
 from cl2cm.methods.build import build_method

@@ -13,7 +13,7 @@ import torch
 from safetensors.torch import load_file
 from torch.testing import assert_close
 
-from cl2cm.cli.commands import evaluate_manifest
+from cl2cm.cli.evaluation import evaluate_manifest
 from cl2cm.errors import (
     CheckpointError,
     ConfigError,

@@ -14,7 +14,7 @@ from hypothesis import HealthCheck, given
 from hypothesis import settings as settings_of_hypothesis
 from hypothesis import strategies as st
 
-from cl2cm.cli import commands
+from cl2cm.cli import evaluation
 from cl2cm.cli.app import run as cli
 from cl2cm.data.manifest import read_manifest
 from cl2cm.errors import LanguageError, MissingExtraError, WeightsError
@@ -225,11 +225,11 @@ def made_up(monkeypatch):
         engine = SimpleNamespace(translate=lambda texts: [back(text) for text in texts])
         return {"xx": engine} if "xx" in sources else {}
 
-    monkeypatch.setattr(commands, "find_translators", find)
+    monkeypatch.setattr(evaluation, "find_translators", find)
 
 
 def test_a_run_is_asked_in_its_source_language(asked_in_english, small, made_up, capfd):
-    found = commands.evaluate_manifest(asked_in_english, small.manifest)["languages"]
+    found = evaluation.evaluate_manifest(asked_in_english, small.manifest)["languages"]
     assert set(found) == {"en", "xx"}
     assert "left out, no translation engine into en: yy" in capfd.readouterr().err
     model, everything = load(asked_in_english), list(read_manifest(small.manifest))
@@ -244,7 +244,7 @@ def test_a_run_is_asked_in_its_source_language(asked_in_english, small, made_up,
 
 def test_a_named_language_without_engine_is_refused(asked_in_english, small, made_up, capfd):
     with pytest.raises(LanguageError, match=r"yy.*into 'en'.*choose among en, xx"):
-        commands.evaluate_manifest(asked_in_english, small.manifest, languages=["en", "xx", "yy"])
+        evaluation.evaluate_manifest(asked_in_english, small.manifest, languages=["en", "xx", "yy"])
     arguments = ["evaluate", str(asked_in_english), str(small.manifest), "--languages", "yy"]
     assert cli(arguments) == 2
     captured = capfd.readouterr()
@@ -254,10 +254,10 @@ def test_a_named_language_without_engine_is_refused(asked_in_english, small, mad
 
 
 def test_named_languages_alone_are_asked(asked_in_english, small, made_up):
-    found = commands.evaluate_manifest(asked_in_english, small.manifest, languages=("xx",))
+    found = evaluation.evaluate_manifest(asked_in_english, small.manifest, languages=("xx",))
     assert set(found["languages"]) == {"xx"}
 
 
 def test_other_methods_are_asked_as_it_stands(trained, small, made_up):
-    found = commands.evaluate_manifest(trained, small.manifest)["languages"]
+    found = evaluation.evaluate_manifest(trained, small.manifest)["languages"]
     assert set(found) == {"en", "xx", "yy"}

@@ -13,10 +13,14 @@ from typing import Annotated, Any
 import typer
 from typer.core import TyperCommand
 
+from cl2cm import __version__
 from cl2cm.cli.data import encode, prepare, translate
+from cl2cm.cli.index import index
+from cl2cm.cli.models import models
 from cl2cm.cli.options import (
     Features,
     Json,
+    Model,
     SkipBad,
     TextEncoder,
     VisionEncoder,
@@ -25,14 +29,14 @@ from cl2cm.cli.options import (
     show,
     words,
 )
-from cl2cm.cli.search import index, search, serve, serve_index
+from cl2cm.cli.search import AsksInWords, search
+from cl2cm.cli.serve import serve, serve_index
 from cl2cm.cli.trust import opens_models
 from cl2cm.errors import CL2CMError, ConfigError
 from cl2cm.progress import say
 from cl2cm.storage import storage_error
 
 app = typer.Typer(
-    help="Search pictures and films in any language, without labelled pairs in it.",
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
@@ -71,6 +75,22 @@ def run(arguments: Sequence[str]) -> int:
         say(f"error: {' '.join(message().split())} See: cl2cm --help")
         return 2
     return result if isinstance(result, int) else 0
+
+
+def _version(asked: bool) -> None:
+    if asked:
+        print(f"cl2cm {__version__}")  # noqa: T201 - the result
+        raise typer.Exit
+
+
+@app.callback()
+def _program(
+    version: Annotated[
+        bool,
+        typer.Option("--version", help="Print the version.", callback=_version, is_eager=True),
+    ] = False,
+) -> None:
+    """Search images and videos in any language, without labelled pairs in it."""
 
 
 def demo(
@@ -127,7 +147,7 @@ def train(
 
 
 def evaluate(
-    run: Annotated[Path, typer.Argument(help="Run folder.")],
+    run: Model,
     manifest: Annotated[Path, typer.Argument(help="Manifest with human captions.")],
     split: Annotated[str, typer.Option(help="Split to report.")] = "test",
     languages: Annotated[str, typer.Option(help="Languages, such as de,fr; empty: all.")] = "",
@@ -142,7 +162,7 @@ def evaluate(
     as_json: Json = False,
 ) -> None:
     """Measure a run: R@1, R@5, R@10, median rank, mAP and SumR, per language."""
-    from cl2cm.cli.commands import evaluate_manifest, evaluation_lines
+    from cl2cm.cli.evaluation import evaluate_manifest, evaluation_lines
 
     result = evaluate_manifest(
         run,
@@ -269,12 +289,13 @@ class _WithMethods(TyperCommand):
         return super().get_help(ctx)
 
 
-_PLAIN: tuple[Callable[..., None], ...] = (demo, prepare, doctor)
+_PLAIN: tuple[Callable[..., None], ...] = (demo, prepare, doctor, models)
 _MODELS: tuple[Callable[..., None], ...] = (
     *(translate, encode, evaluate),
-    *(bench, align, index, search, serve),
+    *(bench, align, index, serve),
 )
 app.command(cls=_WithMethods)(opens_models(train))
+app.command(cls=AsksInWords)(opens_models(search))
 for _command in _PLAIN:
     app.command()(_command)
 for _command in _MODELS:

@@ -142,7 +142,7 @@ def encode(
     as_json: Json = False,
 ) -> None:
     """Run a backbone over pictures or captions and keep its features."""
-    from cl2cm.cli.commands import encode_store
+    from cl2cm.cli.encoding import encode_store
 
     chosen = side or ("text" if encoder.startswith("hf:") else "vision")
     result = encode_store(source, out, encoder, side=chosen, skip_bad=skip_bad)

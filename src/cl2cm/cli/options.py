@@ -14,6 +14,13 @@ from cl2cm.progress import plain, plain_json
 if TYPE_CHECKING:
     from cl2cm.model.checkpoint import Encoders
 
+Model = Annotated[
+    str, typer.Argument(help="Run folder, or an off-the-shelf model: hf:MODEL; see cl2cm models.")
+]
+OtherModel = Annotated[
+    str | None,
+    typer.Option("--run", help="Run folder or hf:MODEL, where it is not the one of the index."),
+]
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON object and nothing else.")]
 TextEncoder = Annotated[
     str, typer.Option(help="Where the run's text encoder is by now, such as hf:DIR.")
@@ -28,6 +35,25 @@ Features = Annotated[
 # Of every command that reads a manifest: lines that do not fit, and items whose file or features
 # cannot be read, are named and left out; without it the first of them is an error.
 SkipBad = Annotated[bool, typer.Option("--skip-bad", help="List broken items and leave them out.")]
+Roots = Annotated[
+    list[Path] | None,
+    typer.Option("--media-root", help="A further folder that may be read; repeatable."),
+]
+Cleartext = Annotated[
+    bool,
+    typer.Option(
+        "--allow-cleartext", help="Send credentials to a server on another machine without TLS."
+    ),
+]
+ForeignBackend = Annotated[
+    str | None,
+    typer.Option(
+        "--backend",
+        help="Backend of another package that an index of somebody else may use.",
+        metavar="NAME",
+    ),
+]
+ServerUrl = Annotated[str | None, typer.Option("--url", help="Of the server that holds the index.")]
 
 
 def encoders(text: str = "", vision: str = "", features: Path | None = None) -> "Encoders":
@@ -48,6 +74,8 @@ def show(value: dict[str, Any], *, as_json: bool, lines: Sequence[str]) -> None:
     """Print a result: as JSON, or as lines for people."""
     found = plain_json(json.dumps(value, ensure_ascii=False))
     text = found if as_json else "\n".join(plain(line) for line in lines)
+    if not text:
+        return
     encoding = sys.stdout.encoding
     try:
         text.encode(encoding)
@@ -70,3 +98,8 @@ def numbers(option: str, text: str) -> list[int]:
                 option, expected="numbers such as 0,1,2", found=repr(text), remedy="correct it"
             )
     return [int(word) for word in words(text)]
+
+
+def named_backends(backend: str | None) -> tuple[str, ...]:
+    """Backends of other packages that the user allows by ``--backend``."""
+    return (backend,) if backend else ()

@@ -5,6 +5,7 @@ reader is strict: a line is either wholly understood or an error with file, line
 remedy. Reading streams; a manifest of any length takes the memory of its ids.
 """
 
+import difflib
 import gzip
 import zlib
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -174,6 +175,38 @@ def _check_new(identity: str, number: int, seen: dict[str, int]) -> None:
         raise BadFieldError("id", "an id of its own", found, "rename one of the two")
 
 
+def _check_there(path: Path) -> None:
+    """Say that a path leads nowhere, or to a folder, before its name is looked at."""
+    if path.is_dir():
+        raise ManifestError(
+            str(path),
+            expected="a manifest, a file whose name ends in .jsonl or .jsonl.gz",
+            found="a folder",
+            remedy="make one of it: cl2cm prepare folder FOLDER OUT",
+        )
+    with _file_errors(path):
+        try:
+            path.stat()
+        except FileNotFoundError:
+            beside = [path.parent / name for name in _names_beside(path)]
+            remedy = f"did you mean {beside[0]}?" if beside else "check the path"
+            raise ManifestError(
+                str(path),
+                expected="a file or folder",
+                found="no such file or folder",
+                remedy=remedy,
+            ) from None
+
+
+def _names_beside(path: Path) -> list[str]:
+    """Names in the folder of a path that are nearly its own."""
+    try:
+        names = [other.name for other in path.parent.iterdir()]
+    except OSError:
+        return []
+    return difflib.get_close_matches(path.name, names, n=1, cutoff=0.6)
+
+
 def _is_gzip(path: Path) -> bool:
     if path.name.endswith((".jsonl", ".jsonl.gz")):
         return path.name.endswith(".gz")
@@ -207,6 +240,7 @@ def _file_errors(path: Path) -> Iterator[None]:
 
 def _lines(path: Path) -> Iterator[bytes]:
     """Yield lines without their end; of an overlong one, only what shows that it is."""
+    _check_there(path)
     compressed = _is_gzip(path)
     with _file_errors(path):
         opened = open_gzip(path) if compressed else path.open("rb")

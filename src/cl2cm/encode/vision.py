@@ -9,7 +9,6 @@ weights and the preprocessing together: features of two fingerprints never meet.
 import hashlib
 import json
 from collections.abc import Callable, Sequence
-from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -30,7 +29,7 @@ if TYPE_CHECKING:
     from cl2cm.encode.feature_files import FeatureFiles
 from cl2cm.encode.protocol import Described, VisionEncoder, checked
 
-_PREPROCESS_KEYS = {"size", "resize", "resample"}
+_PREPROCESS_KEYS = {"size", "resize", "resample", "stretch"}
 
 
 class EncodedPictures(NamedTuple):
@@ -173,7 +172,7 @@ class OnnxVision(Described):
         self.folder = folder
         self.session = open_session(folder / "model.onnx", threads=threads)
         files = [folder / "model.onnx", *external]
-        hashes = *map(sha256_file, files), repr(sorted(asdict(preprocess).items()))
+        hashes = *map(sha256_file, files), repr(sorted(preprocess.to_json().items()))
         fingerprint = hashlib.sha256("\n".join(hashes).encode()).hexdigest()
         width = _graph_width(self.session, name)
         super().__init__(name, preprocess, fingerprint, width, sampling)

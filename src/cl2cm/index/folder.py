@@ -85,7 +85,7 @@ class Index:
             vectors: unit vectors, float32 [N, D], N at least 1.
             items: item i for vector i; relative paths are relative to ``path``.
             model: fingerprint of the model that made the vectors.
-            run: the run or export that a search loads to encode its queries.
+            run: the run or export that a search loads to encode its queries, or ``hf:MODEL``.
             dtype: how the vectors are stored: ``float16``, ``float32`` or ``int8``.
             backend: ``exact``, ``faiss``, ``qdrant``, ``pgvector``, or one of another package. What
                 is None is as in the index that is there, or ``exact``, and ``float32`` up to
@@ -104,7 +104,7 @@ class Index:
         """
         options = BackendOptions(backend, dtype, url, cleartext)
         config = write_index(
-            Path(path), vectors, items, model=model, run=Path(run), options=options, roots=roots
+            Path(path), vectors, items, model=model, run=run, options=options, roots=roots
         )
         allowed = Allowed.of(url, cleartext=cleartext, backends=(config.name,))
         return cls.open(path, allowed)
@@ -144,11 +144,14 @@ class Index:
         return str(self._metadata["model"])
 
     @property
-    def run(self) -> Path:
+    def run(self) -> StrPath:
         """The run that made the vectors: beside the index if it moved along, else as it was.
 
+        A text such as ``hf:OWNER/NAME`` where an off-the-shelf model made them.
+
         Raises:
-            VectorIndexError: somebody else's index, whose run is not beside it.
+            VectorIndexError: somebody else's index, whose run is not beside it, or which names an
+                off-the-shelf model.
         """
         return run_of(self.path, self._metadata)
 

@@ -15,7 +15,7 @@ from cl2cm.errors import MediaError, VectorIndexError
 from cl2cm.index.allowed import Allowed
 from cl2cm.index.metadata import is_ours
 from cl2cm.storage import open_confined
-from cl2cm.types import Item
+from cl2cm.types import Item, StrPath, is_model_spec
 
 
 def roots_of(folder: Path, metadata: Mapping[str, Any], allowed: Allowed) -> tuple[Path, ...]:
@@ -91,9 +91,11 @@ def portable_path(path: str, folder: Path) -> str:
     return os.path.relpath(path, folder) if beneath else path
 
 
-def run_paths(run: Path, folder: Path) -> dict[str, str]:
-    """Return where a run is, as ``index.json`` holds it."""
-    absolute = run.absolute()
+def run_paths(run: StrPath, folder: Path) -> dict[str, str]:
+    """Return where a run is, or which off-the-shelf model it is, as ``index.json`` holds it."""
+    if is_model_spec(run):
+        return {"spec": str(run)}
+    absolute = Path(run).absolute()
     try:
         relative = os.path.relpath(absolute, folder)
     except ValueError:  # another drive, on Windows
@@ -101,13 +103,18 @@ def run_paths(run: Path, folder: Path) -> dict[str, str]:
     return {"absolute": str(absolute), "relative": relative}
 
 
-def run_of(folder: Path, metadata: Mapping[str, Any]) -> Path:
+def run_of(folder: Path, metadata: Mapping[str, Any]) -> StrPath:
     """Return the run that made an index: beside it if it moved along, else where it was.
 
+    Of an index that an off-the-shelf model made, the model's spec.
+
     Raises:
-        VectorIndexError: somebody else's index, whose run is not beside it.
+        VectorIndexError: somebody else's index, whose run is not beside it, or which names an
+            off-the-shelf model.
     """
     paths: dict[str, str] = metadata["run"]
+    if "spec" in paths:
+        return _own_spec(folder, metadata, paths["spec"])
     beside = Path(os.path.normpath(folder / paths["relative"]))
     if is_ours(metadata):
         return beside if beside.exists() else Path(paths["absolute"])
@@ -122,6 +129,18 @@ def run_of(folder: Path, metadata: Mapping[str, Any]) -> Path:
         found=repr(paths["absolute"]),
         remedy="if you trust that run, pass it with --run",
     )
+
+
+def _own_spec(folder: Path, metadata: Mapping[str, Any], spec: str) -> str:
+    """Return the model's spec if the user named it, when the index was made."""
+    if not is_ours(metadata):
+        raise VectorIndexError(
+            str(folder),
+            expected="a model that you name, since you did not make the index",
+            found=repr(spec),
+            remedy=f"if you trust that model, pass it: --run {spec}",
+        )
+    return spec
 
 
 def _candidates(folder: Path, metadata: Mapping[str, Any], path: str) -> list[Path]:

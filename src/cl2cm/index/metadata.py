@@ -21,6 +21,7 @@ from cl2cm.errors import VectorIndexError
 from cl2cm.index.backends.registry import BACKENDS, is_kind, is_name, load_backend
 from cl2cm.index.seal import SEAL, is_sealed, sealed
 from cl2cm.storage import open_confined, sha256_file, write_json
+from cl2cm.types import is_model_spec
 
 FORMAT = "cl2cm-index"
 VERSION = 1
@@ -204,10 +205,12 @@ def _kinds(path: Path, metadata: Mapping[str, Any]) -> Collection[str]:
 
 def _check_folders(path: Path, metadata: Mapping[str, Any]) -> None:
     run = metadata["run"]
-    _check_keys(path, "run", run, {"absolute", "relative"})
+    keys = {"spec"} if "spec" in run else {"absolute", "relative"}
+    _check_keys(path, "run", run, keys)
+    if "spec" in run and not (type(run["spec"]) is str and is_model_spec(run["spec"])):
+        raise _damaged(path, "run.spec as hf:MODEL", _shown(run["spec"]))
     named = [
-        run.get("absolute"),
-        run.get("relative"),
+        *(run.get(key) for key in sorted(keys)),
         metadata["folder"],
         *metadata.get("roots", ()),
     ]

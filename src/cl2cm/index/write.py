@@ -15,7 +15,7 @@ from cl2cm.index.media import folders_of, portable_path, run_paths
 from cl2cm.index.metadata import FORMAT, VERSION, files_in_use, read_metadata, write_generation
 from cl2cm.index.options import BackendConfig, BackendOptions
 from cl2cm.storage import atomic_folder, storage_errors
-from cl2cm.types import Floats, Item
+from cl2cm.types import Floats, Item, StrPath
 
 
 def write_index(
@@ -24,7 +24,7 @@ def write_index(
     items: Sequence[Item],
     *,
     model: str,
-    run: Path,
+    run: StrPath,
     options: BackendOptions,
     roots: Sequence[Path] | None,
 ) -> BackendConfig:
@@ -61,7 +61,7 @@ def _metadata(
     config: BackendConfig,
     shape: tuple[int, int],
     model: str,
-    run: Path,
+    run: StrPath,
     roots: Sequence[Path],
     old: Mapping[str, Any],
 ) -> dict[str, Any]:

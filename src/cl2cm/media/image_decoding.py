@@ -8,7 +8,7 @@ here, in the same way for an index, a thumbnail and an image to search with.
 import io
 import warnings
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import TypeVar
 
 import numpy as np
@@ -63,16 +63,25 @@ class Preprocess:
         size: side of the square, pixels.
         resize: shorter side before the cut, pixels, at least ``size``; None means ``size``.
         resample: filter, ``bicubic``, ``bilinear`` or ``lanczos``; all of them antialiased.
+        stretch: scale both sides to ``size`` instead; nothing is cut off.
     """
 
     size: int
     resize: int | None = None
     resample: str = "bicubic"
+    stretch: bool = False
 
     @property
     def shorter_side(self) -> int:
         """Shorter side before the cut, pixels."""
         return self.resize or self.size
+
+    def to_json(self) -> dict[str, object]:
+        """Return the fields for records and hashes: as they were before ``stretch`` existed."""
+        fields = asdict(self)
+        if not self.stretch:
+            del fields["stretch"]
+        return fields
 
 
 @dataclass(frozen=True, slots=True)
@@ -283,7 +292,9 @@ def _in_srgb(image: Image.Image, profile: object) -> Image.Image:
 
 
 def square(image: Image.Image, preprocess: Preprocess) -> Pixels:
-    """Scale the shorter side, cut out the centre."""
+    """Scale the shorter side and cut out the centre, or stretch the image to the square."""
+    if preprocess.stretch:
+        return _stretched(image, preprocess)
     image = _centre(image, *(min(side, _LONGEST * min(image.size)) for side in image.size))
     short = min(image.size)
     if short != preprocess.shorter_side:
@@ -291,6 +302,14 @@ def square(image: Image.Image, preprocess: Preprocess) -> Pixels:
         filter_ = Image.Resampling[preprocess.resample.upper()]
         image = image.resize((width, height), filter_, reducing_gap=3.0)
     return np.array(_centre(image, preprocess.size, preprocess.size))
+
+
+def _stretched(image: Image.Image, preprocess: Preprocess) -> Pixels:
+    size = (preprocess.size, preprocess.size)
+    if image.size != size:
+        filter_ = Image.Resampling[preprocess.resample.upper()]
+        image = image.resize(size, filter_, reducing_gap=3.0)
+    return np.array(image)
 
 
 def _centre(image: Image.Image, width: int, height: int) -> Image.Image:

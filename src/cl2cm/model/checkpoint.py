@@ -33,9 +33,10 @@ from cl2cm.encode.vision import load_vision
 from cl2cm.errors import CheckpointError, ConfigError, NumberError
 from cl2cm.model.config import Config, parse_config, read_tree, to_toml
 from cl2cm.model.networks import CrossModalNetwork, build_student, build_vision_head
+from cl2cm.model.off_the_shelf import load_pair, load_pair_visual
 from cl2cm.model.retrieval import RetrievalModel, VisualSide
 from cl2cm.storage import atomic_file, atomic_path, sha256_file, sha256_text, write_json
-from cl2cm.types import StrPath
+from cl2cm.types import StrPath, is_model_spec
 
 CONTRACT_TEXTS = (
     "a dog in the snow",
@@ -182,7 +183,7 @@ def load(run: StrPath, *, text_encoder: str = "", vision_encoder: str = "") -> R
     Stored features are opened when an item is asked for: texts can be encoded without them.
 
     Args:
-        run: the folder that ``cl2cm train`` wrote.
+        run: the folder that ``cl2cm train`` wrote, or an off-the-shelf model: ``hf:MODEL``.
         text_encoder: where the text encoder is by now, such as ``hf:DIR``; "": where the run says.
         vision_encoder: the same of the vision encoder, or of features: ``features:PATH``, which
             may hold other items than those of training.
@@ -198,6 +199,8 @@ def load(run: StrPath, *, text_encoder: str = "", vision_encoder: str = "") -> R
         >>> (texts @ images.T).argmax(axis=1)
         array([0, 1])
     """
+    if is_model_spec(run):
+        return load_pair(str(run), text_encoder=text_encoder, vision_encoder=vision_encoder)
     run = Path(run)
     encoders = Encoders(text_encoder, vision_encoder)
     config, agreed = read_run(run, encoders)
@@ -229,6 +232,8 @@ def load_visual(run: StrPath, *, vision_encoder: str = "") -> VisualSide:
     Raises:
         CheckpointError: as `load`, but for what is known of texts alone.
     """
+    if is_model_spec(run):
+        return load_pair_visual(str(run), vision_encoder=vision_encoder)
     run = Path(run)
     config, agreed = read_run(run, Encoders(vision=vision_encoder), text=False)
     vision = _load_vision(run, config, agreed, elsewhere=bool(vision_encoder))

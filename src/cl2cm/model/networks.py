@@ -215,7 +215,7 @@ class CrossModalNetwork(TextNetwork):
     """The student, which alone does the search: a text side and a vision side."""
 
     def __init__(
-        self, head: TextHead, vision: VisionHead, backbone: nn.Module | None = None
+        self, head: TextHead, vision: nn.Module, backbone: nn.Module | None = None
     ) -> None:
         super().__init__(head, backbone)
         self.vision = vision

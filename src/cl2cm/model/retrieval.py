@@ -5,7 +5,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn.utils.rnn import pad_sequence
 
 from cl2cm.encode.encoding import TOKENS_AT_ONCE, OnSkip, encode_pictures, text_states
@@ -19,9 +19,9 @@ from cl2cm.errors import EncoderError, QueryError
 from cl2cm.media.images import Source
 from cl2cm.media.sources import Visual, sources
 from cl2cm.model.finite import check_vectors
-from cl2cm.model.networks import CrossModalNetwork, TextNetwork, VisionHead
+from cl2cm.model.networks import CrossModalNetwork, TextNetwork
 from cl2cm.text import is_blank
-from cl2cm.types import Example, Floats, Frames, Tokens
+from cl2cm.types import Example, Floats, Frames, StrPath, Tokens
 
 TEXTS_AT_ONCE = 1024
 PICTURES_AT_ONCE = 256  # films have many frames
@@ -43,17 +43,17 @@ def sentence_vectors(network: TextNetwork, texts: TextSource, rows: Tensor) -> T
 
 
 @torch.no_grad()
-def frame_vectors(head: VisionHead, frames: Frames) -> Tensor:
+def frame_vectors(head: nn.Module, frames: Frames) -> Tensor:
     """Unit vectors [N, D] of frame features, in evaluation mode."""
     training = head.training
     head.eval()
-    device = next(head.parameters()).device
+    device = next((weight.device for weight in head.parameters()), torch.device("cpu"))
     vectors: Tensor = head(*(tensor.to(device) for tensor in frames)).float().cpu()
     head.train(training)
     return vectors
 
 
-def picture_vectors(head: VisionHead, store: StoredFeatures, rows: Tensor) -> Tensor:
+def picture_vectors(head: nn.Module, store: StoredFeatures, rows: Tensor) -> Tensor:
     """Unit vectors [N, D] of the stored features of rows int64 [N], in evaluation mode."""
     parts = []
     for part in rows.split(PICTURES_AT_ONCE):
@@ -89,15 +89,16 @@ class VisualSide:
 
     Attributes:
         vision: the vision backbone, or the features that stand for one.
-        run: the folder that it was loaded from; None for one made in memory.
+        run: the folder that it was loaded from, or the spec of an off-the-shelf model; None for one
+            made in memory.
     """
 
     def __init__(
-        self, head: VisionHead, vision: VisionEncoder | FeatureFiles, *, fingerprint: str, dim: int
+        self, head: nn.Module, vision: VisionEncoder | FeatureFiles, *, fingerprint: str, dim: int
     ) -> None:
         self.vision = vision
         self._head = head.eval()
-        self.run: Path | None = None
+        self.run: StrPath | None = None
         self._fingerprint = fingerprint
         self._dim = dim
 

@@ -1,11 +1,13 @@
 """A query: words, an image, or both, terms to exclude, and the page of the answer.
 
 A query typed by a person may say what it does not want: ``red heart -broken`` or
-``heart -"birthday cake"``. A hyphen counts only before a word and after a blank, so that
-``black-and-white`` and ``t - shirt`` are words like any other.
+``heart -"birthday cake"``. A hyphen counts only before a word, a number or an emoji and after a
+blank, so that ``black-and-white``, ``t - shirt`` and ``:-)`` are words like any other. Keyboards
+write the hyphen as a dash or a minus sign, and quotation marks as each language does: all count.
 """
 
 import re
+import unicodedata
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -20,7 +22,19 @@ MAX_DEPTH = 10_000  # hits before the last one of a page, that one included
 MAX_WITHOUT = 8
 WITHOUT_WEIGHT = 0.5  # of a term that is not wanted, against 1 for what is
 
-_WITHOUT = re.compile(r"""(?:^|(?<=\s))-(?:"([^"]*)"|([^\W_][^\s"]*))""")
+# What keyboards make of a hyphen: hyphens, figure, en and em dash, horizontal bar, minus signs,
+# their small and full-width forms, the emoji, the Hebrew maqaf, and the long-vowel mark that a
+# Japanese keyboard has on the key of the hyphen (no Japanese word starts with it).
+_HYPHEN = "[-\u2010-\u2015\u2212\u02d7\ufe58\ufe63\uff0d\u2796\u05be\u30fc\uff70]\ufe0f?"
+_QUOTES = '"\u201c-\u201f\u00ab\u00bb\u2039\u203a\u300c-\u300f\u301d-\u301f\uff02\uff62\uff63'
+_SINGLE = "'\u2018-\u201b\uff07"
+_WITHOUT = re.compile(
+    rf"(?:^|(?<=\s)){_HYPHEN}"
+    rf"(?:[{_QUOTES}]([^{_QUOTES}]*)[{_QUOTES}]"  # a phrase
+    rf"|[{_SINGLE}](.*?)[{_SINGLE}](?=\s|$)"  # which may hold an apostrophe
+    rf"|([^\s{_QUOTES}]+))"  # or what stands before the next blank
+)
+_ENDS = ".,;:!?\u2026\u3001\u3002\uff0c\uff0e\uff1a\uff1b\uff01\uff1f\u060c\u061b\u061f\u06d4"
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -62,7 +76,11 @@ class Query:
 
     def __str__(self) -> str:
         """Return the query as a person would type it."""
-        terms = (f'-"{term}"' if " " in term else f"-{term}" for term in self.without)
+        alone = (parse_query(f"-{term}") == ("", (term,)) for term in self.without)
+        terms = (
+            f"-{term}" if one else f'-"{term}"'
+            for term, one in zip(self.without, alone, strict=True)
+        )
         return " ".join([self.text, *terms]).strip()
 
 
@@ -75,9 +93,24 @@ def parse_query(text: str) -> tuple[str, tuple[str, ...]]:
     Returns:
         ``red heart`` and ``("broken", "birthday cake")``.
     """
-    text = normalise(text)
-    without = [(quoted or word).strip() for quoted, word in _WITHOUT.findall(text)]
-    return " ".join(_WITHOUT.sub("", text).split()), tuple(term for term in without if term)
+    without: list[str] = []
+
+    def take(found: re.Match[str]) -> str:
+        *phrases, word = found.groups()
+        phrase = phrases[0] if phrases[0] is not None else phrases[1]
+        if phrase is None and not _may_be_excluded(word):
+            return found[0]
+        without.append((word.rstrip(_ENDS) if phrase is None else phrase).strip())
+        return ""
+
+    wanted = _WITHOUT.sub(take, normalise(text))
+    return " ".join(wanted.split()), tuple(term for term in without if not is_blank(term))
+
+
+def _may_be_excluded(word: str) -> bool:
+    """Whether what follows a hyphen is a term: ``-5`` and ``-❤️`` are, ``-->`` and ``–so–`` not."""
+    letter = unicodedata.category(word[0])[0] in "LN" or unicodedata.category(word[0]) == "So"
+    return letter and re.fullmatch(_HYPHEN, word.rstrip(_ENDS)[-1:]) is None
 
 
 def checked(query: Query) -> Query:

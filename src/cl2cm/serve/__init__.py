@@ -6,14 +6,13 @@ not there.
 
 import socket
 from collections.abc import Callable, Mapping, Sequence
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from cl2cm.errors import MissingExtraError
 from cl2cm.search.searcher import Searcher
 from cl2cm.serve.access import read_token
 from cl2cm.serve.limits import Limits
-from cl2cm.types import SearchModel
+from cl2cm.types import SearchModel, StrPath
 
 if TYPE_CHECKING:
     from fastapi import FastAPI
@@ -22,7 +21,7 @@ __all__ = ["LOOPBACK", "Limits", "create_app", "read_token", "run"]
 
 Suggestion = tuple[str, str]  # language, query
 Align = Callable[[str, str], Mapping[str, Any]]
-LoadModel = Callable[[Path], SearchModel]
+LoadModel = Callable[[StrPath], SearchModel]
 
 LOOPBACK = ("127.0.0.1", "localhost", "::1")
 

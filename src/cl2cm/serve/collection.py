@@ -13,11 +13,11 @@ from cl2cm.index import Index
 from cl2cm.index.metadata import METADATA
 from cl2cm.progress import say
 from cl2cm.search.searcher import Searcher
-from cl2cm.types import SearchModel
+from cl2cm.types import SearchModel, StrPath
 
 _AGAIN_SECONDS = 10.0
 
-LoadModel = Callable[[Path], SearchModel]
+LoadModel = Callable[[StrPath], SearchModel]
 
 
 class Collection:

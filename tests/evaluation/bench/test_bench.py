@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 import cl2cm.evaluation.bench.plan
-from cl2cm.cli.commands import evaluate_manifest
+from cl2cm.cli.evaluation import evaluate_manifest
 from cl2cm.data.manifest import read_manifest
 from cl2cm.errors import CL2CMError, ConfigError, ManifestError, MissingExtraError
 from cl2cm.evaluation.bench.plan import Choice, bench

@@ -123,7 +123,7 @@ def build_index(
     return Index.create(out, vectors, items, model=model.fingerprint, run=run, roots=roots, **asked)
 
 
-def _run_of(model: VisualModel, run: StrPath | None) -> Path:
+def _run_of(model: VisualModel, run: StrPath | None) -> StrPath:
     known = getattr(model, "run", None) if run is None else run
     if known is None:
         raise ConfigError(
@@ -132,7 +132,7 @@ def _run_of(model: VisualModel, run: StrPath | None) -> Path:
             found="a model made in memory",
             remedy="give run=",
         )
-    return Path(known)
+    return known
 
 
 def _item(example: Example) -> Item:

@@ -22,7 +22,7 @@ from cl2cm.index.update.encode import BadHandler, Known, Progress, encode_new
 from cl2cm.index.update.journal import JOURNAL, Journal, is_useless
 from cl2cm.progress import say
 from cl2cm.storage import locked
-from cl2cm.types import Example, Floats, VisualModel
+from cl2cm.types import Example, Floats, StrPath, VisualModel
 
 MANY = 100_000  # vectors, whose index is not written at once
 
@@ -61,7 +61,7 @@ def update_index(
     examples: Iterable[Example],
     out: Path,
     *,
-    run: Path,
+    run: StrPath,
     options: UpdateOptions | None = None,
     on_bad: BadHandler | None = None,
     progress: Progress | None = None,
@@ -111,7 +111,7 @@ def replace_index(
     vectors: Floats,
     out: Path,
     *,
-    run: Path,
+    run: StrPath,
     options: UpdateOptions | None = None,
 ) -> Update:
     """Make an index of vectors that are known, in place of the one that may be there.
@@ -165,7 +165,7 @@ def _write(
     model: VisualModel,
     known: Known,
     out: Path,
-    run: Path,
+    run: StrPath,
     options: UpdateOptions,
 ) -> tuple[Index, set[str]]:
     """Write the index of all that has a vector, and forget the rest; returns the ids, too."""

@@ -1,0 +1,111 @@
+"""The command that makes an index and keeps it up to date."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from cl2cm.cli.options import (
+    Cleartext,
+    Features,
+    Json,
+    Model,
+    Roots,
+    SkipBad,
+    VisionEncoder,
+    encoders,
+    show,
+)
+from cl2cm.errors import ConfigError
+from cl2cm.progress import say
+
+
+def index(
+    run: Model,
+    source: Annotated[
+        Path | None, typer.Argument(help="Folder of images and videos, or manifest.")
+    ] = None,
+    out: Annotated[
+        Path | None, typer.Argument(help="Index folder to make or to bring up to date.")
+    ] = None,
+    shots: Annotated[
+        bool | None,
+        typer.Option(
+            "--shots/--no-shots",
+            help="One vector for each shot of a film; by default where it is longer than 10 s.",
+        ),
+    ] = None,
+    verify: Annotated[
+        bool, typer.Option("--verify", help="Read every file, not only those of another time.")
+    ] = False,
+    rebuild: Annotated[
+        bool, typer.Option("--rebuild", help="Replace the index of another model.")
+    ] = False,
+    watch: Annotated[bool, typer.Option("--watch", help="Follow the folder until Ctrl-C.")] = False,
+    backend: Annotated[
+        str | None,
+        typer.Option(
+            help="exact | faiss | qdrant | pgvector, or one of another package; kept.",
+            metavar="NAME",
+        ),
+    ] = None,
+    url: Annotated[
+        str | None,
+        typer.Option(help="Of the server, for qdrant and pgvector; a password is not kept."),
+    ] = None,
+    dtype: Annotated[
+        str | None,
+        typer.Option(
+            help="Stored as: float32 | float16 | int8; by default by size; kept.", metavar="NAME"
+        ),
+    ] = None,
+    media_root: Roots = None,
+    allow_cleartext: Cleartext = False,
+    vision_encoder: VisionEncoder = "",
+    features: Features = None,
+    skip_bad: SkipBad = False,
+    as_json: Json = False,
+) -> None:
+    """Encode pictures and films into a search index; run again, only what is new or changed."""
+    from cl2cm.cli.models import need_model
+
+    if source is None or out is None:
+        raise need_model(run, source)
+    from cl2cm.cli.indexing import index_source
+    from cl2cm.data.scan import scan_folder
+    from cl2cm.index import BackendOptions
+    from cl2cm.index.update.update import UpdateOptions
+    from cl2cm.index.update.watch import watch as follow
+
+    def once() -> None:
+        storage = BackendOptions(backend, dtype, url, allow_cleartext)
+        options = UpdateOptions(verify=verify, rebuild=rebuild, backend=storage)
+        lenient = skip_bad or watch  # what is still being written must not keep the rest waiting
+        where = encoders("", vision_encoder, features)
+        result = index_source(
+            run,
+            source,
+            out,
+            skip_bad=lenient,
+            shots=shots,
+            options=options,
+            roots=media_root or (),
+            encoders=where,
+        )
+        line = (
+            f"{result['items']} items in {out}: {result['encoded']} encoded, "
+            f"{result['kept']} kept, {result['dropped']} dropped; {len(result['skipped'])} skipped"
+        )
+        show(result, as_json=as_json, lines=[line])
+
+    if not watch:
+        once()
+        return
+    if not source.is_dir():
+        raise ConfigError(
+            "--watch", expected="a folder", found=str(source), remedy="give the pictures' folder"
+        )
+    try:
+        follow(once, lambda: scan_folder(source), on_bad=lambda bad: say(f"not indexed: {bad}"))
+    except KeyboardInterrupt:
+        say("stopped; the index is whole")

@@ -1,0 +1,123 @@
+"""What ``cl2cm index`` does, and how a command opens an index, for programs that want the same."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from cl2cm.cli.sources import read_source
+from cl2cm.data.manifest import Skipped
+from cl2cm.encode.encoding import find_pictures
+from cl2cm.encode.feature_files import FeatureFiles
+from cl2cm.index import Allowed, Index
+from cl2cm.index.metadata import check_path
+from cl2cm.index.update.build import confine
+from cl2cm.index.update.update import UpdateOptions, replace_index, update_index
+from cl2cm.media.shots import LONG, split_films
+from cl2cm.model.checkpoint import AS_TRAINED, Encoders, load, load_visual
+from cl2cm.progress import track
+from cl2cm.search.searcher import Searcher
+from cl2cm.types import StrPath
+
+
+def index_source(
+    run: StrPath,
+    source: Path,
+    out: Path,
+    *,
+    skip_bad: bool = False,
+    shots: bool | None = None,
+    options: UpdateOptions | None = None,
+    roots: Sequence[Path] = (),
+    encoders: Encoders = AS_TRAINED,
+) -> dict[str, Any]:
+    """Index a folder or a manifest; an index that is there encodes only what is new or changed.
+
+    The features of a manifest's pictures come from the cache where they were encoded in training;
+    such an index is written anew.
+
+    Args:
+        run: finished run, or an off-the-shelf model: ``hf:MODEL``.
+        source: folder or manifest.
+        out: index to make or replace.
+        skip_bad: leave broken items out.
+        shots: whether a film has one vector for each shot; None: where it is longer than 10 s.
+        options: how an index that is there is brought up to date.
+        roots: folders that a manifest may lead to, besides its own.
+        encoders: where the run's vision encoder or features are by now.
+    """
+    for path in (Path(run), out):
+        check_path(path)
+    skipped = Skipped()
+    bad = skipped.example if skip_bad else None
+    examples = read_source(source, skipped=skipped if skip_bad else None)
+    if source.is_dir():  # whose files are all below it
+        roots = (source.absolute(),)
+    else:
+        roots = (source.parent.resolve(), *(root.resolve() for root in roots))
+        examples = confine(examples, roots, bad)
+    options = replace(options or UpdateOptions(), roots=roots)
+    model = load_visual(run, vision_encoder=encoders.vision)
+    stored = isinstance(model.vision, FeatureFiles)
+    if skip_bad and isinstance(model.vision, FeatureFiles):
+        examples = model.vision.known(examples, skipped.item)
+    if shots is not False and not stored:
+        examples = split_films(examples, longer_than=0.0 if shots else LONG, on_bad=bad)
+    if stored or find_pictures(examples, model.vision):
+        vectors = model.encode_examples(examples)
+        update = replace_index(model, examples, vectors, out, run=model.run or run, options=options)
+    else:
+        with track("index", len(examples)) as advance:
+            update = update_index(
+                model,
+                examples,
+                out,
+                run=model.run or run,
+                options=options,
+                on_bad=bad,
+                progress=_reached(advance),
+            )
+    return {
+        "index": str(out),
+        "items": len(update.index),
+        "encoded": update.encoded,
+        "kept": update.kept,
+        "dropped": update.dropped,
+        "skipped": skipped.names,
+        "model": model.fingerprint,
+    }
+
+
+def _reached(advance: Callable[[int], None]) -> Callable[[int], None]:
+    """Tell a progress bar how far it is, in place of how far it went."""
+    done = 0
+
+    def progress(count: int) -> None:
+        nonlocal done
+        advance(count - done)
+        done = count
+
+    return progress
+
+
+def open_searcher(
+    index: Path,
+    run: StrPath | None = None,
+    allowed: Allowed | None = None,
+    encoders: Encoders = AS_TRAINED,
+) -> Searcher:
+    """A searcher on an index, with the model of its run.
+
+    Args:
+        index: the folder.
+        run: the run or off-the-shelf model, where it is not the one of the index.
+        allowed: what the index may reach outside its folder; see `Index.open`.
+        encoders: where the run's encoders are by now.
+
+    Raises:
+        VectorIndexError: no index, another model's, or a server that the user did not allow.
+        CheckpointError: its run is gone or damaged.
+    """
+    opened = Index.open(index, allowed)
+    model = load(run or opened.run, text_encoder=encoders.text, vision_encoder=encoders.vision)
+    return Searcher(model, opened)

@@ -10,6 +10,7 @@ CL2CMError                    an expected failure: one line, exit code 2
 │   └── WeightsError          offline weights that are absent, damaged or out of reach
 ├── StoreError                a feature store that is damaged, partial or another encoder's
 ├── CheckpointError           a run that is damaged, unfinished or of another tokenizer
+│   ├── ExportError           an export that is damaged, or differs from its run
 │   └── OtherSettingsError    a run that was started with other settings or data
 ├── VectorIndexError          an index that is damaged or holds another model's vectors
 ├── QueryError                a search request that cannot be answered
@@ -96,6 +97,10 @@ class StoreError(CL2CMError):
 
 class CheckpointError(CL2CMError):
     """A run that is damaged, unfinished or of another tokenizer."""
+
+
+class ExportError(CheckpointError):
+    """An exported model that is damaged, or does not compute what its run computes."""
 
 
 class OtherSettingsError(CheckpointError):

@@ -19,8 +19,8 @@ from cl2cm.errors import EncoderError, QueryError
 from cl2cm.media.images import Source
 from cl2cm.media.sources import Visual, sources
 from cl2cm.model.finite import check_vectors
+from cl2cm.model.inputs import text_list
 from cl2cm.model.networks import CrossModalNetwork, TextNetwork
-from cl2cm.text import is_blank
 from cl2cm.types import Example, Floats, Frames, StrPath, Tokens
 
 TEXTS_AT_ONCE = 1024
@@ -60,22 +60,6 @@ def picture_vectors(head: nn.Module, store: StoredFeatures, rows: Tensor) -> Ten
         frames = store.gather(part)
         parts.append(frame_vectors(head, Frames(frames.values, frames.mask)))
     return torch.cat(parts)
-
-
-def _text_list(texts: Iterable[str]) -> list[str]:
-    if isinstance(texts, str):
-        raise QueryError(
-            "texts",
-            expected="a list of texts",
-            found=f"one alone ({texts[:40]!r})",
-            remedy="put it into a list: [...]",
-        )
-    listed = list(texts)
-    for text in listed:
-        if not isinstance(text, str) or is_blank(text):
-            found = "an empty text" if isinstance(text, str) else f"{text!r:.40}"
-            raise QueryError("query", expected="some words", found=found, remedy="type a word")
-    return listed
 
 
 def to_device(tokens: Tokens, device: torch.device) -> Tokens:
@@ -267,7 +251,7 @@ class RetrievalModel(VisualSide):
             ...
             cl2cm.errors.QueryError: texts: expected a list of texts, found one alone ('red...
         """
-        texts = _text_list(texts)
+        texts = text_list(texts)
         ids = self.backbone.tokenize(texts)
         vectors = np.empty((len(ids), self.dim), dtype=np.float32)
         for batch in length_batches([len(text) for text in ids], TOKENS_AT_ONCE):

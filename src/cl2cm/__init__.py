@@ -20,12 +20,12 @@ if TYPE_CHECKING:
     from cl2cm.encode.store import FeatureStore
     from cl2cm.errors import CL2CMError
     from cl2cm.evaluation.retrieval import evaluate
+    from cl2cm.export.load import load
     from cl2cm.index.allowed import Allowed
     from cl2cm.index.filter import Filter
     from cl2cm.index.folder import Index
     from cl2cm.index.update.build import build_index
     from cl2cm.methods.settings import load_config
-    from cl2cm.model.checkpoint import load
     from cl2cm.model.config import Config
     from cl2cm.model.retrieval import RetrievalModel
     from cl2cm.search.query import Query
@@ -71,7 +71,7 @@ if not TYPE_CHECKING:  # a type checker would take every name for Any
         "Searcher": "search.searcher",
         "build_index": "index.update.build",
         "evaluate": "evaluation.retrieval",
-        "load": "model.checkpoint",
+        "load": "export.load",
         "load_config": "methods.settings",
         "read_manifest": "data.manifest",
         "scan_folder": "data.scan",
@@ -115,7 +115,7 @@ def open(  # noqa: A001 - as in gzip
         ...
     """
     from cl2cm.index.folder import Index  # noqa: PLC0415
-    from cl2cm.model.checkpoint import load  # noqa: PLC0415
+    from cl2cm.export.load import load  # noqa: PLC0415
     from cl2cm.search.searcher import Searcher  # noqa: PLC0415
 
     opened = Index.open(index, allowed)

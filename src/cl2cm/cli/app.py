@@ -15,6 +15,7 @@ from typer.core import TyperCommand
 
 from cl2cm import __version__
 from cl2cm.cli.data import encode, prepare, translate
+from cl2cm.cli.export import export
 from cl2cm.cli.index import index
 from cl2cm.cli.models import models
 from cl2cm.cli.options import (
@@ -292,7 +293,7 @@ class _WithMethods(TyperCommand):
 _PLAIN: tuple[Callable[..., None], ...] = (demo, prepare, doctor, models)
 _MODELS: tuple[Callable[..., None], ...] = (
     *(translate, encode, evaluate),
-    *(bench, align, index, serve),
+    *(bench, align, export, index, serve),
 )
 app.command(cls=_WithMethods)(opens_models(train))
 app.command(cls=AsksInWords)(opens_models(search))

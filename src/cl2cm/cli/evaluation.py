@@ -8,14 +8,12 @@ from cl2cm.cli.sources import read_lines
 from cl2cm.data.leaks import known_leaks
 from cl2cm.data.manifest import Skipped, split_of_manifest
 from cl2cm.data.queries import caption_languages, caption_queries
-from cl2cm.encode.encoding import find_pictures
-from cl2cm.encode.feature_files import FeatureFiles
 from cl2cm.errors import LanguageError, MediaError
 from cl2cm.evaluation.retrieval import Translate, evaluate
-from cl2cm.methods.registry import method_class
-from cl2cm.model.checkpoint import AS_TRAINED, Encoders, load, read_provenance, read_run
-from cl2cm.model.config import Config
-from cl2cm.model.retrieval import VisualSide
+from cl2cm.export.contract import read_contract
+from cl2cm.export.load import AnyModel, load, opens_export
+from cl2cm.export.model import ExportedModel
+from cl2cm.model.encoders import AS_TRAINED, Encoders
 from cl2cm.progress import say
 from cl2cm.translate import find_translators
 from cl2cm.types import Example, Floats, StrPath, is_model_spec
@@ -42,7 +40,7 @@ def evaluate_manifest(
     are left out.
 
     Args:
-        run: finished run, or an off-the-shelf model: ``hf:MODEL``.
+        run: finished run, export, or off-the-shelf model: ``hf:MODEL``.
         manifest: with human captions.
         split: to report.
         languages: of the captions; empty: all.
@@ -63,10 +61,10 @@ def evaluate_manifest(
     asked = list(languages) or caption_languages(examples)
     for language in asked:  # before anything is loaded or encoded
         caption_queries(examples, language)
-    config = None if is_model_spec(run) else read_run(Path(run), encoders)[0]
+    source = _source_of_translations(run, encoders)
     translate = None
-    if config is not None and _translates_queries(Path(run), config):
-        asked, translate = _translated(asked, config.data.source, named=bool(languages))
+    if source is not None:
+        asked, translate = _translated(asked, source, named=bool(languages))
     model = load(run, text_encoder=encoders.text, vision_encoder=encoders.vision)
     vectors = _vectors(model, everything, examples, skipped if skip_bad else None)
     examples = [example for example in examples if example.id in vectors]
@@ -89,16 +87,14 @@ def evaluate_manifest(
 
 
 def _vectors(
-    model: VisualSide,
+    model: AnyModel,
     everything: Sequence[Example],
     examples: Sequence[Example],
     skipped: Skipped | None,
 ) -> dict[str, Floats]:
     """Vectors of the examples, from the store of everything where training has made one."""
     lenient = skipped is not None
-    whole = not isinstance(model.vision, FeatureFiles) and find_pictures(
-        everything, model.vision, partial=lenient
-    )
+    whole = not isinstance(model, ExportedModel) and model.has_stored(everything, partial=lenient)
     asked = {example.id for example in examples}
 
     def on_skip(name: str, error: MediaError) -> None:
@@ -109,10 +105,22 @@ def _vectors(
     return model.vectors_by_id(known, skip_bad=lenient, on_skip=on_skip)
 
 
-def _translates_queries(run: Path, config: Config) -> bool:
-    """Whether the method of a run does; a run of an earlier version does not say so itself."""
-    told = read_provenance(run).get("translates_queries")
-    return method_class(config.method).translates_queries if told is None else bool(told)
+def _source_of_translations(run: StrPath, encoders: Encoders) -> str | None:
+    """Language into which a run translates queries; None where it takes them as they are.
+
+    A run of an earlier version does not say so itself.
+    """
+    if is_model_spec(run):
+        return None
+    if opens_export(run, encoders.text, encoders.vision):
+        return read_contract(Path(run)).get("translates_queries_to") or None
+    from cl2cm.methods.registry import method_class
+    from cl2cm.model.checkpoint import read_provenance, read_run
+
+    config, _ = read_run(Path(run), encoders)
+    told = read_provenance(Path(run)).get("translates_queries")
+    translates = method_class(config.method).translates_queries if told is None else bool(told)
+    return config.data.source if translates else None
 
 
 def _translated(

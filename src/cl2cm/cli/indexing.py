@@ -7,14 +7,14 @@ from typing import Any
 
 from cl2cm.cli.sources import read_source
 from cl2cm.data.manifest import Skipped
-from cl2cm.encode.encoding import find_pictures
-from cl2cm.encode.feature_files import FeatureFiles
+from cl2cm.export.load import load, load_visual
+from cl2cm.export.model import ExportedModel
 from cl2cm.index import Allowed, Index
 from cl2cm.index.metadata import check_path
 from cl2cm.index.update.build import confine
 from cl2cm.index.update.update import UpdateOptions, replace_index, update_index
 from cl2cm.media.shots import LONG, split_films
-from cl2cm.model.checkpoint import AS_TRAINED, Encoders, load, load_visual
+from cl2cm.model.encoders import AS_TRAINED, Encoders
 from cl2cm.progress import track
 from cl2cm.search.searcher import Searcher
 from cl2cm.types import StrPath
@@ -37,7 +37,7 @@ def index_source(
     such an index is written anew.
 
     Args:
-        run: finished run, or an off-the-shelf model: ``hf:MODEL``.
+        run: finished run, export, or off-the-shelf model: ``hf:MODEL``.
         source: folder or manifest.
         out: index to make or replace.
         skip_bad: leave broken items out.
@@ -58,13 +58,13 @@ def index_source(
         examples = confine(examples, roots, bad)
     options = replace(options or UpdateOptions(), roots=roots)
     model = load_visual(run, vision_encoder=encoders.vision)
-    stored = isinstance(model.vision, FeatureFiles)
-    if skip_bad and isinstance(model.vision, FeatureFiles):
+    stored = not isinstance(model, ExportedModel) and model.stored
+    if skip_bad and stored:
         examples = model.vision.known(examples, skipped.item)
     if shots is not False and not stored:
         examples = split_films(examples, longer_than=0.0 if shots else LONG, on_bad=bad)
-    if stored or find_pictures(examples, model.vision):
-        vectors = model.encode_examples(examples)
+    vectors = None if isinstance(model, ExportedModel) else model.known_vectors(examples)
+    if vectors is not None:
         update = replace_index(model, examples, vectors, out, run=model.run or run, options=options)
     else:
         with track("index", len(examples)) as advance:
@@ -110,7 +110,7 @@ def open_searcher(
 
     Args:
         index: the folder.
-        run: the run or off-the-shelf model, where it is not the one of the index.
+        run: the run, export or off-the-shelf model, where it is not the one of the index.
         allowed: what the index may reach outside its folder; see `Index.open`.
         encoders: where the run's encoders are by now.
 

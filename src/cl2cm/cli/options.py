@@ -12,14 +12,14 @@ from cl2cm.errors import ConfigError
 from cl2cm.progress import plain, plain_json
 
 if TYPE_CHECKING:
-    from cl2cm.model.checkpoint import Encoders
+    from cl2cm.model.encoders import Encoders
 
 Model = Annotated[
-    str, typer.Argument(help="Run folder, or an off-the-shelf model: hf:MODEL; see cl2cm models.")
+    str, typer.Argument(help="Run or export folder, or an off-the-shelf model: hf:MODEL; see cl2cm models.")
 ]
 OtherModel = Annotated[
     str | None,
-    typer.Option("--run", help="Run folder or hf:MODEL, where it is not the one of the index."),
+    typer.Option("--run", help="Run, export or hf:MODEL, where it is not the one of the index."),
 ]
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON object and nothing else.")]
 TextEncoder = Annotated[
@@ -58,7 +58,7 @@ ServerUrl = Annotated[str | None, typer.Option("--url", help="Of the server that
 
 def encoders(text: str = "", vision: str = "", features: Path | None = None) -> "Encoders":
     """Where the encoders of a run are, by the options above."""
-    from cl2cm.model.checkpoint import Encoders
+    from cl2cm.model.encoders import Encoders
 
     if vision and features is not None:
         raise ConfigError(

@@ -16,6 +16,7 @@ from torch.nn import functional as F
 
 from cl2cm.encode.onnx_files import check_graph
 from cl2cm.encode.vision import OnnxVision
+from cl2cm.encode.vision_hf import HuggingFaceVision
 from cl2cm.errors import EncoderError
 from cl2cm.model.networks import Head, VisionHead
 from cl2cm.model.retrieval import RetrievalModel
@@ -46,11 +47,10 @@ def vision_graph(model: RetrievalModel) -> Any:  # noqa: ANN401
     mask = torch.tensor([[True, True], [True, False]])
     axes = {"frames": {0: "B", 1: "F"}, "mask": {0: "B", 1: "F"}, OUTPUT: {0: "B"}}
     vision = model.vision
-    network = getattr(vision, "network", None)
-    if isinstance(network, nn.Module):
+    if isinstance(vision, HuggingFaceVision):
         size = vision.preprocess.size
         frames = torch.zeros(2, 2, size, size, 3, dtype=torch.uint8)
-        return _trace(_WithBackbone(network, head).eval(), (frames, mask), VISION_INPUTS, axes)
+        return _trace(_WithBackbone(vision, head).eval(), (frames, mask), VISION_INPUTS, axes)
     features = torch.linspace(-1, 1, 4 * vision.width).reshape(2, 2, vision.width)
     if not isinstance(vision, OnnxVision):  # stored features
         return _trace(head, (features, mask), VISION_INPUTS, axes)
@@ -185,12 +185,12 @@ class _VisionSide(nn.Module):
 
 
 class _WithBackbone(nn.Module):
-    def __init__(self, backbone: nn.Module, head: _VisionSide) -> None:
+    def __init__(self, vision: HuggingFaceVision, head: _VisionSide) -> None:
         super().__init__()
-        self.backbone, self.head = backbone, head
+        self.vision, self.model, self.head = vision, vision.model, head
 
     def forward(self, frames: Tensor, mask: Tensor) -> Tensor:
-        features = self.backbone(frames.flatten(0, 1))
+        features = self.vision.features(frames.flatten(0, 1))
         return self.head(features.reshape(frames.shape[0], frames.shape[1], -1), mask)  # type: ignore[no-any-return]
 
 

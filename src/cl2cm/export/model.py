@@ -69,8 +69,8 @@ class ExportedModel:
 
     def __init__(self, folder: Path, contract: dict[str, Any], *, threads: int = 0) -> None:
         self.run: StrPath = folder
-        self.reader = CheckedReader(folder, threads=threads)
-        self.contract = self.reader.contract = contract
+        self.reader = CheckedReader(folder, contract, threads=threads)
+        self.contract = contract
         how, sampling = contract["vision"]["preprocess"], contract["vision"]["sampling"]
         self._preprocess = how and Preprocess(
             how["size"], how["shorter_side"], how["resample"], how["stretch"]

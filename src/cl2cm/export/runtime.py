@@ -26,9 +26,12 @@ AT_ONCE = 16  # texts, of about one length
 class Reader:
     """The two sides of an exported model, each opened when it is first used."""
 
-    def __init__(self, folder: str | Path, *, threads: int = 0) -> None:
+    def __init__(
+        self, folder: str | Path, contract: dict[str, Any] | None = None, *, threads: int = 0
+    ) -> None:
         self.folder, self.threads = Path(folder), threads
-        self.contract = json.loads((self.folder / "contract.json").read_text(encoding="utf-8"))
+        text = "" if contract else (self.folder / "contract.json").read_text(encoding="utf-8")
+        self.contract = contract or json.loads(text)
         self._remove = re.compile(self.contract["text"]["normalisation"]["remove"])
         self._opened: dict[str, Any] = {}
         self._opening = threading.RLock()

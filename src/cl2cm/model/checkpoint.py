@@ -18,7 +18,7 @@ import json
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 from safetensors import SafetensorError
@@ -32,6 +32,7 @@ from cl2cm.encode.trust import check_inside, confine
 from cl2cm.encode.vision import load_vision
 from cl2cm.errors import CheckpointError, ConfigError, NumberError
 from cl2cm.model.config import Config, parse_config, read_tree, to_toml
+from cl2cm.model.encoders import AS_TRAINED, Encoders
 from cl2cm.model.networks import CrossModalNetwork, build_student, build_vision_head
 from cl2cm.model.off_the_shelf import load_pair, load_pair_visual
 from cl2cm.model.retrieval import RetrievalModel, VisualSide
@@ -162,19 +163,6 @@ def _samples(vision: VisionEncoder | FeatureFiles) -> dict[str, Any]:
 def fingerprint(weights_hash: str, backbone: str, vision: str) -> str:
     """Name of the space of vectors that weights and the fingerprints of two backbones make."""
     return sha256_text(f"{weights_hash} {backbone} {vision}")
-
-
-class Encoders(NamedTuple):
-    """Where the encoders of a run are by now; "" where the run says.
-
-    text: ``hf:DIR``; vision: ``onnx:DIR``, ``hf:DIR`` or ``features:PATH``.
-    """
-
-    text: str = ""
-    vision: str = ""
-
-
-AS_TRAINED = Encoders()
 
 
 def load(run: StrPath, *, text_encoder: str = "", vision_encoder: str = "") -> RetrievalModel:

@@ -8,14 +8,20 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils.rnn import pad_sequence
 
-from cl2cm.encode.encoding import TOKENS_AT_ONCE, OnSkip, encode_pictures, text_states
+from cl2cm.encode.encoding import (
+    TOKENS_AT_ONCE,
+    OnSkip,
+    encode_pictures,
+    find_pictures,
+    text_states,
+)
 from cl2cm.encode.feature_files import FeatureFiles
 from cl2cm.encode.protocol import VisionEncoder
 from cl2cm.encode.store import StoredFeatures, length_batches
 from cl2cm.encode.text import TextBackbone
 from cl2cm.encode.tokens import TextSource, pad_tokens
 from cl2cm.encode.vision import encode_paths
-from cl2cm.errors import EncoderError, QueryError
+from cl2cm.errors import EncoderError
 from cl2cm.media.images import Source
 from cl2cm.media.sources import Visual, sources
 from cl2cm.model.finite import check_vectors
@@ -95,6 +101,21 @@ class VisualSide:
     def dim(self) -> int:
         """D."""
         return self._dim
+
+    @property
+    def stored(self) -> bool:
+        """Whether stored features stand for the vision backbone."""
+        return isinstance(self.vision, FeatureFiles)
+
+    def has_stored(self, examples: Sequence[Example], *, partial: bool = False) -> bool:
+        """Whether the features of exactly these examples are in the cache."""
+        return not self.stored and bool(find_pictures(examples, self.vision, partial=partial))
+
+    def known_vectors(self, examples: Sequence[Example]) -> Floats | None:
+        """Return the vectors of examples whose features are stored, here or in the cache."""
+        if not self.stored and not find_pictures(examples, self.vision):
+            return None
+        return self.encode_examples(examples)
 
     def encode_visual(self, items: Iterable[Visual]) -> Floats:
         """Return unit vectors float32 [N, D] of N images and videos.

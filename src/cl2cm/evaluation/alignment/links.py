@@ -16,7 +16,8 @@ from cl2cm.evaluation.alignment.words import Reader, Words
 from cl2cm.losses.transport import centred, cost_matrix
 from cl2cm.methods.build import build_method
 from cl2cm.methods.word_level import TransportConfig, transport_plan
-from cl2cm.model.checkpoint import AS_TRAINED, Encoders, load, load_backbone, load_weights, read_run
+from cl2cm.model.checkpoint import load, load_backbone, load_weights, read_run
+from cl2cm.model.encoders import AS_TRAINED, Encoders
 from cl2cm.model.networks import TextNetwork, build_teacher
 
 Link = tuple[int, int]  # source word, target word

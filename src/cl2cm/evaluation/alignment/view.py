@@ -20,7 +20,7 @@ from rich.text import Text
 
 from cl2cm.errors import MediaError, MissingExtraError
 from cl2cm.evaluation.alignment.links import Alignment, align
-from cl2cm.model.checkpoint import AS_TRAINED, Encoders
+from cl2cm.model.encoders import AS_TRAINED, Encoders
 from cl2cm.storage import atomic_file
 
 CELL = 30  # side of a square of the heat map, in pixels

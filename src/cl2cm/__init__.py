@@ -81,7 +81,12 @@ if not TYPE_CHECKING:  # a type checker would take every name for Any
     def __getattr__(name):  # noqa: ANN001, ANN202
         if name not in _MODULES:
             raise AttributeError(f"module 'cl2cm' has no attribute {name!r}", name=name)
-        return getattr(import_module(f"cl2cm.{_MODULES[name]}"), name)
+        try:
+            return getattr(import_module(f"cl2cm.{_MODULES[name]}"), name)
+        except ImportError as error:
+            from cl2cm.errors import missing_extra  # noqa: PLC0415
+
+            raise (missing_extra(error) or error) from None
 
 
 def __dir__() -> list[str]:
@@ -114,8 +119,8 @@ def open(  # noqa: A001 - as in gzip
         red-square.png ...%
         ...
     """
-    from cl2cm.index.folder import Index  # noqa: PLC0415
     from cl2cm.export.load import load  # noqa: PLC0415
+    from cl2cm.index.folder import Index  # noqa: PLC0415
     from cl2cm.search.searcher import Searcher  # noqa: PLC0415
 
     opened = Index.open(index, allowed)

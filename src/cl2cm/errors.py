@@ -142,6 +142,18 @@ class MissingExtraError(CL2CMError):
         self.extra = extra
 
 
+_OF_TRAINING = {"torch", "transformers", "safetensors", "onnx", "tensorboard", "huggingface_hub"}
+
+
+def missing_extra(error: ImportError) -> MissingExtraError | None:
+    """Return what to install for training, if that is what an import failed for.
+
+    The extra ``train`` is the only one whose packages are imported at the top of modules.
+    """
+    package = (error.name or "").partition(".")[0]
+    return MissingExtraError(package, "train") if package in _OF_TRAINING else None
+
+
 def nearest(word: str, known: Iterable[str]) -> str:
     """A remedy that names the nearest known word, or all of them."""
     names = sorted(known)

@@ -33,7 +33,7 @@ from cl2cm.cli.options import (
 from cl2cm.cli.search import AsksInWords, search
 from cl2cm.cli.serve import serve, serve_index
 from cl2cm.cli.trust import opens_models
-from cl2cm.errors import CL2CMError, ConfigError
+from cl2cm.errors import CL2CMError, ConfigError, missing_extra
 from cl2cm.progress import say
 from cl2cm.storage import storage_error
 
@@ -57,6 +57,12 @@ def run(arguments: Sequence[str]) -> int:
         result = app(list(arguments), standalone_mode=False)
     except CL2CMError as error:
         say(f"error: {error}")
+        return 2
+    except ImportError as error:
+        missing = missing_extra(error)
+        if missing is None:
+            raise
+        say(f"error: {missing}")
         return 2
     except KeyboardInterrupt:
         say("stopped; what was done so far is kept: run the same command again")

@@ -15,7 +15,10 @@ if TYPE_CHECKING:
     from cl2cm.model.encoders import Encoders
 
 Model = Annotated[
-    str, typer.Argument(help="Run or export folder, or an off-the-shelf model: hf:MODEL; see cl2cm models.")
+    str,
+    typer.Argument(
+        help="Run or export folder, or an off-the-shelf model: hf:MODEL; see cl2cm models."
+    ),
 ]
 OtherModel = Annotated[
     str | None,

@@ -100,7 +100,11 @@ def _measured(contract: Mapping[str, Any]) -> list[str]:
     ]
     recall = contract.get("recall", {})
     if recall:
-        lines += ["", "| language | SumR of the run | SumR of the export | loss |", "|---|---|---|---|"]
+        lines += [
+            "",
+            "| language | SumR of the run | SumR of the export | loss |",
+            "|---|---|---|---|",
+        ]
         lines += [
             f"| {name} | {row['run']:.1f} | {row['export']:.1f} | {row['loss']:.1f} |"
             for name, row in recall.items()

@@ -193,4 +193,3 @@ def _whole(name: str, value: Any, most: int, *, least: int = 1) -> None:  # noqa
 def _texts(*values: Any) -> None:  # noqa: ANN401
     if not all(isinstance(value, str) for value in values):
         raise TypeError("a number or list where a text should be")
-

@@ -215,9 +215,7 @@ class _Layer(nn.Module):
 
     def forward(self, values: Tensor, mask: Tensor) -> Tensor:
         layer, attention = self.layer, self.layer.self_attn
-        packed = F.linear(
-            layer.norm1(values), attention.in_proj_weight, attention.in_proj_bias
-        )
+        packed = F.linear(layer.norm1(values), attention.in_proj_weight, attention.in_proj_bias)
         rows, places = values.shape[0], values.shape[1]
         width = attention.embed_dim
         # [B, T, 3 D] -> [3, B, heads, T, D / heads]

@@ -3,9 +3,11 @@
 Nothing of torch is imported for an export.
 """
 
+from importlib import import_module
+from types import ModuleType
 from typing import TYPE_CHECKING, Union
 
-from cl2cm.errors import ConfigError
+from cl2cm.errors import ConfigError, missing_extra
 from cl2cm.export.contract import is_export
 from cl2cm.export.model import ExportedModel, load_export
 from cl2cm.types import StrPath, is_model_spec
@@ -44,9 +46,8 @@ def load(run: StrPath, *, text_encoder: str = "", vision_encoder: str = "") -> A
     """
     if opens_export(run, text_encoder, vision_encoder):
         return load_export(run)
-    from cl2cm.model.checkpoint import load as load_run  # noqa: PLC0415 - loads torch
-
-    return load_run(run, text_encoder=text_encoder, vision_encoder=vision_encoder)
+    model: AnyModel = _runs().load(run, text_encoder=text_encoder, vision_encoder=vision_encoder)
+    return model
 
 
 def load_visual(run: StrPath, *, vision_encoder: str = "") -> AnyVisual:
@@ -61,9 +62,20 @@ def load_visual(run: StrPath, *, vision_encoder: str = "") -> AnyVisual:
     """
     if opens_export(run, "", vision_encoder):
         return load_export(run, text=False)
-    from cl2cm.model.checkpoint import load_visual as load_side  # noqa: PLC0415 - loads torch
+    side: AnyVisual = _runs().load_visual(run, vision_encoder=vision_encoder)
+    return side
 
-    return load_side(run, vision_encoder=vision_encoder)
+
+def _runs() -> ModuleType:
+    """Return the module that loads runs.
+
+    Raises:
+        MissingExtraError: the extra ``train`` is not installed.
+    """
+    try:
+        return import_module("cl2cm.model.checkpoint")
+    except ImportError as error:
+        raise (missing_extra(error) or error) from None
 
 
 def opens_export(run: StrPath, text_encoder: str = "", vision_encoder: str = "") -> bool:

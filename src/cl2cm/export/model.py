@@ -220,7 +220,9 @@ def load_export(folder: StrPath, *, text: bool = True, threads: int = 0) -> Expo
     if text:
         opening += [lambda: model.reader.tokenizer, lambda: model.reader.session("text.onnx")]
     with ThreadPoolExecutor(4) as pool:
-        errors = [error for one in [pool.submit(task) for task in opening] if (error := one.exception())]
+        errors = [
+            error for one in [pool.submit(task) for task in opening] if (error := one.exception())
+        ]
     if errors:  # hashes first: they say best what is wrong
         raise errors[0]
     if text:

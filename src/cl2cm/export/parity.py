@@ -55,8 +55,7 @@ def parity_texts() -> list[str]:
     texts = []
     for sentence in WORDS.values():
         words = sentence.split()
-        for length in LENGTHS:
-            texts.append(" ".join(words[i % len(words)] for i in range(length)))
+        texts += [" ".join(words[i % len(words)] for i in range(length)) for length in LENGTHS]
     return [*texts, *ODD]
 
 

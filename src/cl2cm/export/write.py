@@ -90,7 +90,11 @@ def export_run(
             contract = _contract(model, Path(run), partial, (precision, of_vision))
             parity, after = _measured(partial, contract, model, examples, recall)
             losses = {
-                language: {"run": before[language], "export": score, "loss": before[language] - score}
+                language: {
+                    "run": before[language],
+                    "export": score,
+                    "loss": before[language] - score,
+                }
                 for language, score in after.items()
             }
             contract |= {"parity": parity._asdict(), "recall": losses}
@@ -138,8 +142,10 @@ def _write_sides(folder: Path, graphs: tuple[Any, Any], model: RetrievalModel) -
     import onnx  # noqa: PLC0415 - heavy
 
     for name, graph in zip(("text", "vision"), graphs, strict=True):
+        copy = onnx.ModelProto()
+        copy.CopyFrom(graph)  # saving takes the weights out of what it saves
         onnx.save_model(
-            graph,
+            copy,
             folder / f"{name}.onnx",
             save_as_external_data=True,
             location=f"{name}.weights",
@@ -187,7 +193,7 @@ def _contract(
             "lower_case": backbone.lower_case,
             "max_tokens": backbone.max_tokens,
             "normalisation": NORMAL_FORM,
-            "order": "remove characters, normalise, put the prefix before, lower the case, tokenise",
+            "order": "remove, normalise, put the prefix before, lower the case, tokenise",
             "pooling": "masked mean, in the graph",
             "tokenizer": backbone.tokenizer_hash,
         },

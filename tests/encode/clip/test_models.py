@@ -199,9 +199,7 @@ def test_open_clip(tmp_path, quick_gelu):
 
 
 def test_open_clip_with_a_multilingual_text_side(tmp_path):
-    folder, _, (transformer, first, second) = shelf.write_open_clip(
-        tmp_path / "open", hf_text=True
-    )
+    folder, _, (transformer, first, second) = shelf.write_open_clip(tmp_path / "open", hf_text=True)
     model = load(f"hf:{folder}")
     check_alone(model)
     tokenizer = AutoTokenizer.from_pretrained(folder)

@@ -4,7 +4,7 @@ import shutil
 
 import pytest
 
-from cl2cm.export import write
+from cl2cm.export import precision, write
 
 
 @pytest.fixture(scope="session")
@@ -13,6 +13,7 @@ def exports(trained, tmp_path_factory):
     out = tmp_path_factory.mktemp("exports")
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(write, "INLINE", 1024)  # as with large models, weights have a file
+        patch.setattr(precision, "SMALL", 256)  # or no weight of the small world is large enough
         write.export_run(trained, out / "all", precisions=("fp32", "fp16", "int8"))
     return out / "all"
 

@@ -137,7 +137,9 @@ def test_a_contract_out_of_bounds_is_refused(changes, words, export):
         load_export(export)
 
 
-@pytest.mark.parametrize("text", ["", "[]", "{}", "null", "[" * 100_000, '{"kind": "cl2cm-export"}'])
+@pytest.mark.parametrize(
+    "text", ["", "[]", "{}", "null", "[" * 100_000, '{"kind": "cl2cm-export"}']
+)
 def test_a_contract_that_is_none_is_refused(text, export):
     (export / "contract.json").write_text(text)
     with pytest.raises(ExportError, match="the contract of an export"):
@@ -226,7 +228,9 @@ def test_the_vision_side_alone_reads_no_text(export, small):
 def test_a_run_is_a_run_and_an_export_an_export(export, trained):
     assert load(trained).fingerprint == load(export).fingerprint
     np.testing.assert_allclose(
-        load(trained).encode_text(["red circle"]), load(export).encode_text(["red circle"]), atol=1e-5
+        load(trained).encode_text(["red circle"]),
+        load(export).encode_text(["red circle"]),
+        atol=1e-5,
     )
     with pytest.raises(ConfigError, match="none with an export"):
         load(export, text_encoder="hf:./x")

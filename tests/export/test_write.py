@@ -8,7 +8,7 @@ import pytest
 
 import cl2cm
 from cl2cm.errors import ConfigError, ExportError, QueryError
-from cl2cm.export import write
+from cl2cm.export import precision, write
 from cl2cm.export.load import load
 from cl2cm.export.model import ExportedModel, load_export
 from cl2cm.export.parity import ODD, WORDS, parity_images, parity_texts
@@ -167,8 +167,13 @@ def test_a_folder_of_something_else_is_kept(trained, tmp_path):
         write.export_run(trained, tmp_path / "out", precisions=("int4",))
 
 
-def test_another_precision_of_images_is_another_space(trained, tmp_path, exports):
+def test_another_precision_of_images_is_another_space(trained, tmp_path, exports, monkeypatch):
+    monkeypatch.setattr(precision, "SMALL", 256)
     write.export_run(trained, tmp_path / "out", vision_precision="fp16")
     made = load_export(tmp_path / "out")
     assert made.contract["model"] == load_export(exports / "int8").fingerprint
     assert made.fingerprint != made.contract["model"]
+    images = parity_images(world.SIZE)
+    exact = load_export(exports / "fp32").encode_visual(images)
+    difference = np.abs(made.encode_visual(images) - exact).max()
+    assert 0 < difference < 1e-2

@@ -16,7 +16,7 @@ import numpy as np
 Precision = Literal["fp32", "fp16", "int8"]
 PRECISIONS: tuple[Precision, ...] = ("fp32", "fp16", "int8")
 BLOCK = 32
-_SMALL = 4096  # numbers; smaller weights stay as they are
+SMALL = 4096  # numbers; smaller weights stay as they are
 
 
 def at_precision(model: Any, precision: Precision) -> Any:  # noqa: ANN401 - onnx has no types
@@ -49,7 +49,7 @@ class _Weights:
     def lower(self, precision: Precision) -> None:
         for name, tensor in list(self.tensors.items()):
             size = int(np.prod(tensor.dims))
-            if tensor.data_type != 1 or len(tensor.dims) != 2 or size < _SMALL:
+            if tensor.data_type != 1 or len(tensor.dims) != 2 or size < SMALL:
                 continue
             readers = self.readers.get(name, [])
             table = all(node.op_type == "Gather" and node.input[0] == name for node in readers)

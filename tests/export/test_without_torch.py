@@ -37,6 +37,7 @@ def bare(tmp_path):
             capture_output=True,
             text=True,
             cwd=tmp_path,
+            check=False,
             env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)},
         )
         assert not check or result.returncode == 0, result.stderr

@@ -1,4 +1,4 @@
-"""The command that writes a run as ONNX graphs, or in the layout of the Hugging Face Hub."""
+"""The command that writes a run as ONNX graphs."""
 
 from pathlib import Path
 from typing import Annotated, Any
@@ -6,15 +6,11 @@ from typing import Annotated, Any
 import typer
 
 from cl2cm.cli.options import Json, show, words
-from cl2cm.errors import ConfigError
 
 
 def export(
     run: Annotated[Path, typer.Argument(help="Run folder.")],
     out: Annotated[Path, typer.Argument(help="Folder to make.")],
-    form: Annotated[
-        str, typer.Option("--format", help="onnx | hf (Hugging Face layout).", metavar="NAME")
-    ] = "onnx",
     precision: Annotated[
         str,
         typer.Option(
@@ -33,14 +29,6 @@ def export(
     as_json: Json = False,
 ) -> None:
     """Write a run as ONNX graphs that run without torch, checked against the run."""
-    if form == "hf":
-        from cl2cm.export.hf import export_hf
-
-        result = export_hf(run, out)
-        show(result, as_json=as_json, lines=[f"{out}: Hugging Face layout"])
-        return
-    if form != "onnx":
-        raise ConfigError("--format", expected="onnx or hf", found=repr(form), remedy="choose one")
     from cl2cm.data.source import examples_of
     from cl2cm.evaluation.retrieval import evaluate
     from cl2cm.export.write import export_run

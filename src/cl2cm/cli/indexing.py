@@ -59,8 +59,8 @@ def index_source(
     options = replace(options or UpdateOptions(), roots=roots)
     model = load_visual(run, vision_encoder=encoders.vision)
     stored = not isinstance(model, ExportedModel) and model.stored
-    if skip_bad and stored:
-        examples = model.vision.known(examples, skipped.item)
+    if skip_bad and not isinstance(model, ExportedModel):
+        examples = model.known(examples, skipped.item)
     if shots is not False and not stored:
         examples = split_films(examples, longer_than=0.0 if shots else LONG, on_bad=bad)
     vectors = None if isinstance(model, ExportedModel) else model.known_vectors(examples)

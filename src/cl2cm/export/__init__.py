@@ -1,9 +1,8 @@
 """A run as a folder of two ONNX graphs that runs without torch and without this package.
 
 ``write.py`` makes an export: ``graphs.py`` turns the networks into graphs, ``precision.py`` makes
-them smaller, ``parity.py`` compares what comes out with the run, ``card.py`` describes it, and
-``hf.py`` writes the layout of the Hugging Face Hub instead. ``runtime.py`` is the reader, which
-needs numpy, onnxruntime and tokenizers alone. ``contract.py`` says what an export promises and
+them smaller, ``parity.py`` compares what comes out with the run, and ``card.py`` describes it.
+``runtime.py`` is the reader, which needs numpy, onnxruntime and tokenizers alone. ``contract.py`` says what an export promises and
 checks it, ``model.py`` is the model that search, index and service use, and ``load.py`` opens runs
 and exports alike. Only the modules that write an export import torch.
 """

@@ -171,8 +171,9 @@ class _TextSide(nn.Module):
 class _VisionSide(nn.Module):
     """The vision head without a branch: films and pictures take both ways, and one is kept."""
 
-    def __init__(self, head: VisionHead) -> None:
+    def __init__(self, head: nn.Module) -> None:
         super().__init__()
+        assert isinstance(head, VisionHead), "off-the-shelf models are refused before"  # noqa: S101
         self.head = head
         self.layers = _layers(head)
 

@@ -1,6 +1,6 @@
 """An exported model in the place of a run: the same calls, the same vectors, without torch."""
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
@@ -216,7 +216,9 @@ def load_export(folder: StrPath, *, text: bool = True, threads: int = 0) -> Expo
         names += (*check_side(folder, contract, "text"), "tokenizer.json")
     check_sizes(folder, contract, names)
     model = ExportedModel(folder, contract, threads=threads)
-    opening = [partial(check_hash, folder, contract, name) for name in names]
+    opening: list[Callable[[], Any]] = [
+        partial(check_hash, folder, contract, name) for name in names
+    ]
     if text:
         opening += [lambda: model.reader.tokenizer, lambda: model.reader.session("text.onnx")]
     with ThreadPoolExecutor(4) as pool:

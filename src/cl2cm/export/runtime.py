@@ -108,6 +108,6 @@ class Reader:
         if min(image.size) != short:
             size = tuple(short * side // min(image.size) for side in image.size)
             resample = Image.Resampling[how["resample"].upper()]
-            image = image.resize(size, resample, reducing_gap=3.0)  # type: ignore[arg-type]
+            image = image.resize(size, resample, reducing_gap=3.0)
         left, top = ((side - how["size"]) // 2 for side in image.size)
         return np.asarray(image.crop((left, top, left + how["size"], top + how["size"])))

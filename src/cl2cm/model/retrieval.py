@@ -107,6 +107,11 @@ class VisualSide:
         """Whether stored features stand for the vision backbone."""
         return isinstance(self.vision, FeatureFiles)
 
+    def known(self, examples: Sequence[Example], on_skip: OnSkip) -> list[Example]:
+        """Return the examples that have stored features, where the model knows those alone."""
+        vision = self.vision
+        return vision.known(examples, on_skip) if isinstance(vision, FeatureFiles) else [*examples]
+
     def has_stored(self, examples: Sequence[Example], *, partial: bool = False) -> bool:
         """Whether the features of exactly these examples are in the cache."""
         return not self.stored and bool(find_pictures(examples, self.vision, partial=partial))

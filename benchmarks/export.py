@@ -23,7 +23,7 @@ import numpy as np
 from cl2cm.export.load import load
 from cl2cm.index import Index
 from cl2cm.search.searcher import Searcher
-from cl2cm.types import Item
+from cl2cm.types import Item, SearchModel
 
 QUERIES = (
     "a dog in the snow",
@@ -47,7 +47,7 @@ def best(call: Callable[[str], object], times: int = 30) -> dict[str, float]:
     return {"median": round(statistics.median(found), 2), "least": round(min(found), 2)}
 
 
-def make_index(folder: Path, model: Any, run: Path, count: int) -> Path:
+def make_index(folder: Path, model: SearchModel, run: Path, count: int) -> Path:
     rng = np.random.default_rng(0)
     vectors = rng.normal(size=(count, model.dim)).astype(np.float32)
     vectors /= np.linalg.norm(vectors, axis=1, keepdims=True)
@@ -79,7 +79,7 @@ def main() -> None:
         if len(sys.argv) > 2:
             export = Path(sys.argv[2])
         else:
-            from cl2cm.export.write import export_run
+            from cl2cm.export.write import export_run  # noqa: PLC0415 - loads torch
 
             export = export_run(run, folder / "export", precisions=("int8",))[0].path
         model = load(export)
@@ -91,7 +91,7 @@ def main() -> None:
             "tokenise_ms": best(model.reader.ids),
             "query_path_100k_ms": best(Searcher(model, Index.open(many)).search),
         }
-        import torch
+        import torch  # noqa: PLC0415 - after what needs none
 
         torch.set_num_threads(
             int(os.environ.get("OMP_NUM_THREADS", "0")) or torch.get_num_threads()

@@ -177,3 +177,56 @@ def test_another_precision_of_images_is_another_space(trained, tmp_path, exports
     exact = load_export(exports / "fp32").encode_visual(images)
     difference = np.abs(made.encode_visual(images) - exact).max()
     assert 0 < difference < 1e-2
+
+
+# --- other encoders ----------------------------------------------------------------------------
+
+
+def short_run(settings, run, **sections):
+    from cl2cm.training.loop import train
+
+    train(settings("translate-train", train={"epochs": 1}, **sections), run)
+    return run
+
+
+def test_a_run_on_stored_features_has_a_graph_of_features(small, settings, tmp_path):
+    import torch
+
+    from cl2cm.encode.encoding import encode_pictures
+    from cl2cm.encode.vision import load_vision
+    from cl2cm.errors import EncoderError
+
+    examples = list(cl2cm.read_manifest(small.manifest))
+    encode_pictures(examples, load_vision(f"onnx:{small.vision}"), tmp_path / "store")
+    run = short_run(
+        settings, tmp_path / "run", vision={"encoder": f"features:{tmp_path / 'store'}"}
+    )
+    write.export_run(run, tmp_path / "out")
+    export, model = load_export(tmp_path / "out"), load(run)
+    features = np.random.default_rng(0).normal(size=(3, 2, world.WIDTH)).astype(np.float32)
+    mask = np.array([[True, True], [True, False], [True, False]])
+    wanted = model.encode_features(torch.from_numpy(features), torch.from_numpy(mask))
+    np.testing.assert_allclose(export.reader.encode_frames(features, mask), wanted, atol=1e-5)
+    with pytest.raises(EncoderError, match="trained on stored features"):
+        export.encode_visual([world.draw("red", "bar", 0)])
+
+
+def test_a_trained_text_backbone_is_exported_as_trained(settings, tmp_path, small):
+    run = short_run(
+        settings, tmp_path / "run", text={"freeze": "none"}, network={"layers": 2, "whitening": 0.1}
+    )
+    write.export_run(run, tmp_path / "out")
+    texts = world_texts(small)[:10]
+    found = load_export(tmp_path / "out").encode_text(texts)
+    np.testing.assert_allclose(found, load(run).encode_text(texts), atol=1e-5)
+
+
+def test_a_vision_model_of_transformers_is_put_into_the_graph(settings, tmp_path):
+    from fixtures.shelf import write_clip
+
+    write_clip(tmp_path / "clip")
+    run = short_run(settings, tmp_path / "run", vision={"encoder": f"hf:{tmp_path / 'clip'}"})
+    write.export_run(run, tmp_path / "out")
+    images = [world.draw("red", "bar", 0), world.draw("blue", "cross", 1)]
+    found = load_export(tmp_path / "out").encode_visual(images)
+    np.testing.assert_allclose(found, load(run).encode_visual(images), atol=1e-5)

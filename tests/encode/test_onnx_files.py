@@ -148,3 +148,50 @@ def test_a_second_location_cannot_hide_behind_a_first(folder):
     (folder / "model.onnx").write_bytes(model.SerializeToString())
     with pytest.raises(WeightsError, match="weights in a file beside it"):
         check_graph(folder / "model.onnx")
+
+
+def pixels_to(nodes, functions=(), **constants):
+    """A graph of our form, whose features are the pixels' means and the tensor "extra"."""
+    ends = [
+        helper.make_node("Cast", ["pixels"], ["floats"], to=TensorProto.FLOAT),
+        helper.make_node("ReduceMean", ["floats"], ["means"], axes=[1, 2], keepdims=0),
+        helper.make_node("ReduceMean", ["extra"], ["mean"], keepdims=0),
+        helper.make_node("Add", ["means", "mean"], ["features"]),
+    ]
+    graph = helper.make_graph(
+        [*nodes, *ends],
+        "g",
+        [helper.make_tensor_value_info("pixels", TensorProto.UINT8, ["N", 8, 8, 3])],
+        [helper.make_tensor_value_info("features", TensorProto.FLOAT, ["N", 3])],
+        [numpy_helper.from_array(np.asarray(v), name) for name, v in constants.items()],
+    )
+    sets = [helper.make_opsetid("", 17), helper.make_opsetid("x", 1)]
+    return helper.make_model(graph, opset_imports=sets, functions=functions, ir_version=8)
+
+
+def function(name, called, times):
+    nodes = [
+        helper.make_node(called, [f"t{i}" if i else "i"], [f"t{i + 1}" if i + 1 < times else "o"],
+                         domain="x" if called[0] == "f" else "")
+        for i in range(times)
+    ]  # fmt: skip
+    sets = [helper.make_opsetid("", 17), helper.make_opsetid("x", 1)]
+    return helper.make_function("x", name, ["i"], ["o"], nodes, sets)
+
+
+def test_functions_in_functions_are_counted_as_they_would_be_written_out(tmp_path):
+    path = tmp_path / "model.onnx"
+    start = [helper.make_node("f8", ["constant"], ["extra"], domain="x")]
+    for times, fits in ((2, True), (10, False)):
+        functions = [function("f0", "Identity", 1)]
+        functions += [function(f"f{n}", f"f{n - 1}", times) for n in range(1, 9)]
+        path.write_bytes(pixels_to(start, functions, constant=np.float32([1])).SerializeToString())
+        if fits:
+            check_graph(path)
+        else:
+            with pytest.raises(WeightsError, match="functions that are many more"):
+                check_graph(path)
+    loop = [function("f8", "f8", 1)]
+    path.write_bytes(pixels_to(start, loop, constant=np.float32([1])).SerializeToString())
+    with pytest.raises(WeightsError, match="functions that are many more"):
+        check_graph(path)

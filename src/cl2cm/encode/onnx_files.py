@@ -117,9 +117,7 @@ def _read(data: mmap.mmap) -> _Contents:
     return found
 
 
-def _inner(  # noqa: C901 - one case for each kind of field
-    data: mmap.mmap, message: _Message, found: _Contents
-) -> list[_Message]:
+def _inner(data: mmap.mmap, message: _Message, found: _Contents) -> list[_Message]:
     """Note what a message refers to, and return the messages in it."""
     kind, start, end, depth, owner = message
     if kind == "FunctionProto":

@@ -14,7 +14,7 @@ from packaging.utils import canonicalize_name
 
 from cl2cm.data.readers import openmoji
 from cl2cm.data.wheels import WheelPin
-from cl2cm.encode.offline import OFFLINE_MODELS
+from cl2cm.encode.pinned_weights import OFFLINE_MODELS
 
 NAME = "cl2cm"
 

@@ -1,5 +1,6 @@
 """docs/architecture.md against the import contract, the folders, and the files that it names."""
 
+import ast
 import re
 import tomllib
 from pathlib import Path
@@ -59,6 +60,30 @@ def test_rooms_are_few():
     folders = [path for path in PACKAGE.iterdir() if (path / "__init__.py").exists()]
     assert len(folders) <= 15  # fourteen, and export
     assert len({path.stem for path in PACKAGE.glob("*.py")} - {"__init__", "__main__"}) <= 8
+
+
+def test_files_are_short_or_say_why_not():
+    long = {
+        path.relative_to(PACKAGE).as_posix(): ast.get_docstring(ast.parse(text)) or ""
+        for path in PACKAGE.rglob("*.py")
+        if len((text := path.read_text(encoding="utf-8")).splitlines()) > 300
+    }
+    assert [name for name, about in long.items() if "lines" not in about] == []
+
+
+def test_folders_of_tests_are_those_of_the_package():
+    tests = ROOT / "tests"
+    folders = {path.parent.relative_to(tests) for path in tests.rglob("test_*.py")}
+    assert [folder for folder in folders if not (PACKAGE / folder).is_dir()] == []
+
+
+def test_no_test_module_is_imported_by_another():
+    for path in (ROOT / "tests").rglob("*.py"):
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            if isinstance(node, ast.Import | ast.ImportFrom):
+                modules = [alias.name for alias in node.names]
+                modules.append(getattr(node, "module", None) or "")
+                assert not any(re.match(r"(.*\.)?test_", name) for name in modules), path
 
 
 @pytest.mark.parametrize("path", sorted(set(re.findall(r"`([a-z_]+/[\w/.]*|\w+\.py)`", PAGE))))

@@ -1,6 +1,8 @@
 """Progress where standard error is no terminal: lines, now and then."""
 
+import ast
 import json
+from pathlib import Path
 
 import pytest
 
@@ -81,3 +83,15 @@ def test_what_steers_a_terminal_is_shown_as_an_escape(text, capsys):
 def test_every_other_text_stays_as_it_is(text, capsys):
     assert plain(text) == text
     assert plain_json(json.dumps(text, ensure_ascii=False)) == json.dumps(text, ensure_ascii=False)
+
+
+def test_nothing_but_progress_and_the_command_line_prints():
+    """News go through `say` and `track`; results are printed by ``cli/``."""
+    source = Path(cl2cm.progress.__file__).parent
+    printing = {"print", "sys.stdout", "sys.stderr", "Console(stderr=True)", "Console()"}
+    for path in source.rglob("*.py"):
+        if path == source / "progress.py" or path.is_relative_to(source / "cli"):
+            continue
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            if isinstance(node, ast.Name | ast.Attribute | ast.Call):
+                assert ast.unparse(node) not in printing, path

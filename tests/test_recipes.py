@@ -6,10 +6,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import torch
 
 from cl2cm.cli.app import run
+from cl2cm.cli.demo import METHODS, demo_config
 from cl2cm.methods.settings import load_config
+from cl2cm.model.config import differences
+from fixtures.clip import write_clip
 from fixtures.world import LANGUAGES, write_pictures, write_text
 
 FOLDER = Path(__file__).parents[1] / "recipes"
@@ -26,29 +28,6 @@ SHORT = {
     "teacher.epochs": 1,
     "text.max_tokens": 16,
 }
-
-
-def write_clip(folder):
-    """A CLIP of a few thousand parameters, saved as Transformers does."""
-    from transformers import CLIPConfig, CLIPModel
-
-    small = {"hidden_size": 16, "intermediate_size": 16, "num_attention_heads": 2}
-    torch.manual_seed(0)
-    vision = {**small, "num_hidden_layers": 1, "image_size": 32, "patch_size": 32}
-    text = {**small, "num_hidden_layers": 1, "vocab_size": 9}
-    CLIPModel(
-        CLIPConfig(
-            text_config=text, vision_config={**vision, "projection_dim": 512}, projection_dim=512
-        )
-    ).save_pretrained(folder)
-    settings = {
-        "size": {"shortest_edge": 32},
-        "crop_size": {"height": 32, "width": 32},
-        "image_mean": [0.48145466, 0.4578275, 0.40821073],
-        "image_std": [0.26862954, 0.26130258, 0.27577711],
-    }
-    (folder / "preprocessor_config.json").write_text(json.dumps(settings))
-    return folder
 
 
 def write_features(folder, ids, *, width, frames):
@@ -126,3 +105,10 @@ def test_a_recipe_goes_its_whole_way(name, stand_ins, tmp_path, capsys):
     assert json.loads(capsys.readouterr().out)["items"] == len(ids)
     assert run(["search", str(tmp_path / "index"), "red circle", "-k", "3", "--json"]) == 0
     assert len(json.loads(capsys.readouterr().out)["hits"]) == 3
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_the_recipe_of_the_demo_has_the_settings_of_the_demo(method, tmp_path):
+    recipe = load_config(FOLDER / "openmoji.toml", [f"method={method}"])
+    changed = differences(recipe, demo_config(method, tmp_path / "manifest.jsonl"))
+    assert [line.partition(":")[0] for line in changed] == ["data.manifest"]

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cl2cm.text import is_blank, name_form, normalise, one_line, spellings
+from cl2cm.text import case_rule, in_case, is_blank, name_form, normalise, one_line, spellings
 
 WORDS = ("빨간 하트", "りんご", "ガラス", "கோழி", "Käfer", "الأحمر", "Tiếng Việt", "naïve café")
 
@@ -55,3 +55,48 @@ def test_names_are_compared_in_one_form():
     assert set(spellings(composed)) == set(spellings(decomposed)) == {composed, decomposed}
     assert spellings("plain/a.jpg") == ("plain/a.jpg",)
     assert name_form("a\u200bb") == "a\u200bb"  # another file
+
+
+@pytest.mark.parametrize(
+    ("texts", "rule"),
+    [
+        (["red heart", "rotes herz", "红心"] * 20, "lower"),
+        (["A dog.", "Ein Hund im Schnee."], "capitals"),
+        (["A DOG", "A CAT"], "keep"),
+        (["红心", "كلب"], "lower"),
+        ([], "lower"),
+        (["a dog"] * 30 + ["a TV"], "lower"),
+    ],
+)
+def test_the_rule_of_capitals_follows_the_training_texts(texts, rule):
+    assert case_rule(texts) == rule
+
+
+@pytest.mark.parametrize(
+    ("text", "capitals", "lower"),
+    [
+        ("ROTES HERZ", "rotes herz", "rotes herz"),
+        ("Rotes Herz", "Rotes Herz", "rotes herz"),
+        ("red heart", "red heart", "red heart"),
+        ("КРАСНОЕ СЕРДЦЕ!", "красное сердце!", "красное сердце!"),
+        ("KIRMIZI ÇİÇEK", "kırmızı çiçek", "kırmızı çiçek"),
+        ("İstanbul", "İstanbul", "istanbul"),
+        ("Işık", "Işık", "ışık"),
+        ("SUMMER IN PARIS", "summer in paris", "summer in paris"),
+        ("STRASSE ẞ", "strasse ß", "strasse ß"),
+        ("A", "A", "a"),
+        ("红心 كلب", "红心 كلب", "红心 كلب"),
+        ("", "", ""),
+    ],
+)
+def test_capitals_of_a_query(text, capitals, lower):
+    assert in_case(text, "keep") == text
+    assert in_case(text, "capitals") == capitals
+    assert in_case(text, "lower") == lower
+
+
+@given(st.text())
+def test_the_case_of_a_text_does_not_change_its_length(text):
+    for rule in ("keep", "capitals", "lower"):
+        assert len(in_case(text, rule)) == len(text)
+        assert in_case(in_case(text, rule), rule) == in_case(text, rule)

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from cl2cm.data.scan import scan_folder
     from cl2cm.encode.store import FeatureStore
     from cl2cm.errors import CL2CMError
-    from cl2cm.evaluation.retrieval import evaluate
+    from cl2cm.evaluation.evaluate import evaluate
     from cl2cm.export.load import load
     from cl2cm.index.allowed import Allowed
     from cl2cm.index.filter import Filter
@@ -70,7 +70,7 @@ if not TYPE_CHECKING:  # a type checker would take every name for Any
         "RetrievalModel": "model.retrieval",
         "Searcher": "search.searcher",
         "build_index": "index.update.build",
-        "evaluate": "evaluation.retrieval",
+        "evaluate": "evaluation.evaluate",
         "load": "export.load",
         "load_config": "methods.settings",
         "read_manifest": "data.manifest",

@@ -22,7 +22,7 @@ Each says what was expected, what was found and what to do.
 """
 
 import difflib
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 
@@ -159,3 +159,6 @@ def nearest(word: str, known: Iterable[str]) -> str:
     names = sorted(known)
     close = difflib.get_close_matches(word, names, n=1, cutoff=0.5)
     return f"did you mean {close[0]!r}?" if close else f"choose one of {', '.join(names)}"
+
+
+OnSkip = Callable[[str, CL2CMError], None]  # told the name of an item or line left out, and why

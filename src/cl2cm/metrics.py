@@ -1,4 +1,4 @@
-"""Retrieval metrics of the method page: R@1, R@5, R@10, median rank, mAP, SumR; TREC runs.
+"""Retrieval metrics of the method page: R@1, R@5, R@10, median rank, mAP, SumR.
 
 Each caption is its own query (text -> vision); an image queries its captions, and the best rank
 among them counts for recall and median rank, all of them for mAP. Similarities are computed in
@@ -6,7 +6,6 @@ chunks, so that memory stays bounded; ties are broken by row, as in the exact in
 """
 
 import re
-from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -21,8 +20,8 @@ CHUNK = 1024  # queries whose similarities are held at once
 TIE = np.float32(1e-6)  # several times the rounding of a dot product of unit vectors in float32
 
 
-class Direction(NamedTuple):
-    """Ranks in one direction.
+class QueryRanks(NamedTuple):
+    """Ranks of the queries in one direction.
 
     best: int64 [Q], best rank of each query's relevant items, from 1.
     precision: float64 [Q], average precision of each query.
@@ -46,8 +45,18 @@ def _check_problem(text: Floats, vision: Floats, rows: Ints) -> None:
     )
 
 
-def _scores(queries: Floats, gallery: Floats, first: tuple[str, int], other: str) -> Floats:
-    """Dot products [Q, N], all finite; ``first`` and ``other`` name the two sides in an error."""
+def scores_of(queries: Floats, gallery: Floats, first: tuple[str, int], other: str) -> Floats:
+    """Return the dot products [Q, N], all finite.
+
+    Args:
+        queries: [Q, D].
+        gallery: [N, D].
+        first: what a query is called in an error, and the number of the first one.
+        other: what an item of the gallery is called.
+
+    Raises:
+        NumberError: a score is not finite.
+    """
     with np.errstate(all="ignore"):
         scores: Floats = queries @ gallery.T
     if not np.isfinite(scores).all():
@@ -61,7 +70,7 @@ def _scores(queries: Floats, gallery: Floats, first: tuple[str, int], other: str
     return scores
 
 
-def text_to_vision(text: Floats, vision: Floats, rows: Ints, *, chunk: int = CHUNK) -> Direction:
+def text_to_vision(text: Floats, vision: Floats, rows: Ints, *, chunk: int = CHUNK) -> QueryRanks:
     """Rank of each caption's picture.
 
     Args:
@@ -77,11 +86,11 @@ def text_to_vision(text: Floats, vision: Floats, rows: Ints, *, chunk: int = CHU
     best = np.empty(len(text), dtype=np.int64)
     for start in range(0, len(text), chunk):
         part = slice(start, start + chunk)
-        best[part] = _rank(_scores(text[part], vision, ("caption", start), "item"), rows[part])
-    return Direction(best, 1.0 / best)
+        best[part] = _rank(scores_of(text[part], vision, ("caption", start), "item"), rows[part])
+    return QueryRanks(best, 1.0 / best)
 
 
-def vision_to_text(text: Floats, vision: Floats, rows: Ints, *, chunk: int = CHUNK) -> Direction:
+def vision_to_text(text: Floats, vision: Floats, rows: Ints, *, chunk: int = CHUNK) -> QueryRanks:
     """Ranks of each picture's captions; arguments and errors as in ``text_to_vision``."""
     _check_problem(text, vision, rows)
     best = np.empty(len(vision), dtype=np.int64)
@@ -89,14 +98,12 @@ def vision_to_text(text: Floats, vision: Floats, rows: Ints, *, chunk: int = CHU
     order = np.argsort(rows, kind="stable")
     bounds = np.searchsorted(rows[order], np.arange(len(vision) + 1))
     for start in range(0, len(vision), chunk):
-        scores = _scores(vision[start : start + chunk], text, ("item", start), "caption")
+        scores = scores_of(vision[start : start + chunk], text, ("item", start), "caption")
         for i, row in enumerate(range(start, min(start + chunk, len(vision)))):
-            captions = order[bounds[row] : bounds[row + 1]]
-            repeated = np.broadcast_to(scores[i], (len(captions), scores.shape[1]))
-            ranks = np.sort(_rank(repeated, captions))
+            ranks, _ = relevant_ranks(scores[i], order[bounds[row] : bounds[row + 1]])
             best[row] = ranks[0]
             precision[row] = np.mean(np.arange(1, len(ranks) + 1) / ranks)
-    return Direction(best, precision)
+    return QueryRanks(best, precision)
 
 
 def _rank(scores: Floats, columns: Ints) -> Ints:
@@ -113,7 +120,28 @@ def _rank(scores: Floats, columns: Ints) -> Ints:
     return ranks
 
 
-def summary(direction: Direction) -> dict[str, float]:
+def relevant_ranks(scores: Floats, columns: Ints) -> tuple[Ints, Ints]:
+    """Ranks of a query's relevant items, from 1, and the items by rank.
+
+    "Equal within ``TIE``" is not transitive, so several items in a chain of near ties may get one
+    rank; they then take neighbouring ranks, as in a list.
+
+    Args:
+        scores: [N], of all items.
+        columns: int64 [R], the relevant items.
+
+    Returns:
+        Strictly increasing ranks int64 [R], and the columns in their order.
+    """
+    repeated = np.broadcast_to(scores, (len(columns), len(scores)))
+    ranks = _rank(repeated, columns)
+    order = np.argsort(ranks, kind="stable")
+    steps = np.arange(len(columns))
+    distinct: Ints = np.maximum.accumulate(ranks[order] - steps) + steps
+    return np.minimum(distinct, len(scores) - steps[::-1]), columns[order]
+
+
+def summary(direction: QueryRanks) -> dict[str, float]:
     """Recalls in percent, median rank, and mAP in percent."""
     recalls = {f"R@{k}": 100.0 * float(np.mean(direction.best <= k)) for k in CUTOFFS}
     return recalls | {
@@ -139,20 +167,3 @@ def metrics(text: Floats, vision: Floats, rows: Ints, *, chunk: int = CHUNK) -> 
 def trec_name(item: str) -> str:
     """An id as TREC's format takes it: with ``_`` for each blank, tab and line end."""
     return re.sub(r"\s", "_", item)
-
-
-def trec_lines(
-    language: str, text: Floats, vision: Floats, ids: Sequence[str], *, depth: int = 100
-) -> list[str]:
-    """A run in TREC's format: query, Q0, item, rank, score, tag; the query is LANGUAGE-NUMBER."""
-    lines = []
-    for start in range(0, len(text), CHUNK):
-        scores = text[start : start + CHUNK] @ vision.T
-        best = np.argsort(-scores, axis=1, kind="stable")[:, :depth]
-        for i, row in enumerate(best):
-            lines += [
-                f"{language}-{start + i} Q0 {trec_name(ids[item])} {rank} "
-                f"{scores[i, item]:.6f} cl2cm\n"
-                for rank, item in enumerate(row, start=1)
-            ]
-    return lines

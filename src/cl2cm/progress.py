@@ -21,6 +21,9 @@ from rich.progress import (
     TimeRemainingColumn,
 )
 
+Advance = Callable[[int], None]  # told how many pieces of work were just done
+News = Callable[[str], None]  # told a line for people, as `say` is
+
 _SECONDS_BETWEEN_LINES = 10.0
 
 
@@ -47,7 +50,7 @@ def say(text: str) -> None:
     if sys.stderr.isatty():
         _console().print(text, markup=False, highlight=False)
     else:
-        print(text, file=sys.stderr, flush=True)  # noqa: T201 - the one place that prints
+        print(text, file=sys.stderr, flush=True)  # noqa: T201 - news
 
 
 @functools.cache
@@ -55,8 +58,19 @@ def _console() -> Console:
     return Console(stderr=True)
 
 
+class Stages:
+    """Tells when each stage of a longer start begins, in seconds since the first."""
+
+    def __init__(self) -> None:
+        self._begin = time.monotonic()
+
+    def __call__(self, stage: str) -> None:
+        """Tell that a stage begins, or that the last one is done."""
+        say(f"[{time.monotonic() - self._begin:5.1f} s] {stage}")
+
+
 @contextmanager
-def track(what: str, total: int) -> Iterator[Callable[[int], None]]:
+def track(what: str, total: int) -> Iterator[Advance]:
     """Follow ``total`` pieces of work; call the result with the number that was just done."""
     if sys.stderr.isatty():
         with _bar() as progress:
@@ -86,7 +100,7 @@ def _bar() -> Progress:
     )
 
 
-def _lines(what: str, total: int) -> Callable[[int], None]:
+def _lines(what: str, total: int) -> Advance:
     started = last = time.monotonic()
     done = 0
 

@@ -17,6 +17,7 @@ SWITCHES = {
     "DO_NOT_TRACK": "1",  # the common switch
     "RAY_USAGE_STATS_ENABLED": "0",  # ray
     "WANDB_ERROR_REPORTING": "false",  # wandb, where transformers finds it installed
+    "MLFLOW_DISABLE_TELEMETRY": "true",
     "GRADIO_ANALYTICS_ENABLED": "False",  # gradio, where huggingface_hub finds it installed
     "SCARF_NO_ANALYTICS": "true",
     "QDRANT__TELEMETRY_DISABLED": "true",  # a qdrant server that is started from this process

@@ -2,11 +2,16 @@
 
 Unicode writes "é" as one character or as two, and allows characters that nobody sees within a
 word. A tokenizer gives each spelling tokens of its own, so captions, translations, queries and
-names to compare pass through here first.
+names to compare pass through here first. The identifier of languages is loaded here, too.
 """
 
 import re
 import unicodedata
+from collections.abc import Iterable
+from typing import TYPE_CHECKING, Literal, get_args
+
+if TYPE_CHECKING:
+    from py3langid.langid import LanguageIdentifier
 
 # Characters without an appearance of their own, which change no word: controls other than white
 # space, soft hyphen, combining grapheme joiner, Arabic tatweel (which only stretches a word),
@@ -37,6 +42,48 @@ def normalise(text: str) -> str:
     return unicodedata.normalize("NFC", _INVISIBLE.sub("", text))
 
 
+Case = Literal["keep", "capitals", "lower"]
+CASES: tuple[str, ...] = get_args(Case)
+_FEW = 0.05  # of the training texts
+_TURKISH = re.compile("[\u0130\u011e\u015e\u011f\u015f\u0131]")  # İĞŞğşı: beside them, I is dotless
+
+
+def case_rule(texts: Iterable[str]) -> Case:
+    """Return how queries are to be written for a model that was trained on some texts.
+
+    ``lower``: next to no training text holds a capital, so that capitals are unknown to it.
+    ``capitals``: a query in capitals alone is lower-cased; any other capital says something, as
+    those of German nouns. ``keep``: many training texts are in capitals alone.
+    """
+    cased = capital = alone = 0
+    for text in texts:
+        upper, lower = text != text.lower(), text != text.upper()
+        cased += upper or lower
+        capital += upper
+        alone += upper and not lower
+    if capital <= _FEW * cased:
+        return "lower"
+    return "keep" if alone > _FEW * cased else "capitals"
+
+
+def in_case(text: str, rule: Case) -> str:
+    """Return a query in the case that a rule asks for, of the same length.
+
+    Two letters or more without a lower-case one are capitals alone. The dotted capital I of Turkish
+    becomes i, and the one without a dot becomes ı where a letter of Turkish stands beside it.
+    """
+    if rule == "keep" or (rule == "capitals" and not _is_capitals(text)):
+        return text
+    if _TURKISH.search(text):
+        text = text.replace("I", "ı")
+    return text.replace("\u0130", "i").lower()
+
+
+def _is_capitals(text: str) -> bool:
+    letters = [letter for letter in text if letter.lower() != letter.upper()]
+    return len(letters) > 1 and not any(letter != letter.upper() for letter in letters)
+
+
 def one_line(text: str) -> str:
     """Return a normalised text whose white space, of any kind, is single blanks between words."""
     return " ".join(normalise(text).split())
@@ -61,3 +108,12 @@ def spellings(name: str) -> tuple[str, ...]:
         return (name,)
     forms = (name, unicodedata.normalize("NFC", name), unicodedata.normalize("NFD", name))
     return tuple(dict.fromkeys(forms))
+
+
+def new_identifier() -> "LanguageIdentifier | None":
+    """Return an identifier of languages, whose probabilities sum to 1; None without py3langid."""
+    try:
+        from py3langid.langid import MODEL_FILE, LanguageIdentifier  # noqa: PLC0415 - 0.7 s
+    except ImportError:
+        return None
+    return LanguageIdentifier.from_model_file(MODEL_FILE, norm_probs=True)

@@ -220,7 +220,9 @@ class Item:
     captions: Captions = field(default_factory=dict[str, tuple[str, ...]])
     kind: Kind = "image"
     bytes: int | None = None  # size of the file
-    modified: float | None = None  # when the file was changed, seconds of the epoch
+    # When the image was taken, as its camera says, else when its file was changed; seconds of the
+    # epoch.
+    modified: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -238,6 +240,8 @@ class Hit:
         match: how far the score stands out among the items of the index, 0 to 1; NaN for a hit
             that was not found by a `Searcher`.
         kind: ``image`` or ``video``.
+        roots: folders below which a notebook may open the file; those of the index. Empty for a
+            hit that a program made itself.
 
     Example:
         >>> import cl2cm
@@ -254,6 +258,7 @@ class Hit:
     captions: Captions = field(default_factory=dict[str, tuple[str, ...]])
     match: float = field(default=math.nan, compare=False)
     kind: Kind = "image"
+    roots: tuple[Path, ...] = field(default=(), compare=False, repr=False)
 
 
 class VisualModel(Protocol):

@@ -18,8 +18,13 @@ from cl2cm.index import Index
 USAGE = {
     "no such command": (["serch", "x"], "serch"),
     "unknown option": (["train", "c.toml", "--epochs", "3"], "--epochs"),
-    "missing argument": (["index", "run"], "source"),
-    "too many arguments": (["search", "index", "a", "dog"], "dog"),
+    "missing argument": (["evaluate", "run"], "manifest"),
+    "too many arguments": (["serve", "index", "dog"], "dog"),
+    "the value of a number": (
+        ["search", "index", "a dog", "-k", "lots"],
+        "-k lots",
+        "search --help",
+    ),
     "option without value": (["encode", "m.jsonl", "--out"], "--out"),
     "missing option": (["encode", "m.jsonl"], "--out"),
     "words for a number": (["search", "index", "a dog", "-k", "many"], "-k"),
@@ -184,6 +189,37 @@ def test_manifest_lines(name, bench):
     bench.refused(arguments, "manifest.jsonl:1", *words)
 
 
+def test_paths_that_lead_nowhere(bench):
+    manifest = bench.manifest(bench.item())
+    near = bench.folder / "manifst.jsonl"
+    for command in ("train", "encode", "index", "evaluate"):
+        bench.refused(command_on(bench, near, command), f"did you mean {manifest}?")
+        bench.refused(command_on(bench, bench.folder / "x", command), "no such file or folder")
+    for command in ("train", "evaluate"):
+        bench.refused(
+            command_on(bench, bench.pictures, command), "found a folder", "prepare folder"
+        )
+    table = bench.write("captions.csv", "file,caption")
+    bench.refused(command_on(bench, table, "index"), "cl2cm prepare folder")
+    for folder in (bench.folder / "none", bench.index()):
+        bench.refused(["index", folder, bench.pictures, bench.out], "a finished run")
+        bench.refused(["evaluate", folder, manifest, "--split", "train"], "a finished run")
+
+
+def test_a_language_that_is_not_there_is_refused_before_anything_is_encoded(bench, monkeypatch):
+    def encodes(*_arguments, **_options):
+        raise AssertionError("encoded")
+
+    monkeypatch.setattr("cl2cm.training.data.encode_pictures", encodes)
+    monkeypatch.setattr("cl2cm.model.retrieval.encode_pictures", encodes)
+    manifest = bench.manifest(bench.item(), bench.item(id="t", split="test"))
+    evaluate = [*command_on(bench, manifest, "evaluate"), "--languages"]
+    bench.refused([*evaluate, "zz"], "language 'zz'")
+    bench.refused([*evaluate, "EN"], "did you mean 'en'?")
+    train = [*command_on(bench, manifest, "train"), "--set", "data.languages=es,de"]
+    bench.refused(train, "language 'es'")
+
+
 MANIFEST_FILES = (
     *("absent", "empty", "another ending", "truncated gzip", "no gzip"),
     *("an id twice", "below a file", "no texts"),
@@ -304,6 +340,32 @@ def test_encoders_that_are_damaged(bench):
     manifest = bench.manifest(bench.item())
     texts = ["encode", manifest, "--out", bench.out, "--encoder"]
     bench.refused([*texts, f"hf:{bench.folder / 'text'}"], "damaged or unknown")
+
+
+def test_searches_that_begin_with_a_hyphen_and_in_many_words(bench, capfd):
+    index = bench.index()
+    for words in (
+        ["-red square"],
+        ["–red square"],
+        ["square", "-red"],
+        ["square", "-k", "2", "-red"],
+    ):
+        capfd.readouterr()
+        assert run(["search", str(index), *words, "--json"]) == 0
+        assert json.loads(capfd.readouterr().out)["query"] == "square -red"
+    bench.accepted("search", index, "-keys dog", "-k1")
+    bench.refused(["search", index, "-heart"], "besides terms to exclude")
+    bench.refused(["search", "red apple"], "the folder of an index", "no such folder")
+    bench.refused(["search", index, "dog", "--foldr", "x"], "--foldr", usage=True)
+
+
+def test_a_filter_that_lets_nothing_through_says_so(bench, capfd):
+    index = bench.index()
+    capfd.readouterr()
+    assert run(["search", str(index), "red", "--folder", "nosuch"]) == 0
+    out, err = capfd.readouterr()
+    assert out == ""
+    assert "nothing found: no item fits --folder nosuch" in err
 
 
 def test_queries(bench):

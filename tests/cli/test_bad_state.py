@@ -9,7 +9,9 @@ from pathlib import Path
 import pytest
 from safetensors import SafetensorError
 
-from cl2cm.training.loop import Loop, train
+from cl2cm.training.loop import train
+from cl2cm.training.stages import Loop
+from fixtures.runs import change_settings
 
 
 def edit(path: Path, **changes) -> None:
@@ -25,13 +27,20 @@ def halve(path: Path) -> None:
     path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
 
 
+def cut_before(path: Path, line: str) -> None:
+    """What is left is a whole file of other settings."""
+    words = path.read_text()
+    assert line in words
+    path.write_text(words[: words.index(line)])
+
+
 def spoil(path: Path) -> None:
     """The same size, other bytes."""
     path.write_bytes(b"\xaa" * path.stat().st_size)
 
 
 RUNS = {
-    "no folder": (shutil.rmtree, "no provenance.json", "cl2cm train"),
+    "no folder": (shutil.rmtree, "no such folder", "cl2cm train"),
     "of other files": (lambda run: (run / "provenance.json").unlink(), "a finished run"),
     "unfinished": (
         lambda run: ((run / "provenance.json").unlink(), (run / "state").mkdir()),
@@ -46,17 +55,17 @@ RUNS = {
         "weights that do not fit",
     ),
     "another width": (
-        lambda run: (run / "config.toml").write_text(
-            (run / "config.toml").read_text().replace("dim = 32", "dim = 64")
-        ),
+        lambda run: change_settings(run, "dim = 32", "dim = 64"),
         "weights that do not fit",
     ),
     "no settings": (lambda run: (run / "config.toml").unlink(), "unreadable settings"),
-    "damaged settings": (lambda run: halve(run / "config.toml"), "unreadable settings"),
+    "damaged settings": (
+        lambda run: halve(run / "config.toml"),
+        "config.toml",
+        "damaged or edited",
+    ),
     "an encoder elsewhere": (
-        lambda run: (run / "config.toml").write_text(
-            (run / "config.toml").read_text().replace('"onnx:', '"onnx:/none')
-        ),
+        lambda run: change_settings(run, '"onnx:', '"onnx:/none'),
         "a folder that you have named",
         "--model-root",
     ),
@@ -86,6 +95,11 @@ RUNS = {
     "shorter vectors": (
         lambda run: with_example(run / "contract.json", vector=[0.5]),
         "vectors of two widths",
+    ),
+    "settings that end early": (
+        lambda run: cut_before(run / "config.toml", "\n[train]"),
+        "config.toml: expected the settings of training",
+        "damaged or edited",
     ),
 }
 
@@ -284,13 +298,13 @@ def test_full_disk_leaves_an_index_as_it_was(bench, monkeypatch):
     bench.accepted("search", index, "red circle")
 
 
-@pytest.mark.parametrize("module", ["encode.store", "training.resume", "model.checkpoint"])
+@pytest.mark.parametrize("module", ["encode.store_writing", "training.resume", "model.weights"])
 def test_full_disk_as_safetensors_says_it(module, bench, monkeypatch):
     def full(*_):
         raise SafetensorError("I/O error: No space left on device (os error 28)")
 
     monkeypatch.setattr(f"cl2cm.{module}.save_file", full)
-    command = "encode" if module == "encode.store" else "train"
+    command = "encode" if module == "encode.store_writing" else "train"
     bench.refused(write_commands(bench)[command], "a full disk", leaves="out")
 
 

@@ -22,6 +22,7 @@ from cl2cm.model.checkpoint import load, load_visual
 from cl2cm.model.config import load_config, with_absolute_paths
 from cl2cm.training.loop import train
 from cl2cm.training.resume import load_state
+from fixtures.runs import change_settings
 
 
 @pytest.fixture
@@ -30,13 +31,6 @@ def foreign(trained, tmp_path, monkeypatch):
     monkeypatch.setenv("CL2CM_STATE", str(tmp_path / "state"))
     monkeypatch.setattr("cl2cm.encode.trust._remembered", set())
     return shutil.copytree(trained, tmp_path / "run")
-
-
-def rename(run, old, new):
-    path = run / "config.toml"
-    words = path.read_text(encoding="utf-8")
-    assert str(old) in words
-    path.write_text(words.replace(str(old), str(new)), encoding="utf-8")
 
 
 # --- names -----------------------------------------------------------------------------------
@@ -184,8 +178,8 @@ def test_a_contract_of_many_or_long_examples_is_refused(foreign):
 
 
 def test_settings_of_a_network_larger_than_its_weights_take_no_memory(foreign):
-    rename(foreign, "dim = 32", "dim = 8192")
-    rename(foreign, "layers = 1", "layers = 24")
+    change_settings(foreign, "dim = 32", "dim = 8192")
+    change_settings(foreign, "layers = 1", "layers = 24")
     with pytest.raises(CheckpointError, match="weights that do not fit"):
         load(foreign)
 
@@ -221,14 +215,14 @@ def test_a_root_on_the_command_line(foreign, small, capfd):
 def test_a_run_may_bring_its_encoders(foreign, small):
     for old in (small.text, small.vision):
         shutil.copytree(old, foreign / old.name)
-        rename(foreign, old, f"./{old.name}")
+        change_settings(foreign, old, f"./{old.name}")
     assert load(foreign).dim == 32
 
 
 def test_relative_names_of_old_runs_are_looked_for_in_the_roots(foreign, small, monkeypatch):
     monkeypatch.chdir(small.text.parent)
     for old in (small.text, small.vision):
-        rename(foreign, old, f"./{old.name}")
+        change_settings(foreign, old, f"./{old.name}")
     with pytest.raises(CheckpointError, match="--model-root"):
         load(foreign)
     with allowed(roots=[small.text.parent]):
@@ -344,7 +338,7 @@ def test_the_hub_is_asked_only_where_the_user_allows_it_and_never_with_a_token(o
 
 
 def test_a_run_does_not_fetch(foreign, small, hub):
-    rename(foreign, f"hf:{small.text}", "hf:owner/model")
+    change_settings(foreign, f"hf:{small.text}", "hf:owner/model")
     with allowed(roots=[small.vision]), pytest.raises(EncoderError, match="--allow-hub"):
         load(foreign)
     assert hub[0][1]["local_files_only"]

@@ -118,10 +118,10 @@ def plant_all_alike(pictures):
 
 def test_of_many_that_are_the_same_each_is_named_and_not_every_pair(pictures):
     found = find_leaks(plant_all_alike(pictures), progress=False)
-    named = {(a.id, b.split) for a, b, _ in found} | {(b.id, a.split) for a, b, _ in found}
+    named = {(a.id, b.split) for a, b, *_ in found} | {(b.id, a.split) for a, b, *_ in found}
     assert len(named) == 60  # each with both other splits
     assert len(found) < 60
-    assert {why for *_, why in found} == {"bytes"}
+    assert {leak.why for leak in found} == {"bytes"}
 
 
 def face(eyes, colour, size=256):
@@ -204,12 +204,21 @@ def test_progress_and_silence(pictures, capsys):
 
 def test_lines(pictures):
     one, other = pictures[0], pictures[2]
-    lines = leak_lines([Leak(one, other, why) for why in ("id", "bytes", "picture")])
+    lines = leak_lines(
+        [Leak(one, other, "id"), Leak(one, other, "bytes"), Leak(one, other, "picture", 2.14)]
+    )
     assert lines == [
         "p2 (test) has the same id as p0 (train)",
         "p2 (test) is the same file as p0 (train)",
-        "p2 (test) is the same picture as p0 (train)",
+        "p2 (test) looks like p0 (train), 2.1 of 255 levels apart",
     ]
+
+
+def test_the_distance_of_images_that_look_alike(pictures, tmp_path):
+    planted = plant(pictures, tmp_path, lambda image: image, quality=40)[:3]
+    found = find_leaks([*pictures, *planted], progress=False)
+    assert len(found) == 3
+    assert all(leak.why == "picture" and 0 < leak.distance <= 8 for leak in found)
 
 
 @pytest.mark.data

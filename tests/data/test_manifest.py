@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from cl2cm.data.lines import LINE_LIMIT
+from cl2cm.data.line_json import LINE_LIMIT
 from cl2cm.data.manifest import read_manifest, summarise, write_manifest
 from cl2cm.errors import ManifestError
 from cl2cm.text import is_blank, normalise
@@ -148,7 +148,10 @@ def test_bad_line_is_one_line_with_place_and_remedy(tmp_path, name):
 def test_bad_line_can_be_skipped(tmp_path, name):
     path = written(tmp_path, BAD_LINES[name][0], line(id="last"))
     skipped = []
-    assert [e.id for e in read_manifest(path, skip_bad=True, on_skip=skipped.append)] == ["last"]
+    assert [
+        e.id
+        for e in read_manifest(path, skip_bad=True, on_skip=lambda _, error: skipped.append(error))
+    ] == ["last"]
     assert [str(error).split(":")[1] for error in skipped] == ["1"]
 
 
@@ -165,7 +168,10 @@ def test_overlong_line_is_skipped_as_one(tmp_path):
     with pytest.raises(ManifestError, match="more than 10 MB"):
         list(read_manifest(path))
     skipped = []
-    assert [e.id for e in read_manifest(path, skip_bad=True, on_skip=skipped.append)] == ["a"]
+    assert [
+        e.id
+        for e in read_manifest(path, skip_bad=True, on_skip=lambda _, error: skipped.append(error))
+    ] == ["a"]
     assert len(skipped) == 1
 
 

@@ -7,9 +7,9 @@ import pytest
 from cl2cm import plugins
 from cl2cm.data import prepare as module
 from cl2cm.data.manifest import read_manifest
-from cl2cm.data.published import Protocol, Split, check, id_checksum
-from cl2cm.data.readers import READERS, dataset_names, prepare_dataset
+from cl2cm.data.official_numbers import Protocol, Split, check, id_checksum
 from cl2cm.data.readers.reading import DataSet, Options
+from cl2cm.data.readers.registry import READERS, dataset_names, prepare_dataset
 from cl2cm.errors import CL2CMError, ConfigError, DatasetError, MediaError
 from cl2cm.types import Example
 from fixtures.world import draw
@@ -130,7 +130,7 @@ def test_a_leak_is_said_of_official_data_and_refused_in_ones_own(reader, source,
     prepare(source, tmp_path / "none", leak_check=False)
     assert json.loads((tmp_path / "none" / "prepared.json").read_text())["leaks"] is None
     reader["protocol"] = Protocol("folder", {}, free=True)
-    with pytest.raises(DatasetError, match="no picture in two splits"):
+    with pytest.raises(DatasetError, match="no image in two splits"):
         prepare(source, tmp_path / "own")
     prepare(source, tmp_path / "own", allow_leaks=True)
 

@@ -6,7 +6,8 @@ import pytest
 import torch
 from numpy.testing import assert_array_equal
 
-from cl2cm.encode.e5s1 import decode_q4, read_e5s1, write_bert_folder
+from cl2cm.encode.bert_folder import write_bert_folder
+from cl2cm.encode.e5s1 import decode_q4, read_e5s1
 from cl2cm.errors import WeightsError
 from fixtures.small_weights import PIECES, SIZES, e5_tensors, encode_q4, write_e5s1, write_tokenizer
 

@@ -135,7 +135,7 @@ def test_other_weights_are_refused(change, tmp_path):
 @pytest.mark.weights
 @pytest.mark.parametrize("name", ["efficientnet-lite0", "efficientnet-lite2"])
 def test_the_real_weights_see_what_they_saw(name):
-    from cl2cm.encode.offline import is_installed
+    from cl2cm.encode.pinned_weights import is_installed
 
     if not is_installed(name):
         pytest.skip("needs the weights: cl2cm doctor --install-weights")

@@ -1,6 +1,9 @@
 import json
+import os
 import shutil
+import signal
 import sys
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
@@ -20,7 +23,9 @@ from cl2cm.cli.indexing import index_source, open_searcher
 from cl2cm.encode import feature_layouts
 from cl2cm.encode.encoding import encode_pictures, find_pictures
 from cl2cm.encode.feature_files import Agreed, FeatureFiles
+from cl2cm.encode.rows import Rows
 from cl2cm.encode.store import FeatureStore
+from cl2cm.encode.store_writing import write_store
 from cl2cm.encode.vision import encode_paths, load_vision
 from cl2cm.errors import CL2CMError, EncoderError, MediaError, MissingExtraError, StoreError
 from cl2cm.model.networks import build_vision_head
@@ -28,6 +33,7 @@ from cl2cm.model.retrieval import VisualSide
 from cl2cm.model.settings import NetworkConfig
 from cl2cm.types import Example
 from fixtures import world
+from fixtures.runs import change_settings
 
 WIDTH = 6
 LENGTHS = {"film_a": 3, "film_b": 1, "film_c": 4, "film_d": 2}
@@ -496,10 +502,9 @@ def test_evaluate_takes_examples_of_a_run_on_features(films, trained_on_films):
 
 def test_a_run_and_its_features_on_another_machine(films, trained_on_films, small, tmp_path, capfd):
     """Texts alone need no features; everything else is told where they are, with two options."""
-    config = tmp_path / "run" / "config.toml"
     shutil.copytree(trained_on_films, tmp_path / "run")
-    words = config.read_text().replace(str(films), "/gone").replace(str(small.text), "/gone/text")
-    config.write_text(words)
+    change_settings(tmp_path / "run", films, "/gone")
+    change_settings(tmp_path / "run", small.text, "/gone/text")
     shutil.copytree(films / "resnet", tmp_path / "feat")
     shutil.copytree(small.text, tmp_path / "text")
     shutil.copy(films / "manifest.jsonl", tmp_path)
@@ -523,3 +528,50 @@ def test_copy_into_a_store(films, tmp_path):
     made_ = encode_store(films / "manifest.jsonl", tmp_path / "store", encoder, side="vision")
     assert (made_["items"], made_["width"]) == (144, world.WIDTH)
     assert FeatureStore.open(tmp_path / "store").meta["encoder"] == encoder
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="there are no pipes")
+@pytest.mark.parametrize("pipe", [True, False], ids=["pipe", "device"])
+@pytest.mark.parametrize(
+    "name", ["feature.bin", "id.txt", "shape.txt", "video2frames.txt", "a.npy", "a.h5", "store.json",
+             "00000.ids.json", "00000.safetensors"],
+)  # fmt: skip
+def test_a_pipe_or_a_device_among_features_is_refused(tmp_path, name, pipe):
+    """They would keep a reader waiting, or never end."""
+    rows = np.ones((2, 3), np.float32)
+    if name[:1] in "s0" and name != "shape.txt":
+        write_stored(tmp_path / "f", rows)
+    else:
+        write_rows(tmp_path / "f", ["one", "two"], rows)
+    file = tmp_path / "f" / name
+    if file.suffix in (".npy", ".h5"):
+        (tmp_path / "f" / "feature.bin").unlink()
+    file.unlink(missing_ok=True)
+    if pipe:
+        os.mkfifo(file)
+    else:
+        file.symlink_to("/dev/zero")
+    with ended_after(10), pytest.raises(CL2CMError):
+        FeatureFiles("features:x", tmp_path / "f")
+
+
+@contextmanager
+def ended_after(seconds):
+    def end(*_):
+        raise TimeoutError
+
+    before = signal.signal(signal.SIGALRM, end)
+    signal.alarm(seconds)
+    try:
+        yield
+    finally:
+        signal.alarm(0)
+        signal.signal(signal.SIGALRM, before)
+
+
+def write_stored(folder, rows):
+    values = torch.from_numpy(rows).half()
+    stored = Rows(values, torch.ones(len(rows), dtype=torch.int64), torch.ones(len(rows)).bool())
+    return write_store(
+        folder, ["one", "two"], lambda _: stored, encoder="x", fingerprint="f" * 64, width=3
+    )

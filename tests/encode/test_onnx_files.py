@@ -3,7 +3,9 @@ import onnx
 import pytest
 from onnx import TensorProto, helper, numpy_helper
 
+from cl2cm.encode import onnx_session
 from cl2cm.encode.onnx_files import FIELDS, check_graph
+from cl2cm.encode.onnx_session import OnnxSession
 from cl2cm.encode.vision import load_vision
 from cl2cm.errors import WeightsError
 from fixtures.world import write_vision
@@ -195,3 +197,29 @@ def test_functions_in_functions_are_counted_as_they_would_be_written_out(tmp_pat
     path.write_bytes(pixels_to(start, loop, constant=np.float32([1])).SerializeToString())
     with pytest.raises(WeightsError, match="functions that are many more"):
         check_graph(path)
+
+
+def constant(side):
+    value = helper.make_tensor("v", TensorProto.FLOAT, [1], [1.0])
+    return helper.make_node("ConstantOfShape", [side], ["a0"], value=value)
+
+
+def test_a_graph_that_asks_for_terabytes_is_refused(tmp_path):
+    path = tmp_path / "model.onnx"
+    nodes = [constant("shape"), helper.make_node("Identity", ["a0"], ["extra"])]
+    path.write_bytes(pixels_to(nodes, shape=np.int64([10**6, 2000])).SerializeToString())
+    session = OnnxSession(path)
+    with pytest.raises(WeightsError, match="within bounds"):
+        session.run(np.zeros((1, 8, 8, 3), np.uint8))
+
+
+def test_a_graph_that_computes_for_years_is_ended(tmp_path, monkeypatch):
+    monkeypatch.setattr(onnx_session, "SECONDS", 0.2)
+    monkeypatch.setattr(onnx_session, "FRAME_SECONDS", 0.0)
+    path = tmp_path / "model.onnx"
+    steps = [helper.make_node("MatMul", [f"a{i}", f"a{i}"], [f"a{i + 1}"]) for i in range(2000)]
+    nodes = [constant("shape"), *steps, helper.make_node("Identity", ["a2000"], ["extra"])]
+    path.write_bytes(pixels_to(nodes, shape=np.int64([600, 600])).SerializeToString())
+    session = OnnxSession(path, threads=1)  # nothing is computed as it is opened
+    with pytest.raises(WeightsError, match=r"more than 0 s"):
+        session.run(np.zeros((1, 8, 8, 3), np.uint8))

@@ -14,8 +14,8 @@ from cl2cm.encode.text import TextBackbone
 from cl2cm.encode.vision import load_vision
 from cl2cm.errors import CL2CMError, WeightsError
 from cl2cm.translate import open_translator
+from fixtures.clip import write_clip
 from fixtures.world import write_text
-from test_recipes import write_clip
 
 CODE = """
 import pathlib
@@ -270,3 +270,18 @@ def test_heads_for_other_tasks_may_be_there():
         check_weights({"unexpected_keys": ["cls.predictions.bias"]})
     with pytest.raises(ValueError, match="1 missing weights, such as a"):
         check_weights({"missing_keys": {"a"}, "unexpected_keys": set()}, heads=True)
+
+
+@pytest.mark.parametrize(
+    "setting",
+    [
+        {"num_hidden_layers": 10**7}, {"n_layer": 10**7}, {"encoder_layers": 10**7},
+        {"depths": [2, 10**7]}, {"vision_config": {"num_hidden_layers": 10**7}},
+        {"num_local_experts": 10**7}, {"num_labels": 10**8}, {"depth": 1e9},
+    ],
+)  # fmt: skip
+def test_a_model_of_millions_of_parts_is_refused_before_they_are_made(text, setting):
+    config = json.loads((text / "config.json").read_text())
+    (text / "config.json").write_text(json.dumps(config | setting))
+    with pytest.raises(WeightsError, match=r"config\.json asks for"):
+        TextBackbone.load(f"hf:{text}")

@@ -2,11 +2,10 @@ import json
 
 import pytest
 import torch
-from hypothesis import given, settings
-from hypothesis import strategies as st
-from torch.testing import assert_close
 
-from cl2cm.encode.store import FeatureStore, Rows, join, length_batches, ragged, write_store
+from cl2cm.encode.rows import Rows
+from cl2cm.encode.store import FeatureStore
+from cl2cm.encode.store_writing import write_store
 from cl2cm.errors import StoreError
 
 WIDTH = 3
@@ -130,7 +129,7 @@ def test_features_that_are_not_finite_name_their_item(value, tmp_path):
     with pytest.raises(StoreError, match=r"'item 2': expected finite features"):
         make(tmp_path / "new", encode=spoilt)
     with pytest.MonkeyPatch.context() as patch:  # as a store of before, or of another program
-        patch.setattr("cl2cm.encode.store._check_finite", lambda *_: None)
+        patch.setattr("cl2cm.encode.store_writing._check_finite", lambda *_: None)
         store = make(tmp_path / "old", encode=spoilt)
     assert store.gather(torch.tensor([0, 1])).values.isfinite().all()
     with pytest.raises(StoreError, match=r"'item 2': expected finite features"):
@@ -150,22 +149,3 @@ def test_a_skipped_item_has_no_features(tmp_path):
     assert not store.has("nobody")
     with pytest.raises(StoreError, match="nobody"):
         store.row("nobody")
-
-
-@settings(deadline=None, max_examples=30)
-@given(st.lists(st.integers(1, 9), min_size=1, max_size=8), st.integers(0, 4))
-def test_ragged_is_the_inverse_of_padding(lengths, padding):
-    width = max(lengths) + padding
-    mask = torch.arange(width) < torch.tensor(lengths)[:, None]
-    values = torch.randn(len(lengths), width, WIDTH).half().float() * mask[..., None]
-    rows = join([ragged(values[:1], mask[:1]), ragged(values[1:], mask[1:])])
-    assert_close(rows.values.float(), values[mask])
-    assert rows.lengths.tolist() == lengths
-
-
-@given(st.lists(st.integers(0, 60), max_size=40), st.integers(1, 100))
-def test_length_batches_hold_every_position_once(lengths, tokens):
-    batches = list(length_batches(lengths, tokens))
-    assert sorted(i for batch in batches for i in batch) == list(range(len(lengths)))
-    for batch in batches:
-        assert len(batch) == 1 or len(batch) * max(lengths[i] for i in batch) <= tokens

@@ -7,7 +7,7 @@ import torch
 from numpy.testing import assert_allclose
 from torch.testing import assert_close
 
-from cl2cm.encode.offline import is_installed
+from cl2cm.encode.pinned_weights import is_installed
 from cl2cm.encode.text import TextBackbone
 from cl2cm.encode.tokens import pad_tokens
 from cl2cm.errors import EncoderError, WeightsError

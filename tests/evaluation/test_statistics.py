@@ -8,14 +8,12 @@ from hypothesis import strategies as st
 from numpy.testing import assert_allclose
 
 from cl2cm.errors import ConfigError
+from cl2cm.evaluation.bootstrap import Block, bootstrap, holm_intervals
 from cl2cm.evaluation.holm import holm, holm_levels, simultaneous_level
 from cl2cm.evaluation.statistics import (
-    Block,
     Hits,
-    bootstrap,
     bootstrap_sum_of_recalls,
     gap_closed,
-    holm_intervals,
     mean_rank_variance,
     paired_bootstrap,
     recall_hits,

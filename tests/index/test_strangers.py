@@ -5,14 +5,18 @@ import shutil
 import sqlite3
 import struct
 import time
+from contextlib import closing
 
 import numpy as np
 import pytest
+from PIL import Image
 
 import cl2cm.index.database
+import cl2cm.index.items
 from cl2cm.errors import CL2CMError, MediaError, VectorIndexError
 from cl2cm.index import Allowed, Index
 from cl2cm.index.backends.quantization import write_matrix
+from cl2cm.search.hits import Hits
 from cl2cm.types import Item
 from fixtures.strangers import forge, head_of, make_index, the_file, unit, write_head
 
@@ -489,3 +493,41 @@ def test_a_lock_that_is_no_file_is_refused(index, tmp_path, kind):
     with pytest.raises(CL2CMError, match="a link or a pipe"), locked(lock):
         pass
     assert not (tmp_path / "made").exists()
+
+
+def test_rows_below_zero_are_refused(index):
+    with sqlite3.connect(the_file(index, "items")) as base:
+        base.execute("UPDATE items SET row = -1 WHERE row = 0")
+    forge(index, "items", None)
+    with pytest.raises(VectorIndexError, match="rows from -1"):
+        Index.open(index)
+
+
+def test_folders_are_bounded_in_size(index, monkeypatch):
+    monkeypatch.setattr(cl2cm.index.items, "_LIMIT", 100)
+    with sqlite3.connect(the_file(index, "items")) as base:
+        base.execute("UPDATE items SET folder = id || ?", ("x" * 50,))
+    forge(index, "items", None)
+    with (
+        closing(Index.open(index)) as opened,
+        pytest.raises(VectorIndexError, match="folders of more"),
+    ):
+        opened.folders()
+
+
+@pytest.mark.parametrize("how", ["absolute", "dots", "link"])
+def test_a_notebook_shows_no_file_outside_of_the_roots(tmp_path, how):
+    secret = tmp_path / "secret.png"
+    Image.new("RGB", (8, 8), "red").save(secret)
+    path = {"absolute": str(secret), "dots": "../secret.png", "link": "link.png"}[how]
+    folder = make_index(tmp_path / "index", 1, items=[Item("a", path)], vectors=unit(1), roots=[])
+    (folder / "link.png").symlink_to(secret)
+    write_head(folder, seal=...)
+    with closing(Index.open(folder)) as index:
+        (hits,) = index.search(unit(1), 1, model="m")
+        html = Hits(hits)._repr_html_()
+    assert "<img" not in html
+    assert "no file that may be shown" in html
+    with closing(Index.open(folder, Allowed(roots=(tmp_path,)))) as index:
+        (hits,) = index.search(unit(1), 1, model="m")
+        assert ("<img" in Hits(hits)._repr_html_()) is (how != "link")

@@ -14,8 +14,8 @@ import cl2cm
 from cl2cm.errors import MediaError
 from cl2cm.media import images as visual
 from cl2cm.media.decoder_pool import Budget, DecoderPool
-from cl2cm.media.image_decoding import Preprocess
 from cl2cm.media.images import load_frames, redraw_image, usual_limits
+from cl2cm.media.preprocess import Preprocess
 from fixtures.hostile_images import (
     POSTSCRIPT,
     blank_png,
@@ -184,10 +184,10 @@ def test_images_and_videos_are_opened_in_one_place():
                 opened.setdefault(call, []).append(path.name)
     # two of our own drawings, and everything else
     assert sorted(opened["Image.open"]) == [
+        "heat_map.py",
         "image_decoding.py",
         "image_mending.py",
         "openmoji.py",
-        "view.py",
     ]
     assert opened["self.av.open"] == ["video_file.py"]
     assert "av.open" not in opened

@@ -1,5 +1,6 @@
 import io
 import struct
+import sys
 import threading
 import warnings
 import zlib
@@ -15,6 +16,7 @@ from cl2cm.media import decoding, image_decoding
 from cl2cm.media import images as visual
 from cl2cm.media.decoding import decode_parallel
 from cl2cm.media.images import Preprocess, load_frames
+from cl2cm.serve.media import shrink, shrink_upload
 from cl2cm.types import Example
 
 TO_32 = Preprocess(32)
@@ -134,9 +136,9 @@ def test_depths_and_colour_models():
 
 
 @pytest.mark.parametrize("kind", ["GIF", "WEBP", "BMP", "TIFF", "PPM"])
-def test_other_formats_and_first_frame(kind):
-    first, second = Image.new("RGB", (32, 32), "red"), Image.new("RGB", (32, 32), "blue")
-    more = {"save_all": True, "append_images": [second]} if kind in ("GIF", "WEBP") else {}
+def test_other_formats(kind):
+    more = {"save_all": True} if kind in ("GIF", "WEBP") else {}
+    first = Image.new("RGB", (32, 32), "red")
     frames = load_frames(packed(first, kind, **more), TO_32)
     assert frames.shape == (1, 32, 32, 3)
     assert_allclose(frames[0, 0, 0], [254, 0, 0], atol=2)
@@ -145,8 +147,8 @@ def test_other_formats_and_first_frame(kind):
 def test_large_photo_is_decoded_at_reduced_size(monkeypatch):
     data = packed(Image.fromarray(smooth(1600, 2400)), "JPEG", quality=95)
     sizes = []
-    opaque = image_decoding._opaque
-    monkeypatch.setattr(image_decoding, "_opaque", lambda i: (sizes.append(i.size), opaque(i))[1])
+    opaque = image_decoding.opaque
+    monkeypatch.setattr(image_decoding, "opaque", lambda i: (sizes.append(i.size), opaque(i))[1])
     image_decoding.decode_square(data, "x", Preprocess(64), visual.usual_limits())
     frames = load_frames(data, Preprocess(64))
     assert sizes == [(300, 200)]
@@ -284,3 +286,43 @@ def test_parallel_reads_ahead_but_not_far(monkeypatch):
     batches.close()
     assert len(read) <= 12
     assert threading.active_count() <= before + 8
+
+
+HEIF_NAMES = ("IMG_0001.HEIC", "x.heif", "renamed.jpg")
+
+
+@pytest.fixture
+def heic():
+    pillow_heif = pytest.importorskip("pillow_heif", reason="the extra heic is not installed")
+    file = io.BytesIO()
+    pillow_heif.register_heif_opener()
+    Image.fromarray(smooth(64, 96)).save(file, "HEIF", quality=95)
+    return file.getvalue()
+
+
+@pytest.mark.parametrize("name", HEIF_NAMES)
+def test_heic_whatever_its_name(heic, tmp_path, name):
+    (tmp_path / name).write_bytes(heic)
+    found = load_frames(tmp_path / name, TO_32)
+    assert_allclose(found.astype(int), load_frames(smooth(64, 96), TO_32).astype(int), atol=12)
+    small = Image.open(io.BytesIO(shrink(heic, 48, name)[0]))
+    assert small.size == (48, 32)
+    assert shrink_upload(heic, 48)[1] == "image/jpeg"
+
+
+def test_heic_without_its_extra_names_the_extra(monkeypatch):
+    monkeypatch.setitem(sys.modules, "pillow_heif", None)
+    data = b"\0\0\0\x18ftypheic\0\0\0\0mif1heic" + bytes(100)
+    with pytest.raises(MediaError, match=r"found a HEIC image; run: pip install 'cl2cm\[heic\]'"):
+        image_decoding.decode_square(data, "x.heic", TO_32, visual.usual_limits())
+
+
+def test_a_format_that_is_not_read_names_those_that_are():
+    with pytest.raises(MediaError, match=r"supported format \(JPEG, PNG, .*found an SVG drawing"):
+        load_frames(b"<?xml version='1.0'?>\n<svg xmlns='http://www.w3.org/2000/svg'/>", TO_32)
+
+
+def test_one_limit_for_index_thumbnail_and_upload():
+    """72 million pixels in the colour model that takes most memory."""
+    data = packed(Image.new("LA", (9000, 8000), (90, 255)), compress_level=1)
+    assert shrink(data, 320, "x") == shrink_upload(data, 320)

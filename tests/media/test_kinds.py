@@ -1,6 +1,8 @@
 """What an image is and what a video, and that no other room decides it."""
 
 import ast
+import re
+import struct
 from dataclasses import replace
 from pathlib import Path
 
@@ -13,10 +15,14 @@ from cl2cm.media.kinds import (
     IMAGE_SUFFIXES,
     SUFFIXES,
     VIDEO_SUFFIXES,
+    format_of,
+    is_unread,
     is_video_type,
     kind_by_name,
     media_of,
     media_type,
+    plays_in_browsers,
+    supported,
 )
 from cl2cm.types import Example, Media
 from fixtures.videos import grey, write_film
@@ -67,6 +73,69 @@ def test_a_file_is_known_by_its_first_bytes():
     assert not is_video_type(media_type(b"\0\0\0\x18ftypavif"))
     with pytest.raises(MediaError, match="x: expected an image or video"):
         media_type(b"text", "x")
+
+
+def brands(*names):
+    return (
+        struct.pack(">I", 16 + 4 * (len(names) - 1))
+        + b"ftyp"
+        + names[0]
+        + bytes(4)
+        + b"".join(names[1:])
+    )
+
+
+def packets(size, first=0):
+    return bytes(first) + b"".join(b"G" + bytes([n]) * (size - 1) for n in range(1, 9))
+
+
+@pytest.mark.parametrize(
+    ("start", "expected"),
+    [
+        (brands(b"heic", b"mif1"), "image/heic"),
+        (brands(b"mif1", b"mif1", b"heic"), "image/heic"),
+        (brands(b"msf1"), "image/heic"),
+        (brands(b"mif1", b"avif", b"mif1"), "image/avif"),
+        (brands(b"avis", b"msf1"), "image/avif"),
+        (brands(b"isom", b"mp42"), "video/mp4"),
+        (packets(188), "video/mp2t"),
+        (packets(192, 4), "video/mp2t"),
+        (packets(204), "video/mp2t"),
+        (packets(188, 57), "video/mp2t"),  # cut out of a broadcast
+        (b"\xff\x4f\xff\x51", "image/jp2"),
+        (b"II+\0", "image/tiff"),
+    ],
+)
+def test_types_by_first_bytes(start, expected):
+    assert media_type(start) == expected
+
+
+@pytest.mark.parametrize(
+    "start", [brands(b"crx ", b"isom"), b"G" * 4000, b"GIF8", b"", packets(188)[:400]]
+)
+def test_first_bytes_of_other_files(start):
+    assert format_of(start) is None
+
+
+def test_every_suffix_is_documented():
+    text = supported()
+    assert all(suffix in text for suffix in SUFFIXES)
+    assert "with cl2cm[heic]: HEIF (.heic .heif .hif)" in text
+    assert not any(map(is_unread, (f"x{suffix}" for suffix in SUFFIXES)))
+    assert is_unread("a.SVG")
+
+
+def test_the_documentation_lists_every_suffix():
+    text = (Path(__file__).parents[2] / "docs" / "media.md").read_text(encoding="utf-8")
+    table = text[text.index("| format") : text.index("`cl2cm index --help`")]
+    assert set(re.findall(r"\.[0-9a-z]+", table)) == SUFFIXES
+
+
+def test_what_browsers_play():
+    assert all(map(plays_in_browsers, ("a.mp4", "a.MOV", "a.webm", "a.ogv")))
+    assert not any(
+        map(plays_in_browsers, ("a.MTS", "a.m2ts", "a.mpg", "a.avi", "a.wmv", "a.jpg", ""))
+    )
 
 
 def _trees():

@@ -139,7 +139,7 @@ def test_bad_films_are_told_or_refused(make, tmp_path):
     with pytest.raises(MediaError, match=r"bad\.mp4"):
         split_films(examples)
     told = []
-    split = split_films(examples, on_bad=lambda example, error: told.append((example.id, error)))
+    split = split_films(examples, on_skip=lambda name, error: told.append((name, error)))
     assert len(split) == len(THINGS)
     assert [name for name, _ in told] == ["b"]
 

@@ -21,7 +21,7 @@ from cl2cm.media.sampling import sample_times
 from cl2cm.media.video import Film
 from cl2cm.model.checkpoint import load
 from cl2cm.types import Example, Sampling
-from fixtures.videos import grey, number_of, only_sound, slides, write_film
+from fixtures.videos import grey, marked, number_of, only_sound, slides, write_film, write_marked
 from fixtures.world import draw
 
 pytest.importorskip("av", reason="the extra video is not installed")
@@ -193,7 +193,7 @@ def test_what_is_no_whole_film(folder, name):
         MediaError, match=f"{path}: expected a whole film, found {BAD[name]}"
     ) as error:
         load_frames(path, TO_32)
-    assert "replace the file, or skip" in error.value.remedy
+    assert "replace the file, or leave it out" in error.value.remedy
 
 
 def test_places_without_a_film(folder):
@@ -386,3 +386,46 @@ def test_vectors_of_films(trained, film, folder):
     assert_allclose(together[3], together[1], atol=1e-5)  # three equal frames are one
     examples = [Example("f", "x", video=film), Example("s", "x", video=film, start=0.5, end=0.9)]
     assert_allclose(model.encode_examples(examples), together[[0, 2]], atol=2e-3)
+
+
+@pytest.mark.parametrize("start", [0, 1, 100, 10_000])
+@pytest.mark.parametrize(
+    ("suffix", "kind"), [("mkv", None), ("mp4", None), ("mts", "mpegts"), ("mpg", "mpegts")]
+)
+def test_a_video_whose_time_begins_later(tmp_path, suffix, kind, start):
+    path = write_marked(
+        tmp_path / f"a.{suffix}", [marked(n) for n in range(30)], kind=kind, start=start
+    )
+    with Film(path) as film:
+        assert film.end == pytest.approx(3.0, abs=0.11)
+        assert [number_of(frame.pixels) for frame in film.at([0.0, 1.5, 2.9])] == [0, 15, 29]
+    assert load_frames(path, TO_32, Sampling(frames=4)).shape == (4, 32, 32, 3)
+
+
+BLACK = np.zeros((48, 64, 3), np.uint8)
+
+
+def test_blank_frames_do_not_stand_for_a_video(tmp_path):
+    path = write_marked(tmp_path / "a.mp4", [BLACK] * 10 + [marked(40)] * 30)
+    frames = load_frames(path, TO_32, Sampling(frames=4))
+    assert len(frames) == 3
+    assert min(frame.max() for frame in frames) > 200
+    path = write_marked(tmp_path / "b.mp4", [BLACK] * 30 + [marked(40)] * 2 + [BLACK] * 8)
+    assert len(load_frames(path, TO_32, Sampling(frames=2))) in (1, 2)
+    path = write_marked(tmp_path / "c.mp4", [BLACK] * 20)
+    assert load_frames(path, TO_32, Sampling(frames=2)).shape == (2, 32, 32, 3)
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "expected"),
+    [(0, 0, 40), (25, 0, 40), (0, 25, 40), (38, 0, 40), (40, 0, None)],
+)
+def test_the_frame_that_stands_for_a_video(tmp_path, before, after, expected):
+    shown = [marked(40)] * (40 - before - after)
+    path = write_marked(tmp_path / "a.mp4", [BLACK] * before + shown + [BLACK] * after)
+    with Film(path) as film:
+        found = film.still(None, None).pixels
+        assert (number_of(found) if expected else found.max() // 20) == (expected or 0)
+        assert number_of(film.still(before / 10 - 1 if before else None, None).pixels) == (
+            expected or -10
+        )

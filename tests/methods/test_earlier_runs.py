@@ -11,6 +11,7 @@ from cl2cm.methods.registry import METHODS, method_class
 from cl2cm.model.checkpoint import load
 from cl2cm.model.config import Config, as_table, parse_config, to_toml
 from cl2cm.training.loop import train, train_again
+from fixtures.runs import change_contract, write_settings
 
 
 @pytest.fixture(scope="module")
@@ -37,6 +38,7 @@ def earlier(made, tmp_path):
     provenance = json.loads((run / "provenance.json").read_text())
     del provenance["translates_queries"]
     provenance["config"] = "0" * 64
+    change_contract(run, lambda contract: contract.pop("settings"))
     (run / "provenance.json").write_text(json.dumps(provenance))
     return run
 
@@ -59,7 +61,7 @@ def test_a_benchmark_knows_it_by_its_settings(made, earlier, settings):
 def test_a_run_of_a_method_that_is_not_installed_opens(made, small, tmp_path):
     run = shutil.copytree(made[1], tmp_path / "run")
     text = (run / "config.toml").read_text().replace('"translate-train"', '"of a package"')
-    (run / "config.toml").write_text(text + "\n[theirs]\nx = [1, 2]\n")
+    write_settings(run, text + "\n[theirs]\nx = [1, 2]\n")
     assert load(run).dim == 32
     assert evaluate_manifest(run, small.manifest)["languages"]
 

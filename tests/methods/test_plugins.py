@@ -234,7 +234,8 @@ def test_a_stopped_training_of_it_resumes_to_the_same_weights(
 ):
     from safetensors.torch import load_file
 
-    from cl2cm.training.loop import Loop, train
+    from cl2cm.training.loop import train
+    from cl2cm.training.stages import Loop
 
     installed()
     tree = {**settings("translate-train", train={"epochs": 2, "checkpoint_steps": 1}).tables()}
@@ -265,7 +266,7 @@ def test_a_stopped_training_of_it_resumes_to_the_same_weights(
 
 def test_a_loss_in_a_package_of_its_own_trains(settings, small, tmp_path, monkeypatch):
     from cl2cm.data.manifest import read_manifest
-    from cl2cm.evaluation.retrieval import evaluate
+    from cl2cm.evaluation.evaluate import evaluate
     from cl2cm.model.checkpoint import load
     from cl2cm.training.loop import train
 

@@ -64,6 +64,8 @@ def values(section, key, hint):
         return SPECIAL[section, key]
     if typing.get_origin(hint) is typing.Literal:
         return st.sampled_from(typing.get_args(hint))
+    if key == "log_to":
+        return st.lists(st.sampled_from(["tensorboard", "wandb", "mlflow"])).map(tuple)
     if typing.get_origin(hint) is tuple:
         return st.lists(WORDS, max_size=3).map(tuple)
     return {int: st.integers(1, 10**6), float: ABOVE_0, bool: st.booleans(), str: WORDS}[hint]
@@ -352,6 +354,7 @@ OTHERS = {bool: lambda x: not x, int: lambda x: x + 1, float: lambda x: x * 0.5 
           str: lambda x: x + "x", tuple: lambda x: (*x, "x")}  # fmt: skip
 BY_HAND = {
     ("text", "layer"): 3,
+    ("train", "log_to"): ("mlflow",),
     ("text", "freeze"): "none",
     ("vision", "sampling"): "scenes",
     ("network", "dim"): 1024,
@@ -405,7 +408,8 @@ def test_a_file_of_an_earlier_version_has_sections_of_every_method(method):
         lines.append(f"[{name}]")
         for key in old[name]:
             value = getattr(sections()[name](), key)
-            text = {bool: str(value).lower(), tuple: "[]"}.get(type(value), repr(value))
+            words = repr(list(value)) if isinstance(value, tuple) else repr(value)
+            text = {bool: str(value).lower()}.get(type(value), words)
             lines.append(f"{key} = {text}")
     found = parse(tomllib.loads("\n".join(lines)))
     assert found == checked(Config(method=method))

@@ -5,7 +5,7 @@ import json
 import numpy as np
 import pytest
 
-from cl2cm.cli.lines import answer_lines
+from cl2cm.cli.hit_lines import answer_lines
 from cl2cm.errors import QueryError
 from cl2cm.index import Index
 from cl2cm.search.batch import (

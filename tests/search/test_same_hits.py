@@ -9,8 +9,9 @@ from fastapi.testclient import TestClient
 from cl2cm.cli import app as cli
 from cl2cm.data.manifest import read_manifest
 from cl2cm.data.queries import caption_queries
+from cl2cm.evaluation.ranked_lists import Measured
+from cl2cm.evaluation.trec import trec_lines
 from cl2cm.index import Index
-from cl2cm.metrics import trec_lines
 from cl2cm.model.checkpoint import load
 from cl2cm.search.searcher import Searcher
 from cl2cm.serve import create_app
@@ -27,11 +28,10 @@ def asked(trained, small, tmp_path_factory):
     queries = caption_queries(examples, "xx")
     vision = model.encode_examples(queries.gallery)
     text = model.encode_text(queries.texts)
-    ids = [example.id for example in queries.gallery]
     ranked: dict[str, list[str]] = {}
-    for line in trec_lines("xx", text, vision, ids, depth=K):
-        name, _, item, *_ = line.split(" ")
-        ranked.setdefault(name, []).append(item)
+    measured = Measured("xx", queries, text, vision)
+    for lines, _ in trec_lines(measured, "text_to_vision", depth=K):
+        ranked[lines[0].split(" ")[0]] = [line.split(" ")[2] for line in lines]
     folder = tmp_path_factory.mktemp("hits")
     items = [Item(e.id, str(e.image), captions=e.captions) for e in queries.gallery]
     Index.create(folder / "index", vision, items, model=model.fingerprint, run=trained).close()

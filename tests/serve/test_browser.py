@@ -224,13 +224,18 @@ def test_filters(open_page):
     assert page.locator("#results .open").count() < before
     assert "fold=1" in page.url
     assert page.locator(".filters[open]").count() == 1  # stays open for the next one
-    page.get_by_label("Folder").fill("green")
-    page.keyboard.press("Enter")
+    page.locator(".filters [name=folder]").select_option("green")
     page.wait_for_url("**folder=green**")
     wait(page, "document.querySelector('#results .open img').alt.startsWith('green')")
-    page.get_by_label("Kind").select_option("Films")
+    page.locator(".filters [name=media]").select_option("Videos")
     page.wait_for_selector(".notice")
-    page.locator(".filters").get_by_role("link", name="Clear filters").click()
+    page.locator(".remove", has_text="Videos").click()
+    wait(page, "document.querySelector('#results .open img')?.alt.startsWith('green')")
+    page.locator(".filters summary").click()  # closed by the click outside
+    page.locator(".filters [name=media]").select_option("Videos")
+    page.wait_for_selector(".notice")
+    page.keyboard.press("Escape")  # the panel lies over the notice
+    page.locator(".notice").get_by_role("link", name="Clear filters").click()
     page.wait_for_url("**/?q=red")
     wait(page, "document.querySelector('#results .open img').alt.startsWith('red')")
 
@@ -310,7 +315,7 @@ def test_keys_alone(open_page):
     page.wait_for_selector(".given")
     page.locator(".filters summary").focus()
     page.keyboard.press("Enter")
-    for _ in range(12):
+    for _ in range(20):
         page.keyboard.press("Tab")
         if page.evaluate("document.activeElement.name") == "fold":
             break
@@ -373,3 +378,79 @@ def test_a_picture_that_is_gone_is_marked(open_page, address):
     page.goto("/?q=red&page=1")
     page.wait_for_selector(".gone")
     assert page.locator(".gone").count() == 1
+
+
+def test_the_viewer_has_an_address_and_back_closes_it(open_page):
+    page = open_page("/?q=red", viewport=PHONE, has_touch=True, is_mobile=True)
+    page.evaluate("window.here = 1")  # gone after a reload
+    page.locator("#results .open").nth(3).tap()
+    page.wait_for_selector("dialog[open] #item")
+    assert "/item?id=" in page.url
+    shared, shown = page.url, page.locator("dialog h1").first.inner_text()
+    page.go_back()
+    wait(page, "!document.querySelector('dialog[open]')")
+    assert page.url.endswith("/?q=red")
+    assert page.locator("#q").input_value() == "red"
+    page.go_forward()
+    page.wait_for_selector("dialog[open] #item")
+    page.keyboard.press("Escape")
+    wait(page, "!document.querySelector('dialog[open]')")
+    wait(page, "location.search === '?q=red'")
+    assert page.evaluate("window.here") == 1
+    page.goto(shared)
+    assert page.locator("h1").first.inner_text() == shown
+    page.go_back()
+    page.wait_for_selector("body.found")
+
+
+@pytest.mark.parametrize("locale", ["en", "ar"])
+def test_arrows_turn_the_pages_of_the_viewer(open_page, locale):
+    page = open_page("/?q=red", locale=locale)
+    names = page.locator("#results .open img").evaluate_all("all => all.map(i => i.alt)")
+    onward, back = ("ArrowRight", "ArrowLeft") if locale == "en" else ("ArrowLeft", "ArrowRight")
+    page.locator("#results .open").first.click()
+    page.wait_for_selector("dialog[open] #item")
+    title = "document.querySelector('dialog h1').innerText"
+    assert page.locator("[data-turn='-1']").is_disabled()
+    for key, at in ((onward, 1), (onward, 2), (back, 1)):
+        page.keyboard.press(key)
+        wait(page, f"{title} === {names[at]!r}")
+    page.locator("[data-turn='1']").click()
+    wait(page, f"{title} === {names[2]!r}")
+    page.locator(".close").click()
+    wait(page, "!document.querySelector('dialog[open]')")
+    wait(page, f"document.activeElement.querySelector('img')?.alt === {names[2]!r}")
+    assert page.url.endswith("/?q=red")
+
+
+def test_images_keep_their_proportions(open_page):
+    page = open_page("/?q=red")
+    assert page.locator("#results .open img").evaluate_all(
+        "all => all.every(i => getComputedStyle(i).objectFit === 'contain')"
+    )
+
+
+def test_the_strip_of_moments_is_whole_and_marks_the_present_one(open_page):
+    page = open_page("/item?id=film%231&q=grey")
+    strip = page.locator(".moments ol").bounding_box()
+    for box in (entry.bounding_box() for entry in page.locator(".moments li").all()):
+        assert strip["x"] <= box["x"]
+        assert box["x"] + box["width"] <= strip["x"] + strip["width"] + 1
+    assert page.locator(".moments [aria-current]").count() == 1
+    assert "shown above" in page.locator(".moments [aria-current]").inner_text()
+    assert page.locator("h1").inner_text() == "film, 0:01–0:02"
+
+
+@pytest.mark.parametrize("locale", ["en", "de", "fr", "es", "zh", "ar"])
+def test_the_placeholder_fits_on_a_phone(open_page, locale):
+    page = open_page("/", locale=locale, viewport={"width": 360, "height": 740}, is_mobile=True)
+    wanted, given = page.evaluate(
+        """() => {
+            const box = document.getElementById("q"), style = getComputedStyle(box);
+            const pen = document.createElement("canvas").getContext("2d");
+            pen.font = style.font;
+            return [pen.measureText(box.placeholder).width,
+                    box.clientWidth - parseFloat(style.paddingLeft) - parseFloat(style.paddingRight)];
+        }"""
+    )
+    assert wanted <= given

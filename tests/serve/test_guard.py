@@ -9,8 +9,8 @@ from fastapi.testclient import TestClient
 from cl2cm.data.scan import scan_folder
 from cl2cm.serve import Limits, create_app
 from cl2cm.serve.access import SESSION_SECONDS, Access, Verdict
+from cl2cm.serve.client_shares import Room
 from cl2cm.serve.cookies import SESSION as COOKIE
-from cl2cm.serve.rooms import Room
 from fixtures.colours import Page
 
 TOKEN = "a-secret-of-many-letters"

@@ -32,7 +32,7 @@ def ids(answer):
 def test_search_answers_with_the_contract(client):
     answer = client.get("/api/v1/search", params={"q": " rot ", "k": 2})
     value = answer.json()
-    assert list(value) == ["query", "language", "hits", "offset", "more", "ms"]
+    assert list(value) == ["query", "language", "hits", "offset", "more", "total", "ms"]
     assert (value["query"], value["offset"], value["more"]) == ("rot", 0, True)
     assert set(value["hits"][0]) == {
         "id", "score", "match", "start", "end", "thumbnail", "media",
@@ -89,7 +89,10 @@ def test_filters(make_searcher, pictures):
         assert answer.status_code in (400, 422), bad
     page = client.get("/?q=red&folder=warm&media=&since=&until=&min_bytes=").text
     assert page.count('class="open"') == 1
-    assert '<option value="warm">' in page
+    assert '<option value="warm" selected>' in page
+    assert found(name="WARM") == {"warm/red.png"}
+    assert len(found(min_match=0.99)) < 3
+    assert found(sort="newest", min_match=0.001) == everything
 
 
 def test_search_with_a_picture(client):

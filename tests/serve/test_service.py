@@ -17,8 +17,8 @@ from cl2cm.index import Index
 from cl2cm.index.update.build import build_index
 from cl2cm.search.searcher import Searcher
 from cl2cm.serve import Limits, create_app, read_token
+from cl2cm.serve.batching import QueryBatcher
 from cl2cm.serve.collection import Collection
-from cl2cm.serve.encoder import QueryEncoder
 from cl2cm.types import Item
 from fixtures.colours import ColourModel, Page
 
@@ -52,7 +52,7 @@ def ask(encoder, model, texts):
 
 
 def test_concurrent_queries_are_encoded_together_and_right():
-    model, encoder = SlowModel(), QueryEncoder(16, 100)
+    model, encoder = SlowModel(), QueryBatcher(16, 100)
     texts = [f"{name} {i}" for i in range(16) for name in ("red", "green")]
     found = ask(encoder, model, texts)
     encoder.stop()
@@ -65,7 +65,7 @@ def test_concurrent_queries_are_encoded_together_and_right():
 
 
 def test_a_query_that_comes_alone_does_not_wait():
-    model, encoder = SlowModel(seconds=0), QueryEncoder(64, 100)
+    model, encoder = SlowModel(seconds=0), QueryBatcher(64, 100)
     ask(encoder, model, ["warm"])
     begin = time.perf_counter()
     ask(encoder, model, ["red"])
@@ -74,7 +74,7 @@ def test_a_query_that_comes_alone_does_not_wait():
 
 
 def test_the_same_text_is_encoded_once():
-    model, encoder = SlowModel(), QueryEncoder(8, 2)
+    model, encoder = SlowModel(), QueryBatcher(8, 2)
     ask(encoder, model, ["red"] * 10)
     ask(encoder, model, ["red"])
     assert model.batches == [1]
@@ -86,7 +86,7 @@ def test_the_same_text_is_encoded_once():
 
 
 def test_a_bad_query_spoils_no_other():
-    model, encoder = SlowModel(), QueryEncoder(8, 10)
+    model, encoder = SlowModel(), QueryBatcher(8, 10)
     found = ask(encoder, model, ["red", "bad", "green"])
     assert isinstance(found[1], QueryError)
     np.testing.assert_array_equal(found[0], ColourModel().encode_text(["red"]))
@@ -95,7 +95,7 @@ def test_a_bad_query_spoils_no_other():
 
 
 def test_two_models_are_never_mixed():
-    one, other, encoder = SlowModel(), SlowModel(), QueryEncoder(8, 100)
+    one, other, encoder = SlowModel(), SlowModel(), QueryBatcher(8, 100)
     other.fingerprint = "other"
 
     async def both():

@@ -7,7 +7,8 @@ import torch
 from torch.testing import assert_close
 
 from cl2cm.data.pairs import Texts, caption_pairs, target_languages
-from cl2cm.encode.store import Rows, write_store
+from cl2cm.encode.rows import Rows
+from cl2cm.encode.store_writing import write_store
 from cl2cm.encode.tokens import PooledStates, TokenIds
 from cl2cm.errors import ConfigError, LanguageError, ManifestError
 from cl2cm.training.batches import Batches

@@ -25,8 +25,9 @@ from cl2cm.methods.registry import METHODS, method_class
 from cl2cm.methods.translate_train import TranslateTrain
 from cl2cm.model.checkpoint import load, load_backbone
 from cl2cm.model.config import to_toml
-from cl2cm.training.loop import Loop, train, train_again
+from cl2cm.training.loop import train, train_again
 from cl2cm.training.optimization import choose_device, learning_rate
+from cl2cm.training.stages import Loop
 
 
 def lines(run):

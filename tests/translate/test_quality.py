@@ -1,3 +1,4 @@
+import sys
 from importlib.util import find_spec
 
 import pytest
@@ -94,7 +95,7 @@ def test_an_unknown_language_says_nothing():
 
 def test_a_missing_identifier_names_the_install_line(monkeypatch):
     quality._identifier.cache_clear()
-    monkeypatch.setattr(quality.importlib.util, "find_spec", lambda name: None)
+    monkeypatch.setitem(sys.modules, "py3langid.langid", None)
     with pytest.raises(MissingExtraError, match=r"cl2cm\[translate\]"):
         language_share("a", "de", "en")
 

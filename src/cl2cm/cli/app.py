@@ -5,6 +5,8 @@ standard error. An expected error is one line; exit code 2 is bad usage or input
 failure. Nothing heavy is imported before a command runs.
 """
 
+import itertools
+import re
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -17,11 +19,11 @@ from cl2cm import __version__
 from cl2cm.cli.data import encode, prepare, translate
 from cl2cm.cli.export import export
 from cl2cm.cli.index import index
+from cl2cm.cli.init import init
+from cl2cm.cli.measure import compare, evaluate
 from cl2cm.cli.models import models
 from cl2cm.cli.options import (
-    Features,
     Json,
-    Model,
     SkipBad,
     TextEncoder,
     VisionEncoder,
@@ -32,6 +34,7 @@ from cl2cm.cli.options import (
 )
 from cl2cm.cli.search import AsksInWords, search
 from cl2cm.cli.serve import serve, serve_index
+from cl2cm.cli.train import WithMethods, train
 from cl2cm.cli.trust import opens_models
 from cl2cm.errors import CL2CMError, ConfigError, missing_extra
 from cl2cm.progress import say
@@ -79,9 +82,21 @@ def run(arguments: Sequence[str]) -> int:
         message = getattr(error, "format_message", None)  # typer's errors of usage have it
         if message is None:
             raise
-        say(f"error: {' '.join(message().split())} See: cl2cm --help")
+        say(f"error: {_usage(error, ' '.join(message().split()), list(arguments))}")
         return 2
     return result if isinstance(result, int) else 0
+
+
+def _usage(error: Exception, message: str, arguments: list[str]) -> str:
+    """Return an error of usage with the value that was typed and the help to look at."""
+    option = re.match(r"Invalid value for '([^']+)': ", message)
+    names = option[1].split(" / ") if option else []
+    for name, value in itertools.pairwise(arguments):
+        if name in names:
+            message = f"{message} ({name} {value})"
+    context = getattr(error, "ctx", None)
+    command = getattr(context, "info_name", None) if getattr(context, "parent", None) else None
+    return f"{message} See: cl2cm {command} --help" if command else f"{message} See: cl2cm --help"
 
 
 def _version(asked: bool) -> None:
@@ -115,6 +130,13 @@ def demo(
     """Go the whole way on the embedded data, then serve the search page."""
     from cl2cm.cli.demo import QUERIES, run_demo
 
+    if out.exists() and not out.is_dir():  # before anything is fetched
+        raise ConfigError(
+            f"--out {out}",
+            expected="a folder",
+            found="a file in its path",
+            remedy="choose another place",
+        )
     result = run_demo(out, seed=seed)
     seconds = sum(result["seconds"].values())
     show(
@@ -124,64 +146,6 @@ def demo(
     )
     if serve_page:
         serve_index(Path(result["index"]), host, port, examples=QUERIES)
-
-
-def train(
-    config: Annotated[Path, typer.Argument(help="Settings, a TOML file.")],
-    out: Annotated[Path, typer.Option(help="Run folder to make.")] = Path("runs/run"),
-    settings: Annotated[
-        list[str] | None,
-        typer.Option(
-            "--set", help="Change a setting: train.epochs=3, data.languages=de,fr; repeatable."
-        ),
-    ] = None,
-    resume: Annotated[bool, typer.Option("--resume", help="Go on with a stopped run.")] = False,
-    skip_bad: SkipBad = False,
-    as_json: Json = False,
-) -> None:
-    """Train a model by cl2cm, translate-train, or another method."""
-    from cl2cm.methods.settings import load_config
-    from cl2cm.training.loop import train as train_run
-
-    lenient = ["data.skip_bad=true"] if skip_bad else []
-    loaded = load_config(config, [*(settings or ()), *lenient])
-    provenance = train_run(loaded, out, resume=resume)
-    best = ", ".join(
-        f"{stage} {'not measured' if value is None else f'{value:.1f}'}"
-        for stage, value in provenance["validation_SumR"].items()
-    )
-    show({"run": str(out), **provenance}, as_json=as_json, lines=[f"{out}: SumR on val: {best}"])
-
-
-def evaluate(
-    run: Model,
-    manifest: Annotated[Path, typer.Argument(help="Manifest with human captions.")],
-    split: Annotated[str, typer.Option(help="Split to report.")] = "test",
-    languages: Annotated[str, typer.Option(help="Languages, such as de,fr; empty: all.")] = "",
-    trec: Annotated[Path | None, typer.Option(help="Write TREC runs to this file.")] = None,
-    leak_check: Annotated[
-        bool, typer.Option("--leak-check/--no-leak-check", help="Look for pictures in two splits.")
-    ] = True,
-    text_encoder: TextEncoder = "",
-    vision_encoder: VisionEncoder = "",
-    features: Features = None,
-    skip_bad: SkipBad = False,
-    as_json: Json = False,
-) -> None:
-    """Measure a run: R@1, R@5, R@10, median rank, mAP and SumR, per language."""
-    from cl2cm.cli.evaluation import evaluate_manifest, evaluation_lines
-
-    result = evaluate_manifest(
-        run,
-        manifest,
-        split=split,
-        languages=words(languages),
-        trec=trec,
-        leak_check=leak_check,
-        skip_bad=skip_bad,
-        encoders=encoders(text_encoder, vision_encoder, features),
-    )
-    show(result, as_json=as_json, lines=evaluation_lines(result))
 
 
 def bench(
@@ -279,31 +243,34 @@ def doctor(
     from cl2cm.cli.doctor import lines, report
 
     if install_weights:
-        from cl2cm.encode.offline import install_weights as install
+        from cl2cm.encode.pinned_weights import install_weights as install
 
-        install(progress=say)
+        install(tell=say)
     found = report()
     show(found, as_json=as_json, lines=lines(found))
 
 
-class _WithMethods(TyperCommand):
-    """A command whose help ends with the names of all methods, those of other packages too."""
+class WithFormats(TyperCommand):
+    """A command whose help ends with the formats of images and videos that are read."""
 
     def get_help(self, ctx: Any) -> str:  # noqa: ANN401 - a context of the click in typer
-        from cl2cm.methods.registry import method_names
+        """Return the help, ending with the formats."""
+        from cl2cm.media.kinds import supported
 
-        self.epilog = f"Methods: {', '.join(method_names())}."
+        self.epilog = f"Formats: {supported()}."
         return super().get_help(ctx)
 
 
-_PLAIN: tuple[Callable[..., None], ...] = (demo, prepare, doctor, models)
-_MODELS: tuple[Callable[..., None], ...] = (
-    *(translate, encode, evaluate),
-    *(bench, align, export, index, serve),
-)
-app.command(cls=_WithMethods)(opens_models(train))
-app.command(cls=AsksInWords)(opens_models(search))
-for _command in _PLAIN:
-    app.command()(_command)
-for _command in _MODELS:
-    app.command()(opens_models(_command))
+_COMMANDS: tuple[tuple[Callable[..., None], type[TyperCommand]], ...] = (
+    *((demo, TyperCommand), (init, TyperCommand), (prepare, TyperCommand)),
+    *((opens_models(translate), TyperCommand), (opens_models(encode), WithFormats)),
+    (opens_models(train), WithMethods),
+    *((opens_models(evaluate), TyperCommand), (opens_models(compare), TyperCommand)),
+    (opens_models(bench), TyperCommand),
+    *((opens_models(align), TyperCommand), (opens_models(export), TyperCommand)),
+    *((opens_models(index), WithFormats), (opens_models(search), AsksInWords)),
+    *((opens_models(serve), TyperCommand), (models, TyperCommand)),
+    (doctor, TyperCommand),
+)  # in the order in which data flows
+for _command, _class in _COMMANDS:
+    app.command(cls=_class)(_command)

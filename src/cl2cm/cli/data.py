@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from cl2cm.cli.options import Json, SkipBad, show, words
+from cl2cm.cli.options import Exclude, Json, SkipBad, Strict, show, words
 
 
 def prepare(
@@ -41,7 +41,10 @@ def prepare(
         ),
     ] = False,
     allow_leaks: Annotated[
-        bool, typer.Option("--allow-leaks", help="Let a picture of one's own be in two splits.")
+        bool,
+        typer.Option(
+            "--allow-leaks", help="Go on where images of your own seem to be in two splits."
+        ),
     ] = False,
     leak_check: Annotated[
         bool, typer.Option("--leak-check/--no-leak-check", help="Look for pictures in two splits.")
@@ -50,9 +53,9 @@ def prepare(
 ) -> None:
     """Turn an official data set, or a folder of your own, into a manifest."""
     from cl2cm.data.manifest import read_manifest, summarise
-    from cl2cm.data.readers import prepare_dataset
     from cl2cm.data.readers.columns import parse_columns
     from cl2cm.data.readers.reading import Options
+    from cl2cm.data.readers.registry import prepare_dataset
 
     options = Options(
         task=task,
@@ -75,7 +78,7 @@ def prepare(
     show(
         {"manifest": str(manifest), **counts},
         as_json=as_json,
-        lines=[str(manifest), json.dumps(counts, ensure_ascii=False, indent=2)],
+        lines=[str(manifest), *json.dumps(counts, ensure_ascii=False, indent=2).splitlines()],
     )
 
 
@@ -130,22 +133,35 @@ def translate(
 
 
 def encode(
-    source: Annotated[Path, typer.Argument(help="Manifest, or folder of pictures.")],
+    source: Annotated[Path, typer.Argument(help="Manifest, or folder of images and videos.")],
     out: Annotated[Path, typer.Option(help="Feature store to make.")],
     encoder: Annotated[
         str, typer.Option(help="onnx:NAME, hf:NAME (of the cache, or a folder), features:PATH.")
     ] = "onnx:efficientnet-lite2",
     side: Annotated[
-        str, typer.Option(help="vision | text; by default text for hf:, vision for onnx:.")
+        str,
+        typer.Option(
+            help="vision | text; by default text for hf: models of text alone, else vision."
+        ),
     ] = "",
+    exclude: Exclude = None,
     skip_bad: SkipBad = False,
+    strict: Strict = False,
     as_json: Json = False,
 ) -> None:
-    """Run a backbone over pictures or captions and keep its features."""
-    from cl2cm.cli.encoding import encode_store
+    """Run a backbone over images, videos or captions and keep its features.
 
-    chosen = side or ("text" if encoder.startswith("hf:") else "vision")
-    result = encode_store(source, out, encoder, side=chosen, skip_bad=skip_bad)
+    Broken files of a folder are named and left out, and the exit code is then 1.
+    """
+    from cl2cm.cli.encoding import encode_store
+    from cl2cm.cli.sources import finish, is_lenient
+    from cl2cm.encode.clip.pairs import side_of
+
+    lenient = is_lenient(source, skip_bad=skip_bad, strict=strict)
+    chosen = side or side_of(encoder)
+    result = encode_store(
+        source, out, encoder, side=chosen, skip_bad=lenient, exclude=exclude or ()
+    )
     show(
         result,
         as_json=as_json,
@@ -154,3 +170,4 @@ def encode(
             f"{result['rate']:.1f}/s; {len(result['skipped'])} skipped"
         ],
     )
+    finish(result, skip_bad=skip_bad)

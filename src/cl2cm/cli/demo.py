@@ -13,12 +13,14 @@ from typing import Any
 import numpy as np
 
 from cl2cm.data.manifest import read_manifest
-from cl2cm.data.readers import prepare_dataset
-from cl2cm.data.readers.openmoji import HELD_OUT, is_flag
+from cl2cm.data.readers.openmoji import HELD_OUT
+from cl2cm.data.readers.openmoji_things import is_flag
+from cl2cm.data.readers.registry import prepare_dataset
 from cl2cm.encode.encoding import encode_pictures
-from cl2cm.encode.offline import install_weights
+from cl2cm.encode.pinned_weights import install_weights
 from cl2cm.encode.vision import load_vision
-from cl2cm.evaluation.retrieval import evaluate
+from cl2cm.evaluation.bench.suites import load_suite
+from cl2cm.evaluation.evaluate import evaluate
 from cl2cm.index.update.build import build_index
 from cl2cm.methods.settings import checked
 from cl2cm.model.checkpoint import load
@@ -42,15 +44,13 @@ WEIGHTS = ("multilingual-e5-small", "efficientnet-lite2")
 
 
 def demo_config(method: str, manifest: Path, *, seed: int = 0) -> Config:
-    """Settings of the demo, chosen on the validation split; the same for every method."""
+    """Return the settings of the suite ``openmoji``, on all languages and all cores."""
+    base = load_suite("openmoji").base
     tree = {
+        **base,
         "method": method,
-        "data": {"manifest": str(manifest.resolve())},
-        "network": {"dim": 384, "layers": 1, "heads": 8, "dropout": 0.2},
-        "match": {"tau": 0.1, "smoothing": 0.1},
-        "teacher": {"epochs": 15, "alpha": 0.1},
-        "transfer": {"beta": 0.3, "tau_teacher": 0.05, "source_target": 0.3, "warm_start": True},
-        "train": {"seed": seed, "epochs": 30, "batch_size": 256, "lr": 2e-3},
+        "data": {**base["data"], "manifest": str(manifest.resolve())},
+        "train": {**base["train"], "seed": seed},
     }
     return checked(parse_config(tree))
 
@@ -64,7 +64,7 @@ def run_demo(out: Path, *, seed: int = 0) -> dict[str, Any]:
     """
     seconds: dict[str, float] = {}
     with _timed("weights", seconds):
-        install_weights(WEIGHTS, progress=say)
+        install_weights(WEIGHTS, tell=say)
     with _timed("data", seconds):
         manifest = prepare_dataset("openmoji", None, out / "data", leak_check=False)
     with _timed("encode", seconds):

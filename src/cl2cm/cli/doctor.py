@@ -15,7 +15,7 @@ NAME = "cl2cm"
 
 def report() -> dict[str, Any]:
     """Versions, weights and extras, as ``doctor --json`` prints them."""
-    from cl2cm.encode.offline import OFFLINE_MODELS, is_installed
+    from cl2cm.encode.pinned_weights import OFFLINE_MODELS, is_installed
 
     found = importlib.metadata.metadata(NAME)
     extras = found.get_all("Provides-Extra") or []

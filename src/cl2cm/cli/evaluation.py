@@ -8,15 +8,12 @@ from cl2cm.cli.sources import read_lines
 from cl2cm.data.leaks import known_leaks
 from cl2cm.data.manifest import Skipped, split_of_manifest
 from cl2cm.data.queries import caption_languages, caption_queries
-from cl2cm.errors import LanguageError, MediaError
-from cl2cm.evaluation.retrieval import Translate, evaluate
-from cl2cm.export.contract import read_contract
-from cl2cm.export.load import AnyModel, load, opens_export
-from cl2cm.export.model import ExportedModel
+from cl2cm.evaluation.evaluate import evaluate
+from cl2cm.evaluation.per_query import TOP
+from cl2cm.evaluation.subject import open_subject
 from cl2cm.model.encoders import AS_TRAINED, Encoders
 from cl2cm.progress import say
-from cl2cm.translate import find_translators
-from cl2cm.types import Example, Floats, StrPath, is_model_spec
+from cl2cm.types import StrPath
 
 
 def evaluate_manifest(
@@ -26,6 +23,9 @@ def evaluate_manifest(
     split: str = "test",
     languages: Sequence[str] = (),
     trec: Path | None = None,
+    depth: int = 0,
+    per_query: Path | None = None,
+    top: int = TOP,
     leak_check: bool = True,
     skip_bad: bool = False,
     encoders: Encoders = AS_TRAINED,
@@ -44,7 +44,10 @@ def evaluate_manifest(
         manifest: with human captions.
         split: to report.
         languages: of the captions; empty: all.
-        trec: write the text -> vision runs to this file.
+        trec: file of ranked lists; see `cl2cm.evaluate`.
+        depth: items of each of its lists; 0: all.
+        per_query: file of the ranks of each query; see `cl2cm.evaluate`.
+        top: best items of each query in it; 0: all.
         leak_check: look for images that are in two splits.
         skip_bad: leave broken lines and items out.
         encoders: where the run's encoders or features are by now.
@@ -58,25 +61,30 @@ def evaluate_manifest(
     skipped = Skipped()
     everything = read_lines(manifest, skipped if skip_bad else None)
     examples = split_of_manifest(everything, split, manifest)
-    asked = list(languages) or caption_languages(examples)
-    for language in asked:  # before anything is loaded or encoded
+    for language in languages or caption_languages(examples):  # before anything is loaded
         caption_queries(examples, language)
-    source = _source_of_translations(run, encoders)
-    translate = None
-    if source is not None:
-        asked, translate = _translated(asked, source, named=bool(languages))
-    model = load(run, text_encoder=encoders.text, vision_encoder=encoders.vision)
-    vectors = _vectors(model, everything, examples, skipped if skip_bad else None)
-    examples = [example for example in examples if example.id in vectors]
-    if not languages:
-        there = caption_languages(examples)
-        asked = [language for language in asked if language in there]
+    subject = open_subject(
+        run,
+        everything,
+        examples,
+        languages=languages,
+        skipped=skipped if skip_bad else None,
+        encoders=encoders,
+    )
     found = evaluate(
-        model, examples, languages=asked, vectors=vectors, trec=trec, translate=translate
+        subject.model,
+        subject.examples,
+        languages=subject.languages,
+        vectors=subject.vectors,
+        trec=trec,
+        depth=depth,
+        per_query=per_query,
+        top=top,
+        translate=subject.translate,
     )
     leaks = known_leaks(everything) if leak_check else []
     if leaks:
-        say(f"warning: {len(leaks)} pictures are in two splits, such as {leaks[0]}")
+        say(f"warning: {len(leaks)} items seem to be in two splits, such as {leaks[0]}")
     return {
         "run": str(run),
         "split": split,
@@ -84,75 +92,6 @@ def evaluate_manifest(
         "leaks": leaks,
         "skipped": skipped.names,
     }
-
-
-def _vectors(
-    model: AnyModel,
-    everything: Sequence[Example],
-    examples: Sequence[Example],
-    skipped: Skipped | None,
-) -> dict[str, Floats]:
-    """Vectors of the examples, from the store of everything where training has made one."""
-    lenient = skipped is not None
-    whole = not isinstance(model, ExportedModel) and model.has_stored(everything, partial=lenient)
-    asked = {example.id for example in examples}
-
-    def on_skip(name: str, error: MediaError) -> None:
-        if skipped is not None and name in asked:
-            skipped.item(name, error)
-
-    known = everything if whole else examples
-    return model.vectors_by_id(known, skip_bad=lenient, on_skip=on_skip)
-
-
-def _source_of_translations(run: StrPath, encoders: Encoders) -> str | None:
-    """Language into which a run translates queries; None where it takes them as they are.
-
-    A run of an earlier version does not say so itself.
-    """
-    if is_model_spec(run):
-        return None
-    if opens_export(run, encoders.text, encoders.vision):
-        return read_contract(Path(run)).get("translates_queries_to") or None
-    from cl2cm.methods.registry import method_class
-    from cl2cm.model.checkpoint import read_provenance, read_run
-
-    config, _ = read_run(Path(run), encoders)
-    told = read_provenance(Path(run)).get("translates_queries")
-    translates = method_class(config.method).translates_queries if told is None else bool(told)
-    return config.data.source if translates else None
-
-
-def _translated(
-    languages: Sequence[str], source: str, *, named: bool
-) -> tuple[list[str], Translate]:
-    """Languages that can be asked in the source language, and how.
-
-    Args:
-        languages: that are wanted.
-        source: of the run.
-        named: the user named them, so that none may be left out.
-    """
-    engines = find_translators((code for code in languages if code != source), source)
-    can = [code for code in languages if code == source or code in engines]
-    left = [code for code in languages if code not in can]
-    if left and (named or not can):
-        raise LanguageError(
-            f"translated queries in {', '.join(left)}",
-            expected=f"languages with an engine into {source!r}",
-            found="no engine",
-            remedy=f"choose among {', '.join(can)}" if can else "evaluate another method",
-        )
-    if left:
-        say(f"left out, no translation engine into {source}: {', '.join(left)}")
-
-    def translate(language: str, texts: list[str]) -> list[str]:
-        if language == source:
-            return texts
-        say(f"translate {len(texts)} captions: {language} to {source}")
-        return engines[language].translate(texts)
-
-    return can, translate
 
 
 def evaluation_lines(result: dict[str, Any]) -> list[str]:

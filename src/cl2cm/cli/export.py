@@ -29,8 +29,8 @@ def export(
     as_json: Json = False,
 ) -> None:
     """Write a run as ONNX graphs that run without torch, checked against the run."""
-    from cl2cm.data.source import examples_of
-    from cl2cm.evaluation.retrieval import evaluate
+    from cl2cm.data.examples import examples_of
+    from cl2cm.evaluation.evaluate import evaluate
     from cl2cm.export.write import export_run
 
     examples = [] if manifest is None else examples_of(manifest, split=split)

@@ -1,23 +1,30 @@
 """The command that makes an index and keeps it up to date."""
 
+import functools
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from cl2cm.cli.options import (
     Cleartext,
+    Exclude,
     Features,
     Json,
     Model,
     Roots,
     SkipBad,
+    Strict,
     VisionEncoder,
     encoders,
     show,
 )
 from cl2cm.errors import ConfigError
 from cl2cm.progress import say
+
+if TYPE_CHECKING:
+    from cl2cm.types import Example
 
 
 def index(
@@ -63,16 +70,21 @@ def index(
     allow_cleartext: Cleartext = False,
     vision_encoder: VisionEncoder = "",
     features: Features = None,
+    exclude: Exclude = None,
     skip_bad: SkipBad = False,
+    strict: Strict = False,
     as_json: Json = False,
 ) -> None:
-    """Encode pictures and films into a search index; run again, only what is new or changed."""
+    """Encode images and videos into a search index; run again, only what is new or changed.
+
+    Broken files of a folder are named and left out, and the exit code is then 1.
+    """
     from cl2cm.cli.models import need_model
 
     if source is None or out is None:
         raise need_model(run, source)
     from cl2cm.cli.indexing import index_source
-    from cl2cm.data.scan import scan_folder
+    from cl2cm.cli.sources import finish, is_lenient
     from cl2cm.index import BackendOptions
     from cl2cm.index.update.update import UpdateOptions
     from cl2cm.index.update.watch import watch as follow
@@ -80,7 +92,8 @@ def index(
     def once() -> None:
         storage = BackendOptions(backend, dtype, url, allow_cleartext)
         options = UpdateOptions(verify=verify, rebuild=rebuild, backend=storage)
-        lenient = skip_bad or watch  # what is still being written must not keep the rest waiting
+        # In a watched folder, what is still being written must not keep the rest waiting.
+        lenient = is_lenient(source, skip_bad=skip_bad, strict=strict) or watch
         where = encoders("", vision_encoder, features)
         result = index_source(
             run,
@@ -91,12 +104,14 @@ def index(
             options=options,
             roots=media_root or (),
             encoders=where,
+            exclude=exclude or (),
         )
         line = (
             f"{result['items']} items in {out}: {result['encoded']} encoded, "
             f"{result['kept']} kept, {result['dropped']} dropped; {len(result['skipped'])} skipped"
         )
         show(result, as_json=as_json, lines=[line])
+        finish(result, skip_bad=skip_bad or watch)
 
     if not watch:
         once()
@@ -106,6 +121,13 @@ def index(
             "--watch", expected="a folder", found=str(source), remedy="give the pictures' folder"
         )
     try:
-        follow(once, lambda: scan_folder(source), on_bad=lambda bad: say(f"not indexed: {bad}"))
+        look = functools.partial(_examples, source, exclude or ())
+        follow(once, look, on_skip=lambda _, bad: say(f"not indexed: {bad}"))
     except KeyboardInterrupt:
         say("stopped; the index is whole")
+
+
+def _examples(folder: Path, exclude: Sequence[str]) -> "list[Example]":
+    from cl2cm.data.scan import survey_folder
+
+    return survey_folder(folder, exclude=exclude).examples

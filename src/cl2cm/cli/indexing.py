@@ -5,9 +5,10 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from cl2cm.cli.sources import read_source
+from cl2cm.cli.sources import left_out_json, read_source
 from cl2cm.data.manifest import Skipped
-from cl2cm.export.load import load, load_visual
+from cl2cm.export.contract import read_contract
+from cl2cm.export.load import load, load_visual, opens_export
 from cl2cm.export.model import ExportedModel
 from cl2cm.index import Allowed, Index
 from cl2cm.index.metadata import check_path
@@ -17,7 +18,7 @@ from cl2cm.media.shots import LONG, split_films
 from cl2cm.model.encoders import AS_TRAINED, Encoders
 from cl2cm.progress import track
 from cl2cm.search.searcher import Searcher
-from cl2cm.types import StrPath
+from cl2cm.types import StrPath, is_model_spec
 
 
 def index_source(
@@ -30,6 +31,7 @@ def index_source(
     options: UpdateOptions | None = None,
     roots: Sequence[Path] = (),
     encoders: Encoders = AS_TRAINED,
+    exclude: Sequence[str] = (),
 ) -> dict[str, Any]:
     """Index a folder or a manifest; an index that is there encodes only what is new or changed.
 
@@ -45,12 +47,15 @@ def index_source(
         options: how an index that is there is brought up to date.
         roots: folders that a manifest may lead to, besides its own.
         encoders: where the run's vision encoder or features are by now.
+        exclude: patterns of files and folders to leave out of a folder.
     """
     for path in (Path(run), out):
         check_path(path)
+    _check_model(run, encoders)
     skipped = Skipped()
-    bad = skipped.example if skip_bad else None
-    examples = read_source(source, skipped=skipped if skip_bad else None)
+    bad = skipped.item if skip_bad else None
+    found = read_source(source, skipped=skipped if skip_bad else None, exclude=exclude)
+    examples = found.examples
     if source.is_dir():  # whose files are all below it
         roots = (source.absolute(),)
     else:
@@ -62,7 +67,7 @@ def index_source(
     if skip_bad and not isinstance(model, ExportedModel):
         examples = model.known(examples, skipped.item)
     if shots is not False and not stored:
-        examples = split_films(examples, longer_than=0.0 if shots else LONG, on_bad=bad)
+        examples = split_films(examples, longer_than=0.0 if shots else LONG, on_skip=bad)
     vectors = None if isinstance(model, ExportedModel) else model.known_vectors(examples)
     if vectors is not None:
         update = replace_index(model, examples, vectors, out, run=model.run or run, options=options)
@@ -74,8 +79,8 @@ def index_source(
                 out,
                 run=model.run or run,
                 options=options,
-                on_bad=bad,
-                progress=_reached(advance),
+                on_skip=bad,
+                progress=advance,
             )
     return {
         "index": str(out),
@@ -83,21 +88,21 @@ def index_source(
         "encoded": update.encoded,
         "kept": update.kept,
         "dropped": update.dropped,
-        "skipped": skipped.names,
+        **left_out_json(skipped, found.left_out),
         "model": model.fingerprint,
     }
 
 
-def _reached(advance: Callable[[int], None]) -> Callable[[int], None]:
-    """Tell a progress bar how far it is, in place of how far it went."""
-    done = 0
+def _check_model(run: StrPath, encoders: Encoders) -> None:
+    """Refuse a wrong run or export before any image is looked at."""
+    if is_model_spec(run):
+        return
+    if opens_export(run, encoders.text, encoders.vision):
+        read_contract(Path(run))
+        return
+    from cl2cm.model.run_folder import read_run  # loads torch
 
-    def progress(count: int) -> None:
-        nonlocal done
-        advance(count - done)
-        done = count
-
-    return progress
+    read_run(Path(run), encoders, text=False)
 
 
 def open_searcher(
@@ -105,6 +110,7 @@ def open_searcher(
     run: StrPath | None = None,
     allowed: Allowed | None = None,
     encoders: Encoders = AS_TRAINED,
+    on_stage: Callable[[str], None] | None = None,
 ) -> Searcher:
     """A searcher on an index, with the model of its run.
 
@@ -113,11 +119,17 @@ def open_searcher(
         run: the run, export or off-the-shelf model, where it is not the one of the index.
         allowed: what the index may reach outside its folder; see `Index.open`.
         encoders: where the run's encoders are by now.
+        on_stage: called with what begins, as each part may take seconds.
 
     Raises:
         VectorIndexError: no index, another model's, or a server that the user did not allow.
         CheckpointError: its run is gone or damaged.
     """
+    tell = on_stage or (lambda _: None)
+    tell(f"opening the index {index}")
     opened = Index.open(index, allowed)
-    model = load(run or opened.run, text_encoder=encoders.text, vision_encoder=encoders.vision)
+    place = run or opened.run
+    tell(f"loading the model {place}")
+    model = load(place, text_encoder=encoders.text, vision_encoder=encoders.vision)
+    tell(f"comparing scores of {len(opened):,} items")
     return Searcher(model, opened)

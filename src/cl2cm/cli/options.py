@@ -4,7 +4,7 @@ import json
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, TypeVar
 
 import typer
 
@@ -14,6 +14,7 @@ from cl2cm.progress import plain, plain_json
 if TYPE_CHECKING:
     from cl2cm.model.encoders import Encoders
 
+T = TypeVar("T")
 Model = Annotated[
     str,
     typer.Argument(
@@ -58,6 +59,19 @@ ForeignBackend = Annotated[
 ]
 ServerUrl = Annotated[str | None, typer.Option("--url", help="Of the server that holds the index.")]
 
+# Of the commands that read a folder, where one broken file does not stop the rest.
+Strict = Annotated[
+    bool, typer.Option("--strict", help="Stop at the first broken item of a folder, too.")
+]
+Exclude = Annotated[
+    list[str] | None,
+    typer.Option(
+        help="Leave files or folders out, by a pattern as in .gitignore; repeatable. Patterns that "
+        "last belong into a file .cl2cmignore.",
+        metavar="PATTERN",
+    ),
+]
+
 
 def encoders(text: str = "", vision: str = "", features: Path | None = None) -> "Encoders":
     """Where the encoders of a run are, by the options above."""
@@ -71,6 +85,16 @@ def encoders(text: str = "", vision: str = "", features: Path | None = None) -> 
             remedy="leave one out",
         )
     return Encoders(text, vision if features is None else f"features:{features}")
+
+
+def for_both(option: str, values: Sequence[T] | None, default: T) -> tuple[T, T]:
+    """Return the values of an option for two runs: given once it is for both."""
+    given = list(values or ()) or [default]
+    if len(given) > 2:
+        raise ConfigError(
+            option, expected="once or twice", found=f"{len(given)} times", remedy="leave some out"
+        )
+    return given[0], given[-1]
 
 
 def show(value: dict[str, Any], *, as_json: bool, lines: Sequence[str]) -> None:

@@ -78,9 +78,34 @@ def search(
     ] = False,
     fold: Annotated[bool, typer.Option("--fold", help="Show near-duplicates once.")] = False,
     folder: Annotated[str | None, typer.Option(help="Only items of this folder.")] = None,
+    name: Annotated[
+        str | None,
+        typer.Option(
+            help="Only items with this text in the name of the file or of a folder above it; "
+            "without a query, lists them.",
+            metavar="TEXT",
+        ),
+    ] = None,
+    min_match: Annotated[
+        float, typer.Option(help="Only hits that match at least this well, 0 to 1.")
+    ] = 0.0,
+    sort: Annotated[
+        str | None,
+        typer.Option(
+            help="newest | oldest: the best hits by date instead of by match.", metavar="ORDER"
+        ),
+    ] = None,
     media: Annotated[str | None, typer.Option(help="Only: picture | film.")] = None,
-    since: Annotated[str | None, typer.Option(help="Only files of this day or later.")] = None,
-    until: Annotated[str | None, typer.Option(help="Only files of this day or earlier.")] = None,
+    since: Annotated[
+        str | None,
+        typer.Option(
+            help="Only images taken on this day or later, such as 2024-01-31: by EXIF, else by "
+            "the file's time; days are in local time."
+        ),
+    ] = None,
+    until: Annotated[
+        str | None, typer.Option(help="Only images taken on this day or earlier.")
+    ] = None,
     min_bytes: Annotated[int | None, typer.Option(help="Only files of this size or more.")] = None,
     max_bytes: Annotated[int | None, typer.Option(help="Only files of this size or less.")] = None,
     queries: Annotated[
@@ -96,8 +121,8 @@ def search(
     as_json: Json = False,
 ) -> None:
     """Search an index with words in any language, a picture, or both."""
+    from cl2cm.cli.hit_lines import hit_lines, none_found
     from cl2cm.cli.indexing import open_searcher
-    from cl2cm.cli.lines import hit_lines, none_found
     from cl2cm.index import Allowed, Filter
     from cl2cm.search.query import Query, checked, parse_query
 
@@ -108,10 +133,11 @@ def search(
     typed = " ".join(query or ())
     _check_index(index, typed)
     text, unwanted = (typed, ()) if literal else parse_query(typed)
-    among = Filter(folder, media, since, until, min_bytes, max_bytes)  # type: ignore[arg-type]
+    among = Filter(folder, media, since, until, min_bytes, max_bytes, name)  # type: ignore[arg-type]
     request = Query(
-        text, (*unwanted, *(without or ())), like or picture, weight, k, offset, among, fold=fold
-    )
+        text, (*unwanted, *(without or ())), like or picture or None, weight, k, offset, among,
+        fold=fold, min_match=min_match, sort=sort,  # type: ignore[arg-type]
+    )  # fmt: skip
     allowed = Allowed.of(url, cleartext=allow_cleartext, backends=named_backends(backend))
     where = encoders(text_encoder, vision_encoder)
     if queries is not None or trec is not None:
@@ -154,12 +180,18 @@ def _search_file(
 ) -> None:
     import time
 
-    from cl2cm.cli.lines import answer_lines
+    from cl2cm.cli.hit_lines import answer_lines
     from cl2cm.progress import track
     from cl2cm.search.batch import answers_json, read_queries, search_all, write_trec
     from cl2cm.search.query import check_numbers
 
-    beside = request.texts or request.like is not None or request.fold or request.weight != 0.5
+    beside = (
+        request.texts
+        or request.like is not None
+        or request.fold
+        or request.sort
+        or request.weight != 0.5
+    )
     if queries is None or beside:
         raise ConfigError(
             "--queries",

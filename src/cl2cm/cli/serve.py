@@ -19,7 +19,7 @@ from cl2cm.cli.options import (
     named_backends,
 )
 from cl2cm.errors import ConfigError
-from cl2cm.progress import say
+from cl2cm.progress import Stages, say
 from cl2cm.types import StrPath, is_model_spec
 
 if TYPE_CHECKING:
@@ -97,6 +97,8 @@ def serve_index(
     where: "Encoders | None" = None,
 ) -> None:
     """Serve an index until it is stopped."""
+    stage = Stages()
+    stage("loading the program")
     from cl2cm.cli.indexing import open_searcher
     from cl2cm.export.load import load
     from cl2cm.model.encoders import AS_TRAINED
@@ -106,7 +108,7 @@ def serve_index(
     if not host.strip():
         raise ConfigError("--host", expected="an address", found="none", remedy="use 127.0.0.1")
     where = where or AS_TRAINED
-    searcher = open_searcher(index, run, allowed, where)
+    searcher = open_searcher(index, run, allowed, where, on_stage=stage)
     made_by = run or searcher.index.run
     if not searcher.index.ours and not searcher.index.allowed.roots:
         say(
@@ -115,6 +117,7 @@ def serve_index(
         )
     if host not in LOOPBACK and token is None:
         say("anyone who reaches this address can search and see every picture; --token-file FILE")
+    stage("starting the service")
     run_server(
         searcher,
         host=host,

@@ -5,6 +5,8 @@ import io
 from pathlib import Path
 from typing import IO, Any
 
+from cl2cm.storage import open_regular
+
 FREE = 2**28  # bytes that any file may unpack to
 RATIO = 100  # bytes unpacked for each packed one, beyond that; text has 3 to 20
 
@@ -13,7 +15,8 @@ class _Bounded(io.RawIOBase):
     """The unpacked bytes of a gzip file; reading beyond the bound is an error of the file."""
 
     def __init__(self, path: Path) -> None:
-        self._file = gzip.open(path)  # noqa: SIM115 - closed by `close`
+        self._packed = open_regular(path)
+        self._file = gzip.GzipFile(fileobj=self._packed, mode="rb")
         self._bound = FREE + RATIO * path.stat().st_size
 
     def readable(self) -> bool:
@@ -39,6 +42,7 @@ class _Bounded(io.RawIOBase):
 
     def close(self) -> None:
         self._file.close()
+        self._packed.close()
         super().close()
 
     def _check(self, position: int) -> None:

@@ -7,43 +7,26 @@ name files.
 
 import difflib
 import json
-import math
 import os
 import re
-from collections import Counter
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-from cl2cm.errors import ManifestError
+from cl2cm.data.line_json import BadFieldError, decode_line, show
 from cl2cm.text import is_blank, normalise
 from cl2cm.types import Captions, Example, Quality, Translations
 
-LINE_LIMIT = 10 * 2**20  # bytes; a longer line is a damaged file, not an item
 _KEYS = (
     *("id", "split", "image", "video", "features"),
     *("start", "end", "captions", "translations", "quality"),
 )
 _MEDIA = ("image", "video", "features")
+_CONTROL = re.compile(r"[\x00-\x1f\x7f]")
 # Language, script, region, variants, as BCP 47 writes them.
 _LANGUAGE = re.compile(
     r"[a-z]{2,3}(-[A-Z][a-z]{3})?(-([A-Z]{2}|\d{3}))?(-([a-z0-9]{5,8}|\d[a-z0-9]{3}))*"
 )
-_CONTROL = re.compile(r"[\x00-\x1f\x7f]")
-_SURROGATE = re.compile(r"[\ud800-\udfff]")
-
-
-class BadFieldError(Exception):
-    """What is wrong with one field of a line; the reader adds file and line."""
-
-    def __init__(self, field: str, expected: str, found: str, remedy: str) -> None:
-        super().__init__(field)
-        self.field, self.expected, self.found, self.remedy = field, expected, found, remedy
-
-    def at(self, place: str) -> ManifestError:
-        """Say the same of a line of a file, ``FILE:LINE``."""
-        subject = f"{place}: {self.field}" if self.field else place
-        return ManifestError(subject, expected=self.expected, found=self.found, remedy=self.remedy)
 
 
 def parse(line: bytes, folder: Path, source: str | None) -> Example:
@@ -54,12 +37,12 @@ def parse(line: bytes, folder: Path, source: str | None) -> Example:
     Raises:
         BadFieldError: it does not fit the format.
     """
-    value = _decode(line)
+    value = decode_line(line)
     for key in value:
         if key not in _KEYS:
             near = difflib.get_close_matches(key, _KEYS, 1)
             remedy = f"did you mean {near[0]!r}?" if near else "remove it"
-            raise BadFieldError("", f"the keys {', '.join(_KEYS)}", _show(key), remedy)
+            raise BadFieldError("", f"the keys {', '.join(_KEYS)}", show(key), remedy)
     media = [key for key in _MEDIA if key in value]
     if len(media) != 1:
         found = " and ".join(media) or "none"
@@ -112,7 +95,7 @@ def serialise(example: Example, folder: Path, source: str) -> bytes:
     line = json.dumps(kept, ensure_ascii=False).encode(errors="surrogatepass")
     again = parse(line, folder, source)
     if again.media != example.media:
-        found = _show(str(example.path))
+        found = show(str(example.path))
         raise BadFieldError("", "an absolute, plain path", found, "resolve it first")
     return line
 
@@ -124,7 +107,7 @@ def _word(value: dict[str, Any], key: str) -> str:
         return str(word)
     if type(word) is str and word.strip() and not _CONTROL.search(word):
         return word
-    found = _show(word) if key in value else "no such key"
+    found = show(word) if key in value else "no such key"
     raise BadFieldError(key, "a name (text without control characters)", found, f"set {key}")
 
 
@@ -141,12 +124,12 @@ def _times(value: dict[str, Any]) -> tuple[float | None, float | None]:
             continue
         number = value[key]
         if type(number) not in (int, float) or not 0 <= number <= 1e9:
-            raise BadFieldError(key, "seconds, 0 or more", _show(number), "correct or drop it")
+            raise BadFieldError(key, "seconds, 0 or more", show(number), "correct or drop it")
         if "video" not in value:
             raise BadFieldError(key, "a part of a video", "no video", f"remove {key}")
     start, end = value.get("start"), value.get("end")
     if end is not None and end <= (start or 0):
-        found = f"{_show(start or 0)} and {_show(end)}"
+        found = f"{show(start or 0)} and {show(end)}"
         raise BadFieldError("start, end", "start before end", found, "correct one of them")
     return (
         None if start is None else float(start),
@@ -212,7 +195,7 @@ def _scores(
     if texts is None:
         raise BadFieldError(field, "a score of translations", "no such translations", "remove it")
     if type(value) is not list or len(value) != len(texts):
-        found = str(len(value)) if type(value) is list else _show(value)
+        found = str(len(value)) if type(value) is list else show(value)
         expected = f"{len(texts)} scores, one for each translation"
         raise BadFieldError(field, expected, found, "put null where one is unknown")
     for i, (number, text) in enumerate(zip(value, texts, strict=True)):
@@ -220,9 +203,9 @@ def _scores(
             continue
         if type(number) not in (int, float) or not 0 <= number <= 1:
             expected = "a number from 0 to 1, or null"
-            raise BadFieldError(f"{field}[{i}]", expected, _show(number), "score it again")
+            raise BadFieldError(f"{field}[{i}]", expected, show(number), "score it again")
         if text is None:
-            found = f"{_show(number)}, the score of no text"
+            found = f"{show(number)}, the score of no text"
             raise BadFieldError(f"{field}[{i}]", "null", found, "score it again")
     return tuple(None if number is None else float(number) for number in value)
 
@@ -231,14 +214,14 @@ def _texts(value: object, field: str, *, nullable: bool = False) -> tuple[Any, .
     if type(value) is not list or not value:
         remedy = "leave the language out"
         if type(value) is str and not is_blank(value):
-            remedy = f"write it as a list: [{_show(value)}]"
+            remedy = f"write it as a list: [{show(value)}]"
         elif value != [] and value not in (None, ""):
             remedy = 'write a list such as ["a dog"]'
-        raise BadFieldError(field, "a list of texts", _show(value), remedy)
+        raise BadFieldError(field, "a list of texts", show(value), remedy)
     for i, text in enumerate(value):
         if not ((type(text) is str and not is_blank(text)) or (nullable and text is None)):
             expected = "a text that is not blank" + (", or null" if nullable else "")
-            raise BadFieldError(f"{field}[{i}]", expected, _show(text), "correct or remove it")
+            raise BadFieldError(f"{field}[{i}]", expected, show(text), "correct or remove it")
     return tuple(_normal(value))
 
 
@@ -253,59 +236,13 @@ def _language(code: str, field: str) -> str:
     near = "-".join([first.lower(), *(r.upper() if len(r) == 2 else r.title() for r in rest)])
     remedy = f"write {near!r}" if _LANGUAGE.fullmatch(near) else "use its code"
     expected = "a language code such as en, de or zh-Hans"
-    raise BadFieldError(field, expected, _show(code), remedy)
+    raise BadFieldError(field, expected, show(code), remedy)
 
 
 def _object(value: object, field: str) -> dict[str, Any]:
     if type(value) is dict:
         return value
-    raise BadFieldError(field, "an object by name", _show(value), "see the format's example")
-
-
-def _kind(value: object) -> str:
-    names = {str: "a text", list: "a list", bool: "a truth value", type(None): "null"}
-    return names.get(type(value), "a number")
-
-
-def _show(value: object) -> str:
-    if type(value) is float and not math.isfinite(value):
-        return "a number without end"
-    text = json.dumps(value, ensure_ascii=False)
-    return text if len(text) <= 40 else f"{text[:40]}…"
-
-
-def _decode(line: bytes) -> dict[str, Any]:
-    remedy = "write one JSON object a line, in UTF-8"
-    if len(line) > LINE_LIMIT:
-        found = f"more than {LINE_LIMIT // 2**20} MB without a line end"
-        raise BadFieldError("", "a line of one item", found, remedy)
-    try:
-        text = line.decode()
-        value = json.loads(text, object_pairs_hook=_unique, parse_constant=_no_constant)
-    except UnicodeDecodeError as error:
-        raise BadFieldError("", "UTF-8", f"byte {error.start} that is not", remedy) from None
-    except RecursionError:
-        raise BadFieldError("", "a JSON object", "deep nesting", remedy) from None
-    except ValueError as error:
-        found = f"what is not JSON ({error})" if line.strip() else "an empty line"
-        raise BadFieldError("", "a JSON object", found, remedy) from None
-    if type(value) is not dict:
-        raise BadFieldError("", "a JSON object", _kind(value), remedy)
-    if b"\\u" in line and _SURROGATE.search(json.dumps(value, ensure_ascii=False)):
-        raise BadFieldError("", "whole characters", "half a surrogate pair", remedy)
-    return value
-
-
-def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    value = dict(pairs)
-    if len(value) != len(pairs):
-        ((twice, _),) = Counter(name for name, _ in pairs).most_common(1)
-        raise BadFieldError(twice, "one value", "the key twice", "remove one of them")
-    return value
-
-
-def _no_constant(name: str) -> float:
-    raise BadFieldError("", "numbers that JSON knows", name, "leave the value out")
+    raise BadFieldError(field, "an object by name", show(value), "see the format's example")
 
 
 def _relative(path: Path | None, folder: Path) -> str | None:

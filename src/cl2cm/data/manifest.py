@@ -1,26 +1,25 @@
 """The one on-disk format of data: JSON Lines, one visual item a line ("The task" of method.md).
 
-Everything that trains, evaluates or searches reads its triples (V, S, T) from here, so the
-reader is strict: a line is either wholly understood or an error with file, line, field and
-remedy. Reading streams; a manifest of any length takes the memory of its ids.
+Training and evaluation read their triples (V, S, T) from here, so the reader is strict: a line is
+either wholly understood or an error with file, line, field and remedy. Reading streams; a manifest
+of any length takes the memory of its ids.
 """
 
 import difflib
 import gzip
 import zlib
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
 from cl2cm.data.gzip_reading import open_gzip
-from cl2cm.data.lines import LINE_LIMIT, BadFieldError, parse, serialise
-from cl2cm.errors import CL2CMError, ManifestError
+from cl2cm.data.line_json import LINE_LIMIT, BadFieldError
+from cl2cm.data.lines import parse, serialise
+from cl2cm.errors import CL2CMError, ManifestError, OnSkip
 from cl2cm.progress import say
 from cl2cm.storage import atomic_file
 from cl2cm.types import Example, StrPath
-
-OnSkip = Callable[[ManifestError], None]
 
 
 class Skipped:
@@ -33,20 +32,11 @@ class Skipped:
     def __init__(self) -> None:
         self.names: list[str] = []
 
-    def line(self, error: ManifestError) -> None:
-        """Note a line of a manifest that does not fit."""
-        self.names.append(error.subject)
-        say(f"skipped: {error}")
-
     def item(self, name: str, error: CL2CMError) -> None:
-        """Note an item whose file or features cannot be read."""
+        """Note an item whose file or features cannot be read, or a line that does not fit."""
         if name not in self.names:
             self.names.append(name)
-            say(f"skipped {name}: {error}")
-
-    def example(self, example: Example, error: CL2CMError) -> None:
-        """Note an example; see `item`."""
-        self.item(example.id, error)
+            say(f"skipped: {error}" if name == error.subject else f"skipped {name}: {error}")
 
 
 def read_manifest(
@@ -63,7 +53,7 @@ def read_manifest(
         source: language that the ``translations`` are made from; each of their lists is as
             long as its captions. None: whichever language that may be, of each item.
         skip_bad: leave out lines that do not fit; damage of the whole file is still an error.
-        on_skip: called with the error of every line left out.
+        on_skip: told place and error of every line left out.
 
     Yields:
         Examples in the order of the file, their paths absolute. The pictures need not exist.
@@ -90,7 +80,7 @@ def read_manifest(
             if not skip_bad:
                 raise error from None
             if on_skip is not None:
-                on_skip(error)
+                on_skip(error.subject, error)
             continue
         yield example
     if number == 0:
@@ -210,11 +200,14 @@ def _names_beside(path: Path) -> list[str]:
 def _is_gzip(path: Path) -> bool:
     if path.name.endswith((".jsonl", ".jsonl.gz")):
         return path.name.endswith(".gz")
+    table = path.suffix in (".csv", ".tsv", ".txt", ".json")
     raise ManifestError(
         str(path),
         expected="a name that ends in .jsonl or .jsonl.gz",
         found=f"the name {path.name!r}",
-        remedy="rename it, or name another file",
+        remedy=f"make a manifest of it: cl2cm prepare folder {path} OUT"
+        if table
+        else "rename it, or name another file",
     )
 
 

@@ -7,6 +7,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from cl2cm.storage import open_regular
+
 _MAGIC = b"\x93NUMPY"
 
 
@@ -20,7 +22,7 @@ def map_array(path: Path) -> npt.NDArray[Any]:
         OSError: the file cannot be read.
         ValueError: it is no array, holds objects, or is shorter than its header says.
     """
-    with path.open("rb") as file:
+    with open_regular(path) as file:
         if file.read(len(_MAGIC)) != _MAGIC:
             raise ValueError("no .npy file")
         file.seek(0)

@@ -13,7 +13,7 @@ import numpy.typing as npt
 from cl2cm.errors import ConfigError, LanguageError, ManifestError, nearest
 from cl2cm.types import Example, Ints
 
-Choice = tuple[str, float | None]  # a text, and its score where it has one
+ScoredText = tuple[str, float | None]  # a text, and its score where it has one
 
 
 @dataclass(frozen=True, slots=True)
@@ -178,7 +178,7 @@ def caption_pairs(
     for row, example in enumerate(examples):
         captions = _human(example, names)
         for i, caption in enumerate(example.captions.get(source, ())):
-            found: list[tuple[int, list[Choice]]]
+            found: list[tuple[int, list[ScoredText]]]
             if not languages:
                 found = [(0, [(caption, None)])]
             else:
@@ -261,12 +261,12 @@ def _translations(
     languages: Sequence[str],
     engines: Sequence[str],
     min_quality: float,
-) -> list[tuple[int, list[Choice]]]:
+) -> list[tuple[int, list[ScoredText]]]:
     found = []
     for number, language in enumerate(languages):
         by_engine = example.translations.get(language, {})
         scores = example.quality.get(language, {})
-        options: list[Choice] = []
+        options: list[ScoredText] = []
         for engine, column in by_engine.items():
             score = scores[engine][caption] if engine in scores else None
             good = score is None or score >= min_quality
@@ -277,7 +277,7 @@ def _translations(
     return found
 
 
-def _human(example: Example, languages: Sequence[str]) -> list[tuple[int, list[Choice]]]:
+def _human(example: Example, languages: Sequence[str]) -> list[tuple[int, list[ScoredText]]]:
     """The picture's human captions in each of the languages that it has."""
     captions = ((number, example.captions.get(code)) for number, code in enumerate(languages))
     return [(number, [(text, None) for text in texts]) for number, texts in captions if texts]

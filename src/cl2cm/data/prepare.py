@@ -14,7 +14,7 @@ from typing import Any
 
 from cl2cm.data.leaks import find_leaks, leak_lines
 from cl2cm.data.manifest import summarise, write_manifest
-from cl2cm.data.published import Protocol, check
+from cl2cm.data.official_numbers import Protocol, check
 from cl2cm.data.readers.reading import DataSet, Options, Reader
 from cl2cm.errors import ConfigError, DatasetError, MediaError
 from cl2cm.progress import say
@@ -161,7 +161,8 @@ def _judge(name: str, protocol: Protocol, lines: Sequence[str], *, allow: bool) 
         return
     raise DatasetError(
         name,
-        expected="no picture in two splits",
+        expected="no image in two splits",
         found=f"{len(lines):,}: {'; '.join(lines[:_SHOWN])}",
-        remedy="put each picture into one split, or go on with --allow-leaks",
+        remedy="put each image into one split; if these are different images, or this is meant, "
+        "go on with --allow-leaks",
     )

@@ -1,6 +1,6 @@
-"""Caption queries of one language: the texts, and the gallery row that each one describes."""
+"""Texts of examples: all of them, or the caption queries of one language."""
 
-from collections.abc import Sequence
+from collections.abc import Container, Iterable, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -30,7 +30,7 @@ def caption_queries(examples: Sequence[Example], language: str) -> Queries:
             f"language {language!r}",
             expected="captions in it",
             found=f"captions in {', '.join(there) or 'no language'}",
-            remedy="choose among those, or another split",
+            remedy=_remedy(language, there),
         )
     texts: list[str] = []
     rows: list[int] = []
@@ -40,8 +40,34 @@ def caption_queries(examples: Sequence[Example], language: str) -> Queries:
     return Queries(texts, np.asarray(rows, dtype=np.int64), gallery)
 
 
+def _remedy(language: str, there: Sequence[str]) -> str:
+    if language.lower() in there:
+        return f"did you mean {language.lower()!r}?"
+    if any(mark in language for mark in "; "):
+        return "write several with commas, such as de,fr"
+    return "choose among those, or another split"
+
+
 def caption_languages(examples: Sequence[Example]) -> list[str]:
     """Languages with at least one caption, in alphabetical order."""
     return sorted(
         {code for example in examples for code, texts in example.captions.items() if texts}
     )
+
+
+def every_text(examples: Iterable[Example], translated: Container[str] | None = None) -> list[str]:
+    """Every distinct caption and translation, in order of appearance.
+
+    Args:
+        examples: with their texts.
+        translated: splits whose translations count; None: all.
+    """
+    texts: dict[str, None] = {}
+    for example in examples:
+        for captions in example.captions.values():
+            texts |= dict.fromkeys(captions)
+        if translated is None or example.split in translated:
+            for engines in example.translations.values():
+                for column in engines.values():
+                    texts |= dict.fromkeys(text for text in column if text)
+    return list(texts)

@@ -1,23 +1,93 @@
-"""Find the images and videos in a folder."""
+"""Find the images and videos in a folder, and count what else is there."""
 
 import os
-from collections.abc import Iterator
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 
+from cl2cm.data.ignored import Ignored
 from cl2cm.errors import MediaError
-from cl2cm.media.kinds import SUFFIXES, kind_by_name, media_of
+from cl2cm.media.kinds import (
+    START,
+    SUFFIXES,
+    format_by_name,
+    has_extra,
+    is_ambiguous,
+    is_unread,
+    is_video_type,
+    media_of,
+    media_type,
+)
+from cl2cm.progress import say
 from cl2cm.types import Example, StrPath
 
+_KINDS = 12  # suffixes of a message
 
-def scan_folder(folder: StrPath) -> list[Example]:
-    """Find the pictures and films in a folder and the folders in it, in the order of their names.
+
+@dataclass(slots=True)
+class LeftOut:
+    """Files of a folder that are not read.
+
+    Attributes:
+        media: names of images and videos of formats that are not read, or whose extra is missing.
+        suffixes: suffix → how many files have it, of all that are left out.
+        extras: suffix → the extra that would read these files.
+    """
+
+    media: list[str] = field(default_factory=list[str])
+    suffixes: Counter[str] = field(default_factory=Counter[str])
+    extras: dict[str, str] = field(default_factory=dict[str, str])
+
+    def add(self, name: str, extra: str = "") -> None:
+        """Note a file, by its path in the folder; and the extra that would read it."""
+        suffix = os.path.splitext(name)[1].lower() or "(no suffix)"  # noqa: PTH122 - of a name
+        self.suffixes[suffix] += 1
+        if extra:
+            self.extras[suffix] = extra
+        if extra or is_unread(name) or is_ambiguous(name):
+            self.media.append(name)
+
+    def line(self) -> str:
+        """Return what is left out, for people; empty if nothing is."""
+        if not self.suffixes:
+            return ""
+        known = {s for s in self.suffixes if s in self.extras or is_unread(f"x{s}")}
+        order = sorted(self.suffixes, key=lambda s: (s not in known, -self.suffixes[s], s))
+        parts = []
+        for suffix in order[:_KINDS]:
+            extra = self.extras.get(suffix)
+            how = f" (pip install 'cl2cm[{extra}]')" if extra else ""
+            how = how or (" (not supported)" if suffix in known else "")
+            parts.append(f"{self.suffixes[suffix]:,} {suffix}{how}")
+        rest = sum(self.suffixes[suffix] for suffix in order[_KINDS:])
+        parts += [f"{rest:,} others"] if rest else []
+        return f"left out: {', '.join(parts)}"
+
+
+@dataclass(frozen=True, slots=True)
+class Scan:
+    """What is in a folder: images and videos in the order of their names, and the rest."""
+
+    examples: list[Example]
+    left_out: LeftOut
+
+
+def scan_folder(folder: StrPath, *, exclude: Sequence[str] = ()) -> list[Example]:
+    """Find the images and videos in a folder and the folders in it, in the order of their names.
 
     An id is the path relative to ``folder``, with ``/``. Hidden files and folders are left out,
-    and so is a link that leads out of the folder.
+    folders that other programs keep for themselves (such as ``@eaDir``), folders with a file
+    ``.nomedia``, what ``.cl2cmignore`` files name, and links that lead out of the folder. Files
+    that cannot be read here are counted on standard error, by suffix.
+
+    Args:
+        folder: the folder.
+        exclude: patterns of files and folders to leave out, as in ``.gitignore``.
 
     Raises:
-        MediaError: no such folder, neither picture nor film in it, or a folder within that cannot
-            be read: what is in it is not gone.
+        MediaError: no such folder, no image or video in it, or a folder within that cannot be
+            read: what is in it is not gone.
 
     Example:
         >>> import cl2cm
@@ -25,40 +95,83 @@ def scan_folder(folder: StrPath) -> list[Example]:
         >>> len(examples), examples[0].id
         (24, 'black-bar.png')
     """
+    found = survey_folder(folder, exclude=exclude)
+    if line := found.left_out.line():
+        say(line)
+    return found.examples
+
+
+def survey_folder(folder: StrPath, *, exclude: Sequence[str] = ()) -> Scan:
+    """Find the images and videos in a folder, and what is left out; see `scan_folder`."""
     folder = Path(folder)
     if not folder.is_dir():
         raise MediaError(
             str(folder),
-            expected="a folder of pictures or films",
+            expected="a folder of images or videos",
             found="a file" if folder.exists() else "no such folder",
             remedy="give the folder that holds them",
         )
     root = folder.absolute()
     real = root.resolve()
+    left_out = LeftOut()
     paths = {}
-    for path in _walk(root):
+    for path in walk(root, exclude):
+        name = path.relative_to(root).as_posix()
+        if not _is_read(path, name, left_out):
+            continue
         if not path.is_symlink():
-            paths[path] = path
+            paths[name] = path
         elif (target := path.resolve()).is_relative_to(real):
-            paths[path] = root / target.relative_to(real)  # it is opened without a link
+            paths[name] = root / target.relative_to(real)  # it is opened without a link
     if not paths:
         raise MediaError(
             str(folder),
-            expected=f"at least one picture or film ({' '.join(sorted(SUFFIXES))})",
-            found="none",
+            expected=f"at least one image or video ({' '.join(sorted(SUFFIXES))})",
+            found=left_out.line() or "none",
             remedy="give the folder that holds them",
         )
-    found = sorted((path.relative_to(root).as_posix(), file) for path, file in paths.items())
-    return [Example(name, "all").with_media(media_of(path)) for name, path in found]
+    left_out.media.sort()
+    examples = [Example(name, "all").with_media(media_of(paths[name])) for name in sorted(paths)]
+    return Scan(examples, left_out)
 
 
-def _walk(root: Path) -> Iterator[Path]:
+def walk(root: Path, exclude: Sequence[str] = ()) -> Iterator[Path]:
+    """Yield the files of a folder and those below it that are not ignored; see `scan_folder`.
+
+    Raises:
+        MediaError: a folder that cannot be read.
+    """
+    ignored = Ignored(root, exclude)
     for folder, folders, names in os.walk(root, onerror=_unreadable):
-        folders[:] = [name for name in folders if not name.startswith(".")]
+        here = Path(folder)
+        if not ignored.enter(here, names):
+            folders.clear()
+            continue
+        folders[:] = [name for name in folders if not ignored.has_folder(here / name)]
         for name in names:
-            path = Path(folder, name)
-            if not name.startswith(".") and kind_by_name(name) and _may_be_file(path):
+            path = here / name
+            if not ignored.has_file(path) and _may_be_file(path):
                 yield path
+
+
+def _is_read(path: Path, name: str, left_out: LeftOut) -> bool:
+    """Whether a file is an image or video that can be read here; the others are noted."""
+    found = format_by_name(name)
+    if found is None or (is_ambiguous(name) and not _is_video(path)):
+        left_out.add(name)
+        return False
+    if not has_extra(found.extra):
+        left_out.add(name, found.extra)
+        return False
+    return True
+
+
+def _is_video(path: Path) -> bool:
+    try:
+        with path.open("rb") as file:
+            return is_video_type(media_type(file.read(START)))
+    except (OSError, MediaError):
+        return False
 
 
 def _unreadable(error: OSError) -> None:
@@ -66,7 +179,7 @@ def _unreadable(error: OSError) -> None:
         str(error.filename),
         expected="a folder that can be read",
         found=(error.strerror or str(error)).lower(),
-        remedy="correct its permissions, or move it elsewhere",
+        remedy="correct its permissions, or leave it out with --exclude",
     ) from error
 
 

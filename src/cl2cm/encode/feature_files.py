@@ -11,27 +11,23 @@ on trust, and those that it knows are compared.
 
 import hashlib
 import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from copy import copy
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
-import torch
-from torch import Tensor
 
+from cl2cm.encode.chosen_features import ChosenFeatures
 from cl2cm.encode.feature_layouts import Layout, open_layout
-from cl2cm.encode.store import FeatureStore, Gathered, Rows, write_store
-from cl2cm.errors import EncoderError, MediaError, StoreError
+from cl2cm.errors import EncoderError, MediaError, OnSkip, StoreError
 from cl2cm.progress import say, track
 from cl2cm.text import spellings
 from cl2cm.types import Example, Floats
 
 SAMPLED = 64  # items whose numbers are in the fingerprint
 LARGEST = 1e15  # of a feature: the layer norm that follows squares and sums them in float32
-SHARD_ITEMS = 512  # films have many frames
-OnMissing = Callable[[str, MediaError], None]
 
 
 class Agreed(NamedTuple):
@@ -207,7 +203,7 @@ class FeatureFiles:
         examples: Sequence[Example],
         *,
         skip_bad: bool = False,
-        on_skip: OnMissing | None = None,
+        on_skip: OnSkip | None = None,
     ) -> "ChosenFeatures":
         """The features of some items, by the items' own ids; each is read once, to check it.
 
@@ -223,14 +219,13 @@ class FeatureFiles:
                 if error is not None and not skip_bad:
                     raise error
                 if error is not None and on_skip:
-                    about = error.subject, error.expected, error.found, error.remedy
-                    on_skip(example.id, _media_error(*about))
+                    on_skip(example.id, error)
                 advance(1)
         if examples and max(rows) < 0:
             raise self._missing(f"{len(examples)} items", "features of at least one")
         return ChosenFeatures(self, [example.id for example in examples], rows)
 
-    def known(self, examples: Sequence[Example], on_skip: OnMissing | None = None) -> list[Example]:
+    def known(self, examples: Sequence[Example], on_skip: OnSkip | None = None) -> list[Example]:
         """The items whose features are there; the others are told to ``on_skip``.
 
         Raises:
@@ -278,98 +273,8 @@ class FeatureFiles:
     def _missing(self, subject: str, expected: str) -> MediaError:
         found = f"features of {len(self)} others, such as {self._layout.names[0]!r}"
         remedy = "check the ids of the manifest, or leave such items out"
-        return _media_error(f"{self.name}: {subject}", expected, found, remedy)
-
-
-class ChosenFeatures:
-    """Features of the items of a manifest, read when they are asked for; as a `FeatureStore`.
-
-    Attributes:
-        ids: of the items.
-        width: D_v.
-        folder: where the features are.
-    """
-
-    def __init__(self, files: FeatureFiles, ids: list[str], rows: Sequence[int]) -> None:
-        self.ids = ids
-        self.width = files.width
-        self.folder = files.path
-        self._files = files
-        self._stored = rows
-        self._rows = {name: row for row, name in enumerate(ids)}
-
-    def __len__(self) -> int:
-        return len(self.ids)
-
-    def has(self, name: str) -> bool:
-        """Whether the features of an item are there."""
-        return name in self._rows and self._stored[self._rows[name]] >= 0
-
-    def row(self, name: str) -> int:
-        """Row of an id.
-
-        Raises:
-            StoreError: it is not one of the items, or has no features.
-        """
-        if not self.has(name):
-            raise StoreError(
-                str(self.folder),
-                expected=f"features of {name!r}",
-                found=f"{len(self)} other items",
-                remedy="check the ids of the manifest",
-            )
-        return self._rows[name]
-
-    def gather(self, rows: Tensor) -> Gathered:
-        """Padded batch float32 [B, F, D_v] of rows int64 [B]; padding is zero and masked."""
-        frames = [self._files.frames(self._stored[row]) for row in rows.tolist()]
-        lengths = torch.tensor([len(values) for values in frames])
-        mask = torch.arange(int(lengths.max())) < lengths[:, None]
-        values = torch.zeros(*mask.shape, self.width)
-        for place, stored in enumerate(frames):
-            values[place, : len(stored)] = torch.from_numpy(stored)
-        return Gathered(values, mask, mask.clone())
-
-    def write(self, folder: Path) -> FeatureStore:
-        """Copy into a feature store, in half precision.
-
-        Raises:
-            StoreError: the folder holds something else, or a number is too large for it.
-            StorageError: the disk is full or closed.
-        """
-        with track("copy features", len(self)) as advance:
-            return write_store(
-                folder,
-                self.ids,
-                self._half,
-                encoder=self._files.name,
-                fingerprint=self._fingerprint(),
-                width=self.width,
-                preprocessing=self._files.preprocessing,
-                on_done=advance,
-                shard_items=SHARD_ITEMS,
-            )
-
-    def _fingerprint(self) -> str:
-        names = sorted({self._files.names[row] for row in self._stored if row >= 0})
-        return self._files.hash_of(names)
-
-    def _half(self, positions: Sequence[int]) -> Rows:
-        stored = [self._stored[position] for position in positions]
-        parts = [self._files.frames(row) if row >= 0 else self._nothing() for row in stored]
-        values = torch.from_numpy(np.concatenate(parts)).half()
-        if not bool(values.isfinite().all()):
-            raise StoreError(
-                str(self.folder),
-                expected=f"numbers to {torch.finfo(torch.float16).max:.0f}, for half precision",
-                found="a larger one",
-                remedy="use these features in place, or scale them",
-            )
-        lengths = torch.tensor([len(part) for part in parts])
-        return Rows(values, lengths, torch.ones(len(values), dtype=torch.bool))
-
-    def _nothing(self) -> Floats:
-        return np.empty((0, self.width), np.float32)
+        subject = f"{self.name}: {subject}"
+        return MediaError(subject, expected=expected, found=found, remedy=remedy)
 
 
 def _spread(names: Sequence[str]) -> list[str]:
@@ -383,10 +288,6 @@ def _worst(values: Floats) -> str:
     if len(finite) < values.size:
         return f"{values.size - len(finite)} that are NaN or infinite"
     return f"{float(np.abs(values).max()):g}"
-
-
-def _media_error(subject: str, expected: str, found: str, remedy: str) -> MediaError:
-    return MediaError(subject, expected=expected, found=found, remedy=remedy)
 
 
 def _key(example: Example) -> str:

@@ -28,6 +28,7 @@ from cl2cm.data.npy_files import map_array
 from cl2cm.encode.hdf5_features import ITEM_BYTES, Hdf5File, first_line, unfit
 from cl2cm.encode.store import FeatureStore
 from cl2cm.errors import StoreError
+from cl2cm.storage import read_regular
 from cl2cm.types import Floats, Ints
 
 FRAMES = "video2frames.txt"
@@ -130,6 +131,8 @@ def open_bin(folder: Path) -> Matrix:
     count, width = _read_shape(folder / "shape.txt")
     ids = _read_ids(folder / "id.txt", count)
     path = folder / "feature.bin"
+    if not path.is_file():
+        raise unfit(path, "a regular file", "something else")
     size, wanted = path.stat().st_size, count * width * np.dtype(_BIN).itemsize
     if size != wanted:
         expected = f"{wanted:,} bytes for {count} rows of {width} (shape.txt)"
@@ -265,7 +268,7 @@ def _read_ids(path: Path, count: int) -> list[str]:
 
 def _read(path: Path) -> str:
     try:
-        data = path.read_bytes()
+        data = read_regular(path)
     except OSError as error:
         raise unfit(path, "a text", (error.strerror or str(error)).lower()) from None
     try:

@@ -11,6 +11,7 @@ from typing import Any
 import numpy.typing as npt
 
 from cl2cm.errors import MissingExtraError, StoreError
+from cl2cm.storage import open_regular
 
 ITEM_BYTES = 2**28  # of one item's numbers: 16,000 frames of width 4096
 
@@ -31,6 +32,7 @@ class Hdf5File:
         self._path = path
         self._library = h5py
         try:
+            open_regular(path).close()  # a pipe would keep the library waiting
             self._file: Any = h5py.File(path, "r")
             self.names: Sequence[str] = list(self._file)
         except (OSError, RuntimeError, ValueError) as error:

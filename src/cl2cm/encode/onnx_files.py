@@ -4,7 +4,8 @@ A graph can keep its weights in other files, by any path; it can loop for ever; 
 call each other until a few lines are a billion nodes; it can name operators of a library. The
 library is never registered, so such a graph does not load; the rest is refused here, before
 onnxruntime opens the file. The file is read as the plain records that Protocol
-Buffers are made of, without the package ``onnx`` and without copying a weight.
+Buffers are made of, without the package ``onnx`` and without copying a weight. What a graph may
+take as it runs is bounded in onnx_session.py.
 """
 
 import mmap

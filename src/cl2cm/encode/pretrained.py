@@ -6,6 +6,7 @@ or weights, a file elsewhere, a tokenizer that never ends) is refused here first
 """
 
 import json
+import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -21,6 +22,9 @@ LOADING: Mapping[str, Any] = {
     "token": False,
 }
 MAX_JSON = 128 * 2**20  # bytes; tokenizers of 250,000 pieces have 9 to 35 MB
+MAX_PARTS = 512  # layers, blocks or experts; Transformers makes each before it looks at the weights
+MAX_LABELS = 100_000
+_PARTS = re.compile(r"(num|n)_(\w+_)?(layer|block|stage|expert|level)s?|(\w+_)?layers|depths?")
 _ATTENTION = (None, "eager", "sdpa")
 _REFUSED = {
     "quantization_config",  # other packages' loaders
@@ -174,9 +178,21 @@ def _check_settings(file: str, value: Any) -> None:  # noqa: ANN401
         elif key == "sp_model_kwargs":
             bad = bool(setting) and not set(setting) <= {"enable_sampling", "nbest_size", "alpha"}
         else:
-            bad = False
+            bad = _is_endless(key, setting)
         if bad:
             raise ValueError(f"{file} asks for {key} = {str(setting)[:60]!r}")
+
+
+def _is_endless(key: str, setting: Any) -> bool:  # noqa: ANN401
+    """Whether a setting is a number of parts that it would take hours to make."""
+    if key == "num_labels":
+        most = MAX_LABELS
+    elif _PARTS.fullmatch(key):
+        most = MAX_PARTS
+    else:
+        return False
+    numbers = setting if isinstance(setting, list) else [setting]
+    return any(isinstance(number, int | float) and number > most for number in numbers)
 
 
 def _settings(value: Any) -> Iterator[tuple[str, Any]]:  # noqa: ANN401

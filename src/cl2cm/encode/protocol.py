@@ -1,6 +1,7 @@
 """The protocol of vision backbones, and what all of them share."""
 
 import json
+from collections.abc import Callable
 from typing import Protocol
 
 import numpy as np
@@ -62,15 +63,22 @@ class Described:
         self,
         name: str,
         preprocess: Preprocess,
-        fingerprint: str,
+        fingerprint: str | Callable[[], str],
         width: int,
         sampling: Sampling = EVENLY,
     ) -> None:
         self.name = name
         self.preprocess = preprocess
         self.sampling = sampling
-        self.fingerprint = fingerprint
+        self._fingerprint = fingerprint
         self.width = width
+
+    @property
+    def fingerprint(self) -> str:
+        """Hexadecimal hash of weights and preprocessing, computed when it is first asked for."""
+        if not isinstance(self._fingerprint, str):
+            self._fingerprint = self._fingerprint()
+        return self._fingerprint
 
     @property
     def size(self) -> int:

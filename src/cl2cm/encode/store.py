@@ -1,92 +1,31 @@
-"""The feature store: what a frozen backbone said, kept on disk so that heads train fast.
+"""The feature store: cached outputs of a frozen backbone, so that heads train fast.
 
-One format serves both sides: an item is a ragged row of vectors, the F frames of a picture or a
-film, or the T token states of a text. A store is a folder:
+One format serves both sides: an item is a ragged row of vectors, the F frames of an image or
+video, or the T token states of a text. A store is a folder:
 
     store.json           encoder, its fingerprint, width, dtype, and each shard's size and hash
     00000.safetensors    values fp16 [sum of lengths, width], lengths int64 [n], content bool
     00000.ids.json       the n ids
 
-Shards are written atomically, ``store.json`` last, so a store that opens is whole; a run that was
-stopped goes on with the shards that are missing.
+``store_writing.py`` writes shards atomically and ``store.json`` last: a store that opens is whole.
 """
 
 import contextlib
 import json
-import logging
-from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple, Protocol
+from typing import Any
 
 import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
+from cl2cm.encode.rows import Gathered, Rows
 from cl2cm.errors import StorageError, StoreError
-from cl2cm.storage import atomic_path, sha256_file, sha256_text, storage_errors, write_json
+from cl2cm.storage import atomic_path, open_regular, read_regular, sha256_file
 from cl2cm.types import StrPath
 
-log = logging.getLogger(__name__)
-
 FORMAT = 1
-SHARD_ITEMS = 4096
-
-
-class Rows(NamedTuple):
-    """Ragged rows, laid end to end.
-
-    values: float16 [sum of lengths, width]; lengths: int64 [n]; content: bool [sum of lengths],
-    False on special tokens (all True for frames).
-    """
-
-    values: Tensor
-    lengths: Tensor
-    content: Tensor
-
-
-class Gathered(NamedTuple):
-    """Rows as a padded batch: float32 [B, T, width], and two masks bool [B, T]."""
-
-    values: Tensor
-    mask: Tensor
-    content: Tensor
-
-
-Encode = Callable[[Sequence[int]], Rows]
-
-
-class StoredFeatures(Protocol):
-    """Features of items by row, wherever they are kept; see `FeatureStore`."""
-
-    @property
-    def ids(self) -> Sequence[str]:
-        """The items, by row."""
-        ...
-
-    @property
-    def width(self) -> int:
-        """Last dimension of the values."""
-        ...
-
-    @property
-    def folder(self) -> Path:
-        """Where they are kept."""
-        ...
-
-    def __len__(self) -> int: ...
-
-    def has(self, name: str) -> bool:
-        """Whether an item is there with at least one vector."""
-        ...
-
-    def row(self, name: str) -> int:
-        """Row of an id."""
-        ...
-
-    def gather(self, rows: Tensor) -> Gathered:
-        """Padded batch of the rows int64 [B]; padding is zero and masked."""
-        ...
 
 
 class FeatureStore:
@@ -187,7 +126,7 @@ class FeatureStore:
             content[mine] = self._shards[number].content[places]
         if not bool(values.isfinite().all()):
             bad = int((~values.isfinite()).flatten(1).any(1).nonzero()[0])
-            raise _not_finite(self.folder, self.ids[int(rows[bad])])
+            raise not_finite(self.folder, self.ids[int(rows[bad])])
         return Gathered(values, mask, content)
 
     def means(self) -> Tensor:
@@ -197,13 +136,14 @@ class FeatureStore:
         """
         path = self.folder / "means.safetensors"
         with contextlib.suppress(OSError, SafetensorError, KeyError):
+            open_regular(path).close()
             means: Tensor = load_file(path)["means"]
             if means.shape == (len(self), self.width) and bool(means.isfinite().all()):
                 return means
         means = torch.cat([_means(shard) for shard in self._shards])
         bad = (~means.isfinite()).any(1).nonzero()
         if len(bad):
-            raise _not_finite(self.folder, self.ids[int(bad[0])])
+            raise not_finite(self.folder, self.ids[int(bad[0])])
         with contextlib.suppress(StorageError), atomic_path(path) as partial:
             save_file({"means": means}, partial)
         return means
@@ -228,135 +168,8 @@ def _means(rows: Rows) -> Tensor:
     return total / rows.lengths.clamp(min=1)[:, None]
 
 
-def write_store(
-    folder: Path,
-    ids: Sequence[str],
-    encode: Encode,
-    *,
-    encoder: str,
-    fingerprint: str,
-    width: int,
-    preprocessing: str = "",
-    on_done: Callable[[int], None] | None = None,
-    shard_items: int = SHARD_ITEMS,
-) -> FeatureStore:
-    """Encode what is missing and return the store, opened.
-
-    Args:
-        folder: where the store is, or shall be.
-        ids: the items, unique.
-        encode: gives the Rows of a list of positions in ``ids``, in that order.
-        encoder: the encoder's name, for people.
-        fingerprint: the encoder's fingerprint, for the check at opening.
-        width: the last dimension of the values.
-        preprocessing: what was done to the input, for people.
-        on_done: called with the number of items that each step finished.
-        shard_items: items in a shard.
-
-    Raises:
-        StoreError: the folder holds something else, or what was encoded is not finite.
-        StorageError: the disk is full or closed.
-    """
-    settings = {
-        "format": FORMAT,
-        "encoder": encoder,
-        "fingerprint": fingerprint,
-        "width": width,
-        "dtype": "float16",
-        "preprocessing": preprocessing,
-        "ids": sha256_text("\n".join(ids)),
-        "shard_items": shard_items,
-    }
-    if (folder / "store.json").exists():
-        store = FeatureStore.open(folder, fingerprint=fingerprint)
-        if store.meta["ids"] != settings["ids"]:
-            raise StoreError(
-                str(folder),
-                expected="a store of the same items",
-                found="a store of others",
-                remedy="choose another --out, or delete the folder",
-            )
-        if on_done:
-            on_done(len(ids))
-        return store
-    _check_plan(folder, settings)
-    shards = []
-    for number, start in enumerate(range(0, len(ids), shard_items)):
-        positions = range(start, min(start + shard_items, len(ids)))
-        path = folder / f"{number:05}.safetensors"
-        if not (path.exists() and path.with_suffix(".ids.json").exists()):
-            rows = encode(positions)
-            _check_finite(folder, [ids[i] for i in positions], rows)
-            if number == 0:  # a store begins with its first shard
-                write_json(folder / "plan.json", settings)
-            _write_shard(path, [ids[i] for i in positions], rows)
-        shards.append({"items": len(positions), "sha256": sha256_file(path)})
-        if on_done:
-            on_done(len(positions))
-    write_json(folder / "store.json", {**settings, "items": len(ids), "shards": shards})
-    return FeatureStore.open(folder, fingerprint=fingerprint)
-
-
-def ragged(values: Tensor, mask: Tensor, content: Tensor | None = None) -> Rows:
-    """Rows of a padded batch float [B, T, width] with masks bool [B, T]."""
-    kept = mask if content is None else content
-    return Rows(values[mask].half().cpu(), mask.sum(1).cpu(), kept[mask].cpu())
-
-
-def join(parts: Sequence[Rows]) -> Rows:
-    """Rows of all parts, one after the other."""
-    return Rows(*(torch.cat(column) for column in zip(*parts, strict=True)))
-
-
-def length_batches(lengths: Sequence[int], tokens: int) -> Iterator[list[int]]:
-    """Positions in batches of similar length, each of at most ``tokens`` padded tokens."""
-    batch: list[int] = []
-    for position in sorted(range(len(lengths)), key=lengths.__getitem__):
-        if batch and (len(batch) + 1) * max(lengths[position], 1) > tokens:
-            yield batch
-            batch = []
-        batch.append(position)
-    if batch:
-        yield batch
-
-
-def _check_plan(folder: Path, settings: dict[str, Any]) -> None:
-    """Allow a new store, or an unfinished one of the same settings; nothing else."""
-    plan = folder / "plan.json"
-    if plan.exists():
-        with contextlib.suppress(ValueError, RecursionError):  # a damaged plan is another one
-            if json.loads(plan.read_text(encoding="utf-8")) == settings:
-                return
-        raise StoreError(
-            str(folder),
-            expected="an unfinished store of the same encoder and items",
-            found="one of others",
-            remedy="choose another --out, or delete the folder",
-        )
-    with storage_errors(folder):
-        if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
-            raise StoreError(
-                str(folder),
-                expected="a new or empty folder",
-                found="something else there",
-                remedy="choose another --out",
-            )
-
-
-def finite_rows(values: Tensor) -> Tensor:
-    """Which rows float [n, width] are finite in half precision, bool [n]."""
-    finite: Tensor = values.half().isfinite().all(1)
-    return finite
-
-
-def _check_finite(folder: Path, names: Sequence[str], rows: Rows) -> None:
-    bad = (~finite_rows(rows.values)).nonzero()
-    if len(bad):
-        owner = torch.repeat_interleave(torch.arange(len(names)), rows.lengths)
-        raise _not_finite(folder, names[int(owner[int(bad[0])])])
-
-
-def _not_finite(folder: Path, name: str) -> StoreError:
+def not_finite(folder: Path, name: str) -> StoreError:
+    """Return the error of an item whose features are not finite in half precision."""
     return StoreError(
         f"{folder}: {name[:80]!r}",
         expected=f"finite features, at most {torch.finfo(torch.float16).max:.0f}",
@@ -365,17 +178,10 @@ def _not_finite(folder: Path, name: str) -> StoreError:
     )
 
 
-def _write_shard(path: Path, ids: list[str], rows: Rows) -> None:
-    with atomic_path(path.with_suffix(".ids.json")) as partial:
-        partial.write_text(json.dumps(ids, ensure_ascii=False), encoding="utf-8")
-    with atomic_path(path) as partial:
-        save_file({name: t.contiguous() for name, t in rows._asdict().items()}, partial)
-
-
 def _read_meta(folder: Path) -> dict[str, Any]:
     path = folder / "store.json"
     try:
-        meta = json.loads(path.read_text(encoding="utf-8"))
+        meta = json.loads(read_regular(path))
     except (FileNotFoundError, NotADirectoryError):
         started = (folder / "plan.json").exists()
         raise StoreError(
@@ -384,6 +190,9 @@ def _read_meta(folder: Path) -> dict[str, Any]:
             found="an unfinished one" if started else "no store.json",
             remedy="run the same cl2cm encode again" if started else "make it with cl2cm encode",
         ) from None
+    except OSError as error:
+        found = (error.strerror or str(error)).lower()
+        raise _damaged(folder, f"{found} in place of store.json", "a file") from None
     except (ValueError, RecursionError):
         raise _damaged(folder, "a damaged store.json", "JSON") from None
     keys = ("format", "encoder", "fingerprint", "width", "ids", "shards")
@@ -403,9 +212,10 @@ def _read_meta(folder: Path) -> dict[str, Any]:
 def _read_shard(folder: Path, number: int, width: int) -> tuple[list[str], Rows]:
     path = folder / f"{number:05}.safetensors"
     try:
-        ids = json.loads(path.with_suffix(".ids.json").read_text(encoding="utf-8"))
+        ids = json.loads(read_regular(path.with_suffix(".ids.json")))
         if not isinstance(ids, list):
             raise ValueError("ids that are no list")
+        open_regular(path).close()  # a pipe would keep the library waiting
         tensors = load_file(path)
         rows = Rows(tensors["values"], tensors["lengths"], tensors["content"])
     except (OSError, ValueError, KeyError, RecursionError, SafetensorError) as error:

@@ -13,11 +13,12 @@ from typing import Self
 import torch
 from torch import Tensor, nn
 
-from cl2cm.encode.offline import OFFLINE_MODELS
+from cl2cm.encode.pinned_weights import OFFLINE_MODELS
+from cl2cm.encode.sentence_folder import read_sentence_folder
+from cl2cm.encode.text_layers import count_layers, first_layers, keep_layers
 from cl2cm.encode.text_loading import (
     check_words,
     find_folder,
-    find_layers,
     hash_folder,
     load_model,
     load_tokenizer,
@@ -55,16 +56,18 @@ class TextBackbone(nn.Module):
         prefix: str,
         max_tokens: int,
         lower_case: bool,
+        lower_cased: bool = False,
     ) -> None:
         super().__init__()
         self.name, self.prefix = name, prefix
-        self.max_tokens, self.lower_case = max_tokens, lower_case
+        self.max_tokens, self.lower_case = max_tokens, lower_case or lower_cased
         self._tokenizer = load_tokenizer(name, folder)
         check_words(name, folder, self._tokenizer)
         self.model = load_model(name, folder)
         self._check_embedding()
         self._check_length()
-        self._check_case()
+        if not lower_cased:  # as its folder says that it was trained
+            self._check_case()
         self._keep_layers(layer)
         self.width = int(self.model.config.hidden_size)
         self.special = self._find_special()
@@ -73,7 +76,7 @@ class TextBackbone(nn.Module):
         weights, self.tokenizer_hash = hash_folder(
             folder, pinned=name.partition(":")[2] in OFFLINE_MODELS
         )
-        contract = f"{self.layers} {prefix!r} {max_tokens} {lower_case}"
+        contract = f"{self.layers} {prefix!r} {max_tokens} {self.lower_case}"
         self.fingerprint = sha256_text("\n".join([weights, self.tokenizer_hash, contract]))
         self.eval()
 
@@ -105,20 +108,23 @@ class TextBackbone(nn.Module):
             EncoderError: it cannot be found, or the contract does not fit it.
             WeightsError: its files are absent or damaged.
         """
+        about = read_sentence_folder(spec, find_folder(spec, cache))
+        about.check(spec, prefix=prefix, max_tokens=max_tokens)
         return cls(
             spec,
-            find_folder(spec, cache),
+            about.folder,
             layer=layer,
             freeze=freeze,
             prefix=prefix,
             max_tokens=max_tokens,
             lower_case=lower_case,
+            lower_cased=about.lower_case,
         )
 
     @property
     def layers(self) -> int:
         """Number of layers that it has, dropped ones not counted."""
-        return len(find_layers(self.name, self.model))
+        return count_layers(self.name, self.model)
 
     def tokenize(self, texts: Sequence[str]) -> list[list[int]]:
         """Ids of each text, with prefix and special tokens, at most ``max_tokens``.
@@ -186,28 +192,27 @@ class TextBackbone(nn.Module):
         return self
 
     def _keep_layers(self, layer: int | None) -> None:
-        layers = find_layers(self.name, self.model)
+        count = self.layers
         if layer is None:
             return
-        if not 1 <= layer <= len(layers):
+        if not 1 <= layer <= count:
             found = f"layer = {layer}"
-            raise self._misfit(f"a layer from 1 to {len(layers)}", found, "choose another layer")
-        del layers[layer:]
-        self.model.config.num_hidden_layers = layer
+            raise self._misfit(f"a layer from 1 to {count}", found, "choose another layer")
+        keep_layers(self.name, self.model, layer)
 
     def _freeze(self, freeze: Freeze) -> tuple[nn.Module, ...]:
         """Freeze what is said, and give its parts."""
-        layers = find_layers(self.name, self.model)
+        layers = self.layers
         count = 0 if freeze == "embeddings" else freeze
         embeddings = getattr(self.model, "embeddings", None) or self.model.get_input_embeddings()
         if freeze == "all":
             parts: tuple[nn.Module, ...] = (self.model,)
         elif freeze == "none":
             parts = ()
-        elif isinstance(count, int) and 0 <= count <= len(layers):
-            parts = (embeddings, *layers[:count])
+        elif isinstance(count, int) and 0 <= count <= layers:
+            parts = (embeddings, *first_layers(self.name, self.model, count))
         else:
-            expected = f"all, embeddings, none or 0 to {len(layers)} layers"
+            expected = f"all, embeddings, none or 0 to {layers} layers"
             raise self._misfit(expected, f"freeze = {freeze!r}", "choose one of them")
         for part in parts:
             part.requires_grad_(False)

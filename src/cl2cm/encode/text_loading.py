@@ -12,9 +12,8 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import torch
-from torch import nn
 
-from cl2cm.encode.offline import INSTALL, OFFLINE_MODELS, pinned_folder, read_record
+from cl2cm.encode.pinned_weights import INSTALL, OFFLINE_MODELS, pinned_folder, read_model_record
 from cl2cm.encode.pretrained import (
     LOADING,
     check_folder,
@@ -33,7 +32,6 @@ TOKENIZER_FILES = {
 }
 FEW_WORDS = 8  # a vocabulary with fewer is what Transformers makes where there are no files
 _VOCABULARIES = ("tokenizer.json", "vocab*", "merges.txt", "*.model", "*.spm")
-_LAYERS = ("layer", "layers", "h", "blocks")  # what models call the list of their layers
 
 
 class Hashes(NamedTuple):
@@ -95,7 +93,7 @@ def hash_folder(folder: Path, *, pinned: bool = False) -> Hashes:
         pinned: take the hashes of its ``model.json``, which we wrote. Another's could claim the
             hashes, and so the fingerprint, of any model.
     """
-    record = read_record(folder) if pinned else None
+    record = read_model_record(folder) if pinned else None
     known: Mapping[str, str] = (
         {file: about["sha256"] for file, about in record["files"].items()}
         if record is not None
@@ -200,25 +198,6 @@ def load_model(name: str, folder: Path) -> Any:  # noqa: ANN401
         )
         check_weights(info, heads=True)
     return model
-
-
-def find_layers(name: str, model: nn.Module) -> nn.ModuleList:
-    """The list of an encoder's layers.
-
-    Raises:
-        EncoderError: it has none.
-    """
-    count = getattr(model.config, "num_hidden_layers", None)
-    for path, part in model.named_modules():
-        named = path.rpartition(".")[2] in _LAYERS
-        if named and isinstance(part, nn.ModuleList) and len(part) == count:
-            return part
-    raise EncoderError(
-        name,
-        expected="a text encoder with a list of layers",
-        found=type(model).__name__,
-        remedy="choose a model like BERT or XLM-R",
-    )
 
 
 @contextmanager

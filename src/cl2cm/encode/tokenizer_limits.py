@@ -1,11 +1,14 @@
 """What a ``tokenizer.json`` may ask for, so that no text makes it run for ever.
 
 Its normaliser and pre-tokenizer may hold regular expressions, which are matched by backtracking,
-and replacements, which can double a text again and again. Expressions must be of the simple form
-that tokenizers have: no repeated groups, no references, at most two unbounded repetitions and six
-of any kind in each alternative, which bounds a match by the square of the text's length.
+and steps that lengthen a text, again and again: replacements, tables of replacements, bytes written
+as characters. Its post-processor may repeat the text, its padding fill up any length. Expressions
+must be of the simple form that tokenizers have: no repeated groups, no references, at most two
+unbounded repetitions and six of any kind in each alternative, which bounds a match by the square of
+the text's length.
 """
 
+import base64
 import json
 import re
 from collections.abc import Iterator
@@ -14,8 +17,11 @@ from typing import Any
 
 MAX_STEPS = 32  # of normaliser and pre-tokenizer
 MAX_GROWTH = 64  # times as long as the text may become
+MAX_PIECES = 64  # of a post-processor's template
+MAX_PADDING = 2**16  # tokens
 MAX_PATTERN = 2000  # characters of an expression
 MAX_UNBOUNDED, MAX_REPEATED = 2, 6  # repetitions in each alternative: without an end, in all
+_UNICODE = 18  # characters that one becomes under a compatibility form
 _FEW = 16  # a repetition of at most so many times counts as bounded
 _PART = re.compile(
     r"\\[pPxuk]\{[^}]*\}|\\.|\[\^?\]?(?:\\.|\[:\w+:\]|[^\]\\])*\]"  # escapes and classes
@@ -52,11 +58,12 @@ def open_tokenizer(path: Path) -> Any:  # noqa: ANN401 - tokenizers has no types
         if isinstance(error, KeyboardInterrupt | SystemExit):
             raise
         raise ValueError(f"no tokenizer ({str(error)[:80]})") from None  # Rust's panics, too
-    parts = ("normalizer", "pre_tokenizer", "decoder")
+    parts = ("normalizer", "pre_tokenizer", "post_processor", "decoder")
     steps = {name: getattr(tokenizer, name) for name in parts}
-    check_tokenizer(
-        {name: json.loads(one.__getstate__()) for name, one in steps.items() if one is not None}
-    )
+    whole = {name: json.loads(one.__getstate__()) for name, one in steps.items() if one is not None}
+    padding = tokenizer.padding or {}
+    whole["padding"] = {"strategy": {"Fixed": padding.get("length")}} | padding
+    check_tokenizer(whole)
     return tokenizer
 
 
@@ -71,18 +78,14 @@ def check_tokenizer(value: Any) -> None:  # noqa: ANN401 - whatever the file hol
     steps = [*_steps(value.get("normalizer")), *_steps(value.get("pre_tokenizer"))]
     if len(steps) > MAX_STEPS:
         raise ValueError(f"tokenizer.json has {len(steps)} steps, more than {MAX_STEPS}")
-    growth = 1
-    for step in steps:
+    for step in (*steps, *_steps(value.get("decoder"))):
         pattern = step.get("pattern")
         if isinstance(pattern, dict) and isinstance(pattern.get("Regex"), str):
             check_pattern(pattern["Regex"])
-        growth *= max(1, len(str(step.get("content") or "")))
+    growth = _growth(steps) * _repeats(value.get("post_processor"))
     if growth > MAX_GROWTH:
         raise ValueError(f"tokenizer.json makes texts up to {growth} times as long")
-    for step in _steps(value.get("decoder")):
-        pattern = step.get("pattern")
-        if isinstance(pattern, dict) and isinstance(pattern.get("Regex"), str):
-            check_pattern(pattern["Regex"])
+    _check_padding(value.get("padding"))
 
 
 def check_pattern(pattern: str) -> None:
@@ -112,6 +115,59 @@ def check_pattern(pattern: str) -> None:
         before = part
 
 
+def _growth(steps: list[dict[str, Any]]) -> int:
+    """How many times as long a text may become by all steps of normaliser and pre-tokenizer."""
+    growth, forms = 1, 0
+    for step in steps:
+        kind = step.get("type")
+        growth *= max(1, len(str(step.get("content") or "")))
+        if kind == "ByteLevel":
+            growth *= 2  # a byte beyond ASCII becomes a character of two bytes
+        elif kind == "Precompiled":
+            growth *= _longest_replacement(step.get("precompiled_charsmap"))
+        elif kind in ("NFKC", "NFKD"):  # one after another they change nothing more
+            growth *= _UNICODE if forms else 1
+            forms += 1
+    return growth
+
+
+def _longest_replacement(charsmap: Any) -> int:  # noqa: ANN401
+    """Characters of the longest replacement in SentencePiece's table of them."""
+    if not isinstance(charsmap, str):
+        return 1
+    table = base64.b64decode(charsmap, validate=False)
+    replacements = table[4 + int.from_bytes(table[:4], "little") :].split(b"\0")
+    return max(1, *(len(text.decode(errors="replace")) for text in replacements))
+
+
+def _repeats(post_processor: Any) -> int:  # noqa: ANN401
+    """How many times a post-processor gives the tokens of a text.
+
+    Raises:
+        ValueError: a template has too many pieces.
+    """
+    repeats = 1
+    for step in _steps(post_processor):
+        for pieces in (step.get("single"), step.get("pair")):
+            if not isinstance(pieces, list):
+                continue
+            if len(pieces) > MAX_PIECES:
+                raise ValueError(f"a template of {len(pieces)} pieces, more than {MAX_PIECES}")
+            texts = sum(isinstance(piece, dict) and "Sequence" in piece for piece in pieces)
+            repeats *= max(1, texts)
+    return repeats
+
+
+def _check_padding(padding: Any) -> None:  # noqa: ANN401
+    if not isinstance(padding, dict):
+        return
+    strategy = padding.get("strategy")
+    lengths = [padding.get("pad_to_multiple_of")]
+    lengths += strategy.values() if isinstance(strategy, dict) else []
+    if any(isinstance(length, int | float) and length > MAX_PADDING for length in lengths):
+        raise ValueError(f"tokenizer.json pads texts to more than {MAX_PADDING} tokens")
+
+
 def _is_repetition(part: str) -> bool:
     return part[0] in "*+?" or bool(_REPEAT.match(part))
 
@@ -134,6 +190,6 @@ def _steps(value: Any) -> Iterator[dict[str, Any]]:  # noqa: ANN401
         one = left.pop()
         if isinstance(one, dict):
             yield one
-            for key in ("normalizers", "pretokenizers", "decoders"):
+            for key in ("normalizers", "pretokenizers", "decoders", "processors"):
                 if isinstance(one.get(key), list):
                     left += one[key]

@@ -152,8 +152,8 @@ def _record_of(path: Path) -> Path:
 def _whole(path: Path, run: Path) -> Path:
     """A path of a model; inside a run, every file of it must be inside too."""
     if path.is_relative_to(run.resolve()):
-        for file in (path, *path.iterdir()) if path.is_dir() else (path,):
-            if not file.is_dir():
+        for file in (path, *path.rglob("*")) if path.is_dir() else (path,):
+            if file.is_symlink() or not file.is_dir():
                 check_inside(file, run)
     return path
 

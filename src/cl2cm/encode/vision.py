@@ -8,14 +8,15 @@ weights and the preprocessing together: features of two fingerprints never meet.
 
 import hashlib
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
-from cl2cm.encode.offline import OFFLINE_MODELS, model_folder, pinned_folder
 from cl2cm.encode.onnx_files import check_graph
+from cl2cm.encode.onnx_session import OnnxSession
+from cl2cm.encode.pinned_weights import OFFLINE_MODELS, model_folder, pinned_folder
 from cl2cm.encode.trust import is_bare
 from cl2cm.errors import EncoderError, MediaError, WeightsError
 from cl2cm.media.decoding import decode_parallel
@@ -28,6 +29,7 @@ if TYPE_CHECKING:
 
     from cl2cm.encode.feature_files import FeatureFiles
 from cl2cm.encode.protocol import Described, VisionEncoder, checked
+from cl2cm.progress import Advance
 
 _PREPROCESS_KEYS = {"size", "resize", "resample", "stretch"}
 
@@ -90,7 +92,7 @@ def encode_paths(
     skip_bad: bool = False,
     workers: int | None = None,
     batch_size: int = 8,
-    progress: Callable[[int], None] | None = None,
+    progress: Advance | None = None,
 ) -> EncodedPictures:
     """Encode pictures and films; the next ones are decoded while the last ones are encoded.
 
@@ -170,40 +172,18 @@ class OnnxVision(Described):
         preprocess = _read_preprocess(folder / "preprocess.json")
         external = check_graph(folder / "model.onnx")
         self.folder = folder
-        self.session = open_session(folder / "model.onnx", threads=threads)
+        bounded = name.partition(":")[2] not in OFFLINE_MODELS
+        self.session = OnnxSession(folder / "model.onnx", threads=threads, bounded=bounded)
         files = [folder / "model.onnx", *external]
         hashes = *map(sha256_file, files), repr(sorted(preprocess.to_json().items()))
         fingerprint = hashlib.sha256("\n".join(hashes).encode()).hexdigest()
-        width = _graph_width(self.session, name)
+        width = _graph_width(self.session.session, name)
         super().__init__(name, preprocess, fingerprint, width, sampling)
 
     def encode(self, pixels: Pixels) -> Floats:
         """Features float32 [N, D_v] of frames uint8 [N, size, size, 3]."""
         self.check(pixels)
-        features: Floats = self.session.run(["features"], {"pixels": pixels})[0]
-        return features
-
-
-def open_session(model: Path, *, threads: int | None = None) -> "onnxruntime.InferenceSession":
-    """Open an ONNX graph on the processor.
-
-    Raises:
-        WeightsError: the file is damaged.
-    """
-    import onnxruntime  # noqa: PLC0415 — heavy
-
-    options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads = threads or 0
-    options.log_severity_level = 3
-    # Threads that spin while they wait would take the processors from those that decode.
-    options.add_session_config_entry("session.intra_op.allow_spinning", "0")
-    try:
-        return onnxruntime.InferenceSession(str(model), options, providers=["CPUExecutionProvider"])
-    except Exception as error:  # onnxruntime's own exceptions share no base
-        first = str(error).splitlines()[0][:120]
-        raise WeightsError(
-            str(model), expected="an ONNX graph", found=f"a damaged one ({first})", remedy=_AGAIN
-        ) from error
+        return self.session.run(pixels)
 
 
 _AGAIN = "convert or fetch the model again"

@@ -20,6 +20,7 @@ from cl2cm.encode.onnx_files import check_graph
 from cl2cm.encode.trust import check_inside
 from cl2cm.errors import ExportError, WeightsError
 from cl2cm.storage import sha256_file
+from cl2cm.text import CASES
 from cl2cm.types import StrPath
 
 KIND, FORMAT = "cl2cm-export", 1
@@ -160,6 +161,8 @@ def _check_text(text: Any) -> None:  # noqa: ANN401
     _texts(text["prefix"])
     if len(text["prefix"]) > MAX_EXAMPLE or not isinstance(text["lower_case"], bool):
         raise ValueError("a prefix that is too long, or lower_case that is neither true nor false")
+    if text["case"] not in CASES:
+        raise ValueError(f"case {text['case']!r}")
     normal = text["normalisation"]
     if normal["form"] not in ("NFC", "NFKC") or not _CLASS.fullmatch(normal["remove"]):
         raise ValueError("a normalisation of texts that this version does not know")

@@ -7,15 +7,17 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
+from cl2cm.encode.onnx_session import OnnxSession
 from cl2cm.encode.tokenizer_limits import open_tokenizer
-from cl2cm.errors import EncoderError, ExportError, MediaError
+from cl2cm.errors import EncoderError, ExportError, MediaError, WeightsError
 from cl2cm.export.contract import check_hash, check_side, check_sizes, read_contract
-from cl2cm.export.runtime import Reader
+from cl2cm.export.runtime import OUTPUT, Reader
 from cl2cm.media.decoding import Decoded, decode_parallel
 from cl2cm.media.images import Preprocess, Source, is_video
 from cl2cm.media.kinds import source_of
-from cl2cm.media.sources import Visual, sources
+from cl2cm.media.user_input import Visual, sources
 from cl2cm.model.finite import check_vectors
 from cl2cm.model.inputs import text_list
 from cl2cm.types import Example, Floats, Sampling, StrPath
@@ -43,12 +45,39 @@ class CheckedReader(Reader):
                 self._opened["tokenizer"] = tokenizer
             return self._opened["tokenizer"]
 
-    def session(self, name: str) -> Any:  # noqa: ANN401 - onnxruntime has no types
-        """The onnxruntime session of a side."""
+    def session(self, name: str) -> OnnxSession:
+        """The graph of a side, which is bounded in time and memory."""
+        with self._opening:
+            if name not in self._opened:
+                path = self.folder / name
+                try:
+                    self._opened[name] = OnnxSession(path, threads=self.threads)
+                except WeightsError as error:
+                    raise _in_export(error) from error
+            opened: OnnxSession = self._opened[name]
+            return opened
+
+    def run(self, name: str, inputs: dict[str, npt.NDArray[Any]]) -> Floats:
+        """Return the vectors of a side.
+
+        Raises:
+            ExportError: they take too long or too much memory, or have another form.
+        """
+        rows, each = next(iter(inputs.values())).shape[:2]
+        items = rows * each if "frames" in inputs else rows
         try:
-            return super().session(name)
-        except Exception as error:  # onnxruntime's own exceptions share no base
-            raise _damaged(self.folder / name, "an ONNX graph", error) from error
+            vectors = self.session(name).compute(OUTPUT, inputs, items=items)
+        except WeightsError as error:
+            raise _in_export(error) from error
+        wanted = rows, self.contract["dim"]
+        if vectors.dtype != np.float32 or vectors.shape != wanted:
+            raise ExportError(
+                str(self.folder / name),
+                expected=f"vectors float32 {list(wanted)}",
+                found=f"{vectors.dtype} {list(vectors.shape)}",
+                remedy=_AGAIN,
+            )
+        return vectors  # type: ignore[no-any-return]
 
 
 class ExportedModel:
@@ -255,6 +284,10 @@ def _check_examples(model: ExportedModel) -> None:
             found=f"a difference of {worst:.2g}",
             remedy=_AGAIN,
         )
+
+
+def _in_export(error: WeightsError) -> ExportError:
+    return ExportError(error.subject, expected=error.expected, found=error.found, remedy=_AGAIN)
 
 
 def _damaged(path: Path, expected: str, error: Exception) -> ExportError:

@@ -21,6 +21,8 @@ import numpy.typing as npt
 
 Floats = npt.NDArray[np.float32]
 AT_ONCE = 16  # texts, of about one length
+OUTPUT = "vectors"
+_TURKISH = re.compile("[\u0130\u011e\u015e\u011f\u015f\u0131]")  # beside them, I is dotless
 
 
 class Reader:
@@ -64,11 +66,16 @@ class Reader:
                 )
             return self._opened[name]
 
+    def run(self, name: str, inputs: dict[str, npt.NDArray[Any]]) -> Floats:
+        """Return the vectors of ``text.onnx`` or ``vision.onnx``."""
+        vectors: Floats = self.session(name).run([OUTPUT], inputs)[0]
+        return vectors
+
     def ids(self, text: str) -> list[int]:
         """Normalise a text as the contract says, and return its token ids."""
         rules = self.contract["text"]
         text = unicodedata.normalize(rules["normalisation"]["form"], self._remove.sub("", text))
-        text = rules["prefix"] + text
+        text = rules["prefix"] + in_case(text, rules["case"])
         return list(self.tokenizer.encode(text.lower() if rules["lower_case"] else text).ids)
 
     def encode_text(self, texts: Sequence[str]) -> Floats:
@@ -82,14 +89,12 @@ class Reader:
             mask = np.zeros(shape, bool)
             for line, row in enumerate(rows):
                 padded[line, : len(ids[row])], mask[line, : len(ids[row])] = ids[row], True
-            vectors[rows] = self.session("text.onnx").run(None, {"ids": padded, "mask": mask})[0]
+            vectors[rows] = self.run("text.onnx", {"ids": padded, "mask": mask})
         return vectors
 
     def encode_frames(self, frames: npt.NDArray[Any], mask: npt.NDArray[np.bool_]) -> Floats:
         """Return unit vectors float32 [N, D] of frames uint8 [N, F, size, size, 3]."""
-        inputs = {"frames": frames, "mask": mask}
-        vectors: Floats = self.session("vision.onnx").run(None, inputs)[0]
-        return vectors
+        return self.run("vision.onnx", {"frames": frames, "mask": mask})
 
     def encode_images(self, paths: Sequence[str | Path]) -> Floats:
         """Return unit vectors float32 [N, D] of N image files, for trusted files."""
@@ -111,3 +116,17 @@ class Reader:
             image = image.resize(size, resample, reducing_gap=3.0)
         left, top = ((side - how["size"]) // 2 for side in image.size)
         return np.asarray(image.crop((left, top, left + how["size"], top + how["size"])))
+
+
+def in_case(text: str, rule: str) -> str:
+    """Return a text in the case of training: ``keep``, ``lower``, or ``capitals`` if all are.
+
+    ``cl2cm.text.in_case`` does the same; a test compares them.
+    """
+    letters = [letter for letter in text if letter.lower() != letter.upper()]
+    all_capitals = len(letters) > 1 and not any(letter != letter.upper() for letter in letters)
+    if rule == "keep" or (rule == "capitals" and not all_capitals):
+        return text
+    if _TURKISH.search(text):
+        text = text.replace("I", "\u0131")
+    return text.replace("\u0130", "i").lower()

@@ -14,8 +14,10 @@ from cl2cm.export.graphs import text_graph, vision_graph
 from cl2cm.export.model import ExportedModel, load_export
 from cl2cm.export.parity import Parity, check, measure
 from cl2cm.export.precision import PRECISIONS, Precision, at_precision
-from cl2cm.model.checkpoint import CONTRACT_TEXTS, load, read_provenance, read_run
+from cl2cm.model.checkpoint import load
+from cl2cm.model.contract import CONTRACT_TEXTS
 from cl2cm.model.retrieval import RetrievalModel
+from cl2cm.model.run_folder import read_provenance, read_run
 from cl2cm.progress import say
 from cl2cm.storage import atomic_folder, sha256_file, sha256_text, write_json
 from cl2cm.text import NORMAL_FORM
@@ -121,9 +123,7 @@ def _measured(
         {"text": text, "ids": export.reader.ids(text), "vector": [round(float(x), 6) for x in row]}
         for text, row in zip(CONTRACT_TEXTS, vectors, strict=True)
     ]
-    for example, ids in zip(
-        contract["examples"], model.backbone.tokenize(CONTRACT_TEXTS), strict=True
-    ):
+    for example, ids in zip(contract["examples"], model.query_ids(CONTRACT_TEXTS), strict=True):
         if example["ids"] != ids:
             raise ExportError(
                 f"tokens of {example['text']!r}",
@@ -193,7 +193,8 @@ def _contract(
             "lower_case": backbone.lower_case,
             "max_tokens": backbone.max_tokens,
             "normalisation": NORMAL_FORM,
-            "order": "remove, normalise, put the prefix before, lower the case, tokenise",
+            "case": model.case,
+            "order": "remove, normalise, case, put the prefix before, lower the case, tokenise",
             "pooling": "masked mean, in the graph",
             "tokenizer": backbone.tokenizer_hash,
         },

@@ -1,13 +1,24 @@
 """Which items may be hits, by what is true of their files in any language; before ranking."""
 
 import datetime
+import re
+import string
 from dataclasses import dataclass, fields
 from typing import Literal
 
 from cl2cm.errors import QueryError
 from cl2cm.text import spellings
 
+_EPOCH = datetime.date(1970, 1, 1).toordinal()
 Media = Literal["picture", "film"]
+Order = Literal["newest", "oldest"]
+
+_ASCII_LOWER = str.maketrans(string.ascii_uppercase, string.ascii_lowercase)
+_ORDERS: dict[Order | None, str] = {
+    None: "row",
+    "newest": "modified IS NULL, modified DESC, row",
+    "oldest": "modified IS NULL, modified, row",
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -17,10 +28,13 @@ class Filter:
     Attributes:
         folder: items in this folder or below it, by their ids: ``holidays/2024``.
         media: ``picture`` or ``film``.
-        since: files changed on this day (UTC) or later, ``2024-01-31``.
-        until: files changed on this day (UTC) or earlier.
+        since: images taken on this day or later, ``2024-01-31``, in local time: as the camera says
+            (EXIF ``DateTimeOriginal``), or else by the last change of the file.
+        until: images taken on this day or earlier.
         min_bytes: size of the file, at least.
         max_bytes: size of the file, at most.
+        name: items whose id (the path below the indexed folder) contains this text, in capitals or
+            not: ``beach`` finds ``2024/Beach/1.jpg`` and ``beach-ball.png``.
 
     Raises:
         QueryError: a value that cannot be.
@@ -38,6 +52,7 @@ class Filter:
     until: str | None = None
     min_bytes: int | None = None
     max_bytes: int | None = None
+    name: str | None = None
 
     def __post_init__(self) -> None:
         if self.media not in (None, "picture", "film"):
@@ -50,6 +65,8 @@ class Filter:
                 raise _bad(name, "0 to 2 ** 63 - 1 bytes", value)
         if self.folder is not None and not _is_text(self.folder):
             raise _bad("folder", "the name of a folder", self.folder)
+        if self.name is not None and not _is_text(self.name):
+            raise _bad("name", "a part of the name of a file or folder", self.name)
 
     def __bool__(self) -> bool:
         """Whether there is any condition."""
@@ -70,14 +87,34 @@ class Filter:
             terms.append(("media = ?", [self.media]))
         if (since := _day("since", self.since)) is not None:
             terms.append(("modified >= ?", [since]))
-        if (until := _day("until", self.until)) is not None:
-            terms.append(("modified < ?", [until + 86_400]))
+        if (until := _day("until", self.until, days=1)) is not None:
+            terms.append(("modified < ?", [until]))
         if self.min_bytes is not None:
             terms.append(("bytes >= ?", [self.min_bytes]))
         if self.max_bytes is not None:
             terms.append(("bytes <= ?", [self.max_bytes]))
+        if self.name is not None and (name := self.name.strip()):
+            patterns = _patterns(name)
+            like = " OR ".join(["lower(id) LIKE ? ESCAPE '!'"] * len(patterns))
+            terms.append((f"({like})", list(patterns)))
         text = " AND ".join(term for term, _ in terms) or "TRUE"
         return text, [value for _, values in terms for value in values]
+
+
+def order_by(order: Order | None) -> str:
+    """Return the SQL order of rows: by row, or by the file's date; files without one come last."""
+    return _ORDERS[order]
+
+
+def _patterns(name: str) -> list[str]:
+    """Return LIKE patterns that find a part of a name in small letters, whatever its capitals.
+
+    SQLite's ``lower`` and ``LIKE`` know the capitals of ASCII alone, so the others are spelt out.
+    """
+    cases = (name, name.lower(), name.upper(), name.title(), name.capitalize())
+    forms = dict.fromkeys(form for case in cases for form in spellings(case))
+    small = dict.fromkeys(form.translate(_ASCII_LOWER) for form in forms)
+    return ["%" + re.sub("([!%_])", r"!\1", form) + "%" for form in small]
 
 
 def _is_text(value: str) -> bool:
@@ -89,16 +126,19 @@ def _is_text(value: str) -> bool:
     return "\x00" not in value
 
 
-def _day(name: str, text: str | None) -> float | None:
-    """Seconds of the epoch at which a day begins."""
+def _day(name: str, text: str | None, days: int = 0) -> float | None:
+    """Seconds of the epoch at which a day begins in local time, or another one so many days on."""
     if text is None:
         return None
     try:
         day = datetime.date.fromisoformat(text)
     except (ValueError, TypeError):
         raise _bad(name, "a day such as 2024-01-31", text) from None
-    begin = datetime.datetime.combine(day, datetime.time(), datetime.UTC)
-    return (begin - datetime.datetime(1970, 1, 1, tzinfo=datetime.UTC)).total_seconds()
+    try:
+        begin = datetime.datetime.combine(day + datetime.timedelta(days), datetime.time())
+        return begin.timestamp()
+    except (OverflowError, OSError, ValueError):  # the first or last year of the calendar
+        return 86_400.0 * (day.toordinal() + days - _EPOCH)
 
 
 def _bad(name: str, expected: str, found: object) -> QueryError:

@@ -7,9 +7,8 @@
     place-TOKEN.json       with a server: where, and under which name; no password
 
 ``index.json`` is written last and replaced in one step; it names the files of its own generation.
-So whoever opens the folder finds the old index or the new one, and a server that has
-the old one open goes on reading the files it holds until it closes them; on a server, the last
-generation but one is dropped when the next is made.
+Whoever opens the folder finds the old index or the new one, and whoever has the old one open goes
+on reading its files. On a server, the last generation but one is dropped when the next is made.
 """
 
 from collections.abc import Mapping, Sequence
@@ -21,20 +20,19 @@ import numpy as np
 
 from cl2cm.errors import VectorIndexError
 from cl2cm.index.allowed import Allowed
+from cl2cm.index.backend_choice import BackendOptions
 from cl2cm.index.filter import Filter
 from cl2cm.index.generation import open_generation
 from cl2cm.index.media import media_path, open_media, roots_of, run_of
 from cl2cm.index.metadata import REMEDY, check_files, check_hashes, is_ours, read_metadata
-from cl2cm.index.options import BackendOptions
+from cl2cm.index.selection import Selections
 from cl2cm.index.write import write_index
 from cl2cm.storage import sha256_text
 from cl2cm.types import Floats, Hit, Ints, Item, StrPath
 
 
 class Index:
-    """An index that is open for search; safe to share between threads.
-
-    Open one with `Index.open`, make one with `Index.create`.
+    """An index open for search, by `Index.open` or `Index.create`; safe to share between threads.
 
     Attributes:
         path: the folder.
@@ -54,6 +52,7 @@ class Index:
         self.roots = roots_of(path, metadata, allowed)
         self._metadata = metadata
         self._vectors, self._items = open_generation(path, metadata, allowed)
+        self.matching = Selections(self._items).matching  # rows of a filter
         if len(self._items) != metadata["count"]:
             self.close()
             raise VectorIndexError(
@@ -145,13 +144,10 @@ class Index:
 
     @property
     def run(self) -> StrPath:
-        """The run that made the vectors: beside the index if it moved along, else as it was.
-
-        A text such as ``hf:OWNER/NAME`` where an off-the-shelf model made them.
+        """The run, or ``hf:MODEL``, that made the vectors; a run that moved along with the index.
 
         Raises:
-            VectorIndexError: somebody else's index, whose run is not beside it, or which names an
-                off-the-shelf model.
+            VectorIndexError: somebody else's index, whose run is not beside it or is ``hf:MODEL``.
         """
         return run_of(self.path, self._metadata)
 
@@ -203,7 +199,7 @@ class Index:
                 found=f"vectors of {model}",
                 remedy="search with the run that the index was made with, or index again",
             )
-        among = self._items.matching(filter) if filter else None
+        among = self.matching(filter) if filter else None
         return self._vectors.search(vectors, k, among=among)
 
     def search(
@@ -226,7 +222,7 @@ class Index:
         """Return an item with its score; the hit's path is absolute, or empty without a file."""
         path = str(self.media_path(item)) if item.path else ""
         about = (item.start, item.end, item.captions)
-        return Hit(item.id, score, path, *about, kind=item.kind)
+        return Hit(item.id, score, path, *about, kind=item.kind, roots=self.roots)
 
     def vector(self, row: int) -> Floats:
         """Return a stored vector, float32 [D]."""

@@ -9,11 +9,11 @@ from typing import Any
 from cl2cm.errors import CL2CMError, ConfigError, VectorIndexError
 from cl2cm.index.address import Server
 from cl2cm.index.allowed import Allowed
+from cl2cm.index.backend_choice import BackendConfig, trusted_name
 from cl2cm.index.backends.base import Backend, Generation
 from cl2cm.index.backends.location import Location, remote_name
 from cl2cm.index.backends.registry import load_backend, warn_of_shadowed
 from cl2cm.index.metadata import METADATA, REMEDY, is_ours
-from cl2cm.index.options import BackendConfig, trusted_name
 from cl2cm.index.protocol import Items, VectorIndex
 from cl2cm.progress import say
 from cl2cm.types import Floats, Item

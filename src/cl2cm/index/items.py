@@ -15,7 +15,7 @@ import numpy as np
 
 from cl2cm.errors import StorageError, VectorIndexError
 from cl2cm.index.database import check_file, check_schema, confine, limited
-from cl2cm.index.filter import Filter
+from cl2cm.index.filter import Filter, Order, order_by
 from cl2cm.index.records import check_items, item_fields, no_such_id, no_such_row, parse_item
 from cl2cm.storage import atomic_path, sqlite_error
 from cl2cm.text import spellings
@@ -67,7 +67,11 @@ class ItemStore:
                 if version == _VERSION:
                     check_schema(self._db, _whole_schema())
                     with limited(self._db):
-                        last = self._db.execute("SELECT max(row) FROM items").fetchone()[0]
+                        first, last = self._db.execute(
+                            "SELECT (SELECT min(row) FROM items), (SELECT max(row) FROM items)"
+                        ).fetchone()
+                    if first not in (None, 0):
+                        raise sqlite3.DatabaseError(f"rows from {first}")
             except BaseException:
                 self._db.close()
                 raise
@@ -137,19 +141,31 @@ class ItemStore:
                 return found[0][0]
         raise no_such_id(item_id)
 
-    def matching(self, filter_: Filter) -> Ints:
-        """Rows int64 of the items that a filter lets through, rising."""
+    def matching(self, filter_: Filter, order: Order | None = None) -> Ints:
+        """Rows int64 of the items that a filter lets through, rising or in another order."""
         where, values = filter_.where()
         with self._damage(), self._lock, limited(self._db):
-            query = f"SELECT row FROM items WHERE {where} ORDER BY row"  # noqa: S608 - of constants
+            query = f"SELECT row FROM items WHERE {where} ORDER BY {order_by(order)}"  # noqa: S608 - of constants
             found = self._db.execute(query, values)
-            return np.fromiter((row for (row,) in found), np.int64)
+            rows: Ints = np.fromiter((row for (row,) in found), np.int64)
+            rising = np.sort(rows) if order else rows
+            if len(rows) and not (rising[0] >= 0 and rising[-1] < len(self)):
+                raise sqlite3.DatabaseError("an index of other rows")
+            if bool((np.diff(rising) <= 0).any()):
+                raise sqlite3.DatabaseError("an index of repeated rows")
+            return rows
 
     def folders(self) -> list[str]:
         """Every folder that items are in, by their ids, in the order of names."""
         with self._damage(), self._lock, limited(self._db):
             found = self._db.execute("SELECT DISTINCT folder FROM items ORDER BY folder")
-            return [str(folder) for (folder,) in found if folder]
+            folders, size = [], 0
+            for (folder,) in found:
+                folders.append(str(folder or ""))
+                size += len(folders[-1])
+                if size > _LIMIT:
+                    raise sqlite3.DatabaseError(f"folders of more than {_LIMIT >> 20} MB")
+            return [folder for folder in folders if folder]
 
     def close(self) -> None:
         """Close the file; no look-up is possible afterwards."""

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from typing import Protocol
 
-from cl2cm.index.filter import Filter
+from cl2cm.index.filter import Filter, Order
 from cl2cm.types import Floats, Ints, Item
 
 
@@ -73,8 +73,8 @@ class Items(Protocol):
         """
         ...
 
-    def matching(self, filter_: Filter) -> Ints:
-        """Rows int64 of the items that a filter lets through, rising."""
+    def matching(self, filter_: Filter, order: Order | None = None) -> Ints:
+        """Rows int64 of the items that a filter lets through, rising or in another order."""
         ...
 
     def folders(self) -> list[str]:

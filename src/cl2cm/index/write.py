@@ -9,11 +9,11 @@ from typing import Any
 import numpy as np
 
 from cl2cm.errors import VectorIndexError
+from cl2cm.index.backend_choice import BackendConfig, BackendOptions
 from cl2cm.index.generation import sweep_locations, write
 from cl2cm.index.layout import is_index, names_location, refuse_other_folder, sweep
 from cl2cm.index.media import folders_of, portable_path, run_paths
 from cl2cm.index.metadata import FORMAT, VERSION, files_in_use, read_metadata, write_generation
-from cl2cm.index.options import BackendConfig, BackendOptions
 from cl2cm.storage import atomic_folder, storage_errors
 from cl2cm.types import Floats, Item, StrPath
 

@@ -260,19 +260,19 @@ def _ended(name: str, code: int, budget: Budget) -> MediaError:
     if code == -getattr(signal, "SIGALRM", 0):
         return _beyond(name, f"more than {budget.wall} s")
     found = "one that ends the decoder" + (f" (signal {-code})" if code < 0 else f" (code {code})")
-    remedy = "replace the file, or skip what is broken"
+    remedy = "replace the file, or leave it out (--skip-bad)"
     return MediaError(name, expected="a file that can be decoded", found=found, remedy=remedy)
 
 
 def _beyond(name: str, found: str) -> MediaError:
-    remedy = "save the file anew, or skip what is broken"
+    remedy = "save the file anew, or leave it out (--skip-bad)"
     return MediaError(
         name, expected="a file that is decoded within bounds", found=found, remedy=remedy
     )
 
 
 def decoders() -> DecoderPool:
-    """Return the pool that everything but the service uses."""
+    """Return the pool of this process; the service has one of its own."""
     return _pool_of(os.getpid())
 
 

@@ -20,13 +20,13 @@ from cl2cm.errors import MediaError, MissingExtraError
 from cl2cm.media.decoder_pool import Answer, read, write
 from cl2cm.media.image_decoding import (
     Allowed,
-    Preprocess,
     decode_square,
     redraw,
     save,
     square,
     trust_own_limits,
 )
+from cl2cm.media.preprocess import Preprocess
 from cl2cm.types import Sampling
 
 Parts = Iterator[tuple[dict[str, Any], bytes]]
@@ -185,13 +185,20 @@ def _part(request: Answer) -> Parts:
     yield {"start": start, "end": end}, b""
 
 
+def _taken(request: Answer) -> Parts:
+    """Read when an image was taken."""
+    from cl2cm.media.dates import read_taken  # noqa: PLC0415 — of an index alone
+
+    yield {"taken": read_taken(bytes(request.body), request.head["name"])}, b""
+
+
 def _still(request: Answer) -> Parts:
-    """Draw the frame that a video shows at a time."""
+    """Draw the frame that stands for a video or a part of it."""
     from cl2cm.media.video import Film  # noqa: PLC0415 — of videos alone
 
     said = request.head["arguments"]
     with Film(Path(said["path"])) as film:
-        pixels = next(film.at([said["seconds"]])).pixels
+        pixels = film.still(said["start"], said["end"]).pixels
     content, kind = save(Image.fromarray(pixels), said["size"])
     yield {"media_type": kind}, content
 
@@ -203,5 +210,6 @@ TASKS: dict[str, Callable[[Answer], Parts]] = {
     "shots": _shots,
     "part": _part,
     "still": _still,
+    "taken": _taken,
     "arrow": _arrow,
 }

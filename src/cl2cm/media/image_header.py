@@ -11,6 +11,8 @@ import struct
 from collections.abc import Callable
 from typing import NamedTuple
 
+from cl2cm.media.kinds import START, format_of
+
 MAX_SCANS = 100  # of a JPEG; encoders write 1 to 12
 _MARKER = re.compile(rb"\xff([^\x00\xff\xd0-\xd7])", re.DOTALL)
 _FRAMES = frozenset(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}  # SOF0 to SOF15
@@ -18,36 +20,16 @@ _PROGRESSIVE = frozenset({0xC2, 0xC6, 0xCA, 0xCE})
 _EOI, _SOS = 0xD9, 0xDA
 _BARE = frozenset({0x01, 0xD8, _EOI})  # markers without a length
 
-# Name, offset and bytes of what is recognised, in the words of Pillow where Pillow reads it.
-_SIGNATURES = (
-    ("JPEG", 0, b"\xff\xd8\xff"),
-    ("PNG", 0, b"\x89PNG\r\n\x1a\n"),
-    ("GIF", 0, b"GIF87a"),
-    ("GIF", 0, b"GIF89a"),
-    ("WEBP", 8, b"WEBP"),
-    ("BMP", 0, b"BM"),
-    ("TIFF", 0, b"II*\x00"),
-    ("TIFF", 0, b"MM\x00*"),
-    ("TIFF", 0, b"II+\x00"),
-    ("TIFF", 0, b"MM\x00+"),
-    ("AVIF", 4, b"ftypavif"),
-    ("AVIF", 4, b"ftypavis"),
-    ("JPEG2000", 0, b"\x00\x00\x00\x0cjP  \r\n\x87\n"),
-    ("JPEG2000", 0, b"\xff\x4f\xff\x51"),
-    *(("PPM", 0, b"P%d" % number) for number in range(1, 7)),
-)
 # What is told apart only to say what it is.
 _OTHERS = (
-    ("a HEIC image", 4, b"ftyphei"),
-    ("a HEIC image", 4, b"ftypmif1"),
+    ("a JPEG XL image", 0, b"\xff\x0a"),
+    ("a JPEG XL image", 0, b"\x00\x00\x00\x0cJXL "),
+    ("a raw image of a camera (CR3)", 4, b"ftypcrx "),
     ("PostScript", 0, b"%!PS"),
     ("PostScript", 0, b"\xc5\xd0\xd3\xc6"),
     ("a PDF", 0, b"%PDF"),
-    ("an SVG drawing", 0, b"<svg"),
     ("an icon (ICO)", 0, b"\x00\x00\x01\x00"),
     ("a Photoshop file", 0, b"8BPS"),
-    ("a video", 4, b"ftyp"),
-    ("a video", 0, b"\x1a\x45\xdf\xa3"),
     ("a web page or XML", 0, b"<"),
 )
 
@@ -73,12 +55,20 @@ class Header(NamedTuple):
 
 def kind_of(data: bytes) -> str:
     """Name the format of an image by its first bytes; empty where it is none that is read."""
-    return _match(data, _SIGNATURES)
+    found = format_of(data[:START])
+    return "" if found is None or found.is_video else found.name
 
 
 def describe(data: bytes) -> str:
     """Say what a file is that is not read as an image."""
-    return _match(data, _OTHERS) or "bytes of another kind"
+    found = format_of(data[:START])
+    if found is not None:
+        return f"a video ({found.name})"
+    start = data[:START].lstrip()
+    if start.startswith(b"<") and b"<svg" in start:
+        return "an SVG drawing"
+    matches = (name for name, offset, magic in _OTHERS if data.startswith(magic, offset))
+    return next(matches, "bytes of another kind")
 
 
 def read_header(data: bytes) -> Header:
@@ -93,11 +83,6 @@ def read_header(data: bytes) -> Header:
         return Header(kind) if reader is None else reader(data)
     except (struct.error, IndexError):
         raise ValueError("the header is cut short") from None
-
-
-def _match(data: bytes, signatures: tuple[tuple[str, int, bytes], ...]) -> str:
-    found = (name for name, offset, magic in signatures if data.startswith(magic, offset))
-    return next(found, "")
 
 
 def _jpeg(data: bytes) -> Header:

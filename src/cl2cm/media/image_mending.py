@@ -76,15 +76,14 @@ def _unpacked(packed: bytes) -> int:
         return _LONGEST  # damaged
 
 
-def load_without_end(data: bytes, formats: tuple[str, ...], size: int) -> Image.Image | None:
+def load_without_end(data: bytes, size: int) -> Image.Image | None:
     """Load a JPEG whose end marker is missing; None where pixels are missing, too.
 
     Args:
         data: the file.
-        formats: as for ``Image.open``.
         size: shorter side that is needed, pixels; a large image is decoded at reduced size.
     """
-    image = Image.open(io.BytesIO(data + _AHEAD), formats=formats)
+    image = Image.open(io.BytesIO(data + _AHEAD), formats=["JPEG"])
     image.draft("RGB", (size, size))
     vars(image)["_ended"] = True  # Pillow would add an end marker, and the decoder grey pixels
     image.load_prepare()

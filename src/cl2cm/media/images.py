@@ -17,8 +17,9 @@ from PIL import Image
 
 from cl2cm.errors import MediaError
 from cl2cm.media.decoder_pool import Budget, DecoderPool, decoders
-from cl2cm.media.image_decoding import Allowed, Pixels, Preprocess, square
+from cl2cm.media.image_decoding import Allowed, Pixels, square
 from cl2cm.media.kinds import kind_by_name, media_of
+from cl2cm.media.preprocess import Preprocess
 from cl2cm.media.video import Frame
 from cl2cm.media.video_reading import frames_of
 from cl2cm.types import Example, Media, Sampling
@@ -175,7 +176,7 @@ def _stored(source: Example | Path | bytes) -> tuple[bytes, str]:
 
 
 def _no_picture(name: str, found: str) -> MediaError:
-    remedy = "correct the path, or skip what is broken"
+    remedy = "correct the path, or leave it out (--skip-bad)"
     return MediaError(name, expected="a picture", found=found, remedy=remedy)
 
 

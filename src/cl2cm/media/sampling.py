@@ -1,9 +1,10 @@
 """Which frames stand for a film: evenly spread, so many a second, or one of each shot."""
 
 import math
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from pathlib import Path
 
+from cl2cm.media.animation import is_uniform
 from cl2cm.media.shots import find_shots
 from cl2cm.media.video import Film, Frame
 from cl2cm.types import Sampling
@@ -33,7 +34,28 @@ def sampled_frames(
             yield from film.at(times)
         return
     with Film(path) as film:
-        yield from film.at(sample_times(*film.part(start, end), sampling))
+        first, last = film.part(start, end)
+        frames = film.at(sample_times(first, last, sampling))
+        if sampling.kind == "fps":
+            yield from frames
+            return
+        blank = yield from _without_blank(frames)
+        if blank:
+            still = film.still(first, last)
+            yield from blank if is_uniform(still.pixels) else [still]
+
+
+def _without_blank(frames: Iterator[Frame]) -> Generator[Frame, None, list[Frame]]:
+    """Leave out frames of one colour, such as a black beginning; return them if all are such."""
+    blank: list[Frame] = []
+    shown = False
+    for frame in frames:
+        if not is_uniform(frame.pixels):
+            shown = True
+            yield frame
+        elif not shown:
+            blank.append(frame)
+    return [] if shown else blank
 
 
 def sample_times(start: float, end: float, sampling: Sampling) -> Iterator[float]:

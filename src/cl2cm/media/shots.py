@@ -21,10 +21,10 @@ from typing import TypeVar
 
 import numpy as np
 
-from cl2cm.errors import MediaError
+from cl2cm.errors import MediaError, OnSkip
 from cl2cm.media.video import Film, Pixels
 from cl2cm.media.video_reading import Span, part_of, shots_of
-from cl2cm.progress import track
+from cl2cm.progress import Advance, track
 from cl2cm.storage import cache_folder, sha256_text, write_json
 from cl2cm.types import Example, Floats
 
@@ -43,14 +43,13 @@ _REST = 0.75  # of a change, to which it must fall before the next may come
 _VERSION = 1  # of what is kept in the cache
 
 Result = TypeVar("Result")
-BadHandler = Callable[[Example, MediaError], None]
 
 
 def split_films(
     examples: Sequence[Example],
     *,
     longer_than: float = LONG,
-    on_bad: BadHandler | None = None,
+    on_skip: OnSkip | None = None,
 ) -> list[Example]:
     """Put the shots of films in their place; everything else stays as it is.
 
@@ -60,22 +59,22 @@ def split_films(
     Args:
         examples: pictures, films, and parts of films, which are cut within their bounds.
         longer_than: seconds; shorter films stay whole, and so does a film of one shot.
-        on_bad: called for each film that cannot be read, which is then left out; without it the
-            first one is an error.
+        on_skip: told id and error of each video that cannot be read, which is then left out;
+            without it the first one is an error.
 
     Raises:
-        MediaError: a film cannot be read, and there is no ``on_bad``.
+        MediaError: a film cannot be read, and there is no ``on_skip``.
         MissingExtraError: there is a film, and the extra ``video`` is not installed.
     """
     films = [example for example in examples if example.kind == "video"]
-    lengths = {example.id: _attempt(_length, example, on_bad) for example in films}
+    lengths = {example.id: _attempt(_length, example, on_skip) for example in films}
     long = sum(length for length in lengths.values() if length and length > longer_than)
     shots: list[Example] = []
     with _counted(long) as advance:
         for example in examples:
             length = lengths.get(example.id, 0.0)
             if length is not None and length > longer_than:
-                shots += _attempt(lambda e: _shots_of(e, advance), example, on_bad) or []
+                shots += _attempt(lambda e: _shots_of(e, advance), example, on_skip) or []
             elif length is not None:
                 shots.append(example)
     return shots
@@ -86,7 +85,7 @@ def find_shots(
     start: float | None = None,
     end: float | None = None,
     *,
-    progress: Callable[[int], None] | None = None,
+    progress: Advance | None = None,
 ) -> list[Span]:
     """The shots of a film, or of a part of it, one after the other without gaps.
 
@@ -94,7 +93,7 @@ def find_shots(
         path: the film; it is read once through, in bounded memory.
         start: where to begin, seconds; by default at the beginning.
         end: where to stop, seconds; by default at the end.
-        progress: called with the number of seconds just dealt with.
+        progress: told the number of seconds just read.
 
     Returns:
         Start and end of each, seconds, at most 30 s apart.
@@ -132,7 +131,7 @@ def look_for_shots(
     yield _divided(start, _changes(np.array(strengths), times), end)
 
 
-def _shots_of(example: Example, progress: Callable[[int], None]) -> list[Example]:
+def _shots_of(example: Example, progress: Advance) -> list[Example]:
     spans = _known_shots(example, progress)
     if len(spans) == 1:
         return [example]
@@ -147,7 +146,7 @@ def _shots_of(example: Example, progress: Callable[[int], None]) -> list[Example
     ]
 
 
-def _known_shots(example: Example, progress: Callable[[int], None]) -> list[Span]:
+def _known_shots(example: Example, progress: Advance) -> list[Span]:
     """The shots of a film, from the cache where they are known."""
     path, start, end = _film(example), example.start, example.end
     status = path.stat()
@@ -185,15 +184,15 @@ def _counted(seconds: float) -> Iterator[Callable[[int], None]]:
 
 
 def _attempt(
-    work: Callable[[Example], Result], example: Example, on_bad: BadHandler | None
+    work: Callable[[Example], Result], example: Example, on_skip: OnSkip | None
 ) -> Result | None:
     """What becomes of an example; None where it is bad and the handler was told."""
     try:
         return work(example)
     except MediaError as error:
-        if on_bad is None:
+        if on_skip is None:
             raise
-        on_bad(example, error)
+        on_skip(example.id, error)
         return None
 
 

@@ -16,6 +16,7 @@ import numpy as np
 import numpy.typing as npt
 
 from cl2cm.errors import MediaError
+from cl2cm.media.animation import is_uniform
 from cl2cm.media.video_file import VideoFile
 
 Pixels = npt.NDArray[np.uint8]  # [H, W, 3], RGB, 0 to 255
@@ -24,6 +25,7 @@ _FAR = 4.0  # seconds ahead from which jumping is quicker than decoding all that
 _BACK = (0.0, 10.0, math.inf)  # seconds to jump short of a time, where a jump lands behind it
 _SAME = 1e-6  # seconds
 _BRIDGED = 0.1  # seconds of lost frames over which the last good one stays
+_ELSEWHERE = (0.6, 0.7, 0.8, 0.9, 0.4, 0.3, 0.2, 0.1, 0.98, 0.02)  # of a part
 _BREAK = 1.0  # seconds before its last frame at which a film may not end
 
 
@@ -117,6 +119,27 @@ class Film(AbstractContextManager["Film"]):
             shown = self._go_to(seconds)
             self._refuse_damage(seconds, shown)
             yield Frame(shown.seconds, self._upright(shown.frame))
+
+    def still(self, start: float | None, end: float | None) -> Frame:
+        """The frame that stands for a part: in its middle, or the next that is not of one colour.
+
+        Args:
+            start: seconds; None: the beginning of the film.
+            end: seconds; None: its end.
+
+        Raises:
+            MediaError: the film is damaged there, or begins after ``start``.
+        """
+        first, last = self.part(start, end)
+        middle = (first + last) / 2
+        found = next(self.at([middle]))
+        if not is_uniform(found.pixels):
+            return found
+        for share in _ELSEWHERE:
+            other = next(self.at([first + share * (last - first)]))
+            if not is_uniform(other.pixels):
+                return other
+        return found
 
     def every(self, step: float, start: float, end: float, *, side: int) -> Iterator[Frame]:
         """Small copies of the frames that are shown at regular times, all decoded in passing.

@@ -102,7 +102,8 @@ class VideoFile:
         if not length.end:
             self.open()
             length, reached = self._read_to_the_end()
-        short = reached < said - max(_SHORTER, 0.01 * said)
+        # Some containers give the time of the end, others the length: they differ by the start.
+        short = reached + max(0.0, self._start) < said - max(_SHORTER, 0.01 * said)
         if short and self._container.format.name not in _ESTIMATED:
             self.refuse(f"one that is cut short, at {reached:.1f} of {said:.1f} s")
         if not length.end:
@@ -133,7 +134,7 @@ class VideoFile:
             self.name,
             expected="a whole film",
             found=found,
-            remedy="replace the file, or skip what is broken",
+            remedy="replace the file, or leave it out (--skip-bad)",
         ) from cause
 
     def refuse_size(self, width: int, height: int) -> None:

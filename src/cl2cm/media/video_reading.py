@@ -5,7 +5,7 @@ a budget of its own, so that an honest video may be long and a hostile one canno
 """
 
 import importlib.util
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -14,8 +14,9 @@ import numpy as np
 
 from cl2cm.errors import MissingExtraError
 from cl2cm.media.decoder_pool import Answer, Budget, DecoderPool, decoders
-from cl2cm.media.image_decoding import Preprocess
+from cl2cm.media.preprocess import Preprocess
 from cl2cm.media.video import Frame
+from cl2cm.progress import Advance
 from cl2cm.types import Sampling
 
 BUDGET = Budget(cpu=120, wall=600, memory=4 * 2**30)  # of one step: a frame, or the first one
@@ -48,9 +49,7 @@ def frames_of(
         yield Frame(answer.head["seconds"], pixels)
 
 
-def shots_of(
-    path: Path, start: float | None, end: float | None, progress: Callable[[int], None]
-) -> list[Span]:
+def shots_of(path: Path, start: float | None, end: float | None, progress: Advance) -> list[Span]:
     """Return the shots of a video; see `cl2cm.media.shots.find_shots`."""
     spans: list[Span] = []
     for answer in _asked("shots", path, {"start": start, "end": end}):
@@ -68,16 +67,29 @@ def part_of(path: Path, start: float | None, end: float | None) -> Span:
 
 
 def still_of(
-    path: Path, name: str, seconds: float, size: int, pool: DecoderPool, budget: Budget
+    path: Path,
+    name: str,
+    part: tuple[float | None, float | None],
+    size: int,
+    pool: DecoderPool,
+    budget: Budget,
 ) -> tuple[bytes, str]:
-    """Return the frame that a video shows at a time, drawn small, and its MIME type.
+    """Return the frame that stands for a video or a part of it, drawn small, and its MIME type.
+
+    Args:
+        path: the video.
+        name: what an error calls it.
+        part: start and end, seconds; None: the beginning, the end.
+        size: longest side, pixels.
+        pool: who decodes it.
+        budget: what that may cost.
 
     Raises:
         MediaError: the video cannot be read, or not within the budget.
         MissingExtraError: the extra ``video`` is not installed.
     """
     _require()
-    arguments = {"path": str(path), "seconds": seconds, "size": size}
+    arguments = {"path": str(path), "start": part[0], "end": part[1], "size": size}
     answer = pool.ask("still", name, budget, arguments)
     return bytes(answer.body), answer.head["media_type"]
 

@@ -36,6 +36,7 @@ class Setup:
         match: the matching loss M of Eq. 8.
         network: sizes, for networks that the method adds.
         epochs: of a stage that trains the student (``train.epochs``).
+        initialised: whether the student has the weights of a finished run (``--init-from``).
     """
 
     student: CrossModalNetwork
@@ -43,6 +44,7 @@ class Setup:
     match: MatchConfig
     network: NetworkConfig
     epochs: int
+    initialised: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,6 +1,7 @@
 """A method from a configuration: its class, fresh networks and its settings."""
 
 import copy
+from typing import Protocol
 
 from torch import nn
 
@@ -9,11 +10,28 @@ from cl2cm.methods.protocol import check_stages
 from cl2cm.methods.registry import method_class
 from cl2cm.methods.settings import settings_of
 from cl2cm.model.config import Config
-from cl2cm.model.networks import CrossLingualNetwork, build_student, build_teacher
+from cl2cm.model.networks import CrossLingualNetwork, TextNetwork, build_student, build_teacher
+
+
+class InitialWeights(Protocol):
+    """The weights that a training starts from."""
+
+    def load_student(self, student: TextNetwork) -> None:
+        """Load the student's."""
+        ...
+
+    def load_teacher(self, teacher: TextNetwork) -> None:
+        """Load the teacher's, where there are any."""
+        ...
 
 
 def build_method(
-    config: Config, *, text_width: int, vision_width: int, backbone: nn.Module | None = None
+    config: Config,
+    *,
+    text_width: int,
+    vision_width: int,
+    backbone: nn.Module | None = None,
+    initial: InitialWeights | None = None,
 ) -> Method:
     """The configured method with fresh heads; set torch's seed first.
 
@@ -22,6 +40,7 @@ def build_method(
         text_width: D_b.
         vision_width: D_v.
         backbone: the text backbone where it is trained; each network gets its own copy.
+        initial: loads the weights that the networks start from; None: they stay fresh.
 
     Raises:
         ConfigError: an unknown method, or settings that contradict each other.
@@ -30,16 +49,23 @@ def build_method(
 
     def new_teacher() -> CrossLingualNetwork:
         own = copy.deepcopy(backbone)
-        return build_teacher(config.network, text_width=text_width, backbone=own)
+        teacher = build_teacher(config.network, text_width=text_width, backbone=own)
+        if initial is not None:
+            initial.load_teacher(teacher)
+        return teacher
 
+    student = build_student(
+        config.network, text_width=text_width, vision_width=vision_width, backbone=backbone
+    )
+    if initial is not None:
+        initial.load_student(student)
     setup = Setup(
-        student=build_student(
-            config.network, text_width=text_width, vision_width=vision_width, backbone=backbone
-        ),
+        student=student,
         new_teacher=new_teacher,
         match=config.match,
         network=config.network,
         epochs=config.train.epochs,
+        initialised=initial is not None,
     )
     method = cls(setup, **settings_of(config))
     check_stages(method)

@@ -111,6 +111,7 @@ class CL2CM(Method):
         self.settings = teacher
         self.ot = transport
         self.transfer = transfer
+        self.initialised = setup.initialised
         self.joint = teacher.schedule == "joint"
         self.relates = transfer.beta > 0 or transfer.source_target > 0
         if self.relates or (transfer.warm_start and not self.joint):
@@ -167,8 +168,11 @@ class CL2CM(Method):
             self._fixed = encode_all(self.teacher).to(device)
 
     def start_student(self) -> None:
-        """Start the student's text side as the teacher's, where the settings ask for it."""
-        if self.teacher is not None and self.transfer.warm_start:
+        """Start the student's text side as the teacher's, where the settings ask for it.
+
+        One that started from a finished run keeps its weights.
+        """
+        if self.teacher is not None and self.transfer.warm_start and not self.initialised:
             self.student.text.load_state_dict(self.teacher.text.state_dict())
             if self.student.backbone is not None and self.teacher.backbone is not None:
                 self.student.backbone.load_state_dict(self.teacher.backbone.state_dict())

@@ -9,8 +9,9 @@ from torch import nn
 
 from cl2cm.errors import ConfigError
 from cl2cm.methods.base import Method, Stage, Targets
-from cl2cm.model.config import COMMON, unsupported
+from cl2cm.model.config import COMMON
 from cl2cm.model.networks import TextNetwork
+from cl2cm.model.values import unsupported
 
 
 def flaw(found: object, name: str) -> str:

@@ -10,8 +10,9 @@ from collections.abc import Iterable
 from typing import Any
 
 from cl2cm.methods.registry import METHODS, method_class, plug_ins, warn_of_shadowed
-from cl2cm.model.config import COMMON, Config, as_table, unknown_setting
+from cl2cm.model.config import COMMON, Config, as_table
 from cl2cm.model.config import load_config as read_config
+from cl2cm.model.values import unknown_setting
 from cl2cm.types import StrPath
 
 

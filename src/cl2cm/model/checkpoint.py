@@ -1,58 +1,30 @@
-"""A run on the disk: weights, configuration, the tokenizer's contract, and where it came from.
+"""A trained model: saved as a run, and loaded from it for search and evaluation.
 
-``contract.json`` says how the text side was fed (tokenizer hash, prefix, lower-casing, tokens,
-pooling) with a few texts, their expected ids and vectors. It is checked at every load, so that a
-tokenizer that changed under a model is an error, not a slow loss of quality. A run may come from
-anyone: its files are regular files inside it, of bounded size, and its encoders are confined by
-``trust.py``. A run folder:
-
-    config.toml        the settings
-    model.safetensors  the student's weights
-    teacher.safetensors  the cross-lingual network's weights, where the method has one
-    contract.json      how texts and pictures are fed
-    metrics.jsonl      what the loop logged
-    provenance.json    versions, data, time, validation results; written last
+``run_folder.py`` reads the files of a run, ``contract.py`` compares the encoders with those of
+training, and ``weights.py`` reads the weights.
 """
 
-import json
-from collections.abc import Mapping
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
-from torch import Tensor, nn
+from torch import nn
 
 from cl2cm.encode.feature_files import Agreed, FeatureFiles
 from cl2cm.encode.protocol import VisionEncoder
 from cl2cm.encode.text import TextBackbone
-from cl2cm.encode.trust import check_inside, confine
+from cl2cm.encode.trust import confine
 from cl2cm.encode.vision import load_vision
-from cl2cm.errors import CheckpointError, ConfigError, NumberError
-from cl2cm.model.config import Config, parse_config, read_tree, to_toml
-from cl2cm.model.encoders import AS_TRAINED, Encoders
+from cl2cm.errors import CheckpointError
+from cl2cm.model.config import Config
+from cl2cm.model.contract import check_outputs, check_same, check_texts, contract
+from cl2cm.model.encoders import Encoders
 from cl2cm.model.networks import CrossModalNetwork, build_student, build_vision_head
 from cl2cm.model.off_the_shelf import load_pair, load_pair_visual
 from cl2cm.model.retrieval import RetrievalModel, VisualSide
-from cl2cm.storage import atomic_file, atomic_path, sha256_file, sha256_text, write_json
+from cl2cm.model.run_folder import damaged, read_provenance, read_run, save_config
+from cl2cm.model.weights import load_weights, save_weights
+from cl2cm.storage import sha256_file, sha256_text, write_json
 from cl2cm.types import StrPath, is_model_spec
-
-CONTRACT_TEXTS = (
-    "a dog in the snow",
-    "Ein Hund im Schnee.",
-    "雪地里的狗",
-    "كلب في الثلج",
-    "İstanbul",
-)
-FILES = (
-    *("config.toml", "contract.json", "provenance.json"),
-    *("model.safetensors", "teacher.safetensors"),
-)
-MAX_TEXT = 2**24  # bytes of a file that is no weights
-MAX_EXAMPLES, MAX_EXAMPLE = 64, 4096  # of the contract, and characters of each
-TOLERANCE = 1e-3  # of a contract vector's components; kernels differ between machines
 
 
 def load_backbone(config: Config) -> TextBackbone:
@@ -66,33 +38,6 @@ def load_backbone(config: Config) -> TextBackbone:
         max_tokens=text.max_tokens,
         lower_case=text.lower_case,
     )
-
-
-def save_weights(network: nn.Module, path: Path) -> None:
-    """Write a network's weights, whole or not at all.
-
-    Raises:
-        NumberError: a weight is not finite.
-        StorageError: the disk is full or closed.
-    """
-    state = {
-        name: tensor.detach().cpu().contiguous() for name, tensor in network.state_dict().items()
-    }
-    if name := _not_finite(state):
-        raise NumberError(
-            f"{path}: {name}",
-            expected="finite weights",
-            found="NaN or infinity",
-            remedy="train again with a lower train.lr",
-        )
-    with atomic_path(path) as partial:
-        save_file(state, partial)
-
-
-def save_config(run: Path, config: Config) -> None:
-    """Write the settings of a run."""
-    with atomic_file(run / "config.toml") as file:
-        file.write(to_toml(config).encode())
 
 
 def save_run(
@@ -121,43 +66,11 @@ def save_run(
     save_weights(student, run / "model.safetensors")
     name = _fingerprint(run, backbone.fingerprint, vision)
     model = RetrievalModel(student, backbone, vision, fingerprint=name, dim=config.network.dim)
+    model.case = provenance.get("data", {}).get("case", "keep")
     write_json(run / "contract.json", contract(config, model))
     whole = {**provenance, "model": name}
     write_json(run / "provenance.json", whole)
     return whole
-
-
-def contract(config: Config, model: RetrievalModel) -> dict[str, Any]:
-    """How the model is fed, with examples of what comes out."""
-    ids = model.backbone.tokenize(CONTRACT_TEXTS)
-    vectors = model.encode_text(CONTRACT_TEXTS)
-    return {
-        "format": 1,
-        "dim": config.network.dim,
-        "tokenizer": model.backbone.tokenizer_hash,
-        "backbone": model.backbone.fingerprint,
-        "prefix": config.text.prefix,
-        "lower_case": config.text.lower_case,
-        "max_tokens": config.text.max_tokens,
-        "layer": config.text.layer,
-        "pooling": "masked mean",
-        "vision": {
-            "encoder": config.vision.encoder,
-            "fingerprint": model.vision.fingerprint,
-            "width": model.vision.width,
-            "preprocessing": model.vision.preprocessing,
-            **_samples(model.vision),
-        },
-        "examples": [
-            {"text": text, "ids": row, "vector": [round(float(x), 6) for x in vector]}
-            for text, row, vector in zip(CONTRACT_TEXTS, ids, vectors, strict=True)
-        ],
-    }
-
-
-def _samples(vision: VisionEncoder | FeatureFiles) -> dict[str, Any]:
-    """What tells stored features apart, where there is no encoder to do so."""
-    return {"samples": vision.samples()} if isinstance(vision, FeatureFiles) else {}
 
 
 def fingerprint(weights_hash: str, backbone: str, vision: str) -> str:
@@ -194,7 +107,7 @@ def load(run: StrPath, *, text_encoder: str = "", vision_encoder: str = "") -> R
     config, agreed = read_run(run, encoders)
     backbone = load_backbone(config)
     vision = _load_vision(run, config, agreed, elsewhere=bool(vision_encoder))
-    _check_texts(run, agreed, backbone)
+    check_texts(run, agreed, backbone)
     student = build_student(
         config.network,
         text_width=backbone.width,
@@ -205,7 +118,8 @@ def load(run: StrPath, *, text_encoder: str = "", vision_encoder: str = "") -> R
     name = _fingerprint(run, backbone.fingerprint, vision)
     model = RetrievalModel(student, backbone, vision, fingerprint=name, dim=config.network.dim)
     model.run = run
-    _check_outputs(run, agreed, model)
+    model.case = agreed.get("case", "keep")  # runs of earlier versions do not say
+    check_outputs(run, agreed, model)
     _check_fingerprint(run, name)
     return model
 
@@ -259,7 +173,7 @@ def _load_vision(
         )
         return FeatureFiles(spec, Path(spec.partition(":")[2]).expanduser(), what)
     vision = load_vision(spec, sampling=config.vision.films)
-    _check_same(run, "vision backbone", known["fingerprint"], vision.fingerprint)
+    check_same(run, "vision backbone", known["fingerprint"], vision.fingerprint)
     return vision
 
 
@@ -271,166 +185,4 @@ def _check_fingerprint(run: Path, found: str) -> None:
     if read_provenance(run).get("model", found) != found:
         weights = run / "model.safetensors"
         # in the vision head, say, which the contract's texts do not ask
-        raise _damaged(weights, "others", expected="the weights of training")
-
-
-def read_run(
-    run: Path, encoders: Encoders = AS_TRAINED, *, text: bool = True
-) -> tuple[Config, dict[str, Any]]:
-    """Return the configuration and contract of a finished run; the paths in it are confined.
-
-    Args:
-        run: the run folder.
-        encoders: take the place of those that the run names; they are the user's own words.
-        text: whether the text encoder will be opened.
-
-    Raises:
-        CheckpointError: it is no run, unfinished, damaged, or names a model elsewhere.
-    """
-    _check_files(run)
-    if not (run / "provenance.json").exists():
-        unfinished = (run / "state").exists()
-        raise CheckpointError(
-            str(run),
-            expected="a finished run",
-            found="one that is still to be finished" if unfinished else "no provenance.json",
-            remedy="run cl2cm train with --resume" if unfinished else "make it with cl2cm train",
-        )
-    try:
-        config = parse_config(read_tree(run / "config.toml"))
-        agreed = json.loads((run / "contract.json").read_text(encoding="utf-8"))
-        _check_contract(agreed)
-    except (OSError, ValueError, KeyError, TypeError, RecursionError, ConfigError) as error:
-        raise _damaged(run, f"unreadable settings ({error})") from None
-    _check_size(run, config)
-    named = encoders.text or config.text.encoder
-    if text and not encoders.text:
-        named = confine(named, run)
-    spec = encoders.vision or config.vision.encoder
-    if not encoders.vision and not spec.startswith("features:"):  # these are opened on demand
-        spec = confine(spec, run)
-    sides = replace(config.text, encoder=named), replace(config.vision, encoder=spec)
-    return replace(config, text=sides[0], vision=sides[1]), agreed
-
-
-def _check_files(run: Path) -> None:
-    """Before any is opened: a link may lead anywhere, a pipe never ends."""
-    for name in FILES:
-        file = run / name
-        check_inside(file, run)
-        if file.suffix != ".safetensors" and file.exists() and file.stat().st_size > MAX_TEXT:
-            raise _damaged(file, f"{file.stat().st_size:,} bytes", expected="a small file")
-
-
-def _check_size(run: Path, config: Config) -> None:
-    """Refuse settings of a network far larger than the weights, before memory is taken for it."""
-    weights, network = run / "model.safetensors", config.network
-    least = 2 * network.layers * 4 * network.dim**2  # bytes of the attention in half precision
-    if weights.exists() and weights.stat().st_size < least:
-        raise _damaged(weights, f"weights that do not fit ({weights.stat().st_size:,} bytes)")
-
-
-def read_provenance(run: Path) -> dict[str, Any]:
-    """What a finished run says of its making.
-
-    Raises:
-        CheckpointError: it is damaged.
-    """
-    _check_files(run)
-    try:
-        provenance = json.loads((run / "provenance.json").read_text(encoding="utf-8"))
-        if not {"config", "validation_SumR"} <= provenance.keys():
-            raise ValueError("missing keys")
-    except (OSError, ValueError, AttributeError, RecursionError) as error:
-        raise _damaged(run, f"an unreadable provenance.json ({error})") from None
-    return dict(provenance)
-
-
-def load_weights(network: nn.Module, path: Path, *, prefix: str = "") -> None:
-    """Read a network's weights; names, after their ``prefix``, and shapes must be the same.
-
-    Raises:
-        CheckpointError: the file is damaged or another network's.
-    """
-    try:
-        state: dict[str, Tensor] = load_file(path)
-        state = {
-            name.removeprefix(prefix): tensor
-            for name, tensor in state.items()
-            if name.startswith(prefix)
-        }
-        network.load_state_dict(state)
-    except (OSError, SafetensorError, RuntimeError) as error:
-        reason = str(error).splitlines()[0]
-        raise _damaged(path, f"weights that do not fit ({reason})") from None
-    if name := _not_finite(state):
-        raise _damaged(path, f"NaN or infinity in {name}", expected="finite weights")
-
-
-def _not_finite(state: Mapping[str, Tensor]) -> str:
-    """Name of the first tensor that is not finite; "" where all are."""
-    bad = (name for name, tensor in state.items() if not bool(tensor.isfinite().all()))
-    return next(bad, "")
-
-
-def _check_contract(agreed: Any) -> None:  # noqa: ANN401 - whatever the file holds
-    """Its form; what it says is compared when the encoders are loaded."""
-    texts = [agreed["backbone"], agreed["tokenizer"], agreed["vision"]["fingerprint"]]
-    texts += [example["text"] for example in agreed["examples"]]
-    texts += agreed["vision"].get("samples", {}).values()
-    if not isinstance(agreed["vision"].get("width", 1), int):
-        raise ValueError("a width that is no number")
-    if not agreed["examples"] or not all(isinstance(text, str) for text in texts):
-        raise ValueError("a contract of another form")
-    if len(agreed["examples"]) > MAX_EXAMPLES or any(len(text) > MAX_EXAMPLE for text in texts):
-        raise ValueError("more or longer examples than a contract has")
-    for example in agreed["examples"]:
-        if not all(isinstance(number, int) for number in example["ids"]):
-            raise ValueError("ids that are no numbers")
-        if not all(isinstance(number, float | int) for number in example["vector"]):
-            raise ValueError("a vector that is none")
-    if len({len(example["vector"]) for example in agreed["examples"]}) > 1:
-        raise ValueError("vectors of two widths")
-
-
-def _check_same(run: Path, name: str, expected: str, found: str) -> None:
-    if expected != found:
-        raise CheckpointError(
-            f"{run}: {name}",
-            expected=f"the one that it was trained with ({expected[:12]})",
-            found=f"another ({found[:12]})",
-            remedy="name the one that is meant, install that version, or train again",
-        )
-
-
-def _check_texts(run: Path, agreed: dict[str, Any], backbone: TextBackbone) -> None:
-    _check_same(run, "tokenizer", agreed["tokenizer"], backbone.tokenizer_hash)
-    _check_same(run, "text backbone", agreed["backbone"], backbone.fingerprint)
-    for example in agreed["examples"]:
-        ids = backbone.tokenize([example["text"]])[0]
-        if ids != example["ids"]:
-            raise CheckpointError(
-                f"{run}: tokens of {example['text']!r}",
-                expected=str(example["ids"]),
-                found=str(ids),
-                remedy="install the tokenizers version of provenance.json, or train again",
-            )
-
-
-def _check_outputs(run: Path, agreed: dict[str, Any], model: RetrievalModel) -> None:
-    vectors = model.encode_text([example["text"] for example in agreed["examples"]])
-    expected = np.asarray([example["vector"] for example in agreed["examples"]], dtype=np.float32)
-    worst = float(np.abs(vectors - expected).max()) if vectors.shape == expected.shape else np.inf
-    if not worst <= TOLERANCE:
-        raise CheckpointError(
-            f"{run}: vectors of the contract's texts",
-            expected=f"those of training, to {TOLERANCE}",
-            found=f"a difference of {worst:.2g}",
-            remedy="restore the run's files, or train again",
-        )
-
-
-def _damaged(path: Path, found: str, *, expected: str = "a whole run") -> CheckpointError:
-    return CheckpointError(
-        str(path), expected=expected, found=found, remedy="restore it, or train again"
-    )
+        raise damaged(weights, "others", expected="the weights of training")

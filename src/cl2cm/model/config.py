@@ -7,18 +7,16 @@ a run opens for search without its method; ``methods.settings.checked`` checks t
 
 import dataclasses
 import json
-import math
 import tomllib
-import types
 import typing
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal, TypeVar
+from typing import Any
 
-from cl2cm.encode.offline import OFFLINE_MODELS
+from cl2cm.encode.pinned_weights import OFFLINE_MODELS
 from cl2cm.encode.trust import is_bare
-from cl2cm.errors import ConfigError, nearest
+from cl2cm.errors import ConfigError
 from cl2cm.model.settings import (
     DataConfig,
     MatchConfig,
@@ -27,17 +25,17 @@ from cl2cm.model.settings import (
     TrainConfig,
     VisionConfig,
 )
+from cl2cm.model.values import T, build_settings, typed_value, unknown_setting
 from cl2cm.storage import sha256_text
 from cl2cm.types import StrPath
 
-T = TypeVar("T")
 Table = Mapping[str, Any]
 _PATHS = (("data", "manifest"), ("data", "features"), ("text", "encoder"), ("vision", "encoder"))
 
 
 @dataclass(frozen=True, slots=True)
 class Config:
-    """Everything that a run is made from; read one with `load_config`.
+    """All settings of a run; read one with `load_config`.
 
     Example:
         >>> import cl2cm
@@ -60,6 +58,11 @@ class Config:
         """Hexadecimal SHA-256 of all settings; of equal runs only where both are checked."""
         return sha256_text(to_toml(self))
 
+    @property
+    def training(self) -> str:
+        """The same of what changes the weights: not of ``train.log_to``, where curves go."""
+        return sha256_text(to_toml(self, without=("train.log_to",)))
+
     def section(self, name: str, kind: type[T]) -> T:
         """Return the settings of one of the methods' tables, defaults where it is silent.
 
@@ -70,7 +73,7 @@ class Config:
         Raises:
             ConfigError: an unknown key, a wrong type or an impossible value.
         """
-        return _build(kind, self.sections.get(name, {}), f"{name}.")
+        return build_settings(kind, self.sections.get(name, {}), f"{name}.")
 
     def tables(self) -> dict[str, Table]:
         """Return every section as a table of plain values, in the order of the file."""
@@ -215,23 +218,21 @@ def parse_config(tree: Mapping[str, Any]) -> Config:
     for name in common:
         if name not in known:
             raise unknown_setting(name, known)
-    return dataclasses.replace(_build(Config, common, ""), sections=sections)
+    return dataclasses.replace(build_settings(Config, common, ""), sections=sections)
 
 
-def unknown_setting(key: str, known: Iterable[str]) -> ConfigError:
-    """The error of a key that is none of those known, with the nearest as a remedy."""
-    name = key.rpartition(".")[2]
-    return ConfigError(
-        key, expected="a known setting", found="an unknown key", remedy=nearest(name, known)
-    )
+def to_toml(config: Config, *, without: Collection[str] = ()) -> str:
+    """The configuration as TOML; ``parse_config`` of it gives an equal one.
 
-
-def to_toml(config: Config) -> str:
-    """The configuration as TOML; ``parse_config`` of it gives an equal one."""
+    Args:
+        config: all settings.
+        without: settings to leave out, as ``section.key``.
+    """
     lines = [f"method = {_toml(config.method)}"]
     for section, table in config.tables().items():
         lines += ["", f"[{section}]"]
-        lines += [f"{key} = {_toml(value)}" for key, value in table.items()]
+        kept = {key: v for key, v in table.items() if f"{section}.{key}" not in without}
+        lines += [f"{key} = {_toml(value)}" for key, value in kept.items()]
     return "\n".join(lines) + "\n"
 
 
@@ -259,82 +260,4 @@ def override(tree: dict[str, Any], setting: str) -> None:
             raise ConfigError(
                 f"--set {setting}", expected="a section", found=section, remedy="check the key"
             )
-    tree[name] = _typed(text)
-
-
-class _Typed(str):
-    """A text that was typed in a shell, where ``de,fr`` may stand for a list."""
-
-    __slots__ = ()
-
-
-def _typed(text: str) -> Any:  # noqa: ANN401 - plain TOML values
-    try:
-        value = tomllib.loads(f"value = {text}")["value"]
-    except (ValueError, RecursionError):
-        value = text  # a bare word is a string
-    return _Typed(value) if isinstance(value, str) else value
-
-
-def _words(text: str) -> tuple[str, ...]:
-    inner = text.strip().removeprefix("[").removesuffix("]")  # a shell takes its quotes away
-    return tuple(word.strip().strip("\"'") for word in inner.split(",") if word.strip())
-
-
-def _build(cls: Callable[..., T], tree: Mapping[str, Any], prefix: str) -> T:
-    hints = typing.get_type_hints(cls)
-    for key in tree:
-        if key not in hints:
-            raise unknown_setting(f"{prefix}{key}", hints)
-    return cls(**{key: _value(hints[key], value, f"{prefix}{key}") for key, value in tree.items()})
-
-
-def unsupported(kind: type[Any]) -> str:
-    """Why a dataclass cannot hold the settings of a section; empty where it can."""
-    hints = typing.get_type_hints(kind)
-    for key in dataclasses.fields(kind):
-        hint = hints[key.name]
-        plain = hint in (bool, int, float, str, tuple[str, ...])
-        if not plain and typing.get_origin(hint) is not Literal:
-            return f"{key.name} of the type {hint}"
-        if key.default is dataclasses.MISSING and key.default_factory is dataclasses.MISSING:
-            return f"{key.name} without a default"
-    return ""
-
-
-def _value(hint: Any, value: Any, key: str) -> Any:  # noqa: ANN401 - plain TOML values
-    origin = typing.get_origin(hint)
-    if isinstance(value, _Typed):
-        value = _words(value) if origin is tuple else str(value)
-    if dataclasses.is_dataclass(hint):
-        if not isinstance(value, dict):
-            _wrong(key, "a table", value)
-        return _build(typing.cast("Callable[..., Any]", hint), value, f"{key}.")
-    if origin is Literal:
-        if value not in typing.get_args(hint):
-            _wrong(key, " or ".join(repr(word) for word in typing.get_args(hint)), value)
-        return value
-    if origin is tuple:
-        if not isinstance(value, list | tuple) or not all(isinstance(item, str) for item in value):
-            _wrong(key, 'a list of strings such as ["de", "fr"]', value)
-        return tuple(value)
-    if origin in (types.UnionType, typing.Union):
-        if isinstance(value, str) or (isinstance(value, int) and not isinstance(value, bool)):
-            return value  # text.freeze checks its own range
-        _wrong(key, "a word or a whole number", value)
-    return _scalar(hint, value, key)
-
-
-def _scalar(hint: Any, value: Any, key: str) -> Any:  # noqa: ANN401 - plain TOML values
-    names = {int: "a whole number", float: "a number", bool: "true or false", str: "a string"}
-    if hint is float and isinstance(value, int) and not isinstance(value, bool):
-        value = float(value) if abs(value) < 2**1000 else math.inf
-    if not isinstance(value, hint) or (hint is not bool and isinstance(value, bool)):
-        _wrong(key, names[hint], value)
-    if hint is float and not abs(value) < float("inf"):
-        _wrong(key, "a finite number", value)
-    return value
-
-
-def _wrong(key: str, expected: str, value: object) -> typing.NoReturn:
-    raise ConfigError(key, expected=expected, found=repr(value), remedy="change the setting")
+    tree[name] = typed_value(text)

@@ -63,6 +63,7 @@ class Whitening(nn.Module):
         super().__init__()
         self.mean: Tensor
         self.matrix: Tensor
+        self.fixed = False  # fitted to the texts of an earlier training
         self.register_buffer("mean", torch.zeros(width))
         self.register_buffer("matrix", torch.eye(width))
 

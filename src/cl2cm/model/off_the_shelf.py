@@ -18,7 +18,6 @@ from cl2cm.encode.clip.pairs import (
     load_text,
     pair_fingerprint,
     parse_pair,
-    text_fingerprint,
 )
 from cl2cm.encode.clip.text import TextSide
 from cl2cm.model.networks import CrossModalNetwork, masked_mean
@@ -72,7 +71,7 @@ def load_pair(spec: str, *, text_encoder: str = "", vision_encoder: str = "") ->
     pair = _sides(spec, text_encoder, vision_encoder)
     vision = load_image(pair)
     text = load_text(pair, vision)
-    name = pair_fingerprint(vision.fingerprint, text.fingerprint)
+    name = pair_fingerprint(pair)
     backbone = cast("TextBackbone", text)  # it is asked for ids and the padding token alone
     model = RetrievalModel(PairNetwork(text), backbone, vision, fingerprint=name, dim=vision.width)
     model.run = pair.spec
@@ -88,8 +87,8 @@ def load_pair_visual(spec: str, *, vision_encoder: str = "") -> VisualSide:
     """
     pair = _sides(spec, "", vision_encoder)
     vision = load_image(pair)
-    text = text_fingerprint(find_text(pair, vision.width))
-    name = pair_fingerprint(vision.fingerprint, text)
+    find_text(pair, vision.width)  # there is one, and it fits
+    name = pair_fingerprint(pair)
     model = VisualSide(MeanOfFrames(), vision, fingerprint=name, dim=vision.width)
     model.run = pair.spec
     return model

@@ -8,25 +8,20 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils.rnn import pad_sequence
 
-from cl2cm.encode.encoding import (
-    TOKENS_AT_ONCE,
-    OnSkip,
-    encode_pictures,
-    find_pictures,
-    text_states,
-)
+from cl2cm.encode.encoding import TOKENS_AT_ONCE, encode_pictures, find_pictures, text_states
 from cl2cm.encode.feature_files import FeatureFiles
 from cl2cm.encode.protocol import VisionEncoder
-from cl2cm.encode.store import StoredFeatures, length_batches
+from cl2cm.encode.rows import StoredFeatures, length_batches
 from cl2cm.encode.text import TextBackbone
 from cl2cm.encode.tokens import TextSource, pad_tokens
 from cl2cm.encode.vision import encode_paths
-from cl2cm.errors import EncoderError
+from cl2cm.errors import EncoderError, OnSkip
 from cl2cm.media.images import Source
-from cl2cm.media.sources import Visual, sources
+from cl2cm.media.user_input import Visual, sources
 from cl2cm.model.finite import check_vectors
 from cl2cm.model.inputs import text_list
 from cl2cm.model.networks import CrossModalNetwork, TextNetwork
+from cl2cm.text import Case, in_case, normalise
 from cl2cm.types import Example, Floats, Frames, StrPath, Tokens
 
 TEXTS_AT_ONCE = 1024
@@ -234,6 +229,7 @@ class RetrievalModel(VisualSide):
         backbone: the text backbone; the student runs it itself where it was trained.
         vision: the vision backbone.
         fingerprint: of weights, tokenizer and preprocessing: one space of vectors.
+        case: how texts are written before they are encoded, by the run's contract (``text.py``).
 
     Example:
         >>> import cl2cm
@@ -256,6 +252,7 @@ class RetrievalModel(VisualSide):
         super().__init__(student.vision, vision, fingerprint=fingerprint, dim=dim)
         self.student = student.eval()
         self.backbone = backbone
+        self.case: Case = "keep"
 
     def encode_text(self, texts: Iterable[str]) -> Floats:
         """Return unit vectors float32 [N, D] of N texts, in any language.
@@ -278,12 +275,16 @@ class RetrievalModel(VisualSide):
             cl2cm.errors.QueryError: texts: expected a list of texts, found one alone ('red...
         """
         texts = text_list(texts)
-        ids = self.backbone.tokenize(texts)
+        ids = self.query_ids(texts)
         vectors = np.empty((len(ids), self.dim), dtype=np.float32)
         for batch in length_batches([len(text) for text in ids], TOKENS_AT_ONCE):
             vectors[batch] = self._sentences([ids[i] for i in batch]).numpy()
         check_vectors(vectors, texts, "text")
         return vectors
+
+    def query_ids(self, texts: Iterable[str]) -> list[list[int]]:
+        """Return the token ids of texts, in the case that the run's contract asks for."""
+        return self.backbone.tokenize([in_case(normalise(text), self.case) for text in texts])
 
     @torch.no_grad()
     def _sentences(self, ids: Sequence[Sequence[int]]) -> Tensor:

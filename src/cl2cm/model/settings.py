@@ -160,8 +160,12 @@ class TrainConfig:
     threads: int = 0  # CPU threads; 0: torch's choice
     matmul: Literal["float32", "bfloat16"] = "float32"  # of matrix products while training on a
     # CPU; bfloat16 is faster where the processor has it, and weights stay float32
+    log_to: tuple[str, ...] = ("tensorboard",)  # curves, beside metrics.jsonl: tensorboard, wandb,
+    # mlflow
 
     def __post_init__(self) -> None:
+        known = set(self.log_to) <= {"tensorboard", "wandb", "mlflow"}
+        require("train.log_to", known, "some of 'tensorboard', 'wandb', 'mlflow'", self.log_to)
         require("train.epochs", self.epochs >= 1, "1 or more", self.epochs)
         require("train.batch_size", self.batch_size >= 2, "2 or more", self.batch_size)
         require("train.lr", self.lr > 0, "more than 0", self.lr)

@@ -5,12 +5,13 @@ own. Queries are searched as they stand: a hyphen leaves nothing out.
 """
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from cl2cm.errors import QueryError
 from cl2cm.metrics import trec_name
+from cl2cm.progress import Advance
 from cl2cm.search.language import identify
 from cl2cm.search.query import Query, check_numbers, checked
 from cl2cm.search.searcher import Searcher
@@ -93,7 +94,7 @@ def search_all(
     queries: Sequence[BatchQuery],
     query: Query,
     *,
-    progress: Callable[[int], None] | None = None,
+    progress: Advance | None = None,
 ) -> list[BatchAnswer]:
     """Search for every query.
 

@@ -4,12 +4,15 @@ import base64
 import html
 import io
 import math
-from collections.abc import Iterable, Sequence
+import os
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import SupportsIndex, overload
 
 from cl2cm.errors import CL2CMError
+from cl2cm.storage import open_confined
 from cl2cm.types import Example, Hit, Sampling
 
 SHOWN = 24  # thumbnails in a notebook
@@ -64,11 +67,32 @@ def _thumbnail(hit: Hit) -> str:
     if not hit.path:
         return _box("no file")
     try:
-        content, kind = _drawn(hit, Path(hit.path))
+        with _opened(hit) as path:
+            content, kind = _drawn(hit, path)
+    except FileNotFoundError:  # one text for all that may not be opened
+        return _box("no file that may be shown")
     except CL2CMError as error:
         return _box(error.found)
     data = base64.b64encode(content).decode()
     return f'<img alt="{_text(hit.id)}" style="{_BOX}" src="data:{kind};base64,{data}">'
+
+
+@contextmanager
+def _opened(hit: Hit) -> Iterator[Path]:
+    """A name of a hit's very file, which is a regular one below a root of its index.
+
+    The index may be a stranger's, and its items may name any file of this machine.
+
+    Raises:
+        FileNotFoundError: it is not.
+    """
+    path = Path(hit.path)
+    if not hit.roots:
+        yield path
+        return
+    with open_confined(path, hit.roots) as file:
+        held = Path(f"/proc/{os.getpid()}/fd/{file.fileno()}")
+        yield held if held.exists() else path
 
 
 def _drawn(hit: Hit, path: Path) -> tuple[bytes, str]:

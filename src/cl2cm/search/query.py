@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from cl2cm.errors import QueryError
-from cl2cm.index import Filter
+from cl2cm.index import Filter, Order
 from cl2cm.text import is_blank, normalise
 from cl2cm.types import Floats
 
@@ -51,6 +51,11 @@ class Query:
         offset: number of hits to skip; ``offset + k`` is at most 10,000.
         filter: which items may be hits; None: all.
         fold: show near-duplicates, and parts of one video, once.
+        min_match: smallest match of a hit, 0 to 1. Above 0, the best 1,000 hits are looked at.
+        sort: ``newest`` or ``oldest`` first, by the date of the file, among the best 1,000 hits
+            that match at least ``min_match``, or `FITS` where that is 0; None: best first.
+
+    A query without text and ``like`` lists the items of its filter, by id or by date.
 
     Example:
         >>> import cl2cm
@@ -68,6 +73,14 @@ class Query:
     offset: int = 0
     filter: Filter | None = None
     fold: bool = False
+    min_match: float = 0.0
+    sort: Order | None = None
+
+    @property
+    def is_listing(self) -> bool:
+        """Whether it asks for nothing but the items of a filter, or their order by date."""
+        asks = self.text or self.without or self.like is not None
+        return not asks and (bool(self.filter) or self.sort is not None)
 
     @property
     def texts(self) -> tuple[str, ...]:
@@ -128,7 +141,8 @@ def checked(query: Query) -> Query:
             found=f"{query}"[:60],
             remedy="add a word, or remove the hyphen",
         )
-    text = "" if empty and query.like is not None else _checked_text(query.text)
+    listed = replace(query, text="" if empty else query.text).is_listing
+    text = "" if empty and (query.like is not None or listed) else _checked_text(query.text)
     if len(query.without) > MAX_WITHOUT:
         raise QueryError(
             "query",
@@ -154,6 +168,20 @@ def check_numbers(query: Query) -> None:
             expected="0 to 1",
             found=f"{query.weight}",
             remedy="choose a value in that range",
+        )
+    if not 0 <= query.min_match <= 1:
+        raise QueryError(
+            "min_match",
+            expected="0 to 1",
+            found=f"{query.min_match}",
+            remedy="choose a value in that range, such as 0.5",
+        )
+    if query.sort not in (None, "newest", "oldest"):
+        raise QueryError(
+            "sort",
+            expected="newest or oldest",
+            found=f"{query.sort!r}",
+            remedy="choose one, or leave it out for the best match first",
         )
 
 

@@ -1,5 +1,6 @@
 """The answer to a query, and its form in JSON."""
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -22,6 +23,8 @@ class SearchResult:
         more: whether there are further hits.
         encode_ms: milliseconds to encode the query.
         search_ms: milliseconds to find the hits.
+        total: number of hits on all pages, where it is known: not while near-duplicates are folded
+            nor where more than 1,000 hits match at least ``min_match``.
     """
 
     request: Query
@@ -31,6 +34,7 @@ class SearchResult:
     more: bool
     encode_ms: float
     search_ms: float
+    total: int | None = None
 
     @property
     def query(self) -> str:
@@ -54,11 +58,14 @@ class SearchResult:
             "hits": [_hit_json(hit, match, folded) for hit, match, folded in rows],
             "offset": self.request.offset,
             "more": self.more,
+            "total": self.total,
             "ms": {"encode": round(self.encode_ms, 3), "search": round(self.search_ms, 3)},
         }
 
 
 def _hit_json(hit: Hit, match: float, folded: Sequence[Hit]) -> dict[str, Any]:
-    value: dict[str, Any] = {key: getattr(hit, key) for key in ("id", "score", "path")}
-    value |= {"start": hit.start, "end": hit.end, "match": round(match, 4)}
+    listed = math.isnan(match)  # found by its name or date: JSON has no NaN
+    value: dict[str, Any] = {"id": hit.id, "score": None if listed else hit.score}
+    value |= {"path": hit.path, "start": hit.start, "end": hit.end}
+    value["match"] = None if listed else round(match, 4)
     return value | ({"folded": [other.id for other in folded]} if folded else {})

@@ -6,9 +6,11 @@ deviation of its own scores and weighted, so that hits are ranked by the weighte
 each part's score stands out, and every backend can answer it. Unwanted terms count against a hit.
 """
 
+import math
 import threading
 import time
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
@@ -17,6 +19,7 @@ import numpy as np
 from cl2cm.errors import QueryError, VectorIndexError
 from cl2cm.index import Index
 from cl2cm.search.folding import fold, unfolded
+from cl2cm.search.gathering import MOST, HitPage, gathered, listed, total
 from cl2cm.search.hits import Hits, with_matches
 from cl2cm.search.match import Background
 from cl2cm.search.query import (
@@ -68,7 +71,7 @@ class Searcher:
             )
         self.model = model
         self.index = index
-        self._background = Background.of(index)
+        self._background = Background.of(index, model)
         self._encoding = threading.Lock()
 
     def __enter__(self) -> "Searcher":
@@ -162,19 +165,19 @@ class Searcher:
 
         Args:
             texts: as `cl2cm.search.query.checked` gave them.
-            query: its ``k``, ``offset`` and ``filter`` hold for all; the rest is not looked at.
+            query: its ``k``, ``offset``, ``filter`` and ``min_match`` hold for all; the rest is
+                not looked at.
         """
         with self._encoding:
             vectors = self.model.encode_text(texts)
         found = self._search(vectors, query.offset + query.k, query)
         pages = [hits[query.offset :] for hits in found]
-        matches = [
-            self._background.matches(vector, [hit.score for hit in page])
-            for page, vector in zip(pages, vectors, strict=True)
-        ]
-        return [
-            (with_matches(page, match), match) for page, match in zip(pages, matches, strict=True)
-        ]
+        answers: list[tuple[list[Hit], list[float]]] = []
+        for text, page, vector in zip(texts, pages, vectors, strict=True):
+            matches = self._background.matches(vector, [hit.score for hit in page], text)
+            good = [match for match in matches if match >= query.min_match]
+            answers.append((with_matches(page[: len(good)], good), good))
+        return answers
 
     def _no_texts(self) -> Floats:
         return np.empty((0, self.index.dim), np.float32)
@@ -191,11 +194,14 @@ class Searcher:
             QueryError: no such item as ``query.like`` names, or nothing is left of the query.
         """
         begin = time.perf_counter()
-        vector = self._combine(query, vectors)
-        groups, more = self._ranked(query, vector)
-        best = [group[0] for group in groups]
-        matches = self._background.matches(vector, [hit.score for hit in best])
-        hits = with_matches(best, matches)
+        if query.is_listing:
+            groups, more, count = listed(self.index, query)
+            matches = [math.nan] * len(groups)
+        else:
+            vector = self._combine(query, vectors)
+            groups, more, count = self._ranked(query, vector)
+            matches = self._matches(query, vector, [group[0] for group in groups])
+        hits = with_matches([group[0] for group in groups], matches)
         return SearchResult(
             query,
             tuple(hits),
@@ -204,7 +210,28 @@ class Searcher:
             more,
             encode_ms,
             (time.perf_counter() - begin) * 1e3,
+            count,
         )
+
+    def match_of(self, query: Query, vectors: QueryVectors, item_id: str) -> float:
+        """Return the match of one item with a query, whatever its place among the hits.
+
+        Args:
+            query: as `cl2cm.search.query.checked` gave it.
+            vectors: its vectors.
+            item_id: of the item.
+
+        Raises:
+            VectorIndexError: no such item.
+        """
+        vector = self._combine(query, vectors)
+        item = self.index.item_by_id(item_id)
+        score = float(self.index.vector(self.index.row_of(item_id)) @ vector)
+        return self._matches(query, vector, [self.index.hit(item, score)])[0]
+
+    def _matches(self, query: Query, vector: Floats, hits: Sequence[Hit]) -> list[float]:
+        text = query.text if query.like is None and not query.without else None
+        return self._background.matches(vector, [hit.score for hit in hits], text)
 
     def _combine(self, query: Query, vectors: QueryVectors) -> Floats:
         """Return the unit vector float32 [D] of all parts of a query."""
@@ -245,8 +272,11 @@ class Searcher:
             ) from error
         return vector
 
-    def _ranked(self, query: Query, vector: Floats) -> tuple[list[list[Hit]], bool]:
-        """Return the hits of a page, each with those folded into it, and whether more follow."""
+    def _ranked(self, query: Query, vector: Floats) -> HitPage:
+        """Return the hits of a page, each with those folded into it."""
+        if query.min_match or query.sort:
+            (hits,) = self._search(vector[None], MOST + 1, query)
+            return gathered(self.index, query, hits, partial(self._matches, query, vector))
         last = query.offset + query.k
         itself = query.like if isinstance(query.like, str) else None
         depth = last + 1 + (itself is not None)
@@ -255,7 +285,8 @@ class Searcher:
             kept = [hit for hit in hits if hit.id != itself]
             groups = fold(kept, self._vectors(kept)) if query.fold else unfolded(kept)
             if len(groups) > last or len(hits) < depth or depth >= 2 * MAX_DEPTH:
-                return groups[query.offset : last], len(groups) > last
+                more, page = len(groups) > last, groups[query.offset : last]
+                return HitPage(page, more, total(self.index, query))
             depth *= 2
 
     def _search(self, vectors: Floats, k: int, query: Query) -> list[list[Hit]]:

@@ -74,15 +74,17 @@ def open_media(index: Index, item: Item) -> MediaFile:
     return MediaFile(file, kind, found.st_size, found.st_mtime_ns, tag)
 
 
-def small_copy(media: MediaFile, size: int, seconds: float, name: str) -> tuple[bytes, str]:
-    """Return a small copy of an open file, or of a video's frame, and its MIME type.
+def small_copy(
+    media: MediaFile, size: int, part: tuple[float | None, float | None], name: str
+) -> tuple[bytes, str]:
+    """Return a small copy of an open file, or of a frame of a part of a video; and its MIME type.
 
     Raises:
         MediaError: it cannot be decoded.
         MissingExtraError: a video, and what reads videos is not installed.
     """
     if is_video_type(media.media_type):
-        return shrink_frame(media.stable_path, size, seconds, name)
+        return shrink_frame(media.stable_path, size, part, name)
     return shrink(media.read(0, _MOST_BYTES), size, name)
 
 

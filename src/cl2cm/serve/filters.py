@@ -6,7 +6,7 @@ from typing import Annotated, Any, Literal
 from fastapi import Query
 from pydantic import BeforeValidator, Field
 
-from cl2cm.index import Filter
+from cl2cm.index import Filter, Order
 from cl2cm.search.query import Query as SearchQuery
 
 _MOST = 2**62  # what a database holds in a whole number
@@ -17,12 +17,25 @@ _Bytes = Annotated[
 _Day = Annotated[
     Annotated[str, Field(max_length=10)] | None,
     _EMPTY,
-    Query(description="Of the file's last change, such as 2024-01-31, in UTC."),
+    Query(
+        description="When the image was taken (EXIF DateTimeOriginal), else when the file was "
+        "changed; such as 2024-01-31, in the local time of the service."
+    ),
 ]
 _Folder = Annotated[
     Annotated[str, Field(max_length=4096)] | None,
     _EMPTY,
     Query(description="It and what is below it."),
+]
+_Name = Annotated[
+    Annotated[str, Field(max_length=4096)] | None,
+    _EMPTY,
+    Query(description="A part of the id: the name of the file or of a folder above it."),
+]
+_Match = Annotated[
+    Annotated[float, Field(ge=0, le=1)] | None,
+    _EMPTY,
+    Query(description="Smallest match of a hit; the best 1,000 hits are looked at."),
 ]
 
 
@@ -36,6 +49,13 @@ class FilterFields:
     until: _Day = None
     min_bytes: _Bytes = None
     max_bytes: _Bytes = None
+    name: _Name = None
+    min_match: _Match = None
+    sort: Annotated[
+        Order | None,
+        _EMPTY,
+        Query(description="By the file's date, among the best 1,000 hits; default: by match."),
+    ] = None
 
     def values(self) -> dict[str, Any]:
         """Give those that are set, as an address has them."""
@@ -49,4 +69,6 @@ def filter_of(query: SearchQuery, fields: FilterFields, *, fold: bool) -> Search
         QueryError: a value that cannot be.
     """
     values = fields.values()
-    return replace(query, fold=fold, filter=Filter(**values) if values else None)
+    sort, least = values.pop("sort", None), values.pop("min_match", 0.0)
+    among = Filter(**values) if values else None
+    return replace(query, fold=fold, filter=among, sort=sort, min_match=least)

@@ -10,24 +10,25 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from starlette.datastructures import Headers, MutableHeaders
+from starlette.datastructures import Headers
 from starlette.exceptions import HTTPException
-from starlette.responses import JSONResponse, RedirectResponse, Response
+from starlette.responses import RedirectResponse, Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from cl2cm.serve.access import Access, Verdict, is_open
+from cl2cm.serve.answer import Answer
+from cl2cm.serve.client_shares import Room, Seat
 from cl2cm.serve.cookies import SESSION, own_cookies, with_cookies
-from cl2cm.serve.headers import complete, is_unchanged, without_content
 from cl2cm.serve.limits import Limits
-from cl2cm.serve.metrics import Metrics
+from cl2cm.serve.monitoring import Metrics
 from cl2cm.serve.origin import Network, client_of, is_cross_site, is_own_host
-from cl2cm.serve.rooms import Place, Room
 
 _STREAMED = frozenset({"/media", "/api/v1/media"})  # cost no more than a connection: not counted
 _UPLOADS = frozenset({"/picture", "/api/v1/search"})
-_WHOLE = frozenset({200, 206})
-_UNREAD = frozenset({408, 413})  # what still comes is not read
 _EXTRA = {401: {"WWW-Authenticate": "Bearer"}, 429: {"Retry-After": "3"}, 503: {"Retry-After": "1"}}
+
+
+Refuse = Callable[[Scope, int, str], Response]
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,11 +55,19 @@ class Guard:
         access: who may ask.
         limits: of body, concurrency and time.
         metrics: where everything is counted.
+        refuse: makes the answer to a request that is refused, of its status and message.
     """
 
     def __init__(
-        self, app: ASGIApp, door: Door, access: Access, limits: Limits, metrics: Metrics
+        self,
+        app: ASGIApp,
+        door: Door,
+        access: Access,
+        limits: Limits,
+        metrics: Metrics,
+        refuse: Refuse,
     ) -> None:
+        self._answer_refused = refuse
         self._app, self._door = app, door
         self._access, self._limits, self._metrics = access, limits, metrics
         self._rooms = {
@@ -85,11 +94,12 @@ class Guard:
             **scope.get("state", {}),
             "client": client_of(scope, headers, self._door.proxies),
             "head": scope["method"] == "HEAD",
+            "known": False,  # until it is found out
         }
         return {**scope, "path": path, "root_path": "", "method": method, "state": state}
 
     async def _http(self, scope: Scope, receive: Receive, send: Send) -> None:
-        begin, answer = time.perf_counter(), _Answer(scope, send)
+        begin, answer = time.perf_counter(), Answer(scope, send)
         refusal = self._refusal(scope)
         if refusal is None:
             try:
@@ -108,19 +118,19 @@ class Guard:
         headers, path, hosts = Headers(scope=scope), scope["path"], self._door.hosts
         target = len(scope.get("raw_path") or path) + len(scope["query_string"])
         if target > self._limits.head // 2:
-            return self._refuse("size", 414, "the address is too long")
+            return self._refuse(scope, "size", 414, "the address is too long")
         if sum(len(name) + len(value) for name, value in scope["headers"]) > self._limits.head:
-            return self._refuse("size", 431, "the headers are too long")
+            return self._refuse(scope, "size", 431, "the headers are too long")
         host = headers.get("host", "")
         if not is_own_host(scope, host, hosts):
             remedy = "add it with: cl2cm serve --name"
             return self._refuse(
-                "host", 421, f"this service is not known as {host[:100]!r}; {remedy}"
+                scope, "host", 421, f"this service is not known as {host[:100]!r}; {remedy}"
             )
         if not path.startswith("/"):
-            return self._refuse("address", 400, "expected a path")
+            return self._refuse(scope, "address", 400, "expected a path")
         if is_cross_site(scope, path, headers, hosts) and not _has_token(headers):
-            return self._refuse("site", 403, "a page of another site may not ask for this")
+            return self._refuse(scope, "site", 403, "a page of another site may not ask for this")
         return self._stranger(scope, headers) or self._oversized(scope, headers)
 
     def _stranger(self, scope: Scope, headers: Headers) -> Response | None:
@@ -134,15 +144,15 @@ class Guard:
         if verdict is Verdict.KNOWN or is_open(scope["path"]):
             return None
         if verdict is Verdict.TOO_MANY:
-            return self._refuse("tries", 429, "too many wrong tokens; wait a while")
+            return self._refuse(scope, "tries", 429, "too many wrong tokens; wait a while")
         if "text/html" in headers.get("accept", "") and not scope["path"].startswith("/api/"):
             return RedirectResponse(self._door.root + "/sign-in", 303)
-        return self._refuse("token", 401, "a token is needed: Authorization: Bearer TOKEN")
+        return self._refuse(scope, "token", 401, "a token is needed: Authorization: Bearer TOKEN")
 
     def _oversized(self, scope: Scope, headers: Headers) -> Response | None:
         length = headers.get("content-length", "0")
         if not (length.isascii() and length.isdigit()) or int(length[:20]) > self._most(scope):
-            return self._refuse("size", 413, self._most_text(scope))
+            return self._refuse(scope, "size", 413, self._most_text(scope))
         return None
 
     def _most(self, scope: Scope) -> int:
@@ -152,16 +162,17 @@ class Guard:
     def _most_text(self, scope: Scope) -> str:
         return f"a body is at most {self._most(scope):,} bytes"
 
-    def _refuse(self, reason: str, status: int, message: str) -> Response:
+    def _refuse(self, scope: Scope, reason: str, status: int, message: str) -> Response:
         self._metrics.refused.labels(reason).inc()
-        headers = dict(_EXTRA.get(status, {}))
+        response = self._answer_refused(scope, status, message)
+        response.headers.update(_EXTRA.get(status, {}))
         if status != 503:  # what still comes is not read
-            headers["Connection"] = "close"
-        return JSONResponse({"error": message}, status, headers)
+            response.headers["Connection"] = "close"
+        return response
 
     # --- what is ----------------------------------------------------------------------------------
 
-    async def _admitted(self, scope: Scope, receive: Receive, send: "_Answer") -> None:
+    async def _admitted(self, scope: Scope, receive: Receive, send: "Answer") -> None:
         """Answer a request; of what one client sends slowly no other has to wait for the end."""
         if scope["path"] in _STREAMED:
             await self._timed(scope, receive, send)
@@ -171,19 +182,21 @@ class Guard:
             try:
                 receive = await self._read(scope, receive)  # before it counts
             except HTTPException as error:
-                await self._refuse("body", error.status_code, error.detail)(scope, receive, send)
+                await self._refuse(scope, "body", error.status_code, error.detail)(
+                    scope, receive, send
+                )
                 return
         room, client = self._rooms[kind], scope["state"]["client"]
         if not room.enter(client):
             message = "too many requests at a time; ask again"
-            await self._refuse("busy", 503, message)(scope, receive, send)
+            await self._refuse(scope, "busy", 503, message)(scope, receive, send)
             return
-        place = Place(room, client, self._metrics)
-        send.on_start.append(place.leave)  # the rest is for the client to read
+        seat = Seat(room, client, self._metrics)
+        send.on_start.append(seat.leave)  # the rest is for the client to read
         try:
             await self._timed(scope, receive, send)
         finally:
-            place.leave()
+            seat.leave()
 
     async def _read(self, scope: Scope, receive: Receive) -> Receive:
         """Read a small body; return what gives it again."""
@@ -230,7 +243,7 @@ class Guard:
 
         return metered
 
-    async def _timed(self, scope: Scope, receive: Receive, send: "_Answer") -> None:
+    async def _timed(self, scope: Scope, receive: Receive, send: "Answer") -> None:
         """Begin to answer within bounds of time.
 
         An answer that has begun is the server's to end: it knows whether the client reads it.
@@ -248,43 +261,7 @@ class Guard:
         except TimeoutError:
             if send.started:  # one of its own
                 raise
-            await self._refuse("time", 503, "it took too long")(scope, receive, send)
-
-
-class _Answer:
-    """Sends an answer with all its headers; without a body where there is to be none."""
-
-    def __init__(self, scope: Scope, send: Send) -> None:
-        self._request, self._send = Headers(scope=scope), send
-        self._conditional = scope["method"] == "GET"
-        self._empty, self._ended = scope["state"]["head"], False
-        self.started, self.status = False, 500
-        self.on_start: list[Callable[[], None]] = []
-
-    async def __call__(self, message: Message) -> None:
-        """Send a message of ASGI."""
-        if message["type"] == "http.response.start":
-            self.started = True
-            self._complete(message)
-            for call in self.on_start:
-                call()
-            await self._send(message)
-        elif not self._empty:
-            await self._send(message)
-        elif not self._ended:
-            self._ended = True
-            await self._send({"type": "http.response.body", "body": b"", "more_body": False})
-
-    def _complete(self, message: Message) -> None:
-        headers = MutableHeaders(scope=message)
-        complete(headers, message["status"])
-        if message["status"] in _WHOLE and self._conditional:
-            if is_unchanged(self._request, headers):
-                message["status"], self._empty = 304, True
-                without_content(headers)
-        elif message["status"] in _UNREAD:
-            headers["Connection"] = "close"
-        self.status = message["status"]
+            await self._refuse(scope, "time", 503, "it took too long")(scope, receive, send)
 
 
 def _kind(scope: Scope) -> str:

@@ -7,7 +7,8 @@ from dataclasses import dataclass
 class Limits:
     """Bounds of the service; each is at least 1.
 
-    Of ``concurrent``, ``uploading`` and ``open`` one client may use three quarters.
+    Of ``concurrent``, ``uploading``, ``open`` and ``connections`` one client may use a share:
+    see `share`.
 
     Attributes:
         body: bytes of an upload, such as an image to search with.
@@ -43,3 +44,8 @@ class Limits:
     remembered: int = 4096
     uploads: int = 256
     threads: int = 4
+
+
+def share(places: int) -> int:
+    """Return how many of some places one client may take: three quarters, rounded up."""
+    return places - places // 4

@@ -13,9 +13,8 @@ from cl2cm.media.images import PIXEL_LIMIT, redraw_image, usual_limits
 from cl2cm.media.video_reading import still_of
 
 SIZES = (320, 1280)  # longest side in pixels: in the grid, and in the view of one picture
-UPLOAD_PIXELS = 32_000_000  # of what a stranger sends
-_UPLOAD = Allowed(pixels=UPLOAD_PIXELS, work=10**9, kept=400_000_000)
-_UPLOAD_BUDGET = Budget(cpu=5, wall=20, memory=2**30)
+_UPLOAD = Allowed(pixels=PIXEL_LIMIT, work=10**9, kept=400_000_000)  # of what a stranger sends
+_UPLOAD_BUDGET = Budget(cpu=5, wall=20, memory=3 * 2**29)
 _BUDGET = Budget(cpu=15, wall=25, memory=2 * 2**30)  # within the time of a request
 _AT_ONCE = 2  # images decoded for thumbnails, and for uploads, at once
 _NICE = 5  # decoding steps back behind searches
@@ -99,21 +98,23 @@ def shrink_upload(content: bytes, size: int, *, lossless: bool = False) -> tuple
             lossless=lossless,
         )
     except MediaError as error:
-        raise _unreadable(name, error.found, UPLOAD_PIXELS) from error
+        raise _unreadable(name, error.found) from error
 
 
-def shrink_frame(path: Path, size: int, seconds: float, name: str) -> tuple[bytes, str]:
-    """Draw the frame that a video shows at a time."""
+def shrink_frame(
+    path: Path, size: int, part: tuple[float | None, float | None], name: str
+) -> tuple[bytes, str]:
+    """Draw the frame that stands for a video, or for its part between two times."""
     try:
-        return still_of(path, name, seconds, size, decoders("thumbnails"), _BUDGET)
+        return still_of(path, name, part, size, decoders("thumbnails"), _BUDGET)
     except MediaError as error:
         raise _unreadable(name, error.found) from error
 
 
-def _unreadable(name: str, found: str, max_pixels: int = PIXEL_LIMIT) -> MediaError:
+def _unreadable(name: str, found: str) -> MediaError:
     return MediaError(
         name,
-        expected=f"a picture or film, of at most {max_pixels // 1_000_000} million pixels",
+        expected=f"a picture or film, of at most {PIXEL_LIMIT // 1_000_000} million pixels",
         found=found,
         remedy="restore the file, or index the folder again",
     )

@@ -18,7 +18,7 @@ from uvicorn.protocols.http.h11_impl import H11Protocol
 from uvicorn.server import ServerState
 
 from cl2cm.serve.headers import HEADERS, NEVER_KEPT
-from cl2cm.serve.limits import Limits
+from cl2cm.serve.limits import Limits, share
 from cl2cm.serve.origin import Network, is_proxy
 
 _SWEEP_SECONDS = 0.2
@@ -53,13 +53,13 @@ class Connections:
     def admit(self, connection: "PatientProtocol") -> None:
         """Take a connection; close another where there are too many."""
         others = list(self._open)
-        most, share = self._limits.connections, self._limits.connections * 3 // 4
+        most, fair = self._limits.connections, share(self._limits.connections)
         peer = connection.peer
         if len(others) >= most:
             self._close_some(others, len(others) - most + 1)
         elif not is_proxy(peer, self._proxies):
             own = [other for other in others if other.peer == peer and not other.known]
-            self._close_some(own, len(own) - share + 1)
+            self._close_some(own, len(own) - fair + 1)
         self._open.add(connection)
         if len(self._open) > 2 * most:  # all of them are being answered
             self._close(connection)

@@ -7,10 +7,12 @@ class HitAnswer(BaseModel):
     """One answer to a query."""
 
     id: str
-    score: float = Field(description="Dot product of unit vectors, -1 to 1.")
-    match: float = Field(
-        description="0 to 1: how far the score stands out of the collection; 0.5 is the best "
-        "that chance would give. It rises with the score."
+    score: float | None = Field(
+        description="Dot product of unit vectors, -1 to 1; null where there was nothing to compare."
+    )
+    match: float | None = Field(
+        description="0 to 1: estimated probability that the item fits the query. It rises with "
+        "the score."
     )
     start: float | None = Field(None, description="Seconds, for a part of a film.")
     end: float | None = None
@@ -34,6 +36,7 @@ class SearchAnswer(BaseModel):
     hits: list[HitAnswer]
     offset: int
     more: bool = Field(description="Whether there are further hits.")
+    total: int | None = Field(description="Number of hits on all pages, where it is known.")
     ms: Milliseconds
 
 

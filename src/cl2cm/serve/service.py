@@ -16,12 +16,13 @@ from cl2cm.search.language import identify
 from cl2cm.search.query import Query, checked, parse_query
 from cl2cm.search.result import SearchResult
 from cl2cm.search.searcher import QueryVectors, Searcher
+from cl2cm.serve.batching import QueryBatcher
 from cl2cm.serve.collection import Collection, LoadModel
-from cl2cm.serve.encoder import QueryEncoder
 from cl2cm.serve.files import MediaFile, open_media, small_copy
 from cl2cm.serve.limits import Limits
 from cl2cm.serve.media import Thumbnails, decoders
-from cl2cm.serve.metrics import Metrics
+from cl2cm.serve.monitoring import Metrics
+from cl2cm.serve.suggestions import suggest
 from cl2cm.serve.uploads import Upload, Uploads, drawn_anew, thumbnail
 from cl2cm.types import Floats, Hit, Item
 
@@ -39,7 +40,7 @@ class NotFoundError(Exception):
 
 
 class Service:
-    """Everything behind the routes.
+    """What the routes call: search, items, files, and word alignment.
 
     Args:
         searcher: a model and its index.
@@ -61,8 +62,9 @@ class Service:
         self.collection = Collection(searcher, load_model)
         self.thumbnails = Thumbnails()
         self.uploads = Uploads(limits.uploads)
+        self.suggested: list[tuple[str, str]] = []  # queries to try
         self._align = align
-        self._encoder = QueryEncoder(limits.batch, limits.remembered, self.metrics.batch.observe)
+        self._batcher = QueryBatcher(limits.batch, limits.remembered, self.metrics.batch.observe)
         # none of these may keep a search waiting
         self._pool = ThreadPoolExecutor(limits.threads, "service")
         self._slow = ThreadPoolExecutor(1, "slow")
@@ -75,18 +77,21 @@ class Service:
         """Work while the service does."""
         self.metrics.items.set(len(self.searcher.index))
         watching = asyncio.create_task(self._watch())
-        warming = asyncio.get_running_loop().run_in_executor(self._pool, identify, "warm up")
+        warming = asyncio.gather(self.run(identify, "warm up"), self._suggest())
         try:
             yield
         finally:
             watching.cancel()
             await asyncio.gather(watching, warming, return_exceptions=True)
-            self._encoder.stop()
+            self._batcher.stop()
             pools = self._pool, self._slow, self._drawing, self._reading, self._receiving
             for pool in pools:
                 pool.shutdown(wait=False, cancel_futures=True)
             for purpose in ("thumbnails", "uploads"):
                 decoders(purpose).close()
+
+    async def _suggest(self) -> None:
+        self.suggested = await self.slowly(suggest, self.searcher)
 
     async def _watch(self) -> None:
         while True:
@@ -101,6 +106,7 @@ class Service:
         if await self.slowly(self.collection.refresh):
             self.metrics.reloads.inc()
             self.metrics.items.set(len(self.searcher.index))
+            await self._suggest()
             await self.slowly(gc.collect)  # the files of indexes that nobody asks any more
 
     @property
@@ -129,7 +135,7 @@ class Service:
         searcher = searcher or self.searcher
         query = checked(query)
         begin = perf_counter()
-        texts = await self._encoder.texts(searcher.model, query.texts)
+        texts = await self._batcher.texts(searcher.model, query.texts)
         spent = (perf_counter() - begin) * 1e3
         vectors = QueryVectors(texts)
         if _is_quick(searcher, query):
@@ -143,14 +149,14 @@ class Service:
             MediaError: it is none, or of too many pixels.
         """
         async with self._drawn_anew(image) as path:
-            return await self._encoder.picture(self.searcher.model, path)
+            return await self._batcher.picture(self.searcher.model, path)
 
     async def upload(self, image: bytes) -> str:
         """Keep an image to search with; return its name; as `vector_of`."""
         model = self.searcher.model
         async with self._drawn_anew(image) as path:
             small = await _in(self._receiving, thumbnail, path)
-            vector = await self._encoder.picture(model, path)
+            vector = await self._batcher.picture(model, path)
         return self.uploads.keep(Upload(vector, model.fingerprint, *small))
 
     @contextlib.asynccontextmanager
@@ -188,7 +194,7 @@ class Service:
         return await self.read(open_media, index, item)
 
     async def thumbnail(self, item_id: str, size: int) -> tuple[bytes, str]:
-        """Return a small copy of an item's image, or of its video at the middle of its part.
+        """Return a small copy of an item's image, or of a frame near the middle of its video.
 
         Raises:
             NotFoundError: as `media`.
@@ -196,14 +202,13 @@ class Service:
             MissingExtraError: a video, and what reads videos is not installed.
         """
         index, item = self.searcher.index, await self._with_file(item_id)
-        start = item.start or 0.0
-        middle = start if item.end is None else (start + item.end) / 2
+        part = (item.start, item.end)
 
         def draw() -> tuple[bytes, str]:
             media, name = open_media(index, item), PurePath(item.path).name
             with media.file:
-                make = partial(small_copy, media, size, middle, name)
-                return self.thumbnails.get((media.tag, size, middle), make)
+                make = partial(small_copy, media, size, part, name)
+                return self.thumbnails.get((media.tag, size, part), make)
 
         return await _in(self._drawing, draw)
 
@@ -224,6 +229,16 @@ class Service:
             result = await self.search(Query(like=item.id, k=_MOMENTS))
         others = [hit for hit in result.hits if hit.path == path and hit.id != item.id]
         return sorted([item, *others], key=lambda part: part.start or 0.0)
+
+    async def match_of(self, text: str, item: Item) -> float:
+        """Return the match of an item with a text.
+
+        Raises:
+            QueryError: a text that cannot be searched.
+        """
+        searcher, query = self.searcher, checked(Query(*parse_query(text)))
+        vectors = QueryVectors(await self._batcher.texts(searcher.model, query.texts))
+        return await self.run(searcher.match_of, query, vectors, item.id)
 
     @property
     def aligns(self) -> bool:

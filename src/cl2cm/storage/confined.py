@@ -11,6 +11,8 @@ from pathlib import Path
 
 from cl2cm.storage.locks import is_at
 
+MOST = 2**30  # bytes of a text that is read in one piece
+
 
 def open_confined(path: Path, roots: Iterable[Path]) -> BufferedReader:
     """Open a regular file below one of some folders for reading; never wait, never follow a link.
@@ -35,6 +37,34 @@ def open_confined(path: Path, roots: Iterable[Path]) -> BufferedReader:
                 return _open_below(root, parts)
     text = "no regular file below a folder that may be read"
     raise FileNotFoundError(errno.ENOENT, text, str(path))
+
+
+def open_regular(path: Path) -> BufferedReader:
+    """Open a regular file for reading, also through a link; never wait for a pipe or a device.
+
+    For the members of a folder of data, which may have come from anyone.
+
+    Raises:
+        OSError: there is none, or it is something else.
+    """
+    flags = os.O_RDONLY
+    for name in ("O_NONBLOCK", "O_NOCTTY", "O_CLOEXEC", "O_BINARY"):  # not on every system
+        flags |= getattr(os, name, 0)
+    try:
+        return _regular(os.open(path, flags))
+    except FileNotFoundError:
+        if not path.exists() or path.is_file():
+            raise
+    raise OSError(errno.EINVAL, "a pipe, a device or a folder", str(path))
+
+
+def read_regular(path: Path, most: int = MOST) -> bytes:
+    """Read a regular file of at most ``most`` bytes; as `open_regular`."""
+    with open_regular(path) as file:
+        content = file.read(most + 1)
+    if len(content) > most:
+        raise OSError(errno.EFBIG, f"a file of more than {most // 2**20:,} MB", str(path))
+    return content
 
 
 def _open_below(root: Path, parts: Sequence[str]) -> BufferedReader:

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from cl2cm.data.pairs import CaptionPairs
-from cl2cm.encode.store import StoredFeatures
+from cl2cm.encode.rows import StoredFeatures
 from cl2cm.encode.tokens import PooledStates, TextSource
 from cl2cm.types import Batch, Frames, Ints
 

@@ -11,11 +11,11 @@ from torch import Tensor, nn
 
 from cl2cm.data.manifest import Skipped, read_manifest
 from cl2cm.data.pairs import CaptionPairs, Texts, caption_pairs, target_languages
-from cl2cm.data.queries import Queries, caption_languages, caption_queries
 from cl2cm.encode.encoding import encode_pictures, encode_texts, store_folder, text_states
 from cl2cm.encode.feature_files import FeatureFiles
 from cl2cm.encode.protocol import VisionEncoder
-from cl2cm.encode.store import FeatureStore, StoredFeatures
+from cl2cm.encode.rows import StoredFeatures
+from cl2cm.encode.store import FeatureStore
 from cl2cm.encode.text import TextBackbone
 from cl2cm.encode.tokens import PooledStates, StoredStates, TextSource, TokenIds
 from cl2cm.encode.vision import load_vision
@@ -34,37 +34,20 @@ from cl2cm.model.networks import (
 from cl2cm.model.retrieval import picture_vectors, sentence_vectors
 from cl2cm.progress import say
 from cl2cm.storage import sha256_file
+from cl2cm.text import case_rule
 from cl2cm.training.batches import Batches
-from cl2cm.types import Example, Ints
+from cl2cm.training.validation import (
+    Validation,
+    left_out_items,
+    make_validation,
+    say_validation,
+    teacher_note_of,
+)
+from cl2cm.types import Example
 
 WHITENING_TEXTS = 4096  # whose states are computed for it, where they are not stored
 UNKNOWN_TEXTS = 200  # of a language, whose tokens are looked at
 SOME_UNKNOWN, MOST_UNKNOWN = 0.1, 0.5  # share of a language's tokens: a warning, an error
-NAMED = 100  # items left out that are named on the screen; the record names all
-
-
-@dataclass(frozen=True, slots=True)
-class ValidationLanguage:
-    """Validation captions of one language, by rows of the stores.
-
-    texts: row of each caption, int64 [Q]; answers: its item in the gallery, int64 [Q]; gallery:
-    rows of the N items, int64 [N]: of their features, or of their first source captions.
-    """
-
-    texts: Tensor
-    answers: Ints
-    gallery: Tensor
-
-
-class Validation(NamedTuple):
-    """What an epoch is measured on: language → captions, where the split has any.
-
-    pictures: captions against images and videos, as ``evaluate --split val`` does. texts: against
-    source captions, for the cross-lingual stage; items without one are left out.
-    """
-
-    pictures: dict[str, ValidationLanguage]
-    texts: dict[str, ValidationLanguage]
 
 
 class Stores(NamedTuple):
@@ -106,9 +89,11 @@ class TrainingData:
     def fit_whitening(self, method: Method, *, ridge: float) -> None:
         """Fit every Whitening of a method to the mean states of the training texts.
 
+        One that is fixed came with the weights that the training starts from.
+
         A backbone that is trained is asked for at most ``WHITENING_TEXTS`` of them.
         """
-        layers = [module for module in method.modules() if isinstance(module, Whitening)]
+        layers = [m for m in method.modules() if isinstance(m, Whitening) and not m.fixed]
         if not layers:
             return
         pairs = self.batches.pairs
@@ -160,6 +145,7 @@ def load_training_data(config: Config, stores: Stores | None = None) -> Training
     encoder = load_vision(config.vision.encoder, sampling=config.vision.films)
     skipped = Skipped()
     examples = _read(config, skipped)
+    _languages(config, [e for e in examples if e.split == "train"])  # before anything is encoded
     vision = stores.vision if stores else _encode_all_pictures(config, examples, encoder, skipped)
     if isinstance(encoder, FeatureFiles):  # whatever else is in their folder
         encoder = encoder.only([example for example in examples if vision.has(example.id)])
@@ -179,10 +165,11 @@ def load_training_data(config: Config, stores: Stores | None = None) -> Training
         min_quality=config.data.min_quality,
         quality_weighting=config.data.quality_weighting,
     )
+    case = case_rule(texts.all())
     _check_unknown(backbone, pairs, texts.all(), source)
-    validation = _validation(val, texts, vision, [source, *languages], source)
-    left_out = _left_out(train, pairs, val, [source, *languages])
-    _say_validation(validation, val, [source, *languages])
+    validation = make_validation(val, texts, vision, [source, *languages], source)
+    left_out = left_out_items(train, pairs, val, [source, *languages])
+    say_validation(validation, val, [source, *languages])
     text, means = _text_sources(config, texts.all(), backbone, stores.text if stores else None)
     batches = Batches(
         pairs=pairs,
@@ -206,10 +193,11 @@ def load_training_data(config: Config, stores: Stores | None = None) -> Training
             "caption_pairs": len(pairs),
             "texts": len(texts),
             "languages": list(languages),
+            "case": case,
             "encoders": {"text": backbone.fingerprint, "vision": encoder.fingerprint},
         },
         left_out=left_out,
-        teacher_note=_teacher_note(validation, val, source),
+        teacher_note=teacher_note_of(validation, val, source),
     )
 
 
@@ -237,7 +225,7 @@ def _read(config: Config, skipped: Skipped) -> list[Example]:
             path,
             source=config.data.source,
             skip_bad=config.data.skip_bad,
-            on_skip=skipped.line,
+            on_skip=skipped.item,
         )
     )
     if not any(example.split == "train" for example in examples):
@@ -276,90 +264,6 @@ def _text_sources(
     rows = torch.tensor([store.row(text) for text in texts])
     means = None if config.network.layers else PooledStates(store.means(), rows)
     return StoredStates(store, rows), means
-
-
-def _validation(
-    examples: Sequence[Example],
-    texts: Texts,
-    vision: StoredFeatures,
-    languages: Sequence[str],
-    source: str,
-) -> Validation:
-    """Queries and galleries as in ``evaluate``; and of texts, for the cross-lingual stage."""
-    pictures, of_texts = {}, {}
-    with_source = [example for example in examples if example.captions.get(source)]
-    for language in languages:
-        if language in caption_languages(examples):
-            asked = caption_queries(examples, language)
-            rows = [vision.row(example.id) for example in asked.gallery]
-            pictures[language] = _queries(asked, texts, rows)
-        if language != source and language in caption_languages(with_source):
-            asked = caption_queries(with_source, language)
-            rows = [texts.add(example.captions[source][0]) for example in asked.gallery]
-            of_texts[language] = _queries(asked, texts, rows)
-    return Validation(pictures, of_texts)
-
-
-def _queries(asked: Queries, texts: Texts, gallery: Sequence[int]) -> ValidationLanguage:
-    rows = torch.tensor([texts.add(text) for text in asked.texts])
-    return ValidationLanguage(rows, np.asarray(asked.rows), torch.tensor(gallery))
-
-
-def _left_out(
-    train: Sequence[Example],
-    pairs: CaptionPairs,
-    val: Sequence[Example],
-    languages: Sequence[str],
-) -> dict[str, list[str]]:
-    """Items without captions that training or validation can use, by split; each is said once."""
-    paired = set(pairs.pictures.tolist())
-    unused = {
-        "train": [example.id for row, example in enumerate(train) if row not in paired],
-        "val": [e.id for e in val if not any(e.captions.get(code) for code in languages)],
-    }
-    targets = ", ".join(languages[1:])
-    translated = f" that is translated into {targets}" if targets else ""
-    reasons = {
-        "train": f"a caption in {languages[0]}{translated}",
-        "val": f"a caption in {', '.join(languages)}",
-    }
-    for split, names in unused.items():
-        if names:
-            more = f" and {len(names) - NAMED} more" if len(names) > NAMED else ""
-            say(
-                f"{split}: {len(names)} items left out, without {reasons[split]}: "
-                f"{', '.join(names[:NAMED])}{more}"
-            )
-    return {split: names for split, names in unused.items() if names}
-
-
-def _say_validation(
-    validation: Validation, val: Sequence[Example], languages: Sequence[str]
-) -> None:
-    """Say what the epochs are not measured on."""
-    there = ", ".join(validation.pictures)
-    missing = ", ".join(code for code in languages if code not in validation.pictures)
-    if not there:
-        what = f"no captions in {missing}" if val else "no items of the split 'val'"
-        say(f"validation: {what}: no epoch is measured, and the last one is kept")
-    elif missing:
-        say(f"validation: no captions in {missing}: the epoch is chosen by {there} alone")
-
-
-def _teacher_note(validation: Validation, val: Sequence[Example], source: str) -> str:
-    """Return what a cross-lingual stage is not measured on; empty if on everything."""
-    without = [example.id for example in val if not example.captions.get(source)]
-    if val and not validation.texts:
-        return (
-            f"validation: no item has captions in {source!r} and in another language: the "
-            "cross-lingual stage is not measured, and its last epoch is kept"
-        )
-    if without:
-        return (
-            f"validation: {len(without)} items without captions in {source!r} are left out of the "
-            "cross-lingual stage's measurement alone"
-        )
-    return ""
 
 
 def _check_unknown(

@@ -1,35 +1,42 @@
-"""What the loop tells of itself: ``metrics.jsonl`` and TensorBoard."""
+"""What the loop tells of itself: ``metrics.jsonl``, and the trackers that the user chose."""
 
 import json
 import os
+from collections.abc import Mapping
 from pathlib import Path
-
-from torch.utils.tensorboard import SummaryWriter
+from typing import Any
 
 from cl2cm.storage import storage_errors
 from cl2cm.training.resume import Position
+from cl2cm.training.trackers import Trackers
 
 
 class Log:
-    """``metrics.jsonl`` and TensorBoard; after a resume no line stands twice."""
+    """``metrics.jsonl`` and trackers; after a resume no line stands twice.
 
-    def __init__(self, run: Path) -> None:
+    Args:
+        run: the run folder.
+        trackers: their names.
+        settings: of the training, for the trackers.
+    """
+
+    def __init__(self, run: Path, trackers: tuple[str, ...], settings: Mapping[str, Any]) -> None:
         self.path = run / "metrics.jsonl"
+        self._names, self._settings = trackers, settings
 
     def start(self, length: int) -> None:
         """Go on after the first ``length`` bytes."""
         with storage_errors(self.path):
             self.file = self.path.open("ab")
             self.file.truncate(length)
-            self.board = SummaryWriter(str(self.path.parent / "tensorboard"))
+            self.trackers = Trackers(self.path.parent, self._names, self._settings)
 
     def write(self, stage: str, position: Position, values: dict[str, float]) -> None:
         """One line, and one point a value."""
         line = {"stage": stage, "epoch": position.epoch, "step": position.total, **values}
         with storage_errors(self.path):
             self.file.write(json.dumps(line).encode() + b"\n")
-        for key, value in values.items():
-            self.board.add_scalar(f"{stage}/{key}", value, position.total)
+        self.trackers.write(stage, position.total, values)
 
     def flush(self) -> int:
         """Bring all lines to the disk; returns the file's length in bytes."""
@@ -39,6 +46,6 @@ class Log:
         return self.file.tell()
 
     def close(self) -> None:
-        """Close both."""
+        """Close all."""
         self.file.close()
-        self.board.close()
+        self.trackers.close()

@@ -8,42 +8,30 @@ the same bits as an unbroken one: weights, optimiser, random state and the sampl
 saved together, and the learning rate is a function of the step alone.
 """
 
-import json
-import math
 import platform
 import shutil
 import time
-from collections.abc import Callable
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor, nn
 
-from cl2cm.encode.trust import check_inside, remember
-from cl2cm.errors import CheckpointError, ConfigError, NumberError, OtherSettingsError
-from cl2cm.methods.base import Method, Stage
+from cl2cm.encode.trust import remember
+from cl2cm.errors import NumberError, OtherSettingsError
 from cl2cm.methods.build import build_method
 from cl2cm.methods.settings import checked, load_config
-from cl2cm.model.checkpoint import read_provenance, save_config, save_run
-from cl2cm.model.config import Config, differences, parse_config, read_tree, with_absolute_paths
-from cl2cm.model.retrieval import to_device
-from cl2cm.progress import say, track
-from cl2cm.storage import sha256_file, sha256_text, storage_errors
-from cl2cm.training.data import Stores, TrainingData, load_training_data
-from cl2cm.training.log import Log
-from cl2cm.training.optimization import (
-    choose_device,
-    learning_rate,
-    make_optimizer,
-    matmul_precision,
-)
-from cl2cm.training.resume import Position, State, load_state, save_state
-from cl2cm.types import Batch, Frames, StrPath
-
-LOG_STEPS = 10
-NOT_MEASURED = -1.0  # less than any SumR
+from cl2cm.model.checkpoint import save_run
+from cl2cm.model.config import Config, with_absolute_paths
+from cl2cm.progress import say
+from cl2cm.storage import storage_errors
+from cl2cm.training.data import Stores, load_training_data
+from cl2cm.training.initial import check_initial, find_initial
+from cl2cm.training.optimization import choose_device, matmul_precision
+from cl2cm.training.run_folder import diverged_error, open_run
+from cl2cm.training.stages import Loop
+from cl2cm.training.trackers import check_trackers
+from cl2cm.types import StrPath
 
 
 def train(
@@ -51,6 +39,7 @@ def train(
     run: StrPath,
     *,
     resume: bool = False,
+    init_from: StrPath | None = None,
     stores: Stores | None = None,
 ) -> dict[str, Any]:
     """Train a model into a run folder.
@@ -60,6 +49,7 @@ def train(
         run: a new folder, or with ``resume`` one that was started with the same settings.
         resume: go on where the run was stopped; a finished run of the same settings and data is
             left as it is.
+        init_from: a finished run of the same networks and encoders, whose weights to start from.
         stores: features that are there already, see ``load_training_data``.
 
     Returns:
@@ -81,13 +71,18 @@ def train(
     run = Path(run)
     config = config if isinstance(config, Config) else load_config(config)
     config = checked(with_absolute_paths(config))
-    finished = _open_run(config, run, resume=resume)
+    finished = open_run(config, run, resume=resume)
+    initial = find_initial(run, None if init_from is None else Path(init_from), resume=resume)
     if finished is not None:
+        say(f"{run} is finished already")
         return finished
     if config.train.threads:
         torch.set_num_threads(config.train.threads)
     device = choose_device(config.train.device)
+    check_trackers(config.train.log_to)
     data = load_training_data(config, stores)
+    if initial is not None:
+        check_initial(initial, config, data.backbone, data.encoder)
     remember([config.text.encoder, config.vision.encoder])
     torch.manual_seed(config.train.seed)
     method = build_method(
@@ -95,6 +90,7 @@ def train(
         text_width=data.backbone.width,
         vision_width=data.encoder.width,
         backbone=None if config.text.freeze == "all" else data.backbone,
+        initial=initial,
     )
     if method.teacher is not None and data.teacher_note:
         say(data.teacher_note)
@@ -102,7 +98,7 @@ def train(
     method.to(device)
     with storage_errors(run):  # not before all that can be wrong was looked at
         run.mkdir(parents=True, exist_ok=True)
-    loop = Loop(config, run, data, method, device)
+    loop = Loop(config, run, data, method, device, initial)
     started = time.monotonic()
     with matmul_precision(config.train.matmul):
         try:
@@ -111,7 +107,7 @@ def train(
             if not loop.take_best():
                 raise
             _finish(loop, config, time.monotonic() - started, diverged=str(error))
-            raise _diverged(run, str(error)) from error
+            raise diverged_error(run, str(error)) from error
     return _finish(loop, config, time.monotonic() - started)
 
 
@@ -124,309 +120,6 @@ def train_again(config: Config, run: Path, *, stores: Stores | None = None) -> N
         say(f"{error.subject}: {error.found}: training anew")
         shutil.rmtree(run)
         train(config, run, stores=stores)
-
-
-class Loop:
-    """The stages, epochs and steps of one run."""
-
-    def __init__(
-        self, config: Config, run: Path, data: TrainingData, method: Method, device: torch.device
-    ) -> None:
-        self.config = config.train
-        self.run = run
-        self.data = data
-        self.method = method
-        self.device = device
-        self.stages = method.stages()
-        self.states = run / "state"
-        self.log = Log(run)
-        self.settings = config
-        self.key = sha256_text(config.hash + json.dumps(data.provenance, sort_keys=True))
-        self.amp = config.train.amp and device.type == "cuda"
-        self.position = Position()
-        self.best: dict[str, Tensor] = {}
-
-    def run_all(self, *, resume: bool) -> None:
-        """Train every stage.
-
-        Raises:
-            NumberError: a loss, gradient or validation score is not finite.
-        """
-        state = load_state(self.states, config_hash=self.key) if resume else None
-        if state is not None:
-            self.position = state.position
-            self.method.load_state_dict(state.part("method"))
-            self.best = state.part("best")
-        self.log.start(self.position.log_bytes)
-        save_config(self.run, self.settings)  # a resume can then say what differs
-        try:
-            while self.position.stage < len(self.stages):
-                self._stage(state)
-                state = None
-        finally:
-            self.log.close()
-
-    def take_best(self) -> bool:
-        """Whether the last stage has a best epoch to end with; its weights are then loaded."""
-        if self.position.stage != len(self.stages) - 1 or not self.best:
-            return False
-        self._end_stage()
-        return True
-
-    def _end_stage(self) -> None:
-        for network in self.stages[self.position.stage].trained:
-            _load_part(network, self.best, self._prefix(network))
-        best = self.position.best if self.position.best >= 0 else None
-        self.position = Position(
-            stage=self.position.stage + 1, history=[*self.position.history, best]
-        )
-        self.best = {}
-
-    def _stage(self, state: State | None) -> None:
-        stage = self.stages[self.position.stage]
-        optimizer = make_optimizer(stage.trained, self.config)
-        scaler = torch.amp.GradScaler(self.device.type, enabled=self.amp)
-        stage.begin(self.data.all_sentences)
-        if state is not None:
-            state.restore_optimizer(optimizer)
-            scaler.load_state_dict(state.scaler)
-            state.restore_random()
-        with track(
-            f"{self.method.name}, {stage.name}", stage.epochs * self.data.batches.steps
-        ) as advance:
-            advance(self.position.total)
-            while self.position.epoch < stage.epochs and not self._patience_is_over():
-                self._epoch(stage, optimizer, scaler, advance)
-        self._end_stage()
-        stage.end()
-        self._save(None, scaler)
-
-    def _epoch(
-        self,
-        stage: Stage,
-        optimizer: torch.optim.Optimizer,
-        scaler: torch.amp.GradScaler,
-        advance: Callable[[int], None],
-    ) -> None:
-        position, every = self.position, self.config.checkpoint_steps
-        steps = self.data.batches.steps
-        self.method.train()
-        for network in self.method.children():
-            if network not in stage.trained:
-                network.eval()
-        batches = self.data.batches.epoch(
-            position.epoch,
-            start=position.step,
-            words=stage.words,
-            others=stage.others,
-        )
-        for batch in batches:
-            self.method.progress = position.total / (stage.epochs * steps)
-            rate = learning_rate(position.total, stage.epochs * steps, self.config.warmup)
-            losses = self._step(stage, batch, optimizer, scaler, rate)
-            position.step += 1
-            position.total += 1
-            if position.total % LOG_STEPS == 1:
-                self.log.write(stage.name, position, {"rate": rate, **losses})
-            if every and position.total % every == 0 and position.step < steps:
-                self._save(optimizer, scaler)
-            advance(1)
-        self._validate(stage)
-        position.epoch, position.step = position.epoch + 1, 0
-        self._save(optimizer, scaler)
-
-    def _step(
-        self,
-        stage: Stage,
-        batch: Batch,
-        optimizer: torch.optim.Optimizer,
-        scaler: torch.amp.GradScaler,
-        rate: float,
-    ) -> dict[str, float]:
-        for group in optimizer.param_groups:
-            group["lr"] = group["peak"] * rate
-        with torch.autocast(self.device.type, enabled=self.amp):
-            losses = stage.loss(_to(batch, self.device))
-        self._require_finite(stage, "loss", float(losses["loss"].detach()))
-        optimizer.zero_grad(set_to_none=True)
-        scaler.scale(losses["loss"]).backward()
-        scaler.unscale_(optimizer)
-        parameters = [p for group in optimizer.param_groups for p in group["params"]]
-        norm = nn.utils.clip_grad_norm_(parameters, self.config.clip)
-        if not scaler.is_enabled() or scaler.get_scale() < 1:  # it leaves out steps that overflow
-            self._require_finite(stage, "gradient", float(norm))
-        scaler.step(optimizer)
-        scaler.update()
-        self.method.after_step()
-        return {key: float(value.detach()) for key, value in losses.items()} | {
-            "gradient": float(norm)
-        }
-
-    def _require_finite(self, stage: Stage, what: str, value: float) -> None:
-        if not math.isfinite(value):
-            at, where = self.position, f"{self.method.name}, {stage.name}"
-            raise NumberError(
-                f"{where}: {what} of epoch {at.epoch + 1}, step {at.total + 1}",
-                expected="a finite number",
-                found=str(value),
-                remedy="lower train.lr, or check the features and texts",
-            )
-
-    def _validate(self, stage: Stage) -> None:
-        position, name = self.position, stage.name
-        where = f"{self.method.name}, {name}: epoch {position.epoch + 1}"
-        try:
-            by_language = self.data.sum_of_recalls(stage.validated)
-        except NumberError as error:
-            raise NumberError(
-                f"{where}, validation, {error.subject}",
-                expected=error.expected,
-                found=error.found,
-                remedy="lower train.lr, or check the features and texts",
-            ) from error
-        if by_language:
-            mean = sum(by_language.values()) / len(by_language)
-            self.log.write(name, position, {f"SumR/{k}": v for k, v in by_language.items()})
-            self.log.write(name, position, {"SumR": mean})
-            say(f"{where}, validation SumR {mean:.1f}")
-        else:
-            mean = NOT_MEASURED
-            say(f"{where}, not measured")
-        if mean > position.best or not by_language:
-            position.best, position.best_epoch = mean, position.epoch
-            self.best = {
-                f"{self._prefix(network)}{key}": value.detach().clone()
-                for network in stage.trained
-                for key, value in network.state_dict().items()
-            }
-
-    def _patience_is_over(self) -> bool:
-        waited = self.position.epoch - 1 - self.position.best_epoch
-        return (
-            bool(self.config.patience)
-            and self.position.epoch > 0
-            and (waited >= self.config.patience)
-        )
-
-    def _prefix(self, network: nn.Module) -> str:
-        return next(f"{name}." for name, n in self.method.named_children() if n is network)
-
-    def _save(self, optimizer: torch.optim.Optimizer | None, scaler: torch.amp.GradScaler) -> None:
-        """Save the state; between two stages there is no optimiser."""
-        self.position.log_bytes = self.log.flush()
-        save_state(
-            self.states,
-            config_hash=self.key,
-            position=self.position,
-            method=self.method,
-            best=self.best,
-            optimizer=optimizer,
-            scaler=scaler,
-        )
-
-
-def _to(batch: Batch, device: torch.device) -> Batch:
-    if device.type == "cpu":
-        return batch
-    return batch._replace(
-        vision=Frames(*(t.to(device) for t in batch.vision)),
-        source=to_device(batch.source, device),
-        target=to_device(batch.target, device),
-        other=None if batch.other is None else to_device(batch.other, device),
-        words=None
-        if batch.words is None
-        else (to_device(batch.words[0], device), to_device(batch.words[1], device)),
-        back=None if batch.back is None else to_device(batch.back, device),
-        has_back=None if batch.has_back is None else batch.has_back.to(device),
-        pictures=batch.pictures.to(device),
-        source_texts=batch.source_texts.to(device),
-        target_texts=batch.target_texts.to(device),
-    )
-
-
-def _load_part(network: nn.Module, best: dict[str, Tensor], prefix: str) -> None:
-    network.load_state_dict(
-        {key.removeprefix(prefix): v for key, v in best.items() if key.startswith(prefix)}
-    )
-
-
-def _open_run(config: Config, run: Path, *, resume: bool) -> dict[str, Any] | None:
-    """Provenance of a finished run when resuming; refuses to write over anything."""
-    for file in (run / "metrics.jsonl", run / "state" / "current.json"):
-        check_inside(file, run)  # it is written to
-    if not resume and run.exists() and (not run.is_dir() or any(run.iterdir())):
-        raise CheckpointError(
-            str(run),
-            expected="a new or empty folder for the run",
-            found="something in it",
-            remedy="add --resume to go on with it, or choose another --out",
-        )
-    if not resume:
-        return None
-    finished = (run / "provenance.json").exists()
-    if not finished and not (run / "metrics.jsonl").exists():
-        raise CheckpointError(
-            str(run), expected="a started run", found="none", remedy="leave --resume away"
-        )
-    provenance = read_provenance(run) if finished else None
-    _check_settings(config, run, provenance)
-    if provenance is not None and provenance.get("diverged"):
-        raise _diverged(run, provenance["diverged"])
-    if provenance is not None:
-        say(f"{run} is finished already")
-    return provenance
-
-
-def _check_settings(config: Config, run: Path, provenance: dict[str, Any] | None) -> None:
-    """Refuse to go on with a run of other settings, or with a finished one of other data.
-
-    Raises:
-        CheckpointError: its settings cannot be read.
-        OtherSettingsError: it is of others.
-    """
-    if not (run / "config.toml").exists():  # stopped in cl2cm 0.1.0, whose state still tells
-        return
-    try:
-        changed = differences(_settings_of(run), config)
-    except ConfigError as error:
-        raise CheckpointError(
-            str(run / "config.toml"),
-            expected="the settings of the run",
-            found=f"unreadable ones ({error})",
-            remedy="restore it, or choose another --out",
-        ) from None
-    if provenance is not None:  # where the data are means nothing; what they are, everything
-        changed = [line for line in changed if not line.startswith(_PLACES)]
-        manifest = Path(config.data.manifest)
-        known = provenance.get("data", {}).get("manifest_sha256")
-        if known and manifest.is_file() and sha256_file(manifest) != known:
-            changed.append(f"data.manifest: another content of {manifest}")
-    if changed:
-        longer = any(".epochs: " in line for line in changed)
-        why = "; the learning rate is planned for all epochs, so a run cannot be prolonged"
-        raise OtherSettingsError(
-            str(run),
-            expected="the settings and data that the run was started with",
-            found="; ".join(changed),
-            remedy=f"resume with the same ones, or choose another --out{why if longer else ''}",
-        )
-
-
-def _settings_of(run: Path) -> Config:
-    return checked(with_absolute_paths(parse_config(read_tree(run / "config.toml"))))
-
-
-_PLACES = ("data.manifest: ", "data.features: ")
-
-
-def _diverged(run: Path, reason: str) -> NumberError:
-    return NumberError(
-        str(run),
-        expected="a training with finite losses",
-        found=f"one that diverged ({reason})",
-        remedy="use the run as it is, which holds its best epoch before, or train into another "
-        "--out with a lower train.lr",
-    )
 
 
 def _finish(loop: Loop, config: Config, seconds: float, *, diverged: str = "") -> dict[str, Any]:
@@ -447,6 +140,8 @@ def _finish(loop: Loop, config: Config, seconds: float, *, diverged: str = "") -
         }
         | {"python": platform.python_version()},
     }
+    if loop.initial is not None:
+        provenance["init_from"] = loop.initial.record()
     if data.left_out:
         provenance["left_out"] = data.left_out
     if diverged:

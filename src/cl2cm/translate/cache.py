@@ -29,7 +29,7 @@ CREATE TABLE IF NOT EXISTS cosines (
 _AT_ONCE = 500  # values of one question
 
 
-class Direction(NamedTuple):
+class Origin(NamedTuple):
     """Whose translations they are."""
 
     engine: str
@@ -63,7 +63,7 @@ class TranslationCache:
     def __exit__(self, *_: object) -> None:
         self._base.close()
 
-    def find(self, direction: Direction, texts: Sequence[str]) -> dict[str, str]:
+    def find(self, direction: Origin, texts: Sequence[str]) -> dict[str, str]:
         """Text → translation, of those texts that have been translated."""
         number = self._number(direction)
         found: dict[str, str] = {}
@@ -76,7 +76,7 @@ class TranslationCache:
                 found.update(self._base.execute(question, [number, *part]))
         return found
 
-    def add(self, direction: Direction, made: Mapping[str, str]) -> None:
+    def add(self, direction: Origin, made: Mapping[str, str]) -> None:
         """Keep translations, all or none of them; they are on the disk when this returns."""
         number = self._number(direction)
         rows = [(number, text, translation) for text, translation in made.items()]
@@ -106,13 +106,13 @@ class TranslationCache:
             self._base.executemany("INSERT OR REPLACE INTO cosines VALUES (?, ?)", rows)
 
     @contextmanager
-    def only(self, direction: Direction, on_wait: Callable[[], None]) -> Iterator[None]:
+    def only(self, direction: Origin, on_wait: Callable[[], None]) -> Iterator[None]:
         """Hold a direction among processes, so that no two translate the same texts."""
         name = f"{self.path.name}.{self._number(direction)}.lock"
         with locked(self.path.with_name(name), on_wait):
             yield
 
-    def _number(self, direction: Direction) -> int:
+    def _number(self, direction: Origin) -> int:
         with self._transaction():
             self._base.execute(
                 "INSERT OR IGNORE INTO directions (engine, version, source, target) "

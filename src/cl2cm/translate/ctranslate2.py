@@ -34,7 +34,7 @@ _OPUS = re.compile(r">>(\w+)<<")
 _TOLD = re.compile(rf"</s>|{_NLLB.pattern}|{_M2M.pattern}|{_OPUS.pattern}")  # no words
 
 
-class Direction(NamedTuple):
+class DirectionTokens(NamedTuple):
     """How a model is told a direction.
 
     Attributes:
@@ -143,7 +143,7 @@ def open_translator(argument: str, source: str, target: str) -> CTranslate2Trans
     return CTranslate2Translator(folder.resolve(), source, target)
 
 
-def find_direction(folder: Path, source: str, target: str) -> Direction:
+def find_direction(folder: Path, source: str, target: str) -> DirectionTokens:
     """How the model in a folder is told a direction.
 
     Raises:
@@ -156,17 +156,17 @@ def find_direction(folder: Path, source: str, target: str) -> Direction:
     opus = {match[1]: word for word in words if (match := _OPUS.fullmatch(word))}
     if len(nllb) > 1:
         names = [_known(engine, code, nllb_code(code, nllb), nllb) for code in (source, target)]
-        return Direction((names[0],), (names[1],))
+        return DirectionTokens((names[0],), (names[1],))
     if len(m2m) > 1:
         names = [_known(engine, code, m2m_code(code, m2m), m2m) for code in (source, target)]
-        return Direction((m2m[names[0]],), (m2m[names[1]],))
+        return DirectionTokens((m2m[names[0]],), (m2m[names[1]],))
     if opus:
         name = _known(engine, target, opus_code(target, opus), opus)
-        return Direction((opus[name],))
+        return DirectionTokens((opus[name],))
     stated = stated_direction(folder.name)  # nothing in it says its direction, but its usual name
     if stated is not None:
         check_direction(f"ct2:{folder.name}", stated, source, target)
-    return Direction()
+    return DirectionTokens()
 
 
 def _known(engine: str, code: str, name: str | None, known: Any) -> str:  # noqa: ANN401

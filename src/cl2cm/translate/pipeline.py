@@ -11,7 +11,7 @@ from typing import NamedTuple
 
 from cl2cm.errors import WeightsError
 from cl2cm.text import one_line
-from cl2cm.translate.cache import Direction, TranslationCache
+from cl2cm.translate.cache import Origin, TranslationCache
 from cl2cm.translate.protocol import Translator
 
 
@@ -54,9 +54,9 @@ def translate_texts(
         StoreError: the cache is damaged.
     """
     distinct = list(dict.fromkeys(map(one_line, texts)))
-    direction = Direction(translator.name, translator.version, translator.source, translator.target)
-    with cache.only(direction, on_wait):
-        made = {text: one_line(it) for text, it in cache.find(direction, distinct).items()}
+    origin = Origin(translator.name, translator.version, translator.source, translator.target)
+    with cache.only(origin, on_wait):
+        made = {text: one_line(it) for text, it in cache.find(origin, distinct).items()}
         cached = len(made)
         advance = on_start(len(distinct), cached) if on_start else lambda _: None
         # Longest first: a batch that is too large for the memory is met at once.
@@ -66,7 +66,7 @@ def translate_texts(
 
         def keep(batch: Sequence[str], translations: Sequence[str]) -> None:
             new = dict(zip(batch, _checked(translator, batch, translations), strict=True))
-            cache.add(direction, new)
+            cache.add(origin, new)
             made.update(new)
             advance(len(batch))
 

@@ -20,7 +20,6 @@ over the parts that there are, where the mean of none is 1: in [0, 1], and highe
 
 import functools
 import importlib.metadata
-import importlib.util
 import math
 import re
 from collections import Counter
@@ -30,6 +29,7 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 
 from cl2cm.errors import MissingExtraError
+from cl2cm.text import new_identifier
 from cl2cm.translate.languages import parse_tag
 
 if TYPE_CHECKING:
@@ -161,8 +161,7 @@ def _grams(text: str, order: int) -> Counter[str]:
 
 @functools.cache
 def _identifier() -> "LanguageIdentifier":
-    if importlib.util.find_spec("py3langid") is None:
+    made = new_identifier()
+    if made is None:
         raise MissingExtraError("py3langid", "translate")
-    from py3langid.langid import MODEL_FILE, LanguageIdentifier  # noqa: PLC0415 - 0.7 s
-
-    return LanguageIdentifier.from_model_file(MODEL_FILE, norm_probs=True)
+    return made

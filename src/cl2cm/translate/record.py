@@ -23,7 +23,7 @@ def record_path(manifest: Path) -> Path:
     return manifest.with_name(f"{stem}.translations.json")
 
 
-def read_record(manifest: Path) -> dict[str, Any]:
+def read_translation_record(manifest: Path) -> dict[str, Any]:
     """The record beside a manifest; an empty one where there is none.
 
     Raises:

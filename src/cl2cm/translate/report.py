@@ -18,7 +18,7 @@ from cl2cm.translate.manifest import (
     score_examples,
     translate_examples,
 )
-from cl2cm.translate.record import read_record, write_out
+from cl2cm.translate.record import read_translation_record, write_out
 from cl2cm.translate.scoring import Scored, Sentence
 from cl2cm.types import Example
 
@@ -71,9 +71,9 @@ def translate_manifest(
     turned = (back_engine or engine) if back or back_engine else ""
     order = Order(tuple(dict.fromkeys(languages)), engine, source, turned, jobs)
     skipped = Skipped()
-    lines = read_manifest(manifest, source=source, skip_bad=skip_bad, on_skip=skipped.line)
+    lines = read_manifest(manifest, source=source, skip_bad=skip_bad, on_skip=skipped.item)
     examples = list(lines)
-    record = read_record(manifest)
+    record = read_translation_record(manifest)
     accounts: list[dict[str, Any]] = []
     quality = shown = None
     with TranslationCache(cache) as kept:

@@ -4,7 +4,7 @@ The formula and its other parts are in ``translate/quality.py``. Cosines are kep
 translation cache batch by batch, so a stopped run goes on where it was.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -14,6 +14,7 @@ from torch.nn.functional import normalize
 
 from cl2cm.encode.text import TextBackbone
 from cl2cm.encode.tokens import pad_tokens
+from cl2cm.progress import Advance
 from cl2cm.translate.cache import TranslationCache
 from cl2cm.translate.quality import (
     USUAL_CHRF,
@@ -76,7 +77,7 @@ class CosineModel:
         return [pair for pair in distinct if pair not in known]
 
     def cosines(
-        self, pairs: Sequence[Pair], advance: Callable[[int], None] = lambda _: None
+        self, pairs: Sequence[Pair], advance: Advance = lambda _: None
     ) -> dict[Pair, float]:
         """Cosine of each pair, in [-1, 1]; ``advance`` is told how many were done."""
         left = sorted(self.missing(pairs), key=lambda pair: (len(pair[1]), pair[1]))

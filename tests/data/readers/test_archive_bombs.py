@@ -21,7 +21,7 @@ from cl2cm.data.readers.tar_shards import read_members, read_pieces
 from cl2cm.encode.feature_files import FeatureFiles
 from cl2cm.errors import CL2CMError, DatasetError, ManifestError, MediaError, StoreError
 from cl2cm.media import arrow_files
-from cl2cm.model import checkpoint
+from cl2cm.model import run_folder
 
 
 def header(name, kind, size, prefix=b""):
@@ -345,7 +345,7 @@ def test_a_contract_is_small(trained_run_files):
         (run / "contract.json").write_text(json.dumps(agreed | {"examples": examples}))
         begin = time.process_time()
         with pytest.raises(CL2CMError, match=r"more or longer examples|small file"):
-            checkpoint.read_run(run)
+            run_folder.read_run(run)
         assert time.process_time() - begin < 10
 
 
@@ -360,5 +360,5 @@ def trained_run_files(tmp_path):
     (tmp_path / "config.toml").write_text(to_toml(Config()))
     (tmp_path / "provenance.json").write_text("{}")
     (tmp_path / "contract.json").write_text(json.dumps(agreed))
-    checkpoint.read_run(tmp_path)
+    run_folder.read_run(tmp_path)
     return tmp_path, agreed

@@ -12,7 +12,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from cl2cm.data.manifest import read_manifest, write_manifest
-from cl2cm.data.published import check, differences
+from cl2cm.data.official_numbers import check, differences
 from cl2cm.data.readers.coco import overlap_note
 from cl2cm.data.readers.crossmodal3600 import CAPTIONS
 from cl2cm.data.readers.karpathy import KarpathyItem, read_karpathy

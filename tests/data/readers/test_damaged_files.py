@@ -7,7 +7,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from cl2cm.data.published import differences
+from cl2cm.data.official_numbers import differences
 from fixtures.datasets import FIXTURES, STORED, Damage, Fixture, as_published, damage, judge
 
 CASES = 200

@@ -12,7 +12,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from cl2cm.data.manifest import read_manifest, write_manifest
-from cl2cm.data.published import Protocol, Split, check, differences, id_checksum
+from cl2cm.data.official_numbers import Protocol, Split, check, differences, id_checksum
 from cl2cm.data.readers import flickr8k_multi, flickr30k, multi30k
 from cl2cm.data.readers.caption_matching import match_captions
 from cl2cm.data.readers.flickr8k_ar import read_arabic

@@ -8,8 +8,10 @@ from PIL import Image
 
 from cl2cm.data import wheels
 from cl2cm.data.manifest import read_manifest
-from cl2cm.data.readers import dataset_names, openmoji, prepare_dataset
-from cl2cm.data.readers.openmoji import HELD_OUT, LANGUAGES, is_flag, prepare, split_of, thing
+from cl2cm.data.readers import openmoji
+from cl2cm.data.readers.openmoji import HELD_OUT, NAME_LANGUAGES, prepare
+from cl2cm.data.readers.openmoji_things import things_of
+from cl2cm.data.readers.registry import dataset_names, prepare_dataset
 from cl2cm.errors import ConfigError, MissingExtraError, StorageError, WeightsError
 from cl2cm.storage import sha256_file
 
@@ -69,7 +71,7 @@ def test_names_in_fourteen_languages(made):
     assert dog["zh"] == "狗脸"
     assert names(made["2764"])["it"] == "cuore rosso"
     for example in made.values():
-        languages = set(LANGUAGES) - set(HELD_OUT if example.split == "train" else ())
+        languages = set(NAME_LANGUAGES) - set(HELD_OUT if example.split == "train" else ())
         assert set(names(example)) == languages
         for name in names(example).values():
             assert not set(name) & set(":_")
@@ -89,11 +91,11 @@ def test_training_never_shows_what_is_held_out(wheel, tmp_path, monkeypatch):
     for example in read_manifest(prepare(tmp_path / "out", source=wheel, size=9)):
         if example.split == "train":
             assert set(example.captions) == {"en"}
-            assert set(example.translations) == set(LANGUAGES) - {"en", "ko", "fa"}
+            assert set(example.translations) == set(NAME_LANGUAGES) - {"en", "ko", "fa"}
             for engines in example.translations.values():
                 assert [len(texts) for texts in engines.values()] == [1]
         else:
-            assert set(example.captions) == set(LANGUAGES)
+            assert set(example.captions) == set(NAME_LANGUAGES)
             assert example.translations == {}
 
 
@@ -107,59 +109,7 @@ def test_pictures_on_white(made):
 def test_equal_pictures_share_a_split(made):
     assert made["1F1F3-1F1F4"].split == made["1F1F8-1F1EF"].split
     digests = {"1F1F8-1F1EF": "x", "1F1F3-1F1F4": "x", "1F436": "y"}
-    assert len(set(openmoji._things(digests).values())) == 2
-
-
-def test_equal_pictures_join_in_chains():
-    digests = {"1F408": "a", "1F408-200D-2B1B": "b", "1F415": "b", "1F415-200D-1F9BA": "c"}
-    digests["1F436"] = "c"
-    assert len(set(openmoji._things(digests).values())) == 1
-
-
-@pytest.mark.parametrize(
-    "variants",
-    [
-        "1F468 1F469 1F9D1 1F468-200D-1F9B0 1F469-200D-1F9B3 1F9D4-200D-2640-FE0F 1F471",
-        "1F9D1-200D-1F692 1F468-200D-1F692 1F469-200D-1F692",
-        "1F6B6 1F6B6-200D-2640-FE0F 1F6B6-200D-2642-FE0F-200D-27A1-FE0F 1F6B6-200D-27A1-FE0F",
-        "1F468-200D-1F9BC 1F9D1-200D-1F9BC-200D-27A1-FE0F",
-        "1F46A 1F468-200D-1F466 1F469-200D-1F469-200D-1F467-200D-1F466 1F9D1-200D-1F9D1-200D-1F9D2",
-        "1F48F 1F468-200D-2764-FE0F-200D-1F48B-200D-1F468",
-        "1F491 1F469-200D-2764-FE0F-200D-1F468",
-        "1F46B 1F46C 1F46D 1F9D1-200D-1F91D-200D-1F9D1",
-        "1F934 1F478 1FAC5",
-        "1F385 1F936 1F9D1-200D-1F384",
-        "1F474 1F475 1F9D3",
-        "1F415 1F415-200D-1F9BA",
-        "2764 2764-FE0F-200D-1F525",
-        "1F3F3 1F3F3-FE0F-200D-1F308",
-    ],
-)
-def test_variants_are_one_thing(variants):
-    assert len({thing(identity) for identity in variants.split()}) == 1
-
-
-def test_things_apart():
-    apart = "1F468 1F9D1-200D-1F692 1F9D1-200D-1F680 1F415 1F436 2640 2642 27A1 0031-FE0F-20E3"
-    apart += " 0032-FE0F-20E3 1F46A 1F48F 1F491 1F46B 1F9D2 1F9D3 1F3F3 1F3F4 1F1E9-1F1EA"
-    apart += " 1F1EB-1F1F7 1F3F4-E0067-E0062-E0065-E006E-E0067-E007F"
-    assert len({thing(identity) for identity in apart.split()}) == len(apart.split())
-
-
-def test_is_flag():
-    flags = "1F1E9-1F1EA 1F1FF-1F1FC 1F3F4-E0067-E0062-E0065-E006E-E0067-E007F"
-    others = "1F3F4 1F3F3 1F3F4-200D-2620-FE0F 1F6A9 1F436 1F1E6 1000268201_693b08cb0e"
-    assert all(map(is_flag, flags.split()))
-    assert not any(map(is_flag, others.split()))
-
-
-def test_split_is_eighty_ten_ten_and_fixed():
-    counts = {"train": 0, "val": 0, "test": 0}
-    for number in range(10_000):
-        counts[split_of(f"{number:05X}")] += 1
-    assert counts["train"] == pytest.approx(8000, abs=150)
-    assert counts["val"] == pytest.approx(1000, abs=120)
-    assert [split_of(key) for key in ("1F436", "2764", "1F9D1")] == ["train", "val", "test"]
+    assert len(set(things_of(digests).values())) == 2
 
 
 def contents(folder):
@@ -194,11 +144,10 @@ def test_damage_is_repaired(wheel, tmp_path, file, damage):
     assert contents(out) == before
 
 
-def test_other_settings_build_again(wheel, tmp_path):
+def test_other_settings_build_again(wheel, tmp_path, capsys):
     prepare(tmp_path / "out", source=wheel, size=20)
-    seen = []
-    prepare(tmp_path / "out", source=wheel, size=24, progress=lambda *done: seen.append(done))
-    assert seen[-1] == (len(KEPT), len(KEPT))
+    prepare(tmp_path / "out", source=wheel, size=24)
+    assert capsys.readouterr().err.count(f"draw images: {len(KEPT)}/{len(KEPT)} ") == 2
     assert Image.open(tmp_path / "out/images/2764.png").size == (24, 24)
 
 

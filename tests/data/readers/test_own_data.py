@@ -1,40 +1,20 @@
-"""Readers of one's own data: folders, shards, directories of ``datasets``."""
+"""Readers of one's own data: folders with tables, or with texts beside."""
 
-import gzip
-import io
 import json
 import re
-import tarfile
 import unicodedata
 from dataclasses import replace
 
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from PIL import Image
 
-from cl2cm.data.manifest import read_manifest, write_manifest
-from cl2cm.data.published import check
-from cl2cm.data.readers import folder, huggingface, own_data, tar_shards, webdataset
+from cl2cm.data.official_numbers import check
+from cl2cm.data.readers import folder, own_data
 from cl2cm.data.readers.reading import Options
-from cl2cm.errors import DatasetError, MissingExtraError
+from fixtures.own_data import by_id, fill, refused, written
 
 CSV = "file,caption,language\na.jpg,a dog,\nb.png,a cat,en\na.jpg,ein Hund,de\nsub/c.mp4,a car,\n"
-
-
-def picture(colour="red", size=(8, 8), kind="PNG"):
-    data = io.BytesIO()
-    Image.new("RGB", size, colour).save(data, kind)
-    return data.getvalue()
-
-
-def fill(root, **files):
-    """Write files; ``__`` in a name stands for its dots, ``a/b`` is written as it is."""
-    for name, content in files.items():
-        path = root / name.replace("__", ".")
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_bytes(content if isinstance(content, bytes) else content.encode())
-    return root
 
 
 @pytest.fixture
@@ -45,24 +25,6 @@ def pictures(tmp_path):
 
 def read_folder(source, **options):
     return folder.read(source, Options(**options))
-
-
-def by_id(data):
-    return {example.id: example for example in data.examples}
-
-
-def refused(read, *words):
-    with pytest.raises(DatasetError) as caught:
-        read()
-    message = str(caught.value)
-    assert "\n" not in message
-    assert all(word in message for word in words), message
-    assert "fetch the file again" not in message
-
-
-def written(data, tmp_path):
-    write_manifest(tmp_path / "manifest.jsonl", data.examples, source=data.source)
-    return list(read_manifest(tmp_path / "manifest.jsonl", source=data.source))
 
 
 # --- a folder with a table -------------------------------------------------------------------
@@ -223,267 +185,6 @@ def test_a_split_by_the_hash_of_an_id():
     assert own_data.split_of("a.jpg") == own_data.split_of("a.jpg") == "train"
 
 
-# --- shards ----------------------------------------------------------------------------------
-
-
-def shard(path, members, kind="w"):
-    """A tar of (name, bytes or text)."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with tarfile.open(path, kind) as tar:
-        for name, content in members:
-            info = tarfile.TarInfo(name)
-            data = content if isinstance(content, bytes) else content.encode()
-            info.size = len(data)
-            tar.addfile(info, io.BytesIO(data))
-    return path
-
-
-FIRST = [
-    ("./a.png", picture()),
-    ("./a.txt", "a dog\ntwo"),
-    ("./a.de.txt", "ein Hund"),
-    ("./a.cls", "3"),
-    ("sub/b.x.JPG", b""),
-    ("sub/b.JPG", picture(kind="JPEG")),
-    ("sub/b.json", '{"caption": "eine Katze", "language": "de", "split": "valid", "url": 1}'),
-    ("c.mp4", b"film"),
-    ("c.json", '{"caption": ["a car"]}'),
-    ("c.txt", "a car"),
-    ("lonely.png", picture()),
-]
-
-
-@pytest.fixture
-def shards(tmp_path):
-    shard(tmp_path / "shards" / "train-0.tar", FIRST)
-    shard(
-        tmp_path / "shards" / "z" / "more.tar.gz",
-        [("a.png", picture("blue")), ("a.txt", "x")],
-        "w:gz",
-    )
-    return tmp_path / "shards"
-
-
-def read_shards(source, **options):
-    return webdataset.read(source, Options(**options))
-
-
-def test_shards(shards, tmp_path):
-    data = read_shards(shards, out=tmp_path / "out")
-    items = by_id(data)
-    assert set(items) == {"train-0/a", "train-0/sub/b", "train-0/c", "z/more/a"}
-    assert items["train-0/a"].captions == {"en": ("a dog", "two"), "de": ("ein Hund",)}
-    assert items["train-0/sub/b"].captions == {"de": ("eine Katze",)}
-    splits = [items[name].split for name in ("train-0/a", "train-0/sub/b", "train-0/c")]
-    assert splits == ["train", "val", "train"]
-    assert items["train-0/a"].image.read_bytes() == picture()
-    assert items["train-0/c"].video.read_bytes() == b"film"
-    assert items["train-0/sub/b"].image.suffix == ".jpg"
-    unpacked = [path for path in (tmp_path / "out" / "pictures").rglob("*") if path.is_file()]
-    assert sorted(unpacked) == sorted(item.image or item.video for item in data.examples)
-    notes = "; ".join(data.notes)
-    for word in (
-        "endings (2): .cls, .x.JPG",
-        "left out (1): train-0/lonely",
-        "1 captions are there",
-    ):
-        assert word in notes
-    assert written(data, tmp_path / "out") == data.examples
-    again = read_shards(shards, out=tmp_path / "out")
-    assert again == data
-
-
-def test_one_shard_without_pictures_and_one_into_the_cache(shards, tmp_path, monkeypatch):
-    stored = read_shards(shards / "train-0.tar", no_images=True)
-    assert by_id(stored)["train-0/a"].features == "train-0/a"
-    monkeypatch.setenv("CL2CM_CACHE", str(tmp_path / "cache"))
-    read = by_id(read_shards(shards / "train-0.tar"))
-    assert read["train-0/a"].image.is_relative_to(tmp_path / "cache")
-    assert read["train-0/a"].image.is_file()
-
-
-def link(kind):
-    info = tarfile.TarInfo("a.png")
-    info.type, info.linkname = kind, "/etc/passwd"
-    return info
-
-
-BAD_SHARDS = {
-    "out of the folder": ([("../a.png", b"x")], "'../a.png'", "leads out"),
-    "absolute": ([("/a.png", b"x")], "'/a.png'", "leads out"),
-    "two pictures": ([("a.png", b"x"), ("a.jpg", b"x")], "'a.jpg'", "a second one"),
-    "latin": ([("a.png", b"x"), ("a.txt", b"\xe9")], "'a.txt'", "UTF-8"),
-    "no JSON": ([("a.png", b"x"), ("a.json", "{")], "'a.json'", "JSON"),
-    "caption": ([("a.png", b"x"), ("a.json", '{"caption": 3}')], "'a.json': caption", "a number"),
-    "control": ([("a\x01.png", b"x"), ("a\x01.txt", "x")], "id"),
-}
-
-
-@pytest.mark.parametrize("name", BAD_SHARDS)
-def test_shards_that_do_not_fit(name, tmp_path):
-    members, *words = BAD_SHARDS[name]
-    path = shard(tmp_path / "s.tar", members)
-    refused(lambda: read_shards(path, out=tmp_path / "deep" / "out"), *words)
-    assert sorted(entry.name for entry in tmp_path.iterdir()) == ["s.tar"]
-
-
-@pytest.mark.parametrize(
-    "kind", [tarfile.SYMTYPE, tarfile.LNKTYPE, tarfile.FIFOTYPE, tarfile.CHRTYPE]
-)
-def test_links_and_devices_are_refused(kind, tmp_path):
-    with tarfile.open(tmp_path / "s.tar", "w") as tar:
-        tar.addfile(link(kind))
-    said = "a link" if kind in {tarfile.SYMTYPE, tarfile.LNKTYPE} else "a device"
-    refused(lambda: read_shards(tmp_path / "s.tar", out=tmp_path / "out"), "'a.png'", said)
-
-
-@pytest.mark.parametrize("packed", [False, True])
-def test_every_way_of_cutting_a_shard_short_is_seen(packed, tmp_path):
-    path = shard(tmp_path / "s.tar", FIRST)
-    whole = path.read_bytes()
-    end = whole.rstrip(b"\0")
-    name = "c.tar.gz" if packed else "c.tar"
-    for size in [*range(0, len(end), 512), len(end) + 100]:
-        cut = whole[:size]
-        fill(tmp_path, **{name: gzip.compress(cut) if packed else cut})
-        refused(lambda: read_shards(tmp_path / name, no_images=True), name)
-    bad = bytearray(whole)
-    bad[5 * 512 + 10] ^= 1  # in a later header
-    fill(tmp_path, c__tar=bytes(bad) + b"x")
-    refused(lambda: read_shards(tmp_path / "c.tar", no_images=True), "c.tar", "tar")
-    data = gzip.compress(whole)
-    fill(tmp_path, **{"c.tar.gz": data[: len(data) - 6]})
-    refused(lambda: read_shards(tmp_path / "c.tar.gz", no_images=True), "c.tar.gz", "tar")
-
-
-def test_sizes_have_limits(tmp_path, monkeypatch):
-    path = shard(tmp_path / "s.tar", [("a.png", b"x" * 2_000_000), ("a.txt", "x")])
-    monkeypatch.setattr(webdataset, "PICTURE_LIMIT", 2**20)
-    refused(lambda: read_shards(path, out=tmp_path / "out"), "'a.png'", "at most 1 MB")
-    path = shard(tmp_path / "s.tar", [("a.png", b"x"), ("a.txt", "x" * 2_000_000)])
-    refused(lambda: read_shards(path, out=tmp_path / "out"), "'a.txt'", "at most 1 MB")
-    refused(lambda: read_shards(tmp_path / "none"), "*.tar", "no such folder")
-    fill(tmp_path, n__tar=b"no tar at all" * 100)
-    refused(lambda: read_shards(tmp_path / "n.tar"), "n.tar", "a damaged one")
-    assert [member.name for member in tar_shards.read_members(path)] == ["a.png", "a.txt"]
-
-
-# --- datasets --------------------------------------------------------------------------------
-
-
-@pytest.fixture(scope="module")
-def package():
-    return pytest.importorskip("datasets")
-
-
-def table(package, **columns):
-    features = {
-        key: package.Image()
-        if key == "image"
-        else package.Dataset.from_dict({key: column}).features[key]
-        for key, column in columns.items()
-    }
-    return package.Dataset.from_dict(columns, features=package.Features(features))
-
-
-def saved(package, path, made):
-    package.disable_progress_bars()
-    made.save_to_disk(str(path))
-    return path
-
-
-def cell(data):
-    return {"bytes": data, "path": "x.png"}
-
-
-def read_saved(source, **options):
-    return huggingface.read(source, Options(**options))
-
-
-def test_a_directory_of_datasets(package, tmp_path):
-    train = table(
-        package,
-        image=[cell(picture()), cell(picture("blue", kind="JPEG")), cell(picture()), None],
-        caption=[["a dog", "two"], ["a cat"], [" "], ["x"]],
-        caption_de=["ein Hund", None, None, None],
-        n=[1, 2, 3, 4],
-    )
-    other = table(package, image=[cell(picture())], text=["nine"], id=[7], n=[1])
-    path = saved(package, tmp_path / "d", package.DatasetDict(train=train, validation=other))
-    data = read_saved(path, out=tmp_path / "out")
-    items = by_id(data)
-    assert items["train/0"].captions == {"en": ("a dog", "two"), "de": ("ein Hund",)}
-    assert [(name, items[name].split) for name in items] == [
-        ("train/0", "train"),
-        ("train/1", "train"),
-        ("7", "val"),
-    ]
-    assert items["train/1"].image.suffix == ".jpg"
-    assert items["train/1"].image.read_bytes() == picture("blue", kind="JPEG")
-    assert "columns that are not read (1): n" in data.notes
-    assert any("left out (2): train/2, train/3" in note for note in data.notes)
-    assert written(data, tmp_path / "out") == data.examples
-    stored = read_saved(path, no_images=True)
-    assert by_id(stored)["7"].features == "7"
-
-
-def test_a_single_table_and_what_does_not_fit(package, tmp_path):
-    columns = {
-        "image": [cell(picture())] * 2,
-        "text": ["x", "y"],
-        "split": ["test", "dev"],
-        "language": ["de", ""],
-    }
-    data = read_saved(
-        saved(package, tmp_path / "a", table(package, **columns)), out=tmp_path / "out"
-    )
-    assert [(e.id, e.split, list(e.captions)) for e in data.examples] == [
-        ("row/1", "val", ["en"]),
-        ("row/0", "test", ["de"]),
-    ]
-    faults = {
-        "id twice": (
-            columns | {"id": ["q", "q"], "image": [cell(picture()), cell(picture("blue"))]},
-            "row 1",
-            "'q' again, as at",
-        ),
-        "no picture": (columns | {"image": [cell(picture()), cell(b"text")]}, "row 1: image"),
-        "no caption": ({"image": [cell(picture())], "label": ["x"]}, "a column caption or text"),
-        "numbers": (columns | {"text": [1, 2]}, "row 0: text", "int"),
-        "language": (columns | {"language": ["de", "german!"]}, "row 1: text", '"german!"'),
-    }
-    for name, (wrong, *words) in faults.items():
-        path = saved(package, tmp_path / name, table(package, **wrong))
-        refused(lambda path=path: read_saved(path, out=tmp_path / "bad" / "out"), *words)
-    assert not (tmp_path / "bad").exists()
-    path = saved(package, tmp_path / "plain", package.Dataset.from_dict({"text": ["x"]}))
-    refused(lambda: read_saved(path), "one column of the type Image")
-    refused(lambda: read_saved(tmp_path), "a directory made by save_to_disk")
-
-
-def test_a_damaged_directory(package, tmp_path):
-    columns = {"image": [cell(picture())] * 2, "text": ["x", "y"]}
-    path = saved(package, tmp_path / "a", table(package, **columns))
-    arrow = next(path.glob("*.arrow"))
-    content = arrow.read_bytes()
-    arrow.write_bytes(content[: len(content) // 2])
-    refused(lambda: read_saved(path, no_images=True), "a damaged one")
-    arrow.write_bytes(content)
-    (path / "state.json").write_text("{}")
-    refused(lambda: read_saved(path, no_images=True), "a damaged one")
-
-
-def test_the_package_may_be_missing(tmp_path, monkeypatch):
-    fill(tmp_path, state__json="{}")
-
-    def absent(name):
-        raise ImportError(name)
-
-    monkeypatch.setattr(huggingface.importlib, "import_module", absent)
-    with pytest.raises(MissingExtraError, match=r"cl2cm\[datasets\]"):
-        read_saved(tmp_path)
-
-
 def test_options_are_values():
     assert replace(Options(), language="de").language == "de"
 
@@ -569,77 +270,9 @@ def test_all_that_does_not_fit_is_named_and_may_be_left_out(pictures):
     assert not any("without a caption" in note and "b.png" in note for note in data.notes)
 
 
-def test_whole_numbers_are_ids_everywhere(pictures, package, tmp_path):
+def test_whole_numbers_are_ids_everywhere(pictures):
     fill(pictures, captions__json='[{"file": "a.jpg", "caption": "x", "id": 7}]')
     assert list(by_id(read_folder(pictures))) == ["7"]
-
-
-MAC = [
-    *(("./._a.png", b"\0\5mac"), ("./a.png", picture()), ("./._a.txt", b"\0\5mac")),
-    *(("./a.txt", "a dog"), (".DS_Store", b"x"), ("__MACOSX/b.png", b"x")),
-]
-
-
-def test_a_shard_from_a_mac(tmp_path):
-    folder_ = shard(tmp_path / "s" / "train.tar", MAC).parent
-    (folder_ / "._train.tar").write_bytes(b"mac")
-    data = read_shards(folder_, out=tmp_path / "out")
-    assert by_id(data)["train/a"].captions == {"en": ("a dog",)}
-    assert any(note.startswith("hidden members, left out (4): ._a.png") for note in data.notes)
-
-
-DOTTED = [
-    *(("img.v1.0001.jpg", picture()), ("img.v1.0001.txt", "one")),
-    *(("img.v1.0002.jpg", picture("blue")), ("img.v1.0002.de.txt", "zwei")),
-    *(("x.jpg", picture("green")), ("x.seg.png", picture()), ("x.json", '{"caption_0": "three"}')),
-    *(("y.txt", "late"), ("z.jpg", picture("black")), ("y.jpg", picture("white"))),
-]
-
-
-def test_keys_with_dots_and_members_apart(tmp_path):
-    data = read_shards(shard(tmp_path / "s.tar", DOTTED), out=tmp_path / "out")
-    assert {name: item.captions for name, item in by_id(data).items()} == {
-        "s/img.v1.0001": {"en": ("one",)},
-        "s/img.v1.0002": {"de": ("zwei",)},
-        "s/x": {"en": ("three",)},
-        "s/y": {"en": ("late",)},
-    }
-    notes = "; ".join(data.notes)
-    assert "by their endings (1): .seg.png" in notes
-    assert "left out (1): s/z" in notes
-    assert len([p for p in (tmp_path / "out").rglob("*") if p.is_file()]) == 4
-
-
-def test_the_reason_where_nothing_is_left(tmp_path):
-    path = shard(tmp_path / "s.tar", [("a.png", picture()), ("b.txt", "x")])
-    data = read_shards(path, no_images=True)
-    with pytest.raises(DatasetError, match=r"no item at all: samples without.*s/a, s/b") as caught:
-        check(data.examples, data.protocol, notes=data.notes)
-    assert "published" not in str(caught.value)
-
-
-def test_equal_images_of_a_split_are_one_item(tmp_path, package):
-    members = [(f"{n}.{kind}", content) for n in range(3)
-               for kind, content in (("png", picture()), ("txt", f"caption {n}"))]  # fmt: skip
-    data = read_shards(shard(tmp_path / "train.tar", members), out=tmp_path / "one")
-    assert by_id(data)["train/0"].captions["en"] == ("caption 0", "caption 1", "caption 2")
-    assert any(note.startswith("2 samples have the image of an earlier one") for note in data.notes)
-    image = [cell(picture()), cell(picture("blue")), cell(picture())]
-    rows = table(package, image=image, caption=["x", "y", "z"], id=["p", "q", "p"])
-    parts = package.DatasetDict(train=rows, test=table(package, image=image[:1], caption=["w"]))
-    data = read_saved(saved(package, tmp_path / "d", parts), out=tmp_path / "two")
-    assert {e.id: e.captions["en"] for e in data.examples} == {
-        "p": ("x", "z"), "q": ("y",), "test/0": ("w",)
-    }  # fmt: skip
-    assert any(note.startswith("1 rows have the image of an earlier one") for note in data.notes)
-
-
-def test_numbered_captions_of_a_hugging_face_set(tmp_path, package):
-    columns = {f"caption_{n}": [f"text {n}", None if n else "b"] for n in range(5)}
-    rows = table(package, image=[cell(picture()), cell(picture("blue"))], **columns)
-    data = read_saved(saved(package, tmp_path / "d", rows), out=tmp_path / "out")
-    assert by_id(data)["row/0"].captions["en"] == tuple(f"text {n}" for n in range(5))
-    assert by_id(data)["row/1"].captions["en"] == ("b",)
 
 
 CAPTIONS = st.sampled_from(["a dog", "ein Hund", " ", "\u200b", "cafe\u0301", "caf\u00e9", "x\0y"])

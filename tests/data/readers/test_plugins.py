@@ -8,7 +8,7 @@ from PIL import Image
 
 from cl2cm.cli.app import run
 from cl2cm.data.manifest import read_manifest
-from cl2cm.data.readers import READERS, dataset_names, prepare_dataset
+from cl2cm.data.readers.registry import READERS, dataset_names, prepare_dataset
 from cl2cm.errors import ConfigError, DatasetError
 from cl2cm.types import Media
 from fixtures.plugins import READER, importing, install_reader

@@ -7,13 +7,13 @@ import pytest
 
 import cl2cm.plugins as registry
 from cl2cm.data.manifest import read_manifest
-from cl2cm.data.readers import READERS, dataset_names, fetches, prepare_dataset
 from cl2cm.data.readers.reading import Options
+from cl2cm.data.readers.registry import READERS, dataset_names, fetches, prepare_dataset
 from cl2cm.errors import ConfigError
 
 READER = """
 from pathlib import Path
-from cl2cm.data.published import Protocol
+from cl2cm.data.official_numbers import Protocol
 from cl2cm.data.readers.reading import DataSet, Options
 from cl2cm.types import Example
 

@@ -9,7 +9,7 @@ from hypothesis import settings as fuzz
 from hypothesis import strategies as st
 
 from cl2cm.data.manifest import read_manifest, write_manifest
-from cl2cm.data.published import differences, id_checksum
+from cl2cm.data.official_numbers import differences, id_checksum
 from cl2cm.data.readers import msrvtt, msrvtt_1ka, msrvtt_cn, msvd, msvd_cn, vatex
 from cl2cm.data.readers.caption_files import read_split
 from cl2cm.data.readers.clips import Clips, read_id_list

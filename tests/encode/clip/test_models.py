@@ -220,9 +220,9 @@ def test_open_clip_says_how_images_are_resized(tmp_path):
 
 
 WRITERS = {
-    "clip": lambda folder: shelf.write_clip(folder),
-    "siglip": lambda folder: shelf.write_siglip(folder),
-    "siglip2": lambda folder: shelf.write_siglip2(folder),
+    "clip": shelf.write_clip,
+    "siglip": shelf.write_siglip,
+    "siglip2": shelf.write_siglip2,
     "open_clip": lambda folder: shelf.write_open_clip(folder)[0],
     "open_clip multilingual": lambda folder: shelf.write_open_clip(folder, hf_text=True)[0],
 }

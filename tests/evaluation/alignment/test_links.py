@@ -14,7 +14,7 @@ from torch.testing import assert_close
 from cl2cm.errors import CheckpointError, QueryError
 from cl2cm.evaluation.alignment import gold as alignment_gold
 from cl2cm.evaluation.alignment.gold import (
-    LANGUAGES,
+    GOLD_LANGUAGES,
     GoldPair,
     centred,
     gold_lines,
@@ -198,7 +198,7 @@ def test_score_by_hand():
     assert score([([], gold)]).aer == 100
 
 
-@pytest.mark.parametrize("language", LANGUAGES)
+@pytest.mark.parametrize("language", GOLD_LANGUAGES)
 def test_gold_is_sound(language):
     pairs = read_gold(language)
     assert len(pairs) == {"de": 40, "zh": 20}[language]
@@ -341,7 +341,7 @@ def test_text_that_is_too_long_is_refused(trained):
 def test_gold_report(trained, monkeypatch):
     short = {
         language: [p for p in read_gold(language) if max(len(p.source), len(p.target)) <= 12]
-        for language in LANGUAGES
+        for language in GOLD_LANGUAGES
     }  # the small backbone reads no more
     monkeypatch.setattr(alignment_gold, "read_gold", short.__getitem__)
     report = gold_report(trained)
@@ -359,7 +359,7 @@ def test_every_gold_word_has_a_token():
 
     backbone = TextBackbone.load("hf:multilingual-e5-small", layer=1, prefix="query: ")
     reader = Reader(backbone, None, TransportConfig(), "backbone")
-    for language in LANGUAGES:
+    for language in GOLD_LANGUAGES:
         gold = read_gold(language)
         for pair, texts in zip(gold, read_pairs(reader, gold), strict=True):
             assert tuple(text.words for text in texts) == (pair.source, pair.target)

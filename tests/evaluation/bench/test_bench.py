@@ -1,4 +1,5 @@
 import csv
+import dataclasses
 import json
 import os
 import subprocess
@@ -9,10 +10,13 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
+import torch
 
 import cl2cm.evaluation.bench.plan
 from cl2cm.cli.evaluation import evaluate_manifest
 from cl2cm.data.manifest import read_manifest
+from cl2cm.encode.encoding import encode_pictures
+from cl2cm.encode.vision import load_vision
 from cl2cm.errors import CL2CMError, ConfigError, ManifestError, MissingExtraError
 from cl2cm.evaluation.bench.plan import Choice, bench
 from cl2cm.evaluation.bench.report import TARGETS, gaps, report, summarise
@@ -266,8 +270,6 @@ def test_ranks_of_another_split_or_other_captions_are_not_taken(suite, small, tm
 
 def test_a_regime_may_train_the_backbone(suite, small, tmp_path):
     """The fine-tuned regime: queries go through the run's own backbone, not the stores."""
-    import dataclasses
-
     tuned = dataclasses.replace(suite, regimes={"tuned": {"text": {"freeze": 1}}})
     examples = list(read_manifest(small.manifest))
     config = tuned.config("tuned", "translate-train", manifest=small.manifest, seed=0)
@@ -279,6 +281,40 @@ def test_a_regime_may_train_the_backbone(suite, small, tmp_path):
     assert recall == pytest.approx(expected["text_to_vision"]["R@5"])
 
 
+@pytest.mark.parametrize("layout", ["files", "bin"])
+def test_features_that_others_computed_stay_where_they_are(layout, suite, small, tmp_path):
+    """Any layout that train accepts, without an image; the same figures as of evaluate."""
+    examples = list(read_manifest(small.manifest))
+    stored = encode_pictures(examples, load_vision(f"onnx:{small.vision}"))
+    values = {
+        e.id: stored.gather(torch.tensor([stored.row(e.id)])).values[0].numpy() for e in examples
+    }
+    folder = tmp_path / "features"
+    folder.mkdir()
+    if layout == "files":
+        for name, value in values.items():
+            np.save(folder / f"{name}.npy", value)
+    else:
+        matrix = np.concatenate(list(values.values())).astype("<f4")
+        (folder / "feature.bin").write_bytes(matrix.tobytes())
+        (folder / "id.txt").write_text(" ".join(values))
+        (folder / "shape.txt").write_text(f"{matrix.shape[0]} {matrix.shape[1]}")
+    base = {**suite.base, "vision": {"encoder": f"features:{folder}"}}
+    given = dataclasses.replace(suite, base=base)
+    found = []
+    for one in (given, suite):
+        config = one.config("last", "translate-train", manifest=small.manifest, seed=0)
+        stores = cl2cm.evaluation.bench.plan.make_stores(config, examples)
+        out = tmp_path / f"run{len(found)}"
+        job = Job("last", "translate-train", 0, ("xx",), config, out, *stores, "test")
+        asked = [example for example in examples if example.split == "test"]
+        found.append(run_job(job, asked)["xx"])
+        expected = evaluate_manifest(out, small.manifest, languages=["xx"])["languages"]["xx"]
+        recall = 100 * np.mean(found[-1].captions <= 5)
+        assert recall == pytest.approx(expected["text_to_vision"]["R@5"])
+    assert found[0].ids.tolist() == found[1].ids.tolist()
+
+
 def test_an_unknown_split_is_refused(suite, small, tmp_path, monkeypatch):
     monkeypatch.setattr(cl2cm.evaluation.bench.plan, "load_suite", lambda name: suite)
     with pytest.raises(ManifestError, match="splits test, train, val"):
@@ -288,8 +324,6 @@ def test_an_unknown_split_is_refused(suite, small, tmp_path, monkeypatch):
 
 def test_a_run_that_fails_says_so_in_one_line(suite, small, tmp_path, monkeypatch):
     """An error of a worker process reaches the caller whole."""
-    import dataclasses
-
     broken = dataclasses.replace(suite, methods={"smoothing": {}}, single=())
     monkeypatch.setattr(cl2cm.evaluation.bench.plan, "load_suite", lambda name: broken)
     with pytest.raises(ConfigError, match=r"match.smoothing") as caught:
@@ -321,7 +355,7 @@ def test_a_killed_benchmark_goes_on(suite, small, tmp_path, done):
     config = suite.config("last", "cl2cm", manifest=small.manifest, seed=1)
     one = Job("last", "cl2cm", 1, ("xx", "yy"), config, tmp_path / "run", *stores, "test")
     with pytest.MonkeyPatch.context() as patch:
-        from cl2cm.training.loop import Loop
+        from cl2cm.training.stages import Loop
 
         def stop(self, *args):
             raise KeyboardInterrupt
@@ -344,7 +378,7 @@ def test_workers_end_with_a_killed_benchmark(tmp_path):
         "from cl2cm.evaluation.bench.plan import _start_worker\n"
         "if __name__ == '__main__':\n"
         "    context = multiprocessing.get_context('spawn')\n"
-        "    pool = ProcessPoolExecutor(1, context, _start_worker, ([], False))\n"
+        "    pool = ProcessPoolExecutor(1, context, _start_worker)\n"
         "    print(pool.submit(os.getpid).result(), flush=True)\n"
         "    pool.submit(time.sleep, 600).result()\n"
     )

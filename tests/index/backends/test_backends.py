@@ -12,11 +12,11 @@ import cl2cm.index.backends.qdrant
 import cl2cm.index.backends.rescoring
 from cl2cm.errors import ConfigError, MissingExtraError, VectorIndexError
 from cl2cm.index import BackendOptions, ExactIndex, Filter, Index
+from cl2cm.index.backend_choice import SMALL, BackendConfig
 from cl2cm.index.backends.faiss import FaissFinder
 from cl2cm.index.backends.location import Location
 from cl2cm.index.backends.registry import BACKENDS, backend_names
 from cl2cm.index.backends.rescoring import RescoredIndex
-from cl2cm.index.options import SMALL, BackendConfig
 from cl2cm.types import Item
 
 pytestmark = pytest.mark.filterwarnings("ignore:Local mode performs exact")

@@ -12,6 +12,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from cl2cm.data.scan import scan_folder
 from cl2cm.errors import CL2CMError, MediaError, QueryError, VectorIndexError
@@ -137,7 +138,7 @@ def test_bad_files_are_left_out_and_looked_at_again(folder, tmp_path):
     bad = []
     made = update_index(
         Model(), scan_folder(folder), out, run=tmp_path / "run",
-        on_bad=lambda example, error: bad.append(example.id),
+        on_skip=lambda name, error: bad.append(name),
     )  # fmt: skip
     assert bad == ["004.png"]
     assert len(made.index) == 39
@@ -222,7 +223,7 @@ def test_filters_come_before_the_ranking(folder, tmp_path):
     assert {hit.id for hit in sizes} == {f"{i % 2 * 'sub/'}{i:03}.png" for i in range(10)}
     none = index.search(query, 3, model="one", filter=Filter(media="film"))
     assert none == [[], [], []]
-    today = time.strftime("%Y-%m-%d", time.gmtime())
+    today = time.strftime("%Y-%m-%d")
     assert len(index.search(query, 40, model="one", filter=Filter(since=today))[0]) == 40
     assert index.search(query, 40, model="one", filter=Filter(until="2001-01-01")) == [[], [], []]
     assert len(index.search(query, 40, model="one", filter=Filter())[0]) == 40
@@ -339,7 +340,7 @@ def test_a_lock_that_was_removed_meanwhile_is_taken_anew(folder, tmp_path):
         with pytest.raises(VectorIndexError, match="can be read, found none"):
             update_index(
                 Model(delay=0.3), scan_folder(tmp_path / "bad"), out, run=tmp_path,
-                on_bad=lambda example, error: None,
+                on_skip=lambda name, error: None,
             )  # fmt: skip
 
     first = threading.Thread(target=in_vain)
@@ -394,7 +395,7 @@ def test_a_file_that_never_rests_is_left_out(tmp_path):
 
     made = update_index(
         Restless(), scan_folder(pictures), out, run=tmp_path,
-        on_bad=lambda example, error: said.append((example.id, error.found)),
+        on_skip=lambda name, error: said.append((name, error.found)),
     )  # fmt: skip
     assert said == [("a.png", "one that changed each time")]
     assert list(contents(out)) == ["z.png"]
@@ -409,7 +410,7 @@ def test_each_copy_of_a_bad_file_is_named(folder, tmp_path):
         (folder / f"{name}.png").write_bytes(b"bad")
     update_index(
         Model(), scan_folder(folder), tmp_path / "index", run=tmp_path,
-        on_bad=lambda example, error: said.append((example.id, str(error))),
+        on_skip=lambda name, error: said.append((name, str(error))),
     )  # fmt: skip
     assert sorted(one for one, _ in said) == ["x.png", "y.png"]
     assert all(f"{one}: expected" in text for one, text in said)
@@ -431,3 +432,99 @@ def test_only_a_damaged_journal_is_to_be_removed(code, words, folder, tmp_path, 
     monkeypatch.setattr(sqlite3, "connect", fails)
     with pytest.raises(CL2CMError, match=words):
         update(folder, tmp_path / "index")
+
+
+def test_what_is_newly_ignored_is_dropped(folder, tmp_path):
+    out, model = tmp_path / "index", Model()
+    update(folder, out, model)
+    (folder / ".cl2cmignore").write_text("sub/\n")
+    second = update(folder, out, model)
+    assert (second.encoded, second.kept, second.dropped) == (0, 20, 20)
+    assert not any(name.startswith("sub/") for name in contents(out))
+    (folder / ".cl2cmignore").unlink()
+    (folder / "sub" / ".nomedia").touch()
+    assert update(folder, out, model).dropped == 0
+    (folder / "sub" / ".nomedia").unlink()
+    third = update(folder, out, model)
+    assert (third.encoded, third.kept, third.dropped) == (0, 40, 0)
+
+
+def test_a_folder_that_was_away_is_not_encoded_again(folder, tmp_path):
+    out, model = tmp_path / "index", Model()
+    update(folder, out, model)
+    (folder / "sub").rename(tmp_path / "away")
+    assert update(folder, out, model).dropped == 20
+    (tmp_path / "away").rename(folder / "sub")
+    assert update(folder, out, model).encoded == 0
+    assert len(model.encoded) == 40
+
+
+def test_vectors_of_what_is_gone_are_not_kept_without_end(folder, tmp_path, monkeypatch):
+    monkeypatch.setattr("cl2cm.index.update.journal._SPARE", 10)
+    out = tmp_path / "index"
+    update(folder, out)
+    for path in (folder / "sub").iterdir():
+        path.unlink()
+    update(folder, out)  # 20 are needed, 20 are not
+    for path in sorted(folder.glob("*.png"))[:1]:
+        path.unlink()
+    update(folder, out)
+    with sqlite3.connect(out / "encoded.sqlite") as db:
+        assert db.execute("SELECT count(*) FROM vectors").fetchone() == (19,)
+
+
+def photo(path, taken=None):
+    found = Image.Exif()
+    if taken:
+        found.get_ifd(0x8769)[0x9003] = taken
+    Image.new("RGB", (8, 8), (len(taken or ""), 9, 9)).save(path, exif=found)
+    os.utime(path, (1_700_000_000, 1_700_000_000))  # 2023-11-14, 22:13 UTC
+
+
+@pytest.mark.skipif(not hasattr(time, "tzset"), reason="this system has no time zone of a process")
+@pytest.mark.parametrize("zone", ["UTC", "Asia/Tokyo", "America/Los_Angeles"])
+def test_days_are_those_of_the_camera_else_of_the_file_in_local_time(tmp_path, monkeypatch, zone):
+    folder, out = tmp_path / "photos", tmp_path / "index"
+    folder.mkdir()
+    photo(folder / "night.jpg", "2019:07:14 23:30:05")
+    photo(folder / "morning.jpg", "2019:07:15 00:10:00")
+    photo(folder / "zeros.jpg", "0000:00:00 00:00:00")
+    photo(folder / "none.jpg")
+    try:
+        monkeypatch.setenv("TZ", zone)
+        time.tzset()
+        update(folder, out)
+        index = Index.open(out)
+
+        def found(**conditions):
+            query = np.ones((1, DIM), np.float32)
+            return {
+                hit.id
+                for hit in index.search(query, 9, model="one", filter=Filter(**conditions))[0]
+            }
+
+        assert found(since="2019-07-14", until="2019-07-14") == {"night.jpg"}
+        assert found(since="2019-07-15", until="2019-07-15") == {"morning.jpg"}
+        changed = "2023-11-15" if zone == "Asia/Tokyo" else "2023-11-14"
+        assert found(since=changed, until=changed) == {"zeros.jpg", "none.jpg"}
+        everything = {"night.jpg", "morning.jpg", "zeros.jpg", "none.jpg"}
+        assert found(since="0001-01-01", until="9999-12-31") == everything
+    finally:
+        monkeypatch.undo()
+        time.tzset()
+
+
+def test_dates_are_read_once(tmp_path, monkeypatch):
+    from cl2cm.index.update import journal
+
+    folder, out, asked = tmp_path / "photos", tmp_path / "index", []
+    folder.mkdir()
+    photo(folder / "a.jpg", "2019:07:14 23:30:05")
+    real = journal.date_taken
+    monkeypatch.setattr(journal, "date_taken", lambda path: asked.append(path) or real(path))
+    update(folder, out)
+    photo(folder / "b.jpg")
+    update(folder, out)
+    assert [path.name for path in asked] == ["a.jpg", "b.jpg"]
+    index = Index.open(out)
+    assert time.localtime(index.item(index.row_of("a.jpg")).modified)[:5] == (2019, 7, 14, 23, 30)

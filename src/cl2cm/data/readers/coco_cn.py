@@ -17,7 +17,7 @@ import re
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 
-from cl2cm.data.published import Protocol, Split
+from cl2cm.data.official_numbers import Protocol, Split
 from cl2cm.data.readers.coco import ENGLISH as ENGLISH_OF_COCO
 from cl2cm.data.readers.coco import ITEMS as ITEMS_OF_COCO
 from cl2cm.data.readers.coco import KARPATHY, Pictures, folder_of, karpathy_beside, overlap_note

@@ -8,7 +8,7 @@ the folder or in its ``data``. It has no splits: all items are in the one that i
 
 from pathlib import Path
 
-from cl2cm.data.published import Protocol, Split
+from cl2cm.data.official_numbers import Protocol, Split
 from cl2cm.data.readers.coco import Pictures, karpathy_beside, overlap_note
 from cl2cm.data.readers.coco_cn import bilingual, english, english_notes, read_captions
 from cl2cm.data.readers.reading import DataSet, Options, required

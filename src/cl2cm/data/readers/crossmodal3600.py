@@ -12,7 +12,7 @@ Its codes are BCP 47 as they are: ``fil`` is Filipino, ``quz`` Cusco Quechua, ``
 
 from pathlib import Path
 
-from cl2cm.data.published import Protocol, Split
+from cl2cm.data.official_numbers import Protocol, Split
 from cl2cm.data.readers.coco import Pictures
 from cl2cm.data.readers.json_files import Record, read_json_lines
 from cl2cm.data.readers.reading import DataSet, Options, required

@@ -8,7 +8,7 @@ of the 31,783 pictures 769 are in neither. A picture's id is Flickr's number of 
 
 from pathlib import Path
 
-from cl2cm.data.published import Protocol, Split
+from cl2cm.data.official_numbers import Protocol, Split
 from cl2cm.data.readers.flickr import FLICKR30K_FOLDERS, Pictures, found_in
 from cl2cm.data.readers.karpathy import read_karpathy
 from cl2cm.data.readers.multi30k import CHECKSUMS, ITEMS

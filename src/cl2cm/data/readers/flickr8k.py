@@ -9,7 +9,7 @@ pictures in ``Flicker8k_Dataset``. Of the 8,091 pictures 91 are in no split; the
 from collections.abc import Mapping
 from pathlib import Path
 
-from cl2cm.data.published import Protocol, Split
+from cl2cm.data.official_numbers import Protocol, Split
 from cl2cm.data.readers.flickr import (
     FLICKR8K_FOLDERS,
     Pictures,

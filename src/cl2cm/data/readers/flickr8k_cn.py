@@ -19,7 +19,7 @@ translated, test only.
 from collections.abc import Mapping
 from pathlib import Path
 
-from cl2cm.data.published import Protocol
+from cl2cm.data.official_numbers import Protocol
 from cl2cm.data.readers.flickr import (
     FLICKR8K_FOLDERS,
     Pictures,

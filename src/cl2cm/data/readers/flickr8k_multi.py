@@ -23,7 +23,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
-from cl2cm.data.published import Protocol, Split
+from cl2cm.data.official_numbers import Protocol, Split
 from cl2cm.data.readers import flickr8k_ar, flickr8k_cn, multi30k
 from cl2cm.data.readers.caption_matching import match_captions
 from cl2cm.data.readers.flickr import FLICKR8K_FOLDERS, Pictures, Texts, find

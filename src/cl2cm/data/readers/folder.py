@@ -17,14 +17,15 @@ Captions of no language are English, or of the language that is said. SOURCE may
 itself. What has no caption is left out, which is said.
 """
 
-from collections.abc import Container, Iterator
+from collections.abc import Container, Iterable, Iterator
 from pathlib import Path, PurePosixPath, PureWindowsPath
 
 from cl2cm.data.readers.own_data import Gathering, Row, is_language, left_out, own_files
 from cl2cm.data.readers.reading import DataSet, Options, numbered_lines
 from cl2cm.data.readers.tables import TABLES, Line, is_table, read_table
+from cl2cm.data.scan import walk
 from cl2cm.errors import DatasetError
-from cl2cm.media.kinds import kind_by_name
+from cl2cm.media.kinds import format_by_name, has_extra, is_unread, kind_by_name
 from cl2cm.text import is_blank, name_form
 
 _UNDESCRIBED = "images or videos without a caption, left out"
@@ -54,6 +55,18 @@ def read(source: Path, options: Options) -> DataSet:
         if table is None:
             return _beside(root, gathering, options)
         return _from_table(table, root, gathering, options)
+
+
+def has_captions(folder: Path) -> bool:
+    """Return whether there is a table of captions in a folder, or a text beside an image."""
+    if _find_table(folder) is not None:
+        return True
+    media = {
+        name_form(name.removesuffix(PurePosixPath(name).suffix)): [name]
+        for name in _files(folder)
+        if kind_by_name(name)
+    }
+    return any(_named(name, media)[0] in media for name in _files(folder) if name.endswith(".txt"))
 
 
 def _find_table(folder: Path) -> Path | None:
@@ -95,8 +108,9 @@ def _from_table(table: Path, root: Path, gathering: Gathering, options: Options)
     notes = left_out("columns that are not read", unread)
     notes += left_out("files that are in a folder below, found by their names", files.below)
     if not options.no_images:
-        rest = (name for name in _files(root) if kind_by_name(name) and name not in described)
-        notes += left_out(_UNDESCRIBED, rest)
+        names = list(_files(root))
+        rest = (name for name in names if kind_by_name(name) and name not in described)
+        notes += left_out(_UNDESCRIBED, rest) + _unread(names)
     return gathering.dataset(notes)
 
 
@@ -169,11 +183,26 @@ def _inside(place: str, name: str, root: Path) -> str:
 
 
 def _files(root: Path) -> Iterator[str]:
-    """Paths of files in a folder and below it, those of hidden ones aside."""
-    for path in sorted(root.rglob("*")):
-        name = path.relative_to(root)
-        if not any(part.startswith(".") for part in name.parts) and path.is_file():
-            yield name.as_posix()
+    """Paths of files in a folder and below it, those that are ignored aside."""
+    for path in sorted(walk(root)):
+        yield path.relative_to(root).as_posix()
+
+
+def _unread(names: Iterable[str]) -> list[str]:
+    """Notes on images and videos that cannot be read here."""
+    missing: dict[str, list[str]] = {}
+    other: list[str] = []
+    for name in names:
+        found = format_by_name(name)
+        if found is not None and not has_extra(found.extra):
+            missing.setdefault(found.extra, []).append(name)
+        elif is_unread(name):
+            other.append(name)
+    notes = left_out("images or videos of a format that is not supported, left out", other)
+    for extra, files in missing.items():
+        what = f"images or videos that cannot be read here before pip install 'cl2cm[{extra}]'"
+        notes += left_out(what, files)
+    return notes
 
 
 # --- captions beside -------------------------------------------------------------------------
@@ -208,7 +237,7 @@ def _beside(root: Path, gathering: Gathering, options: Options) -> DataSet:
             "see docs/data.md",
         )
     rest = (name for names in media.values() for name in names if name not in described)
-    notes = left_out(_UNDESCRIBED, rest)
+    notes = left_out(_UNDESCRIBED, rest) + _unread(names)
     return gathering.dataset(notes + left_out("texts that belong to no image or video", alone))
 
 

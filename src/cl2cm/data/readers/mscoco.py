@@ -11,7 +11,7 @@ Results are reported on the 5,000 pictures of test ("5K"), or as the mean over f
 from collections.abc import Sequence
 from pathlib import Path
 
-from cl2cm.data.published import Protocol, Split
+from cl2cm.data.official_numbers import Protocol, Split
 from cl2cm.data.readers.coco import CHECKSUMS, ENGLISH, ITEMS, KARPATHY, SPLITS, Pictures
 from cl2cm.data.readers.karpathy import read_karpathy
 from cl2cm.data.readers.reading import DataSet, Options, required

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
 
-from cl2cm.data.published import Protocol, Split
+from cl2cm.data.official_numbers import Protocol, Split
 from cl2cm.data.readers.clips import Clips
 from cl2cm.data.readers.json_files import Record, read_json
 from cl2cm.data.readers.reading import DataSet, Options, required

@@ -9,7 +9,7 @@ the 7,010 of that list. There is no validation split. The rest is in ``msrvtt.py
 from collections.abc import Container
 from pathlib import Path
 
-from cl2cm.data.published import Protocol, Split
+from cl2cm.data.official_numbers import Protocol, Split
 from cl2cm.data.readers.clips import Clips
 from cl2cm.data.readers.csv_files import read_csv
 from cl2cm.data.readers.msrvtt import read_videos

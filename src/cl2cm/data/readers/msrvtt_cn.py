@@ -14,7 +14,7 @@ import re
 from collections.abc import Sequence
 from pathlib import Path
 
-from cl2cm.data.published import Protocol, Split
+from cl2cm.data.official_numbers import Protocol, Split
 from cl2cm.data.readers.caption_files import Described, read_split
 from cl2cm.data.readers.clips import Clips
 from cl2cm.data.readers.msrvtt import WHOLE, Video, read_videos

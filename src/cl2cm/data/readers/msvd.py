@@ -13,7 +13,7 @@ import re
 from pathlib import Path
 from typing import NamedTuple
 
-from cl2cm.data.published import Protocol, Split
+from cl2cm.data.official_numbers import Protocol, Split
 from cl2cm.data.readers.clips import Clips, read_id_list
 from cl2cm.data.readers.reading import DataSet, Options, bad_line, numbered_lines, required
 

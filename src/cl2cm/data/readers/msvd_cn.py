@@ -8,7 +8,7 @@ captions are read too. Splits as in ``msvd.py``.
 
 from pathlib import Path
 
-from cl2cm.data.published import Protocol, Split
+from cl2cm.data.official_numbers import Protocol, Split
 from cl2cm.data.readers.clips import Clips
 from cl2cm.data.readers.csv_files import read_csv
 from cl2cm.data.readers.msvd import (

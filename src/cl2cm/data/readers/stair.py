@@ -11,7 +11,7 @@ English captions; without it, in the split of COCO 2014, which has no test.
 from collections.abc import Mapping
 from pathlib import Path
 
-from cl2cm.data.published import Protocol, Split
+from cl2cm.data.official_numbers import Protocol, Split
 from cl2cm.data.readers.coco import (
     CHECKSUMS,
     ENGLISH,

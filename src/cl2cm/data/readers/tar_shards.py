@@ -14,6 +14,7 @@ from typing import IO, NamedTuple, cast
 
 from cl2cm.data.gzip_reading import open_gzip
 from cl2cm.errors import DatasetError
+from cl2cm.storage import open_regular
 
 _PIECE = 2**20  # bytes read at a time
 _HEADER = 2**18  # bytes that a member's long name and attributes may have
@@ -83,7 +84,7 @@ def read_members(path: Path) -> Iterator[Member]:
 
 
 def _opened(path: Path) -> IO[bytes]:
-    return open_gzip(path) if path.suffix == ".gz" else path.open("rb")
+    return open_gzip(path) if path.suffix == ".gz" else open_regular(path)
 
 
 def _member(path: Path, tar: tarfile.TarFile, info: tarfile.TarInfo) -> Member:

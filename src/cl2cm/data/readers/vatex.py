@@ -24,7 +24,7 @@ last five captions of a clip are translations, by people, of each other; the oth
 
 from pathlib import Path
 
-from cl2cm.data.published import Protocol, Split
+from cl2cm.data.official_numbers import Protocol, Split
 from cl2cm.data.readers.clips import Clips, check_known, read_id_list
 from cl2cm.data.readers.json_files import read_json
 from cl2cm.data.readers.reading import DataSet, Options, required

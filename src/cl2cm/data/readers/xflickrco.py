@@ -13,22 +13,22 @@ Two lines are published without a caption, one in German and one in Indonesian.
 from collections.abc import Iterator
 from pathlib import Path
 
-from cl2cm.data.published import Protocol, Split
+from cl2cm.data.official_numbers import Protocol, Split
 from cl2cm.data.readers.coco import Pictures, karpathy_beside, overlap_note
 from cl2cm.data.readers.json_files import Record, read_json_lines
 from cl2cm.data.readers.reading import DataSet, Options, required
 from cl2cm.data.readers.wording import wording_notes
 from cl2cm.types import Example
 
-LANGUAGES = ("en", "de", "es", "id", "ja", "ru", "tr", "zh")
+_LANGUAGES = ("en", "de", "es", "id", "ja", "ru", "tr", "zh")
 FLICKR = "flickr30k-images"
 _BLANK = {("de", "COCO_val2014_000000122239"), ("id", "6312211170")}  # as published
 _COCO_HALF = Split(
-    1_000, dict.fromkeys(LANGUAGES, 1_000) | {"de": 999}, checksum="bcc2218e6790a307"
+    1_000, dict.fromkeys(_LANGUAGES, 1_000) | {"de": 999}, checksum="bcc2218e6790a307"
 )
 _WHOLE = Split(
     2_000,
-    dict.fromkeys(LANGUAGES, 2_000) | {"de": 1_999, "id": 1_999},
+    dict.fromkeys(_LANGUAGES, 2_000) | {"de": 1_999, "id": 1_999},
     checksum="c0d96cc7acfa44dc",
 )
 # Whether of Flickr30k → language → checksum, by `wording_checksum`.
@@ -65,8 +65,8 @@ def read(source: Path, options: Options) -> DataSet:
         DatasetError: there is no file, or one is damaged or not as published.
     """
     folder = source / "annotations" if (source / "annotations").is_dir() else source
-    required(folder, *(f"{code}/test.jsonl" for code in LANGUAGES))
-    paths = {code: folder / code / "test.jsonl" for code in LANGUAGES}
+    required(folder, *(f"{code}/test.jsonl" for code in _LANGUAGES))
+    paths = {code: folder / code / "test.jsonl" for code in _LANGUAGES}
     columns = {code: _read(path, code) for code, path in paths.items() if path.exists()}
     names = list(dict.fromkeys(name for texts in columns.values() for name in texts))
     pictures = Pictures(source, options)

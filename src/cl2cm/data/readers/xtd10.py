@@ -17,7 +17,7 @@ model that was trained on these has seen them; `read` counts how many.
 from collections.abc import Sequence
 from pathlib import Path
 
-from cl2cm.data.published import Protocol, Split
+from cl2cm.data.official_numbers import Protocol, Split
 from cl2cm.data.readers.coco import Pictures, folder_of, karpathy_beside, overlap_note
 from cl2cm.data.readers.reading import DataSet, Options, bad_line, numbered_lines, required
 from cl2cm.data.readers.wording import wording_notes

@@ -107,6 +107,7 @@ MODELS = (
         512,
         605,
         "MIT (of its code)",
+        note=_BIN,
     ),
     KnownModel(
         "google/siglip-base-patch16-224",

@@ -8,6 +8,7 @@ import hashlib
 import json
 import math
 from collections.abc import Callable, Mapping
+from functools import partial
 from typing import Any, NamedTuple
 
 import torch
@@ -31,13 +32,14 @@ class ImageSide(NamedTuple):
     """An image side that is ready to be used.
 
     model: whole, in evaluation mode; run: pixel values float32 [N, 3, H, W], normalised, to
-    features [N, D_v]; settings: of its image processor; fingerprint: of weights and settings.
+    features [N, D_v]; settings: of its image processor; fingerprint: gives that of weights and
+    settings, which takes a while.
     """
 
     model: nn.Module
     run: Callable[[Tensor], Tensor]
     settings: Mapping[str, Any]
-    fingerprint: str
+    fingerprint: Callable[[], str]
 
 
 def load_image_side(layout: Layout) -> ImageSide:
@@ -56,7 +58,7 @@ def load_image_side(layout: Layout) -> ImageSide:
             tower.model,
             lambda values: tower.model(pixel_values=values).image_embeds,
             tower.settings,
-            _hash(tower.model, tower.settings),
+            partial(_hash, tower.model, tower.settings),
         )
     return _of_transformers(layout)
 
@@ -75,7 +77,7 @@ def _of_transformers(layout: Layout) -> ImageSide:
     )
     check_weights(info, heads=True)
     model.eval()
-    fingerprint = _hash(model, settings)
+    fingerprint = partial(_hash, model, settings)
     kind = layout.model_type or str(read_json(layout.folder / "config.json").get("model_type", ""))
     if kind in _CLIP_TYPES:
         settings = {"image_mean": CLIP_MEAN, "image_std": CLIP_STD, **settings}

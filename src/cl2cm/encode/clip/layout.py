@@ -81,12 +81,19 @@ def find_model(name: str, failed: Failed) -> Path:
         name: a folder with a slash in its path, or OWNER/NAME.
         failed: makes the error of what was found and what to do.
     """
-    folder = Path(name).expanduser()
-    if not is_bare(name) and folder.is_dir():
-        return folder
+    if is_folder(name):
+        return Path(name).expanduser()
     if is_hub_id(name):
         return _hub_folder(name, failed)
     raise failed("no such folder", "correct the id, or give a folder such as ./NAME")
+
+
+def is_folder(name: str) -> bool:
+    """Whether the name of a model is that of a folder that exists; bare names never are."""
+    try:
+        return not is_bare(name) and Path(name).expanduser().is_dir()
+    except (OSError, ValueError, RuntimeError):  # too long, a NUL, an unknown user
+        return False
 
 
 def _hub_folder(name: str, failed: Failed) -> Path:

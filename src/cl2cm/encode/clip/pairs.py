@@ -10,8 +10,8 @@ from pathlib import Path
 from typing import NamedTuple
 
 from cl2cm.encode.clip.catalogue import partners
-from cl2cm.encode.clip.layout import Layout, find_model, layout_of
-from cl2cm.encode.clip.text import TextSide, hash_text, text_width
+from cl2cm.encode.clip.layout import Layout, find_model, is_folder, layout_of
+from cl2cm.encode.clip.text import TextSide, hash_layout, text_width
 from cl2cm.encode.text_loading import loading
 from cl2cm.encode.trust import is_bare, is_hub_id
 from cl2cm.encode.vision_hf import HuggingFaceVision
@@ -47,11 +47,11 @@ def parse_pair(spec: str) -> Pair:
             found=repr(spec),
             remedy="see cl2cm models",
         )
-    if "+" not in name or _is_there(name):
+    if "+" not in name or is_folder(name):
         return Pair(name)
     cuts = [at for at, letter in enumerate(name) if letter == "+" and 0 < at < len(name) - 1]
     pairs = [Pair(name[:at], name[at + 1 :]) for at in cuts]
-    known = [pair for pair in pairs if _is_there(pair.image) and _is_there(pair.text)]
+    known = [pair for pair in pairs if is_folder(pair.image) and is_folder(pair.text)]
     named = [pair for pair in pairs if _is_name(pair.image) and _is_name(pair.text)]
     return (known or named or pairs or [Pair(name)])[0]
 
@@ -62,18 +62,21 @@ def absolute_pair(pair: Pair) -> Pair:
 
 
 def _absolute(name: str) -> str:
-    return os.path.abspath(Path(name).expanduser()) if _is_there(name) else name  # noqa: PTH100
-
-
-def _is_there(name: str) -> bool:
-    try:
-        return not is_bare(name) and Path(name).expanduser().is_dir()
-    except (OSError, ValueError, RuntimeError):  # too long, a NUL, an unknown user
-        return False
+    return os.path.abspath(Path(name).expanduser()) if is_folder(name) else name  # noqa: PTH100
 
 
 def _is_name(name: str) -> bool:
-    return is_hub_id(name) or _is_there(name)
+    return is_hub_id(name) or is_folder(name)
+
+
+def side_of(spec: str) -> str:
+    """Which side of a manifest an encoder is for: ``vision``, or ``text`` for a model of text."""
+    if not is_model_spec(spec):
+        return "vision"
+    name = parse_pair(spec).image
+    if is_bare(name):  # a pinned text encoder
+        return "text"
+    return "vision" if _find(spec, name).two_sided else "text"
 
 
 def load_image(pair: Pair) -> HuggingFaceVision:
@@ -123,7 +126,8 @@ def find_text(pair: Pair, image_width: int) -> Layout:
             found=layout.model_type or "a model of another kind",
             remedy="name a text side after it: hf:IMAGE_MODEL+TEXT_MODEL; see cl2cm models",
         )
-    told = text_width(layout)
+    with loading(f"hf:{name}", layout.folder, "text side"):
+        told = text_width(layout)
     if told is not None:
         _check_width(pair, image_width, told)
     fitting = partners(pair.text) if pair.text else ()
@@ -132,14 +136,11 @@ def find_text(pair: Pair, image_width: int) -> Layout:
     return layout
 
 
-def text_fingerprint(layout: Layout) -> str:
-    """The fingerprint that the text side of a layout has once it is loaded."""
-    return hash_text(layout)[1]
-
-
-def pair_fingerprint(image: str, text: str) -> str:
-    """Name of the space of vectors of an image side and a text side, by their fingerprints."""
-    return sha256_text(f"off the shelf {image} {text}")
+def pair_fingerprint(pair: Pair) -> str:
+    """Name of the space of vectors of a pair: by all files of its models; nothing is loaded."""
+    names = (pair.image, pair.text or pair.image)
+    prints = [hash_layout(_find(f"hf:{name}", name))[1] for name in names]
+    return sha256_text(f"off the shelf {' '.join(prints)}")
 
 
 def _find(spec: str, name: str) -> Layout:

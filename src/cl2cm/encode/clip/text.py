@@ -14,6 +14,7 @@ keeps its special tokens; the first time, that is said.
 """
 
 from collections.abc import Sequence
+from functools import lru_cache
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -48,6 +49,7 @@ _FIXED = {"siglip", "siglip2"}
 _SETTINGS = {
     *("config.json", "modules.json", "sentence_bert_config.json"),
     *("config_sentence_transformers.json", "open_clip_config.json"),
+    *("preprocessor_config.json", "processor_config.json", "model.safetensors.index.json"),
 }
 
 
@@ -87,7 +89,7 @@ class TextSide(nn.Module):
         longest = int(min(self._tokenizer.model_max_length, told.max_tokens))
         self.contract = told if told.fixed else told._replace(max_tokens=longest)
         self.special = self._find_special()
-        self.tokenizer_hash, self.fingerprint = hash_text(layout)
+        self.tokenizer_hash, self.fingerprint = hash_layout(layout)
         self._said = False
         self.eval().requires_grad_(False)
         self.width = self._find_width()
@@ -230,8 +232,8 @@ def _pads_left(tokenizer: Any) -> bool:  # noqa: ANN401
     return bool(told == "left")
 
 
-def hash_text(layout: Layout) -> tuple[str, str]:
-    """Return the hash of the tokenizer's files, and the fingerprint of the text side.
+def hash_layout(layout: Layout) -> tuple[str, str]:
+    """Return the hash of the tokenizer's files, and the fingerprint of all files of a model.
 
     Nothing is loaded, so that an index is made without the text side.
     """
@@ -242,10 +244,21 @@ def hash_text(layout: Layout) -> tuple[str, str]:
             weights = path.suffix == ".safetensors" and _is_of(layout, path.name)
             if path.is_file() and (weights or path.name in _SETTINGS | TOKENIZER_FILES):
                 line = f"{folder.name if folder != layout.folder else ''} {path.name} "
-                line += sha256_file(path)
+                line += _hash_file(path)
                 (tokenizer if path.name in TOKENIZER_FILES else lines).append(line)
     tokens = sha256_text("\n".join(tokenizer))
     return tokens, sha256_text("\n".join([*lines, tokens, f"contract {CONTRACT}"]))
+
+
+def _hash_file(path: Path) -> str:
+    """The hash of a file, which is read again once its size or time has changed."""
+    status = path.stat()
+    return _hash_unchanged(path, status.st_size, status.st_mtime_ns)
+
+
+@lru_cache(maxsize=256)
+def _hash_unchanged(path: Path, size: int, modified: int) -> str:  # noqa: ARG001
+    return sha256_file(path)
 
 
 def _is_of(layout: Layout, name: str) -> bool:

@@ -16,19 +16,17 @@ def read_weights(folder: Path, *names: str) -> dict[str, Tensor]:
     """Return the tensors of the first file that is there.
 
     Raises:
-        ValueError: there is none, or only one that would have to be unpickled.
+        ValueError: there is none; a file that would have to be unpickled is not looked at.
     """
     for name in names:
         path = folder / name
         if path.is_file():
             found: dict[str, Tensor] = load_file(path)
             return found
-    pickles = sorted(path.name for path in folder.glob("*.bin")) or sorted(
-        path.name for path in folder.glob("*.pt")
+    raise ValueError(
+        f"no {names[0]}; weights in a .bin or .pt file have to be converted to it first, "
+        "see docs/models.md"
     )
-    if pickles:
-        raise ValueError(f"no {names[0]}; {pickles[0]} could run code: convert it to safetensors")
-    raise ValueError(f"no {names[0]}")
 
 
 def fill(kind: Any, config: Any, weights: Mapping[str, Tensor]) -> nn.Module:  # noqa: ANN401

@@ -30,7 +30,7 @@ from cl2cm.methods.word_level import TransportConfig
 from cl2cm.model.encoders import AS_TRAINED, Encoders
 from cl2cm.text import normalise
 
-LANGUAGES = ("de", "zh")
+GOLD_LANGUAGES = ("de", "zh")
 NO_SPACES = frozenset({"zh", "ja", "th"})
 METHODS = (
     *("plan", "plan, argmax"),
@@ -179,7 +179,7 @@ def gold_report(run: Path, encoders: Encoders = AS_TRAINED) -> dict[str, Any]:
         "after": load_reader(run, encoders=encoders),
     }
     settings = readers["after"].transport
-    gold = {language: read_gold(language) for language in LANGUAGES}
+    gold = {language: read_gold(language) for language in GOLD_LANGUAGES}
     networks: dict[str, Any] = {}
     for name, reader in readers.items():
         read = {language: read_pairs(reader, pairs) for language, pairs in gold.items()}

@@ -16,9 +16,11 @@ from cl2cm.evaluation.alignment.words import Reader, Words
 from cl2cm.losses.transport import centred, cost_matrix
 from cl2cm.methods.build import build_method
 from cl2cm.methods.word_level import TransportConfig, transport_plan
-from cl2cm.model.checkpoint import load, load_backbone, load_weights, read_run
+from cl2cm.model.checkpoint import load, load_backbone
 from cl2cm.model.encoders import AS_TRAINED, Encoders
 from cl2cm.model.networks import TextNetwork, build_teacher
+from cl2cm.model.run_folder import read_run
+from cl2cm.model.weights import load_weights
 
 Link = tuple[int, int]  # source word, target word
 Weights = Literal["trained", "fresh", "none"]

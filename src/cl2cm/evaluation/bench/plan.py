@@ -19,14 +19,17 @@ from typing import Any
 import torch
 
 from cl2cm.data.manifest import Skipped, read_manifest, split_of_manifest
-from cl2cm.data.readers import fetches, prepare_dataset
+from cl2cm.data.queries import every_text
+from cl2cm.data.readers.registry import fetches, prepare_dataset
 from cl2cm.encode.encoding import encode_pictures, encode_texts, store_folder
+from cl2cm.encode.feature_files import FeatureFiles
 from cl2cm.encode.vision import load_vision
 from cl2cm.errors import ConfigError, nearest
 from cl2cm.evaluation.bench.report import report
-from cl2cm.evaluation.bench.run import Job, Ranks, run_job
+from cl2cm.evaluation.bench.run import Job, run_job
 from cl2cm.evaluation.bench.suites import ABLATED, Suite, find_manifest, load_suite
 from cl2cm.evaluation.bench.table import csv_text
+from cl2cm.evaluation.ranks import Ranks
 from cl2cm.methods.registry import method_class, method_names, warn_of_shadowed
 from cl2cm.model.checkpoint import load_backbone
 from cl2cm.model.config import Config
@@ -92,7 +95,7 @@ def bench(
     manifest = find_manifest(name, data)
     skipped = Skipped()
     examples = list(
-        read_manifest(manifest, source=source, skip_bad=chosen.skip_bad, on_skip=skipped.line)
+        read_manifest(manifest, source=source, skip_bad=chosen.skip_bad, on_skip=skipped.item)
     )
     asked = split_of_manifest(examples, chosen.split, manifest)
     planned = plan(suite, chosen, manifest, examples, out, skipped)
@@ -153,7 +156,7 @@ def plan(
             if choice.single and method in choice.methods and len(choice.languages) > 1
             for language in choice.languages
         ]
-        stores: tuple[Path, Path] | None = None
+        stores: tuple[Path, Path | None] | None = None
         for seed in choice.seeds:
             for languages, method in [*whole, *alone]:
                 config = suite.config(
@@ -179,8 +182,11 @@ def plan(
 
 def make_stores(
     config: Config, examples: Sequence[Example], skipped: Skipped | None = None
-) -> tuple[Path, Path]:
-    """Features of all texts and pictures, under the backbones of a configuration."""
+) -> tuple[Path, Path | None]:
+    """Features of all texts and pictures, under the backbones of a configuration.
+
+    Features that were not made here stay where they are: they have no folder.
+    """
     root = Path(config.data.features) if config.data.features else None
     encoder = load_vision(config.vision.encoder, sampling=config.vision.films)
     vision = encode_pictures(
@@ -191,25 +197,12 @@ def make_stores(
         on_skip=(skipped or Skipped()).item,
     )
     frozen = load_backbone(config)
-    texts = suite_texts(examples)
+    texts = every_text(examples, translated=("train",))
     folder = store_folder(root, "text", frozen.fingerprint, texts)
     text = encode_texts(texts, frozen, folder)
     if not config.network.layers:
         text.means()
-    return text.folder, vision.folder
-
-
-def suite_texts(examples: Sequence[Example]) -> list[str]:
-    """Every distinct caption, and the translations of the training split."""
-    texts: dict[str, None] = {}
-    for example in examples:
-        for captions in example.captions.values():
-            texts |= dict.fromkeys(captions)
-        if example.split == "train":
-            for engines in example.translations.values():
-                for column in engines.values():
-                    texts |= dict.fromkeys(text for text in column if text)
-    return list(texts)
+    return text.folder, None if isinstance(encoder, FeatureFiles) else vision.folder
 
 
 def _run_all(
@@ -220,11 +213,11 @@ def _run_all(
     context = multiprocessing.get_context("spawn")
     with (
         track("runs", len(jobs)) as advance,
-        ProcessPoolExecutor(
-            min(at_once, len(jobs)), context, _start_worker, (list(examples), trec)
-        ) as pool,
+        ProcessPoolExecutor(min(at_once, len(jobs)), context, _start_worker) as pool,
     ):
-        futures = {pool.submit(_work, job): number for number, job in enumerate(jobs)}
+        futures = {
+            pool.submit(_work, job, examples, trec=trec): number for number, job in enumerate(jobs)
+        }
         try:
             for future in as_completed(futures):
                 results[futures[future]] = future.result()
@@ -235,15 +228,9 @@ def _run_all(
     return [(job, results[number]) for number, job in enumerate(jobs)]
 
 
-_examples: list[Example] = []
-_trec: list[bool] = []
-
-
-def _start_worker(examples: list[Example], trec: bool) -> None:
+def _start_worker() -> None:
     threading.Thread(target=_end_with_parent, daemon=True).start()
     torch.set_num_threads(1)
-    _examples[:] = examples
-    _trec[:] = [trec]
 
 
 def _end_with_parent() -> None:
@@ -254,8 +241,8 @@ def _end_with_parent() -> None:
         os._exit(1)
 
 
-def _work(job: Job) -> dict[str, Ranks]:
+def _work(job: Job, examples: Sequence[Example], *, trec: bool) -> dict[str, Ranks]:
     job.folder.parent.mkdir(parents=True, exist_ok=True)
     log = job.folder.with_name(f"{job.folder.name}.log")
     with log.open("a", encoding="utf-8") as file, contextlib.redirect_stderr(file):
-        return run_job(job, _examples, trec=_trec[0])
+        return run_job(job, examples, trec=trec)

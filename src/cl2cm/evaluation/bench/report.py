@@ -9,23 +9,12 @@ from typing import Any
 
 import numpy as np
 
-from cl2cm.evaluation.bench.run import Job, Ranks
-from cl2cm.evaluation.statistics import (
-    Block,
-    Comparison,
-    Hits,
-    bootstrap,
-    gap_closed,
-    holm_intervals,
-    mean_rank_variance,
-    paired_bootstrap,
-    recall_hits,
-    reciprocal_ranks,
-    sum_of_recalls_blocks,
-)
-from cl2cm.metrics import CUTOFFS, Direction, summary
+from cl2cm.evaluation.bench.run import Job
+from cl2cm.evaluation.bootstrap import bootstrap, holm_intervals
+from cl2cm.evaluation.ranks import Ranks, compare_mrr, mean_blocks, sum_blocks
+from cl2cm.evaluation.statistics import gap_closed, mean_rank_variance
+from cl2cm.metrics import CUTOFFS, QueryRanks, summary
 
-Runs = Sequence[Mapping[str, Ranks]]  # ranks per language, of each seed
 Results = Sequence[tuple[Job, Mapping[str, Ranks]]]
 Key = tuple[str, str, str]  # regime, table ("all" or one language), method
 OURS, LOWER, UPPER = "cl2cm", "zero-shot", "supervised"
@@ -62,8 +51,8 @@ def _rows(job: Job, ranks: Mapping[str, Ranks], *, multi: bool) -> list[dict[str
     rows = []
     for language, found in ranks.items():
         sides = {
-            "text_to_vision": summary(Direction(found.captions, 1 / found.captions)),
-            "vision_to_text": summary(Direction(found.pictures, 1 / found.pictures)),
+            "text_to_vision": summary(QueryRanks(found.captions, 1 / found.captions)),
+            "vision_to_text": summary(QueryRanks(found.pictures, 1 / found.pictures)),
         }
         recalls = {
             f"{short} R@{k}": side[f"R@{k}"]
@@ -126,11 +115,11 @@ def tests(results: Results, source: str) -> list[dict[str, Any]]:
             continue
         languages = [code for code in runs[0] if code in ours[0]]
         targets = [code for code in languages if code != source]
-        blocks = [_blocks(ours, runs, code) for code in targets]
+        blocks = [sum_blocks(ours, runs, code) for code in targets]
         corrected = dict(zip(targets, holm_intervals(blocks), strict=True)) if targets else {}
         for code in languages:
-            plain = bootstrap(_blocks(ours, runs, code))
-            mrr = _reciprocal(ours, runs, code)
+            plain = bootstrap(sum_blocks(ours, runs, code))
+            mrr = compare_mrr(ours, runs, code)
             row = {
                 "regime": regime,
                 "table": table,
@@ -147,7 +136,7 @@ def tests(results: Results, source: str) -> list[dict[str, Any]]:
                 row |= {"ci95_corrected": [one.low, one.high], "p_holm": one.p}
             found.append(row)
         if len(targets) > 1:
-            mean = bootstrap(_mean_blocks(ours, runs, targets))
+            mean = bootstrap(mean_blocks(ours, runs, targets))
             found.append(
                 {
                     "regime": regime,
@@ -163,22 +152,6 @@ def tests(results: Results, source: str) -> list[dict[str, Any]]:
     return found
 
 
-def _mean_blocks(a: Runs, b: Runs, codes: Sequence[str]) -> list[Block]:
-    """Mean SumR over languages, on the pictures that have captions in all of them."""
-    common = sorted(set.intersection(*(set(a[0][code].ids.tolist()) for code in codes)))
-    place = {name: number for number, name in enumerate(common)}
-    blocks = []
-    for code in codes:
-        one = a[0][code]
-        pictures = np.array([place.get(name, -1) for name in one.ids.tolist()])
-        captions = pictures[one.rows]
-        for block, labels in zip(_blocks(a, b, code), (captions, pictures), strict=True):
-            kept = labels >= 0
-            first, second = (np.asarray(values)[kept] for values in block[:2])
-            blocks.append(Block(first, second, labels[kept], block.scale / len(codes)))
-    return blocks
-
-
 def _by_method(results: Results) -> dict[Key, list[Mapping[str, Ranks]]]:
     """Ranks of all seeds of a method."""
     grouped: dict[Key, list[Mapping[str, Ranks]]] = {}
@@ -186,23 +159,6 @@ def _by_method(results: Results) -> dict[Key, list[Mapping[str, Ranks]]]:
         table = "all" if _is_multi(job, results) else job.trained_on[0]
         grouped.setdefault((job.regime, table, job.method), []).append(ranks)
     return grouped
-
-
-def _blocks(a: Runs, b: Runs, code: str) -> list[Block]:
-    """SumR of A less SumR of B in a language."""
-    return sum_of_recalls_blocks(_hits(a, code), _hits(b, code), a[0][code].rows)
-
-
-def _hits(runs: Runs, code: str) -> Hits:
-    return Hits(
-        recall_hits(np.stack([run[code].captions for run in runs])),
-        recall_hits(np.stack([run[code].pictures for run in runs])),
-    )
-
-
-def _reciprocal(a: Runs, b: Runs, code: str) -> Comparison:
-    one, two = (reciprocal_ranks(np.stack([run[code].captions for run in runs])) for runs in (a, b))
-    return paired_bootstrap(one, two, a[0][code].rows, scale=100.0)
 
 
 def gaps(table: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:

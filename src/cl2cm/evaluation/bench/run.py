@@ -8,29 +8,39 @@ weights, captions and translation engines.
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 from zipfile import BadZipFile
 
 import numpy as np
-import numpy.typing as npt
 import torch
 
+from cl2cm.data.manifest import read_manifest
 from cl2cm.data.queries import Queries, caption_queries
+from cl2cm.encode.encoding import encode_pictures
+from cl2cm.encode.rows import StoredFeatures
 from cl2cm.encode.store import FeatureStore
 from cl2cm.encode.tokens import PooledStates, StoredStates
+from cl2cm.encode.vision import load_vision
 from cl2cm.errors import StoreError
+from cl2cm.evaluation.ranked_lists import Measured
+from cl2cm.evaluation.ranks import Ranks, ranks_of
+from cl2cm.evaluation.trec import TrecWriter
 from cl2cm.methods.registry import method_class
-from cl2cm.metrics import text_to_vision, trec_lines, vision_to_text
-from cl2cm.model.checkpoint import load, load_weights, read_provenance
+from cl2cm.model.checkpoint import load
 from cl2cm.model.config import Config
 from cl2cm.model.networks import build_student
 from cl2cm.model.retrieval import frame_vectors, sentence_vectors
-from cl2cm.storage import atomic_file, atomic_path, sha256_text
+from cl2cm.model.run_folder import read_provenance
+from cl2cm.model.weights import load_weights
+from cl2cm.storage import atomic_path, sha256_text
 from cl2cm.training.data import Stores
 from cl2cm.training.loop import train_again
 from cl2cm.translate import Translator, find_translators
-from cl2cm.types import Example, Floats, Frames, Ints
+from cl2cm.types import Example, Floats, Frames
+
+TREC_DEPTH = 100  # a benchmark has many runs
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,7 +52,8 @@ class Job:
         trained_on: the target languages of its training; one for a single-language model.
         config: all settings.
         folder: of the run.
-        text_store, vision_store: folders of the features.
+        text_store: folder of the texts' features.
+        vision_store: of the pictures'; None where the configuration names features of its own.
         split: whose captions are ranked.
     """
 
@@ -53,7 +64,7 @@ class Job:
     config: Config
     folder: Path
     text_store: Path
-    vision_store: Path
+    vision_store: Path | None
     split: str
 
     @property
@@ -67,28 +78,15 @@ class Job:
         return self.folder / f"{self.split}.trec"
 
 
-class Ranks(NamedTuple):
-    """Ranks of one language, from 1.
-
-    captions: of each caption's picture, int64 [Q]; pictures: best of each picture's captions,
-    int64 [N]; rows: picture of each caption, int64 [Q]; ids: of the pictures, text [N].
-    """
-
-    captions: Ints
-    pictures: Ints
-    rows: Ints
-    ids: npt.NDArray[np.str_]
-
-
 def run_job(job: Job, examples: Sequence[Example], *, trec: bool = False) -> dict[str, Ranks]:
     """Train what is not trained yet, then rank the captions of the examples in every language.
 
     Args:
         job: the run.
         examples: of the split to report.
-        trec: write ``SPLIT.trec``, too.
+        trec: write ``SPLIT.trec`` too, with the files that belong to it.
     """
-    stores = Stores(*(_open(folder) for folder in (job.text_store, job.vision_store)))
+    stores = Stores(_open(job.text_store), _vision(job))
     train_again(job.config, job.folder, stores=stores)
     examples = [example for example in examples if stores.vision.has(example.id)]
     source, targets = job.config.data.source, job.trained_on
@@ -101,22 +99,12 @@ def run_job(job: Job, examples: Sequence[Example], *, trec: bool = False) -> dic
     languages = [source, *(engines if translates else targets)]
     asked = {language: caption_queries(examples, language) for language in languages}
     vectors = encode_queries(job.config, job.folder, asked, stores, engines)
-    ranks = {}
-    lines: list[str] = []
-    for language, (text, vision) in vectors.items():
-        rows = asked[language].rows
-        ids = [example.id for example in asked[language].gallery]
-        ranks[language] = Ranks(
-            text_to_vision(text, vision, rows).best,
-            vision_to_text(text, vision, rows).best,
-            rows,
-            np.array(ids),
-        )
-        if trec:
-            lines += trec_lines(language, text, vision, ids)
+    measured = [Measured(code, asked[code], *both) for code, both in vectors.items()]
+    ranks = {one.language: ranks_of(one) for one in measured}
     if trec:
-        with atomic_file(job.trec) as file:
-            file.write("".join(lines).encode())
+        with TrecWriter(job.trec, depth=TREC_DEPTH) as writer:
+            for one in measured:
+                writer.write(one)
     _write_ranks(job, ranks, key)
     return ranks
 
@@ -196,13 +184,24 @@ def _key(job: Job, examples: Sequence[Example], engines: Mapping[str, Translator
     return sha256_text(json.dumps([made["config"], made.get("model"), captions, names]))
 
 
-_opened: dict[Path, FeatureStore] = {}
+def _vision(job: Job) -> StoredFeatures:
+    """The pictures' features of a run."""
+    if job.vision_store is not None:
+        return _open(job.vision_store)
+    data = job.config.data
+    return _features(job.config.vision.encoder, data.manifest, data.source, skip_bad=data.skip_bad)
+
+
+@lru_cache(maxsize=2)
+def _features(encoder: str, manifest: str, source: str, *, skip_bad: bool) -> StoredFeatures:
+    """Features that were not made here, of all items of a manifest; checked once in a process."""
+    examples = list(read_manifest(Path(manifest), source=source, skip_bad=skip_bad))
+    return encode_pictures(examples, load_vision(encoder), skip_bad=skip_bad)
 
 
 def _open(folder: Path) -> FeatureStore:
-    """A store, opened once in a process."""
     if not (folder / "store.json").exists():
         raise StoreError(
             str(folder), expected="a store", found="none", remedy="run the benchmark again"
         )
-    return _opened.setdefault(folder, FeatureStore.open(folder))
+    return FeatureStore.open(folder)

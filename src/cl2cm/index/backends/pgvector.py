@@ -20,7 +20,7 @@ from cl2cm.index.backends.postgres import again, answers, connect, from_wire, to
 from cl2cm.index.backends.quantization import DType, check_unit, check_vectors
 from cl2cm.index.backends.rescoring import FEW
 from cl2cm.index.backends.topk import exact_scores
-from cl2cm.index.filter import Filter
+from cl2cm.index.filter import Filter, Order, order_by
 from cl2cm.index.protocol import Items, VectorIndex
 from cl2cm.index.records import check_items, item_fields, no_such_id, no_such_row, parse_item
 from cl2cm.text import spellings
@@ -192,10 +192,11 @@ class PostgresIndex:
                     return int(found[0][0])
         raise no_such_id(item_id)
 
-    def matching(self, filter_: Filter) -> Ints:
-        """Rows int64 of the items that a filter lets through, rising."""
+    def matching(self, filter_: Filter, order: Order | None = None) -> Ints:
+        """Rows int64 of the items that a filter lets through, rising or in another order."""
         where, values = filter_.where()
-        query = f"SELECT row FROM {self._location.name} WHERE {where} ORDER BY row"  # noqa: S608
+        table, by = self._location.name, order_by(order)
+        query = f"SELECT row FROM {table} WHERE {where} ORDER BY {by}"  # noqa: S608
         found = self._ask(query.replace("?", "%s"), values)
         return np.fromiter((row for (row,) in found), np.int64)
 

@@ -1,21 +1,24 @@
 """From a folder or a manifest to an index: find the files, encode them, write vectors and items."""
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, replace
+from datetime import datetime
 from pathlib import Path
 
 import numpy as np
 
-from cl2cm.data.source import examples_of
-from cl2cm.errors import ConfigError, ManifestError, MediaError
+from cl2cm.data.examples import examples_of
+from cl2cm.errors import ConfigError, ManifestError, MediaError, OnSkip
 from cl2cm.index import BackendOptions, Index
 from cl2cm.index.layout import refuse_other_folder
-from cl2cm.index.update.encode import BadHandler, encode_batches
+from cl2cm.index.update.encode import encode_batches
+from cl2cm.media.dates import date_taken
+from cl2cm.progress import Advance
 from cl2cm.types import Example, Floats, Item, StrPath, VisualModel
 
 
 def confine(
-    examples: Iterable[Example], roots: Sequence[Path], on_bad: BadHandler | None = None
+    examples: Iterable[Example], roots: Sequence[Path], on_skip: OnSkip | None = None
 ) -> list[Example]:
     """Return examples whose files are in folders that the user named, links resolved.
 
@@ -24,10 +27,10 @@ def confine(
     Args:
         examples: from a manifest.
         roots: folders.
-        on_bad: called for each example whose file is elsewhere, which is then left out.
+        on_skip: told id and error of each example whose file is elsewhere, which is then left out.
 
     Raises:
-        MediaError: a file elsewhere, without ``on_bad``.
+        MediaError: a file elsewhere, without ``on_skip``.
     """
     real = {root.resolve(): root.absolute() for root in roots}
     kept = []
@@ -37,9 +40,9 @@ def confine(
         try:
             inside = None if path is None else _inside(path, real)
         except MediaError as error:
-            if on_bad is None:
+            if on_skip is None:
                 raise
-            on_bad(example, error)
+            on_skip(example.id, error)
             continue
         if media is None or inside is None or inside == path:
             kept.append(example)
@@ -75,8 +78,9 @@ def build_index(
     batch_size: int = 256,
     backend: BackendOptions | None = None,
     roots: Sequence[Path] | None = None,
-    on_bad: BadHandler | None = None,
-    progress: Callable[[int], None] | None = None,
+    on_skip: OnSkip | None = None,
+    progress: Advance | None = None,
+    dates: Mapping[str, datetime | None] | None = None,
 ) -> Index:
     """Encode images and videos and write their index.
 
@@ -90,12 +94,13 @@ def build_index(
         batch_size: images given to the model at once.
         backend: what the index is searched with, where that shall change.
         roots: folders that the files are in; see `Index.create`.
-        on_bad: called for each image that cannot be read, which is then left out; without
-            it the first one is an error.
-        progress: called after each batch with the number of examples done.
+        on_skip: told id and error of each image that cannot be read, which is then left out;
+            without it the first one is an error.
+        progress: told the number of examples just done.
+        dates: id → when the image was taken, where that is known already.
 
     Raises:
-        MediaError: an image that cannot be read, without ``on_bad``.
+        MediaError: an image that cannot be read, without ``on_skip``.
         ManifestError: an id twice.
         VectorIndexError: nothing to index, or a folder of something else at ``out``.
         ConfigError: no ``run``, and a model that was not loaded from one.
@@ -112,13 +117,13 @@ def build_index(
     refuse_other_folder(out.resolve())  # before the hours of work, not after them
     if vectors is None:
         kept: list[tuple[Example, Floats]] = []
-        for done, batch in encode_batches(model, examples, batch_size, on_bad):
+        for done, batch in encode_batches(model, examples, batch_size, on_skip):
             kept += batch
             if progress:
                 progress(done)
         examples = [example for example, _ in kept]
         vectors = np.array([vector for _, vector in kept], np.float32).reshape(-1, model.dim)
-    items = [_item(example) for example in examples]
+    items = [_item(example, dates) for example in examples]
     asked = asdict(backend or BackendOptions())
     return Index.create(out, vectors, items, model=model.fingerprint, run=run, roots=roots, **asked)
 
@@ -135,7 +140,7 @@ def _run_of(model: VisualModel, run: StrPath | None) -> StrPath:
     return known
 
 
-def _item(example: Example) -> Item:
+def _item(example: Example, dates: Mapping[str, datetime | None] | None) -> Item:
     path = example.path
     item = Item(
         example.id,
@@ -148,7 +153,21 @@ def _item(example: Example) -> Item:
     if path is None or not path.is_file():
         return item
     file = path.stat()
-    return replace(item, bytes=file.st_size, modified=file.st_mtime)
+    if dates is not None:
+        taken = dates.get(example.id)
+    else:
+        taken = date_taken(path) if example.kind == "image" else None
+    seconds = _seconds(taken)
+    modified = file.st_mtime if seconds is None else seconds
+    return replace(item, bytes=file.st_size, modified=modified)
+
+
+def _seconds(taken: datetime | None) -> float | None:
+    """Seconds of the epoch of a local time; None of one that the system cannot tell."""
+    try:
+        return None if taken is None else taken.timestamp()
+    except (OverflowError, OSError, ValueError):
+        return None
 
 
 def check_examples(examples: Sequence[Example]) -> None:

@@ -1,19 +1,18 @@
 """Encoding for an index: batch by batch, and into the journal only what is new."""
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from functools import partial
 from pathlib import Path
 
 import numpy as np
 
 from cl2cm.data.scan import check_name
-from cl2cm.errors import MediaError
+from cl2cm.errors import CL2CMError, MediaError, OnSkip
 from cl2cm.index.update.journal import Content, Journal
 from cl2cm.media.kinds import source_of
+from cl2cm.progress import Advance
 from cl2cm.types import Example, Floats, VisualModel
 
-BadHandler = Callable[[Example, MediaError], None]
-Progress = Callable[[int], None]
 Known = list[tuple[Example, Content]]
 
 PASSES = 3  # over files that change while they are read
@@ -23,7 +22,7 @@ def encode_batches(
     model: VisualModel,
     examples: Sequence[Example],
     batch_size: int,
-    on_bad: BadHandler | None = None,
+    on_skip: OnSkip | None = None,
 ) -> Iterator[tuple[int, list[tuple[Example, Floats]]]]:
     """Encode examples batch by batch.
 
@@ -31,33 +30,33 @@ def encode_batches(
         model: encodes them.
         examples: images, videos, or parts of videos.
         batch_size: examples given to the model at once.
-        on_bad: called for each example that cannot be read, which is then left out.
+        on_skip: told id and error of each example that cannot be read, which is then left out.
 
     Yields:
-        After each batch the number of examples done, and the batch's examples with their vectors.
+        The number of examples of each batch, and the batch's examples with their vectors.
 
     Raises:
-        MediaError: an example that cannot be read, without ``on_bad``.
+        MediaError: an example that cannot be read, without ``on_skip``.
     """
     for start in range(0, len(examples), batch_size):
         batch = examples[start : start + batch_size]
-        yield start + len(batch), _encode_batch(model, batch, on_bad)
+        yield len(batch), _encode_batch(model, batch, on_skip)
 
 
 def _encode_batch(
-    model: VisualModel, batch: Sequence[Example], on_bad: BadHandler | None
+    model: VisualModel, batch: Sequence[Example], on_skip: OnSkip | None
 ) -> list[tuple[Example, Floats]]:
-    """Encode a batch; one by one if it has a bad example and ``on_bad`` takes it."""
+    """Encode a batch; one by one if it has a bad example and ``on_skip`` takes it."""
     try:
         vectors = model.encode_visual([_media(example) for example in batch])
         return list(zip(batch, vectors, strict=True))
     except MediaError as error:
-        if on_bad is None:
+        if on_skip is None:
             raise
         if len(batch) == 1:
-            on_bad(batch[0], error)
+            on_skip(batch[0].id, error)
             return []
-    return [pair for example in batch for pair in _encode_batch(model, [example], on_bad)]
+    return [pair for example in batch for pair in _encode_batch(model, [example], on_skip)]
 
 
 def _media(example: Example) -> Path | Example:
@@ -80,8 +79,8 @@ def encode_new(
     verify: bool = False,
     batch_size: int = 64,
     roots: Sequence[Path] | None = None,
-    on_bad: BadHandler | None = None,
-    progress: Progress | None = None,
+    on_skip: OnSkip | None = None,
+    progress: Advance | None = None,
 ) -> tuple[Known, int]:
     """Encode each content that has no vector, once.
 
@@ -95,44 +94,45 @@ def encode_new(
         verify: read every file, not only those of another size or time.
         batch_size: items encoded between two savings.
         roots: folders that the files are in; None: the folder of each.
-        on_bad: called for each file that cannot be read, which is then left out.
-        progress: called after each batch with the number of items done.
+        on_skip: told id and error of each file that cannot be read, which is then left out.
+        progress: told the number of items just done.
 
     Returns:
         The examples that could be read, each with its content, and the number of new vectors.
 
     Raises:
-        MediaError: a file that cannot be read or does not stay as it is, without ``on_bad``.
+        MediaError: a file that cannot be read or does not stay as it is, without ``on_skip``.
     """
     bad: set[str] = set()
 
-    def report(example: Example, error: MediaError) -> None:
-        if on_bad is None:
+    def report(name: str, error: CL2CMError) -> None:
+        if on_skip is None:
             raise error
-        bad.add(example.id)
-        on_bad(example, error)
+        bad.add(name)
+        on_skip(name, error)
 
-    handler = None if on_bad is None else report
+    handler = None if on_skip is None else report
     known: Known = []
     changed: list[Example] = []
     count = 0
     for number in range(PASSES):
         left = [example for example in examples if example.id not in bad]
         known = _contents(journal, left, handler, roots, verify=verify and number == 0)
-        encoded, changed = _encode(journal, model, known, batch_size, handler, progress)
+        told = progress if number == 0 else None  # each item once
+        encoded, changed = _encode(journal, model, known, batch_size, handler, told)
         count += encoded
         if not changed:
             break
     else:
         for example in changed:
-            report(example, _restless(example))
+            report(example.id, _restless(example))
     return [pair for pair in known if pair[0].id not in bad], count
 
 
 def _contents(
     journal: Journal,
     examples: Sequence[Example],
-    on_bad: BadHandler | None,
+    on_skip: OnSkip | None,
     roots: Sequence[Path] | None,
     *,
     verify: bool,
@@ -142,9 +142,9 @@ def _contents(
         try:
             found.append((example, _content(journal, example, roots, verify=verify)))
         except MediaError as bad:
-            if on_bad is None:
+            if on_skip is None:
                 raise
-            on_bad(example, bad)
+            on_skip(example.id, bad)
         if number % 1000 == 0:
             journal.commit()
     journal.commit()
@@ -166,7 +166,7 @@ def _content(
         str(path or f"item {example.id!r}"),
         expected="an image or video",
         found=found,
-        remedy="correct the path, or skip what is broken",
+        remedy="correct the path, or leave it out (--skip-bad)",
     )
 
 
@@ -175,17 +175,17 @@ def _encode(
     model: VisualModel,
     known: Known,
     batch_size: int,
-    on_bad: BadHandler | None,
-    progress: Progress | None,
+    on_skip: OnSkip | None,
+    progress: Advance | None,
 ) -> tuple[int, list[Example]]:
     """Encode what has no vector; return how many, and the files that changed meanwhile."""
     copies = _without_vector(journal, model, known)
     content_of = {same[0].id: content for content, same in copies.items()}
     alike = {same[0].id: same for same in copies.values()}
-    handler = None if on_bad is None else partial(_all_bad, alike, on_bad)
-    there, encoded, changed = len(known) - len(copies), 0, list[Example]()
+    handler = None if on_skip is None else partial(_all_bad, alike, on_skip)
+    encoded, changed = 0, list[Example]()
     if progress:
-        progress(there)
+        progress(len(known) - len(copies))
     waiting = [same[0] for same in copies.values()]
     for done, batch in encode_batches(model, waiting, batch_size, handler):
         sound = []
@@ -199,7 +199,7 @@ def _encode(
             journal.add([content for content, _ in sound], vectors, model=model.fingerprint)
         encoded += len(sound)
         if progress:
-            progress(there + done)
+            progress(done)
     return encoded, changed
 
 
@@ -217,15 +217,15 @@ def _without_vector(
 
 
 def _all_bad(
-    alike: dict[str, list[Example]], on_bad: BadHandler, example: Example, error: MediaError
+    alike: dict[str, list[Example]], on_skip: OnSkip, name: str, error: CL2CMError
 ) -> None:
     """Say of each file of a content that it cannot be read."""
-    for one in alike[example.id]:
+    for one in alike[name]:
         path = one.path
         about = MediaError(
             str(path), expected=error.expected, found=error.found, remedy=error.remedy
         )
-        on_bad(one, error if one is example else about)
+        on_skip(one.id, error if one.id == name else about)
 
 
 def _is_still(journal: Journal, example: Example, content: Content) -> bool:

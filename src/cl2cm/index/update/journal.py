@@ -6,6 +6,7 @@ whoever is killed loses the batch at hand and nothing else.
 """
 
 import contextlib
+import datetime
 import hashlib
 import os
 import sqlite3
@@ -21,6 +22,7 @@ from cl2cm.errors import VectorIndexError
 from cl2cm.index.backends.quantization import is_unit
 from cl2cm.index.database import check_file, check_schema, confine
 from cl2cm.index.metadata import JOURNAL
+from cl2cm.media.dates import date_taken
 from cl2cm.storage import open_confined, open_sqlite, sqlite_error, storage_errors
 from cl2cm.types import Example, Floats
 
@@ -37,7 +39,13 @@ CREATE TABLE IF NOT EXISTS vectors (
     content TEXT NOT NULL, start REAL NOT NULL, "end" REAL NOT NULL, model TEXT NOT NULL,
     vector BLOB NOT NULL, PRIMARY KEY (content, start, "end", model)
 ) WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS dates (content TEXT PRIMARY KEY, taken TEXT NOT NULL);
 """
+_KEPT = (
+    "EXISTS (SELECT 1 FROM keep WHERE keep.content = vectors.content "
+    'AND keep.start = vectors.start AND keep."end" = vectors."end")'
+)
+_SPARE = 1000  # vectors
 _WHOLE = -1.0  # start and end of a whole file
 
 
@@ -93,6 +101,25 @@ class Journal:
                 )
         return Content(str(found[0]), start, end)
 
+    def taken(self, content: Content, path: Path) -> datetime.datetime | None:
+        """When the image of a content was taken, as its camera says; read once.
+
+        Args:
+            content: what the image's file holds.
+            path: a file that holds it.
+        """
+        query = "SELECT taken FROM dates WHERE content = ?"
+        with self._damage():
+            known = self._db.execute(query, (content.sha256,)).fetchone()
+            if known is None:
+                date = date_taken(path)
+                known = ("" if date is None else date.isoformat(),)
+                self._db.execute("INSERT INTO dates VALUES (?, ?)", (content.sha256, *known))
+        try:
+            return datetime.datetime.fromisoformat(known[0]) if known[0] else None
+        except (TypeError, ValueError):  # not written by us
+            return None
+
     def commit(self) -> None:
         """Keep what was said so far, whatever happens next."""
         with self._damage():
@@ -126,7 +153,11 @@ class Journal:
             self._db.commit()
 
     def forget(self, paths: Iterable[str], contents: Iterable[Content], *, model: str) -> None:
-        """Drop all but these files, and all but these contents' vectors of this model."""
+        """Drop all but these files, and vectors of other models.
+
+        Vectors of contents that are gone stay for as long as they are no more than those that are
+        needed, or ``_SPARE``: a folder may be away for one run, or a file moved back.
+        """
         with self._damage(), self._db:
             self._db.execute("CREATE TEMP TABLE keep_files (path TEXT PRIMARY KEY)")
             self._db.execute('CREATE TEMP TABLE keep (content TEXT, start REAL, "end" REAL)')
@@ -138,12 +169,13 @@ class Journal:
             )
             self._db.execute('CREATE INDEX keep_all ON keep (content, start, "end")')
             self._db.execute("DELETE FROM files WHERE path NOT IN (SELECT path FROM keep_files)")
-            self._db.execute(
-                "DELETE FROM vectors WHERE model <> ? OR NOT EXISTS (SELECT 1 FROM keep WHERE "
-                "keep.content = vectors.content AND keep.start = vectors.start "
-                'AND keep."end" = vectors."end")',
-                (model,),
-            )
+            self._db.execute("DELETE FROM vectors WHERE model <> ?", (model,))
+            count = "SELECT count(*) FROM "
+            needed = self._db.execute(f"{count}vectors WHERE {_KEPT}").fetchone()[0]
+            spare = self._db.execute(f"{count}vectors").fetchone()[0] - needed
+            if spare > max(_SPARE, needed):
+                self._db.execute(f"DELETE FROM vectors WHERE NOT {_KEPT}")  # noqa: S608 - constant
+            self._db.execute("DELETE FROM dates WHERE content NOT IN (SELECT content FROM vectors)")
             self._db.execute("DROP TABLE keep_files")
             self._db.execute("DROP TABLE keep")
 

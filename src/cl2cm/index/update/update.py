@@ -8,19 +8,20 @@ renamed file is not encoded again, and the index is at every moment the old one 
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
+from datetime import datetime
 from pathlib import Path
 
 import numpy as np
 
-from cl2cm.errors import MissingExtraError, VectorIndexError
+from cl2cm.errors import MissingExtraError, OnSkip, VectorIndexError
 from cl2cm.index import Allowed, BackendOptions, Index
 from cl2cm.index.generation import check_backend
 from cl2cm.index.layout import refuse_other_folder
 from cl2cm.index.metadata import read_metadata
 from cl2cm.index.update.build import build_index, check_examples
-from cl2cm.index.update.encode import BadHandler, Known, Progress, encode_new
+from cl2cm.index.update.encode import Known, encode_new
 from cl2cm.index.update.journal import JOURNAL, Journal, is_useless
-from cl2cm.progress import say
+from cl2cm.progress import Advance, say
 from cl2cm.storage import locked
 from cl2cm.types import Example, Floats, StrPath, VisualModel
 
@@ -63,8 +64,8 @@ def update_index(
     *,
     run: StrPath,
     options: UpdateOptions | None = None,
-    on_bad: BadHandler | None = None,
-    progress: Progress | None = None,
+    on_skip: OnSkip | None = None,
+    progress: Advance | None = None,
 ) -> Update:
     """Make an index, or bring the one that is there up to date.
 
@@ -74,11 +75,11 @@ def update_index(
         out: the index folder.
         run: the run or export that ``model`` was loaded from.
         options: see `UpdateOptions`.
-        on_bad: called for each file that cannot be read, which is then left out.
-        progress: called after each batch with the number of items done.
+        on_skip: told id and error of each file that cannot be read, which is then left out.
+        progress: told the number of items just done.
 
     Raises:
-        MediaError: a file that cannot be read, without ``on_bad``.
+        MediaError: a file that cannot be read, without ``on_skip``.
         VectorIndexError: an index of another model, without ``options.rebuild``; nothing to
             index, a folder of something else, or a damaged one.
     """
@@ -96,7 +97,7 @@ def update_index(
                 verify=options.verify,
                 batch_size=options.batch_size,
                 roots=options.roots,
-                on_bad=on_bad,
+                on_skip=on_skip,
                 progress=progress,
             )
             made, kept = _write(journal, model, known, out, run, options)
@@ -185,11 +186,29 @@ def _write(
     if len(matrix) >= MANY:
         say(f"{out}: writing an index of {len(matrix):,} vectors; a graph takes minutes")
     made = build_index(
-        model, examples, out, run=run, vectors=matrix, backend=options.backend, roots=options.roots
+        model,
+        examples,
+        out,
+        run=run,
+        vectors=matrix,
+        backend=options.backend,
+        roots=options.roots,
+        dates=_dates(journal, kept),
     )
     paths = (str(example.path) for example in examples)
     journal.forget(paths, {content for _, content in kept}, model=model.fingerprint)
     return made, {example.id for example in examples}
+
+
+def _dates(journal: Journal, known: Known) -> dict[str, datetime | None]:
+    """When the images among examples were taken, by id."""
+    dates = {
+        example.id: journal.taken(content, example.path)
+        for example, content in known
+        if example.kind == "image" and example.path is not None
+    }
+    journal.commit()
+    return dates
 
 
 def _check(out: Path, model: VisualModel, options: UpdateOptions) -> None:

@@ -3,7 +3,7 @@
 import time
 from collections.abc import Callable, Sequence
 
-from cl2cm.errors import MediaError
+from cl2cm.errors import MediaError, OnSkip
 from cl2cm.types import Example
 
 
@@ -13,7 +13,7 @@ def watch(
     *,
     seconds: float = 2.0,
     stop: Callable[[], bool] = lambda: False,
-    on_bad: Callable[[MediaError], None] | None = None,
+    on_skip: OnSkip | None = None,
 ) -> None:
     """Call ``once`` now, and again whenever a file that ``look`` finds is another.
 
@@ -25,11 +25,11 @@ def watch(
         look: finds the files.
         seconds: between two looks.
         stop: asked between two looks whether to end.
-        on_bad: called with what ``once`` could not read, which the next change may mend; without
-            it that is an error.
+        on_skip: told what ``once`` could not read, which the next change may mend; without it
+            that is an error.
 
     Raises:
-        MediaError: a file that cannot be read, without ``on_bad``.
+        MediaError: a file that cannot be read, without ``on_skip``.
     """
     done = None
     while not stop():
@@ -40,9 +40,9 @@ def watch(
                 try:
                     once()
                 except MediaError as error:
-                    if on_bad is None:
+                    if on_skip is None:
                         raise
-                    on_bad(error)
+                    on_skip(error.subject, error)
                 done = again
                 continue
         time.sleep(seconds)

@@ -1,5 +1,5 @@
-// What the page gains with JavaScript: results as you type and without a reload, pictures dropped
-// in, a viewer, the keyboard. Without it every link and form still works.
+// What JavaScript adds to the page: results as you type and without a reload, images dropped in, a
+// viewer, the keyboard. Without it every link and form still works.
 "use strict";
 
 const results = document.getElementById("results");
@@ -14,7 +14,8 @@ let typing = 0;
 async function fetchPage(address, options = {}) {
   asking.abort();
   asking = new AbortController();
-  const answer = await fetch(address, { ...options, signal: asking.signal });
+  const headers = { Accept: "text/html" };
+  const answer = await fetch(address, { ...options, headers, signal: asking.signal });
   const page = new DOMParser().parseFromString(await answer.text(), "text/html");
   return { page, address: answer.url };
 }
@@ -39,12 +40,15 @@ function take(page, typed) {
   }
 }
 
+let current = location.href; // address of the page that the document shows, below a dialog
+
 // history: "push" for a step of its own, "replace" while somebody types, "" to go back
 async function show(address, history_, { typed = false, options } = {}) {
   results.setAttribute("aria-busy", "true");
   try {
     const { page, address: reached } = await fetchPage(address, options);
     viewer.close();
+    beneath = "";
     take(page, typed);
     if (history_ === "push") {
       history.pushState(null, "", reached);
@@ -52,6 +56,7 @@ async function show(address, history_, { typed = false, options } = {}) {
     } else if (history_ === "replace") {
       history.replaceState(null, "", reached);
     }
+    current = location.href;
     results.removeAttribute("aria-busy");
   } catch (error) {
     if (error.name === "AbortError") return;
@@ -69,7 +74,8 @@ function asked() {
 function search(history_, typed) {
   clearTimeout(typing);
   const address = asked();
-  if (address && (box().value.trim() || !box().required)) show(address, history_, { typed });
+  if (address) show(address, history_, { typed });
+  else if (!typed && document.body.classList.contains("found")) location.assign(root + "/");
 }
 
 document.addEventListener("input", (event) => {
@@ -103,9 +109,7 @@ function send(file) {
 // the words may have changed since the link was written
 function forget(given) {
   given.remove();
-  box().required = true;
-  if (box().value.trim()) search("push", false);
-  else location.assign(root + "/");
+  search("push", false);
 }
 
 const carries = (event) => event.dataTransfer?.types.includes("Files");
@@ -128,20 +132,69 @@ document.addEventListener("paste", (event) => {
   if (file) send(file);
 });
 
-// one picture, and its words
-async function view(address) {
+// one image in a dialog, at its own address: Back closes it, a copied address leads to it
+let beneath = ""; // address of the page under the dialog
+let titled = ""; // and its title
+let opener = null; // card that was opened
+
+// history: "push" where the dialog opens, "replace" within it, "" to go back or forward
+async function view(address, history_) {
   try {
     const { page } = await fetchPage(address);
-    viewed.replaceChildren(page.getElementById("item"));
+    const item = page.getElementById("item");
+    if (!item) throw new Error("no item");
+    if (!viewer.open && history_) [beneath, titled] = [location.href, document.title];
+    viewed.replaceChildren(item);
+    document.title = page.title;
+    if (history_ === "push") history.pushState({ item: address, beneath }, "", address);
+    else if (history_) history.replaceState({ item: address, beneath }, "", address);
     if (!viewer.open) viewer.showModal();
     viewer.scrollTo(0, 0);
+    mark(address);
     align(viewed.querySelector("[data-first]"));
   } catch (error) {
     if (error.name !== "AbortError") location.assign(address);
   }
 }
 
-viewer.addEventListener("cancel", () => asking.abort()); // what was asked for last comes no more
+// Remembers which card of the page is shown, and whether there is one before and after it.
+function mark(address) {
+  const cards = [...results.querySelectorAll(".open")];
+  opener = cards.find((card) => card.href === new URL(address, location).href) ?? opener;
+  const at = cards.indexOf(opener);
+  const [before, after] = viewer.querySelectorAll("[data-turn]");
+  before.disabled = at <= 0;
+  after.disabled = at < 0 || at >= cards.length - 1;
+}
+
+function turn(step) {
+  const cards = [...results.querySelectorAll(".open")];
+  const next = cards[cards.indexOf(opener) + step];
+  if (!next || !cards.includes(opener)) return;
+  opener = next;
+  view(next.href, "replace");
+}
+
+// Takes the address of the page beneath back; the browser then closes the dialog.
+function leave() {
+  asking.abort();
+  if (beneath && history.state?.item) history.back();
+  else viewer.close();
+}
+
+viewer.addEventListener("cancel", (event) => {
+  event.preventDefault(); // Escape
+  leave();
+});
+
+function closeViewer() {
+  viewer.close();
+  viewed.replaceChildren(); // a video stops
+  document.title = titled;
+  beneath = "";
+  if (opener?.isConnected) opener.focus({ preventScroll: true });
+  opener?.scrollIntoView({ block: "nearest" });
+}
 
 async function align(link) {
   const item = link?.closest("#item");
@@ -157,13 +210,17 @@ async function align(link) {
 
 document.addEventListener("click", (event) => {
   const link = event.target.closest("a");
+  const step = event.target.closest("[data-turn]")?.dataset.turn;
+  if (step) turn(Number(step));
   if (event.target === viewer || event.target.closest(".close")) {
-    asking.abort();
-    viewer.close();
+    event.preventDefault();
+    leave();
+    return;
   }
   if (!link || event.button || event.ctrlKey || event.metaKey || event.shiftKey || event.altKey) return;
   const address = new URL(link.href);
-  if (link.matches(".open, .moments a") && !(link.matches(".moments a") && !viewer.open)) view(link.href);
+  if (link.matches(".open")) view(link.href, viewer.open ? "replace" : "push");
+  else if (link.matches(".moments a") && viewer.open) view(link.href, "replace");
   else if (link.matches(".align")) align(link);
   else if (link.matches(".given a")) forget(link.closest(".given"));
   else if (address.origin === location.origin && address.pathname === root + "/" && address.search) show(link.href, "push");
@@ -177,7 +234,18 @@ document.addEventListener("click", (event) => {
     if (!panel.contains(event.target)) panel.open = false;
 });
 
-window.addEventListener("popstate", () => (location.search ? show(location.href, "") : location.reload()));
+window.addEventListener("popstate", (event) => {
+  if (viewer.open && location.href === beneath) closeViewer();
+  else if (event.state?.item && event.state.beneath === current) reopen(event.state);
+  else if (location.search) show(location.href, "");
+  else location.reload();
+});
+
+// Forward to a dialog whose page still stands.
+function reopen(state) {
+  if (!viewer.open) [beneath, titled] = [state.beneath, document.title];
+  view(state.item, "");
+}
 
 // the card that lies next in a direction, by where it is on the screen
 function neighbour(card, key, cards) {
@@ -213,6 +281,14 @@ document.addEventListener("keydown", (event) => {
     return;
   }
   if (!["ArrowLeft", "ArrowRight", "ArrowUp", "ArrowDown", "Home", "End"].includes(event.key)) return;
+  if (viewer.open) {
+    const steps = { ArrowLeft: -1, ArrowRight: 1 };
+    const onward = document.dir === "rtl" ? -1 : 1;
+    if (!steps[event.key] || active.matches("video, input, .similar .open")) return;
+    event.preventDefault();
+    turn(steps[event.key] * onward);
+    return;
+  }
   const card = active.closest?.(".open");
   const cards = [...(card?.closest(".grid") ?? results).querySelectorAll(".open")];
   let next;

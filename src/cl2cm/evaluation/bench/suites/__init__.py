@@ -20,6 +20,10 @@ Tree = Mapping[str, Any]
 ABLATED = "cl2cm"
 
 
+# Runs of a benchmark are many at a time.
+ONE_CORE: Tree = {"train": {"device": "cpu", "threads": 1}}
+
+
 @dataclass(frozen=True, slots=True)
 class Suite:
     """A suite as its file says it.
@@ -75,6 +79,7 @@ class Suite:
         change = self.ablations.get(method, {})
         method = self.method(method)
         trees = [
+            ONE_CORE,
             self.base,
             self.regimes[regime],
             self.methods.get(method, {}),

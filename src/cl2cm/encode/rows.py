@@ -1,0 +1,93 @@
+"""Ragged rows of vectors: the frames of an image or video, or the token states of a text."""
+
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import NamedTuple, Protocol
+
+import torch
+from torch import Tensor
+
+
+class Rows(NamedTuple):
+    """Ragged rows, laid end to end.
+
+    values: float16 [sum of lengths, width]; lengths: int64 [n]; content: bool [sum of lengths],
+    False on special tokens (all True for frames).
+    """
+
+    values: Tensor
+    lengths: Tensor
+    content: Tensor
+
+
+class Gathered(NamedTuple):
+    """Rows as a padded batch: float32 [B, T, width], and two masks bool [B, T]."""
+
+    values: Tensor
+    mask: Tensor
+    content: Tensor
+
+
+Encode = Callable[[Sequence[int]], Rows]
+
+
+class StoredFeatures(Protocol):
+    """Features of items by row, wherever they are kept; see `FeatureStore`."""
+
+    @property
+    def ids(self) -> Sequence[str]:
+        """The items, by row."""
+        ...
+
+    @property
+    def width(self) -> int:
+        """Last dimension of the values."""
+        ...
+
+    @property
+    def folder(self) -> Path:
+        """Where they are kept."""
+        ...
+
+    def __len__(self) -> int: ...
+
+    def has(self, name: str) -> bool:
+        """Whether an item is there with at least one vector."""
+        ...
+
+    def row(self, name: str) -> int:
+        """Row of an id."""
+        ...
+
+    def gather(self, rows: Tensor) -> Gathered:
+        """Padded batch of the rows int64 [B]; padding is zero and masked."""
+        ...
+
+
+def ragged(values: Tensor, mask: Tensor, content: Tensor | None = None) -> Rows:
+    """Rows of a padded batch float [B, T, width] with masks bool [B, T]."""
+    kept = mask if content is None else content
+    return Rows(values[mask].half().cpu(), mask.sum(1).cpu(), kept[mask].cpu())
+
+
+def join(parts: Sequence[Rows]) -> Rows:
+    """Rows of all parts, one after the other."""
+    return Rows(*(torch.cat(column) for column in zip(*parts, strict=True)))
+
+
+def length_batches(lengths: Sequence[int], tokens: int) -> Iterator[list[int]]:
+    """Positions in batches of similar length, each of at most ``tokens`` padded tokens."""
+    batch: list[int] = []
+    for position in sorted(range(len(lengths)), key=lengths.__getitem__):
+        if batch and (len(batch) + 1) * max(lengths[position], 1) > tokens:
+            yield batch
+            batch = []
+        batch.append(position)
+    if batch:
+        yield batch
+
+
+def finite_rows(values: Tensor) -> Tensor:
+    """Which rows float [n, width] are finite in half precision, bool [n]."""
+    finite: Tensor = values.half().isfinite().all(1)
+    return finite

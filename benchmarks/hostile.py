@@ -88,13 +88,14 @@ async def measure(where: Where, args: argparse.Namespace) -> dict[str, Any]:
     await searches(where, texts, 3)
     quiet, _ = await searches(where, texts, args.seconds / 2)
     counts: Counter[str] = Counter()
-    images = [many_scans(), large_png()]
-    hostile = [upload(where, images[n % 2], counts) for n in range(args.uploads)]
+    images = [many_scans(), large_png(), many_scans(95, 3000)]  # refused, and two within bounds
+    hostile = [upload(where, images[n % 3], counts) for n in range(args.uploads)]
     hostile += [slow(where, HEADS[n % len(HEADS)], counts) for n in range(args.slow)]
     hostile += [slow(where, b"", counts, quiet=True) for _ in range(args.idle)]
     tasks = [asyncio.create_task(one) for one in hostile]
     await asyncio.sleep(2)
     loud, failed = await searches(where, texts, args.seconds)
+    seen = dict(counts)  # before the connections are closed
     for task in tasks:
         task.cancel()
     await asyncio.gather(*tasks, return_exceptions=True)
@@ -106,7 +107,7 @@ async def measure(where: Where, args: argparse.Namespace) -> dict[str, Any]:
         "ratio": round(during / before, 2),
         "searches": len(loud),
         "failed searches": failed,
-        **counts,
+        **seen,
     }
 
 
@@ -153,11 +154,15 @@ async def slow(where: Where, head: bytes, counts: Counter[str], *, quiet: bool =
         with contextlib.suppress(OSError):
             _, writer = await asyncio.open_connection(*where, limit=1024)
             counts["slow connections"] += 1
-            writer.write(head)
-            while not writer.is_closing():
-                await asyncio.sleep(1)
-                if not quiet:
-                    writer.write(b"a")
+            counts["slow connections open"] += 1
+            try:
+                writer.write(head)
+                while not writer.is_closing():
+                    await asyncio.sleep(1)
+                    if not quiet:
+                        writer.write(b"a")
+            finally:
+                counts["slow connections open"] -= 1
         await asyncio.sleep(0.1)
 
 

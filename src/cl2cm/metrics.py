@@ -165,5 +165,5 @@ def metrics(text: Floats, vision: Floats, rows: Ints, *, chunk: int = CHUNK) -> 
 
 
 def trec_name(item: str) -> str:
-    """An id as TREC's format takes it: with ``_`` for each blank, tab and line end."""
-    return re.sub(r"\s", "_", item)
+    """Return an id as TREC's format takes it: with ``_`` for each blank and control character."""
+    return re.sub(r"[\s\x00-\x1f\x7f-\x9f\ud800-\udfff]", "_", item)

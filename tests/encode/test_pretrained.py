@@ -9,10 +9,11 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from cl2cm.encode.pretrained import check_folder, check_weights
+from cl2cm.encode.pretrained import check_folder, check_weights, from_hub
 from cl2cm.encode.text import TextBackbone
+from cl2cm.encode.trust import allowed
 from cl2cm.encode.vision import load_vision
-from cl2cm.errors import CL2CMError, WeightsError
+from cl2cm.errors import CL2CMError, ConfigError, WeightsError
 from cl2cm.translate import open_translator
 from fixtures.clip import write_clip
 from fixtures.world import write_text
@@ -68,6 +69,7 @@ def poison(folder, mark, *, kind):
 OPEN = """
 import sys
 from cl2cm.encode.text import TextBackbone
+from cl2cm.encode.trust import allowed
 from cl2cm.encode.vision import load_vision
 from cl2cm.translate import open_translator
 from cl2cm.errors import CL2CMError
@@ -285,3 +287,19 @@ def test_a_model_of_millions_of_parts_is_refused_before_they_are_made(text, sett
     (text / "config.json").write_text(json.dumps(config | setting))
     with pytest.raises(WeightsError, match=r"config\.json asks for"):
         TextBackbone.load(f"hf:{text}")
+
+
+def test_a_hub_that_breaks_off_is_one_line(monkeypatch):
+    import huggingface_hub
+
+    class BrokenOffError(Exception):
+        """Of an HTTP client."""
+
+    def fetch(*_, **__):
+        raise BrokenOffError("the server disconnected")
+
+    monkeypatch.setattr(huggingface_hub, "snapshot_download", fetch)
+    with allowed(hub=True), pytest.raises(ConfigError, match="the server disconnected"):
+        from_hub("owner/name", ["*.json"], lambda found, remedy: ConfigError(
+            "hf:owner/name", expected="a model", found=found, remedy=remedy
+        ))  # fmt: skip

@@ -8,7 +8,7 @@ from numpy.testing import assert_allclose, assert_array_equal
 from cl2cm.data.queries import caption_queries
 from cl2cm.errors import LanguageError, NumberError
 from cl2cm.evaluation.evaluate import evaluate
-from cl2cm.metrics import metrics, text_to_vision, vision_to_text
+from cl2cm.metrics import metrics, text_to_vision, trec_name, vision_to_text
 from cl2cm.types import Example
 
 
@@ -217,3 +217,10 @@ def test_equal_captions_are_encoded_once():
 
     evaluate(Once(), [example("0", en=["a 0", "a 0"]), example("1", en=["a 1", "a 0"])])
     assert asked == [["a 0", "a 1"]]
+
+
+@pytest.mark.parametrize(
+    "mark", [" ", "\t", "\n", "\v", "\x1b", "\x9b", "\u2003", "\u2028", "\ud800"]
+)
+def test_an_id_is_one_column_of_a_trec_run(mark):
+    assert trec_name(f"a{mark}b") == "a_b"

@@ -77,7 +77,7 @@ def test_numbers_out_of_range_are_refused(searcher, numbers):
 def test_names_with_line_ends_break_neither_a_run_nor_a_terminal(tmp_path):
     hit = Hit("a\nb\tc \x1b[31m", 0.5, "p\x1b.png")
     write_trec(tmp_path / "run.trec", [BatchAnswer(BatchQuery("q", "x"), [hit], [0.5])])
-    assert (tmp_path / "run.trec").read_text() == "q Q0 a_b_c_\x1b[31m 1 0.500000 cl2cm\n"
+    assert (tmp_path / "run.trec").read_text() == "q Q0 a_b_c__[31m 1 0.500000 cl2cm\n"
     (line,) = answer_lines([BatchAnswer(BatchQuery("q", "x"), [hit], [0.5])])
     assert "\x1b" not in line
     assert "\n" not in line

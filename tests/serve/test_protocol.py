@@ -151,6 +151,47 @@ BROKEN = [
 ]
 
 
+@pytest.mark.parametrize(
+    "head",
+    [
+        "GET /static/page.css HTTP/1.1\nHost: x\n\n",
+        "GET /static/page.css HTTP/1.1\r\nHost: x\r\nA: b\nX-Forwarded-For: 1.2.3.4\r\n\r\n",
+        "GET /static/page.css HTTP/1.1\r\nHost: x\r\nX-Forwarded-For: 1.2.3.4,\r\n 10.0.0.1\r\n\r\n",
+        "POST /sign-out HTTP/1.1\r\nHost: x\r\nContent-Length:\r\n\t2\r\n\r\nab",
+        "POST /sign-out HTTP/1.1\r\nHost: x\r\nContent-Length: 5\r\n"
+        "Transfer-Encoding: chunked\r\n\r\n0\r\n\r\n",
+    ],
+)
+@pytest.mark.parametrize("pieces", [1, 1000])
+def test_a_head_that_may_be_read_in_two_ways_is_refused(searcher, head, pieces):
+    with (
+        served(create_app(searcher)) as address,
+        socket.create_connection(where(address), timeout=5) as connection,
+    ):
+        connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        with contextlib.suppress(ConnectionError):
+            step = max(1, len(head) // pieces)
+            for start in range(0, len(head), step):
+                connection.sendall(head[start : start + step].encode())
+        answer = b""
+        while part := connection.recv(65536):
+            answer += part
+        assert answer.startswith(b"HTTP/1.1 400 ")
+        assert answer.count(b"HTTP/1.1") == 1
+
+
+def test_line_ends_of_a_body_are_its_own(searcher):
+    body = "token=a\n b\n\tc"
+    sent = f"POST /sign-in HTTP/1.1\r\nHost: x\r\nContent-Length: {len(body)}\r\n\r\n{body}"
+    with served(create_app(searcher, token=TOKEN)) as address:
+        for pieces in (1, 2):
+            with socket.create_connection(where(address), timeout=5) as connection:
+                for n in range(pieces):
+                    size = len(sent) // pieces + 1
+                    connection.sendall(sent[n * size :][:size].encode())
+                assert connection.recv(20).startswith(b"HTTP/1.1 403")
+
+
 @pytest.mark.parametrize("sent", BROKEN)
 @pytest.mark.parametrize("ends", [True, False])
 def test_what_is_no_http_is_refused_without_a_word_in_the_log(searcher, sent, ends, caplog, capfd):

@@ -18,7 +18,9 @@ from cl2cm.storage import (
     cache_folder,
     locked,
     open_confined,
+    open_regular,
     open_sqlite,
+    read_regular,
     sha256_file,
     sha256_text,
     storage_errors,
@@ -353,3 +355,27 @@ while not stop.exists():
     finally:
         stop.touch()
         racer.wait(timeout=10)
+
+
+@pytest.mark.skipif(not hasattr(os, "SEEK_HOLE"), reason="no holes in files on this system")
+@pytest.mark.parametrize("start", [b"", b"a header"])
+def test_a_file_of_holes_is_not_read(tmp_path, start):
+    path = tmp_path / "f"
+    path.write_bytes(start)
+    os.truncate(path, 2**40)
+    if path.stat().st_blocks * 512 > 2**30:
+        pytest.skip("a file system without holes")
+    for opened in (open_regular, read_regular, sha256_file):
+        with pytest.raises(OSError, match="nearly all holes"):
+            opened(path)
+    with pytest.raises(FileNotFoundError):
+        open_confined(path, [tmp_path])
+    os.truncate(path, 2**20)
+    assert len(read_regular(path)) == 2**20
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="no pipes among files")
+def test_a_pipe_is_not_hashed(tmp_path):
+    os.mkfifo(tmp_path / "f")
+    with pytest.raises(OSError, match=r"regular file|a pipe"):
+        sha256_file(tmp_path / "f")

@@ -1,11 +1,14 @@
 """The registry, tables as engines, language codes, and models that are built here."""
 
+import os
+
 import pytest
 
-from cl2cm.errors import ConfigError, DatasetError, LanguageError
+from cl2cm.errors import ConfigError, DatasetError, LanguageError, ManifestError
 from cl2cm.translate import ENGINES, open_translator
 from cl2cm.translate.languages import m2m_code, nllb_code, opus_code, parse_tag
 from cl2cm.translate.model_files import model_licence
+from cl2cm.translate.record import read_translation_record, record_path
 
 # --- registry --------------------------------------------------------------------------------
 
@@ -165,3 +168,23 @@ def test_the_licence_stands_in_the_readme(tmp_path):
     assert model_licence(tmp_path) == "unknown"
     (tmp_path / "README.md").write_text("---\nlanguage: de\nlicense: cc-by-4.0\n---\n")
     assert model_licence(tmp_path) == "cc-by-4.0"
+
+
+@pytest.mark.parametrize("kind", ["pipe", "nested", "holes"])
+def test_a_record_of_a_stranger_is_refused_in_one_line(tmp_path, kind):
+    record = record_path(tmp_path / "m.jsonl")
+    if kind == "pipe":
+        os.mkfifo(record)
+    else:
+        record.write_text("[" * 100_000 if kind == "nested" else "", encoding="utf-8")
+        os.truncate(record, 2**40 if kind == "holes" else record.stat().st_size)
+    with pytest.raises(ManifestError, match="a record of translations"):
+        read_translation_record(tmp_path / "m.jsonl")
+
+
+def test_a_table_of_holes_is_refused(tmp_path):
+    path = tmp_path / "t.tsv"
+    path.touch()
+    os.truncate(path, 2**40)
+    with pytest.raises(DatasetError, match="nearly all holes"):
+        open_translator(f"file:{path}", "en", "de")

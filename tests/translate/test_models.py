@@ -1,6 +1,7 @@
 """Engines that are neural models, on tiny random ones that are built here."""
 
 import json
+import os
 import shutil
 import sys
 from contextlib import nullcontext
@@ -298,3 +299,24 @@ def test_a_missing_extra_names_the_install_line(marian, monkeypatch):
     monkeypatch.setitem(sys.modules, "ctranslate2", None)
     with pytest.raises(MissingExtraError, match=r"cl2cm\[translate\]"):
         open_translator(f"ct2:{marian[1]}", "en", "de")
+
+
+@needs_models
+@pytest.mark.parametrize("kind", ["pipe", "nested", "other", "holes"])
+@pytest.mark.parametrize("name", ["shared_vocabulary.json", "config.json", "README.md"])
+def test_members_of_a_folder_are_regular_files_of_their_kind(marian, tmp_path, name, kind):
+    folder = shutil.copytree(marian[1], tmp_path / "m")
+    file = folder / name
+    file.unlink(missing_ok=True)
+    if kind == "pipe":
+        os.mkfifo(file)
+    elif kind == "holes":
+        file.touch()
+        os.truncate(file, 2**40)
+    else:
+        file.write_text("[" * 100_000 if kind == "nested" else '"text"', encoding="utf-8")
+    if name == "README.md":
+        assert open_translator(f"ct2:{folder}", "en", "de").licence == "unknown"
+        return
+    with pytest.raises(WeightsError, match="model"):
+        open_translator(f"ct2:{folder}", "en", "de").translate(["ba do"])

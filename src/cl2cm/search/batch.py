@@ -67,10 +67,10 @@ def read_queries(path: Path) -> list[BatchQuery]:
         name, tab, text = line.partition("\t")
         name, text = (name.strip(), text) if tab else (str(number), line)
         asked = BatchQuery(name, _checked(path, number, text))
-        if asked.id in queries or not asked.id or " " in asked.id:
+        if asked.id in queries or trec_name(asked.id) != asked.id or not asked.id:
             raise QueryError(
                 f"{path}:{number}",
-                expected="an id of its own, without blanks, before the tab",
+                expected="an id of its own, without blanks and control characters, before the tab",
                 found=repr(asked.id),
                 remedy="correct the line",
             )

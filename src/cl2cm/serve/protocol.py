@@ -7,6 +7,7 @@ has most. So whoever comes with a whole request is heard, however many others ju
 """
 
 import asyncio
+import re
 import time
 from collections import Counter
 from collections.abc import Collection, Sequence
@@ -25,6 +26,7 @@ _SWEEP_SECONDS = 0.2
 _FEW_CHUNKS = 64
 _CHUNK = 64  # bytes, on average, of a body in more than a few chunks
 _UNREAD = 256 * 2**10  # bytes of a body that come after the answer
+_LOOSE = re.compile(rb"(?<!\r)\n|\n[ \t]")  # a line that ends in LF alone, or goes on in the next
 
 
 def protocol_of(limits: Limits, proxies: Sequence[Network]) -> type["PatientProtocol"]:
@@ -96,17 +98,25 @@ class Connections:
 
 
 class CarefulConnection(h11.Connection):
-    """Refuses bodies that cost far more to take apart than they hold."""
+    """Refuses heads that a proxy may read differently, and bodies in many small chunks.
+
+    What one parser takes for a part of a value is to another a header of its own, such as the
+    address of the client; what has two lengths may end in two places.
+    """
 
     pipelined = False  # whether a request came before the answer to the one before it
     _chunks = _bytes = _late = 0
 
     def next_event(self) -> Any:  # noqa: ANN401 - as in h11
         """Return the next event; as `h11.Connection`."""
+        head = self.trailing_data[0] if self.their_state is h11.IDLE else b""
         event = super().next_event()
         self.pipelined = self.pipelined or event is h11.PAUSED
         if isinstance(event, h11.Request):
             self._chunks = self._bytes = self._late = 0
+            left = len(self.trailing_data[0])
+            if _LOOSE.search(head, 0, len(head) - left) or _has_two_lengths(event):
+                raise h11.RemoteProtocolError("a head that may be read in two ways")
         elif isinstance(event, h11.Data):
             self._chunks += event.chunk_start
             self._bytes += len(event.data)
@@ -116,6 +126,11 @@ class CarefulConnection(h11.Connection):
             if self._late > _UNREAD:
                 raise h11.RemoteProtocolError("a body goes on after the answer")
         return event
+
+
+def _has_two_lengths(request: h11.Request) -> bool:
+    names = [name for name, _ in request.headers]
+    return b"transfer-encoding" in names and b"content-length" in names
 
 
 class PatientProtocol(H11Protocol):

@@ -12,6 +12,8 @@ from pathlib import Path
 from cl2cm.storage.locks import is_at
 
 MOST = 2**30  # bytes of a text that is read in one piece
+_LARGE = 2**30  # bytes from which a file has to be on the disk
+_HOLLOW = 100  # times as many bytes as are on the disk
 
 
 def open_confined(path: Path, roots: Iterable[Path]) -> BufferedReader:
@@ -42,7 +44,8 @@ def open_confined(path: Path, roots: Iterable[Path]) -> BufferedReader:
 def open_regular(path: Path) -> BufferedReader:
     """Open a regular file for reading, also through a link; never wait for a pipe or a device.
 
-    For the members of a folder of data, which may have come from anyone.
+    For the members of a folder of data, which may have come from anyone. A file that is nearly all
+    holes is refused: a kilobyte on the disk could be read for hours.
 
     Raises:
         OSError: there is none, or it is something else.
@@ -102,9 +105,24 @@ def _regular(descriptor: int) -> BufferedReader:
     try:
         if not stat.S_ISREG(os.fstat(descriptor).st_mode):
             raise FileNotFoundError(errno.ENOENT, "not a regular file")
+        if _is_hollow(descriptor):
+            raise OSError(errno.EFBIG, "a file that is nearly all holes")
         if sys.platform != "win32":
             os.set_blocking(descriptor, True)
         return os.fdopen(descriptor, "rb")
     except BaseException:
         os.close(descriptor)
         raise
+
+
+def _is_hollow(descriptor: int) -> bool:
+    """Whether a large file has next to nothing on the disk, as far as the system can say so."""
+    state = os.fstat(descriptor)
+    if state.st_size < _LARGE or not hasattr(os, "SEEK_HOLE"):
+        return False
+    if state.st_blocks * 512 * _HOLLOW > state.st_size:
+        return False
+    try:  # a file system that cannot tell holes has its only one at the end
+        return os.lseek(descriptor, 0, os.SEEK_HOLE) < state.st_size
+    finally:
+        os.lseek(descriptor, 0, os.SEEK_SET)

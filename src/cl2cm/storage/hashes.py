@@ -3,10 +3,16 @@
 import hashlib
 from pathlib import Path
 
+from cl2cm.storage.confined import open_regular
+
 
 def sha256_file(path: Path) -> str:
-    """Hexadecimal SHA-256 of a file's bytes, read in pieces."""
-    with path.open("rb") as file:
+    """Return the hexadecimal SHA-256 of a file's bytes, read in pieces.
+
+    Raises:
+        OSError: as `open_regular`.
+    """
+    with open_regular(path) as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 

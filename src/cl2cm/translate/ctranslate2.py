@@ -8,7 +8,6 @@ its ``*.spm`` or ``sentencepiece.bpe.model``.
 """
 
 import importlib
-import json
 import re
 import threading
 from collections.abc import Sequence
@@ -24,7 +23,14 @@ from cl2cm.translate.languages import (
     opus_code,
     stated_direction,
 )
-from cl2cm.translate.model_files import model_licence, model_version, no_language, say_too_long
+from cl2cm.translate.model_files import (
+    model_licence,
+    model_version,
+    no_language,
+    read_json,
+    read_text,
+    say_too_long,
+)
 
 BEAMS = 4
 LONGEST = 500  # tokens of a text
@@ -178,10 +184,10 @@ def _known(engine: str, code: str, name: str | None, known: Any) -> str:  # noqa
 def _vocabulary(folder: Path) -> set[str]:
     for name in ("shared_vocabulary", "source_vocabulary"):
         listed, lines = folder / f"{name}.json", folder / f"{name}.txt"
-        if listed.is_file():
-            return set(json.loads(listed.read_text(encoding="utf-8")))
-        if lines.is_file():
-            return set(lines.read_text(encoding="utf-8").split("\n"))
+        if listed.exists():
+            return {word for word in read_json(listed, list) if isinstance(word, str)}
+        if lines.exists():
+            return set(read_text(lines).split("\n"))
     raise _lacks(folder, "shared_vocabulary.json or source_vocabulary.json")
 
 
@@ -206,7 +212,7 @@ def _lacks(folder: Path, file: str) -> ConfigError:
 def _has_own_end(folder: Path) -> bool:
     """Whether CTranslate2 adds the end of a source text by itself."""
     config = folder / "config.json"
-    return config.is_file() and bool(json.loads(config.read_text("utf-8")).get("add_source_eos"))
+    return config.exists() and bool(read_json(config, dict).get("add_source_eos"))
 
 
 def _import(name: str) -> Any:  # noqa: ANN401 - a module without types

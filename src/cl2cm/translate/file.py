@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from cl2cm.errors import ConfigError, DatasetError
-from cl2cm.storage import sha256_file, storage_errors
+from cl2cm.storage import read_regular, sha256_file, storage_errors
 from cl2cm.text import is_blank, one_line
 
 
@@ -37,9 +37,15 @@ class FileTranslator:
                 remedy="correct its name",
             )
         self.name, self.source, self.target = path.stem.removesuffix(f".{target}"), source, target
-        with storage_errors(path):
-            self.version = sha256_file(path)[:12]
-            self._known = _read(path)
+        try:
+            with storage_errors(path):
+                self.version = sha256_file(path)[:12]
+                self._known = _read(path)
+        except OSError as error:
+            found = (error.strerror or str(error)).lower()
+            raise DatasetError(
+                str(path), expected="a table that can be read", found=found, remedy="replace it"
+            ) from error
 
     def translate(self, texts: Sequence[str]) -> list[str]:
         """The translation of each text, in order; ``""`` where the table has none."""
@@ -55,7 +61,7 @@ def open_translator(argument: str, source: str, target: str) -> FileTranslator:
 def _read(path: Path) -> dict[str, str]:
     known: dict[str, str] = {}
     # Not splitlines: a caption may hold one of the rarer line separators.
-    lines = path.read_bytes().removesuffix(b"\n").split(b"\n")
+    lines = read_regular(path).removesuffix(b"\n").split(b"\n")
     for number, line in enumerate(lines, start=1):
         try:
             cells = line.decode().removesuffix("\r").removeprefix("\ufeff").split("\t")

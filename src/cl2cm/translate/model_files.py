@@ -1,28 +1,79 @@
 """What folders of translation models have in common: their hash and their licence."""
 
+import json
 import re
 from collections.abc import Iterable, Sequence
 from pathlib import Path
+from typing import Any
 
-from cl2cm.errors import LanguageError
+from cl2cm.errors import LanguageError, WeightsError
 from cl2cm.progress import say
-from cl2cm.storage import sha256_file, sha256_text
+from cl2cm.storage import open_regular, read_regular, sha256_file, sha256_text
 
 _LICENCE = re.compile(r"^licen[cs]e:\s*(\S.*)$", re.MULTILINE | re.IGNORECASE)
+_HEAD = 5000  # bytes
+_TEXT = 2**27  # bytes of a vocabulary or of settings
 _WEIGHTS = ("*.bin", "*.safetensors", "*.json", "*.spm", "*.model", "*.txt")
 
 
 def model_version(folder: Path) -> str:
-    """Hash of a model's files, 12 hexadecimal digits."""
+    """Return the hash of a model's files, 12 hexadecimal digits.
+
+    Raises:
+        WeightsError: one of them cannot be read.
+    """
     files = sorted({file for pattern in _WEIGHTS for file in folder.glob(pattern)})
-    return sha256_text("\n".join(f"{file.name} {sha256_file(file)}" for file in files))[:12]
+    try:
+        lines = [f"{file.name} {sha256_file(file)}" for file in files]
+    except OSError as error:
+        raise damaged(folder, error) from error
+    return sha256_text("\n".join(lines))[:12]
+
+
+def read_text(path: Path) -> str:
+    """Return a text of a model's folder.
+
+    Raises:
+        WeightsError: it cannot be read, or is no UTF-8.
+    """
+    try:
+        return read_regular(path, _TEXT).decode()
+    except (OSError, ValueError) as error:
+        raise damaged(path, error) from error
+
+
+def read_json(path: Path, kind: type) -> Any:  # noqa: ANN401 - of that kind
+    """Return the JSON of a model's folder.
+
+    Raises:
+        WeightsError: it cannot be read, or is of another kind.
+    """
+    try:
+        value = json.loads(read_text(path))
+        if isinstance(value, kind):
+            return value
+        error: Exception = ValueError(f"no {kind.__name__}")
+    except (ValueError, RecursionError) as caught:
+        error = caught
+    raise damaged(path, error) from error
+
+
+def damaged(path: Path, error: Exception) -> WeightsError:
+    """Return the error of a file or folder that is not as a model's should be."""
+    found = (getattr(error, "strerror", None) or str(error)).lower()[:120]
+    remedy = "restore it, or name another model"
+    return WeightsError(str(path), expected="a whole model", found=found, remedy=remedy)
 
 
 def model_licence(folder: Path) -> str:
-    """What the head of the model's README says, or ``unknown``."""
-    card = folder / "README.md"
-    match = _LICENCE.search(card.read_text("utf-8", "replace")[:5000]) if card.is_file() else None
-    return match[1].strip("\"' ") if match else "unknown"
+    """Return what the head of the model's README says, or ``unknown``."""
+    try:
+        with open_regular(folder / "README.md") as file:
+            head = file.read(_HEAD).decode("utf-8", "replace")
+    except OSError:
+        return "unknown"
+    match = _LICENCE.search(head)
+    return match[1].strip("\"' ")[:200] if match else "unknown"
 
 
 def no_language(engine: str, code: str, known: Iterable[str]) -> LanguageError:

@@ -11,7 +11,7 @@ from typing import Any
 
 from cl2cm.data.manifest import write_manifest
 from cl2cm.errors import ManifestError
-from cl2cm.storage import write_json
+from cl2cm.storage import read_regular, write_json
 from cl2cm.types import Example
 
 FORMAT = 1
@@ -30,14 +30,14 @@ def read_translation_record(manifest: Path) -> dict[str, Any]:
         ManifestError: it is damaged.
     """
     path = record_path(manifest)
-    if not path.is_file():
+    if not path.exists():
         return {"format": FORMAT, "columns": {}}
     try:
-        value = json.loads(path.read_text(encoding="utf-8"))
+        value = json.loads(read_regular(path))
         if value["format"] == FORMAT and isinstance(value["columns"], dict):
             return dict(value)
         found = "another format"
-    except (ValueError, KeyError, TypeError):
+    except (OSError, ValueError, KeyError, TypeError, RecursionError):
         found = "a damaged file"
     raise ManifestError(
         str(path),

@@ -91,6 +91,40 @@ def test_a_chain_of_headers(tmp_path):
         list(read_members(path))
 
 
+@pytest.mark.parametrize(
+    "body",
+    [
+        b"2 " * 24_000 + b"a=",  # each record the rest of the header
+        b"1" * 24_000,
+        b"24005 a=" + b"7" * 23_996 + b"\n",
+        b"30 a=12345\n" * 2000,
+        b"9 a=123\n" * 2000,
+    ],
+)
+def test_attributes_are_read_in_linear_time(tmp_path, body):
+    path = tmp_path / "a.tar"
+    padded = body.ljust(-(-len(body) // 512) * 512, b"\0")
+    head = header("x", tarfile.XHDTYPE, len(body))
+    path.write_bytes(head + padded + header("a.txt", tarfile.REGTYPE, 0) + b"\0" * 1024)
+    begin = time.process_time()
+    error, used = peak(lambda: list(read_members(path)))
+    assert "attributes" in str(error)
+    assert used < 2
+    assert time.process_time() - begin < 1
+
+
+def test_a_map_of_holes_is_small(tmp_path):
+    path = tmp_path / "a.tar.gz"
+    attributes = b"22 GNU.sparse.major=1\n22 GNU.sparse.minor=0\n"
+    with gzip.open(path, "wb", compresslevel=1) as file:
+        file.write(header("x", tarfile.XHDTYPE, len(attributes)) + attributes.ljust(512, b"\0"))
+        file.write(header("a.txt", tarfile.REGTYPE, 2**24) + b"9999999\n")
+        file.write(b"0\n" * (2**22 - 4) + b"\0" * 1024)
+    error, used = peak(lambda: list(read_members(path)))
+    assert "a header of" in str(error)
+    assert used < 40
+
+
 def test_honest_headers_are_read(tmp_path):
     path = tmp_path / "a.tar"
     name = "long/" + "n" * 3000 + ".txt"

@@ -2,6 +2,7 @@
 
 import csv
 import io
+import time
 
 import pytest
 from hypothesis import HealthCheck, given, settings
@@ -85,3 +86,19 @@ def test_a_table_of_another_kind(tmp_path):
     for content in ("file,caption,caption\n", 'file,caption\na,"x" y\n', b"file,caption\na,\xff\n"):
         with pytest.raises(DatasetError, match=r"t\.csv:[12]"):
             table(tmp_path, content)
+
+
+@pytest.mark.parametrize("line", ['"' + "x" * 60, 'y"\t"' + "x" * 60])
+def test_quotes_that_nothing_closes_cost_linear_time(tmp_path, line):
+    begin = time.process_time()
+    with pytest.raises(DatasetError, match=r"t\.csv:\d+: expected quotes that end in their cell"):
+        table(tmp_path, "file\tcaption\tmore\tthan\n" + f"{line}\n" * 600, delimiters=("\t",))
+    assert time.process_time() - begin < 3
+
+
+def test_a_long_cell_over_many_lines_is_read(tmp_path):
+    text = "\n".join(f'line "{n}" of it' for n in range(900))
+    rows = "".join(f'{name}\t"{text.replace(chr(34), chr(34) * 2)}"\n' for name in "abc")
+    assert table(tmp_path, "file\tcaption\n" + rows, delimiters=("\t",))[1] == [
+        (2 + 900 * n, [name, text]) for n, name in enumerate("abc")
+    ]

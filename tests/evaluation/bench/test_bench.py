@@ -1,5 +1,6 @@
 import csv
 import dataclasses
+import io
 import json
 import os
 import subprocess
@@ -105,6 +106,12 @@ def test_the_contract_of_the_json(done):
     text = "\n".join(table_lines(result))
     assert "upper bound" in text
     assert all(method in text for method in METHODS)
+
+
+@pytest.mark.parametrize("name", ["=1+1", "+1", "-1", "@SUM(A1)", "\t=1", "\r=1"])
+def test_no_name_in_a_csv_is_a_formula(name):
+    written = csv_text([{"method": name, "SumR": -1.5, "seed": -1}])
+    assert list(csv.reader(io.StringIO(written)))[1] == [f"'{name.strip()}", "-1.5000", "-1"]
 
 
 def test_csv(done):

@@ -18,6 +18,8 @@ from cl2cm.data.readers.reading import bad_line, numbered_lines
 DELIMITERS = (",", ";", "|", "\t")
 _LITERAL = "|\t"  # where a quote may be a part of the text
 _LONGEST = 1000  # lines of one quoted cell
+_LOOKED = 100  # times the table that all searches for the ends of quotes may look at
+_FREE = 2**20  # characters that they may look at in any table
 
 
 class Table(NamedTuple):
@@ -98,7 +100,7 @@ def _records(
 ) -> Iterator[tuple[int, list[str]]]:
     """Rows, that of the header first; blank lines are left out."""
     if delimiter in _LITERAL:
-        rows = _literal(text.split("\n"), delimiter)
+        rows = _literal(path, text.split("\n"), delimiter)
     else:
         rows = _quoted(path, text, delimiter, is_key)
     for number, cells in rows:
@@ -128,9 +130,11 @@ def _quoted(
         raise bad_line(path, number, "a row of the table", str(error)) from None
 
 
-def _literal(lines: Sequence[str], delimiter: str) -> Iterator[tuple[int, list[str]]]:
+def _literal(path: Path, lines: Sequence[str], delimiter: str) -> Iterator[tuple[int, list[str]]]:
     """Rows whose quotes count only around whole cells, even over several lines."""
     width, number = 0, 0
+    left = _FREE + _LOOKED * sum(map(len, lines))
+    ends = re.compile(rf'"(?={re.escape(delimiter)}|\Z)')
     while number < len(lines):
         first = number
         cells, is_open = _split(lines[number], delimiter)
@@ -138,9 +142,17 @@ def _literal(lines: Sequence[str], delimiter: str) -> Iterator[tuple[int, list[s
         width = width or len(cells)
         if len(cells) != width == len(plain):
             cells = plain
+        looked = len(lines[number])
         for last in range(first + 1, min(first + _LONGEST, len(lines)) if is_open else 0):
+            looked += len(lines[last])
+            left -= looked if (may_end := ends.search(lines[last])) else len(lines[last])
+            if left < 0:
+                expected = "quotes that end in their cell"
+                raise bad_line(path, first + 1, expected, "many that do not", "remove them")
             if len(_split(lines[last], delimiter)[0]) == width:
                 break  # a row of its own: the quote is text
+            if not may_end:
+                continue
             joined, still_open = _split("\n".join(lines[first : last + 1]), delimiter)
             if len(joined) == width and not still_open:
                 cells, number = joined, last

@@ -5,6 +5,7 @@ whole; it is an error here, as are links, devices and names that lead out of a f
 """
 
 import gzip
+import re
 import tarfile
 import zlib
 from collections.abc import Callable, Iterator
@@ -18,18 +19,25 @@ from cl2cm.storage import open_regular
 
 _PIECE = 2**20  # bytes read at a time
 _HEADER = 2**18  # bytes that a member's long name and attributes may have
+_HEADERS = 4 * _HEADER  # bytes of all that stands before a member's contents
+_ATTRIBUTES = (tarfile.XHDTYPE, tarfile.XGLTYPE, tarfile.SOLARIS_XHDTYPE)
+_NAMES = (tarfile.GNUTYPE_LONGNAME, tarfile.GNUTYPE_LONGLINK)
+_RECORD = re.compile(rb"(\d{1,7}) [^=\n]{1,1000}=")
+_DIGITS = re.compile(rb"\d{100}")
 
 
 class _Headers:
     """A tar's file: while a header is read, it may be asked for few bytes at a time.
 
     ``tarfile`` reads a long name, or a member's attributes, in one piece of the size that the
-    header claims, and keeps the attributes that hold for all members.
+    header claims, keeps the attributes that hold for all members, and parses attributes in
+    quadratic time and memory where their records overlap or hold long numbers.
     """
 
     def __init__(self, file: IO[bytes]) -> None:
         self._file = file
-        self._most: int | None = _HEADER
+        self._in_header, self._left = True, _HEADERS
+        self._kind = b""  # of the header whose name or attributes are read next
         self._tar = tarfile.TarFile(fileobj=cast("IO[bytes]", self), mode="r")
 
     @property
@@ -39,24 +47,44 @@ class _Headers:
 
     def next(self) -> tarfile.TarInfo | None:
         """Read the header of the next member."""
-        self._most = _HEADER
+        self._in_header, self._left, self._kind = True, _HEADERS, b""
         info = self._tar.next()
-        self._most = None
+        self._in_header = False
         self._tar.members = []  # type: ignore[attr-defined]  # it would grow with the shard
         if sum(len(key) + len(value) for key, value in self._tar.pax_headers.items()) > _HEADER:
             raise tarfile.ReadError(f"headers of more than {_HEADER // 2**10} kB")
         return info
 
     def read(self, size: int) -> bytes:
-        if self._most is not None and size > self._most:
-            raise tarfile.ReadError(f"a header of {size:,} bytes")
-        return self._file.read(size)
+        if not self._in_header:
+            return self._file.read(size)
+        self._left -= size
+        if size > _HEADER or self._left < 0:
+            raise tarfile.ReadError(f"a header of {max(size, _HEADERS - self._left):,} bytes")
+        data, kind = self._file.read(size), self._kind
+        self._kind = b"" if kind or data[156:157] not in _ATTRIBUTES + _NAMES else data[156:157]
+        if kind in _ATTRIBUTES:
+            _check_attributes(data)
+        return data
 
     def seek(self, offset: int, whence: int = 0) -> int:
         return self._file.seek(offset, whence)
 
     def tell(self) -> int:
         return self._file.tell()
+
+
+def _check_attributes(data: bytes) -> None:
+    """Refuse attributes that are not records one after the other, up to the zeros at the end."""
+    place = 0
+    while place < len(data) and data[place]:
+        record = _RECORD.match(data, place)
+        end = place + int(record[1]) if record else 0
+        if record is None or end < record.end() + 1 or data[end - 1 : end] != b"\n":
+            raise tarfile.ReadError("damaged attributes")
+        place = end
+    if _DIGITS.search(data):
+        raise tarfile.ReadError("attributes with a number of 100 digits")
 
 
 class Member(NamedTuple):

@@ -6,6 +6,9 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from cl2cm.evaluation.bench.report import TARGETS, UPPER
+from cl2cm.text import one_line
+
+_FORMULA = ("=", "+", "-", "@")  # a spreadsheet would compute what begins so
 
 
 def csv_text(rows: Sequence[Mapping[str, Any]]) -> str:
@@ -18,7 +21,12 @@ def csv_text(rows: Sequence[Mapping[str, Any]]) -> str:
 
 
 def _cell(value: object) -> str:
-    return f"{value:.4f}" if isinstance(value, float) else str(value)
+    if isinstance(value, float):
+        return f"{value:.4f}"
+    if not isinstance(value, str):
+        return str(value)
+    text = one_line(value)
+    return f"'{text}" if text.startswith(_FORMULA) else text
 
 
 def table_lines(result: Mapping[str, Any]) -> list[str]:

@@ -6,8 +6,9 @@ import os
 import numpy as np
 import onnx
 import pytest
-from onnx import TensorProto
+from onnx import TensorProto, helper, numpy_helper
 
+from cl2cm.encode import onnx_session
 from cl2cm.errors import CheckpointError, ConfigError, ExportError
 from cl2cm.export import contract as contract_module
 from cl2cm.export.load import load, load_visual
@@ -114,6 +115,8 @@ SPOILT = [
     ({"text": {"pad": -1}}, "pad"),
     ({"text": {"prefix": "a" * 5000}}, "prefix"),
     ({"text": {"lower_case": "no"}}, "lower_case"),
+    ({"text": {"case": "upper"}}, "case 'upper'"),
+    ({"text": {"case": ["lower"]}}, "case"),
     ({"vision": {"preprocess": {"size": 10**6}}}, "size"),
     ({"vision": {"preprocess": {"resample": "/etc/passwd"}}}, "resample"),
     ({"vision": {"sampling": {"kind": "uniform", "frames": 10**9, "fps": 2}}}, "frames"),
@@ -204,6 +207,67 @@ def test_a_tokenizer_that_never_ends_is_refused(export):
         change(export, lambda _: None, files=["tokenizer.json"])
         with pytest.raises(ExportError, match="a repeated group"):
             load_export(export)
+
+
+@pytest.mark.skipif(not hasattr(os, "SEEK_HOLE"), reason="no holes in files on this system")
+def test_a_file_of_holes_is_not_read(export):
+    with (export / "tokenizer.json").open("r+b") as file:
+        file.truncate(2**31)
+    change(export, lambda contract: contract["files"]["tokenizer.json"].update(bytes=2**31))
+    with pytest.raises(ExportError, match=r"tokenizer\.json"):
+        load_export(export)
+
+
+def extend(export, side, *nodes, **constants):
+    """Let a stranger's nodes follow a graph, whose vectors they read as ``before``."""
+    name = f"{side}.onnx"
+    model = onnx.load(export / name, load_external_data=False)
+    for node in model.graph.node:
+        node.output[:] = ["before" if one == "vectors" else one for one in node.output]
+    model.graph.node.extend(nodes)
+    model.graph.initializer.extend(
+        numpy_helper.from_array(np.asarray(value), key) for key, value in constants.items()
+    )
+    (export / name).write_bytes(model.SerializeToString())
+    change(export, lambda _: None, files=[name])
+
+
+def open_and_use(export, side, small):
+    model = load_export(export, text=side == "text")  # texts of the contract are encoded
+    model.encode_visual(sorted((small.manifest.parent / "images").iterdir())[:2])
+
+
+ONES = helper.make_node(
+    "ConstantOfShape", ["big"], ["a0"], value=helper.make_tensor("v", TensorProto.FLOAT, [1], [1])
+)
+MEAN = helper.make_node("ReduceMean", ["extra"], ["mean"], keepdims=0)
+ADD = helper.make_node("Add", ["before", "mean"], ["vectors"])
+
+
+@pytest.mark.parametrize("side", ["text", "vision"])
+def test_a_graph_that_asks_for_terabytes_is_refused(side, export, small):
+    same = helper.make_node("Identity", ["a0"], ["extra"])
+    extend(export, side, ONES, same, MEAN, ADD, big=np.int64([10**6, 2000]))
+    with pytest.raises(ExportError, match="within bounds"):
+        open_and_use(export, side, small)
+
+
+@pytest.mark.parametrize("side", ["text", "vision"])
+def test_a_graph_that_computes_for_years_is_ended(side, export, small, monkeypatch):
+    monkeypatch.setattr(onnx_session, "SECONDS", 0.2)
+    monkeypatch.setattr(onnx_session, "FRAME_SECONDS", 0.0)
+    steps = [helper.make_node("MatMul", [f"a{i}", f"a{i}"], [f"a{i + 1}"]) for i in range(2000)]
+    last = helper.make_node("Identity", ["a2000"], ["extra"])
+    extend(export, side, ONES, *steps, last, MEAN, ADD, big=np.int64([600, 600]))
+    with pytest.raises(ExportError, match="more than 0 s"):
+        open_and_use(export, side, small)
+
+
+@pytest.mark.parametrize("side", ["text", "vision"])
+def test_vectors_of_another_width_are_refused(side, export, small):
+    extend(export, side, helper.make_node("Concat", ["before", "before"], ["vectors"], axis=1))
+    with pytest.raises(ExportError, match=r"vectors float32 \[\d+, 32\]"):
+        open_and_use(export, side, small)
 
 
 def test_a_graph_with_a_loop_is_refused(export):

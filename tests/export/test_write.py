@@ -5,15 +5,18 @@ import json
 import numpy as np
 import onnx
 import pytest
+from hypothesis import example, given
+from hypothesis import strategies as st
 
 import cl2cm
 from cl2cm.errors import ConfigError, ExportError, QueryError
-from cl2cm.export import precision, write
+from cl2cm.export import precision, runtime, write
 from cl2cm.export.load import load
 from cl2cm.export.model import ExportedModel, load_export
 from cl2cm.export.parity import ODD, WORDS, parity_images, parity_texts
 from cl2cm.export.precision import blocks
 from cl2cm.export.runtime import Reader
+from cl2cm.text import CASES, in_case
 from fixtures import world
 
 
@@ -43,6 +46,26 @@ def test_a_text_has_one_vector_alone_and_in_any_batch(precision, exports, small)
     alone = np.concatenate([export.encode_text([text]) for text in texts])
     np.testing.assert_allclose(together, alone, atol=1e-6)
     np.testing.assert_allclose(export.encode_text(texts[::-1])[::-1], together, atol=1e-6)
+
+
+@pytest.mark.parametrize("rule", CASES)
+def test_capitals_of_a_query_are_read_as_the_run_reads_them(rule, trained, tmp_path, monkeypatch):
+    """The contract's rule of the run is the export's, whatever backbone is behind it."""
+    model = load(trained)
+    monkeypatch.setattr(model, "case", rule)
+    monkeypatch.setattr(write, "load", lambda run: model)
+    (made,) = write.export_run(trained, tmp_path / "export")
+    export = load_export(made.path)
+    texts = ["RED CIRCLE", "Red Circle", "red circle", "KIRMIZI İNEK", "I"]
+    assert [export.reader.ids(text) for text in texts] == model.query_ids(texts)
+    np.testing.assert_allclose(export.encode_text(texts), model.encode_text(texts), atol=1e-5)
+
+
+@example("KIRMIZI İNEK Ş I", "capitals")
+@example("I", "lower")
+@given(st.text(max_size=20), st.sampled_from(CASES))
+def test_the_reader_that_stands_alone_has_the_same_rules_of_case(text, rule):
+    assert runtime.in_case(text, rule) == in_case(text, rule)
 
 
 def test_images_of_every_shape_have_the_vectors_of_the_run(exports, model):

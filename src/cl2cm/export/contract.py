@@ -90,12 +90,17 @@ def check_hash(folder: Path, contract: dict[str, Any], name: str) -> None:
     Raises:
         ExportError: it is another.
     """
-    wanted, found = contract["files"][name]["sha256"], sha256_file(folder / name)
-    if found != wanted:
+    wanted = contract["files"][name]["sha256"]
+    try:
+        hashed = sha256_file(folder / name)
+        found = f"another one ({hashed[:12]})"
+    except OSError as error:
+        hashed, found = "", error.strerror or str(error)
+    if hashed != wanted:
         raise ExportError(
             str(folder / name),
             expected=f"the file that was exported (sha256 {wanted[:12]})",
-            found=f"another one ({found[:12]})",
+            found=found,
             remedy=_AGAIN,
         )
 

@@ -134,7 +134,7 @@ def test_the_whole_way_in_json(small, settings, tmp_path, capfd):
     )
     assert code == 0
     assert trained["method"] == "translate-train"
-    keys = {"method", "config", "model", "data", "validation_SumR", "seconds", "finished"}
+    keys = {"method", "config", "model", "data", "validation_SumR", "seconds", "finished", "files"}
     assert set(trained) == {"run", "versions", "translates_queries", *keys}
     code, measured = call(capfd, "evaluate", tmp_path / "run", small.manifest, "--json")
     assert code == 0

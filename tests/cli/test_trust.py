@@ -169,6 +169,7 @@ def test_a_large_settings_file_is_not_read(foreign):
 def test_a_contract_of_many_or_long_examples_is_refused(foreign):
     path = foreign / "contract.json"
     contract = json.loads(path.read_text(encoding="utf-8"))
+    del contract["checksum"]
     many = contract | {"examples": contract["examples"] * 20}
     one = contract["examples"][0] | {"text": "a" * 5000}
     for changed in (many, contract | {"examples": [one]}):

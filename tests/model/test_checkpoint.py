@@ -1,5 +1,3 @@
-import json
-
 import pytest
 import torch
 from numpy.testing import assert_array_equal
@@ -11,7 +9,7 @@ from cl2cm.methods.build import build_method
 from cl2cm.model.checkpoint import load, load_backbone, load_visual, save_run
 from cl2cm.model.config import load_config
 from cl2cm.model.retrieval import RetrievalModel
-from fixtures.runs import change_weights
+from fixtures.runs import change_record, change_weights
 
 TEXTS = ["red circle", "one square that is blue", "wolleyxx ssorcxx"]
 
@@ -89,9 +87,7 @@ def test_a_round_trip_gives_the_same_vectors(freeze, layers, settings, small, tm
 def test_the_fingerprint_names_the_weights(trained, run):
     assert load(trained).fingerprint == load(run).fingerprint
     change_weights(run, "vision.linear.bias", lambda x: x + 0.1)
-    provenance = json.loads((run / "provenance.json").read_text())
-    del provenance["model"]
-    (run / "provenance.json").write_text(json.dumps(provenance))
+    change_record(run / "provenance.json", lambda provenance: provenance.pop("model"))
     assert load(run).fingerprint != load(trained).fingerprint
 
 

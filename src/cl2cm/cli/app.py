@@ -67,10 +67,10 @@ def run(arguments: Sequence[str]) -> int:
             raise
         say(f"error: {missing}")
         return 2
-    except KeyboardInterrupt:
-        say("stopped; what was done so far is kept: run the same command again")
-        return 130
-    except typer.Abort:
+    except (KeyboardInterrupt, typer.Abort):  # typer makes the one of the other
+        say(
+            f"stopped; what was done so far is kept: run the same command again{_resume(arguments)}"
+        )
         return 130
     except OSError as error:
         known = storage_error(Path(error.filename or "output"), error)
@@ -85,6 +85,11 @@ def run(arguments: Sequence[str]) -> int:
         say(f"error: {_usage(error, ' '.join(message().split()), list(arguments))}")
         return 2
     return result if isinstance(result, int) else 0
+
+
+def _resume(arguments: Sequence[str]) -> str:
+    new = arguments[:1] == ["train"] and "--resume" not in arguments
+    return " with --resume" if new else ""
 
 
 def _usage(error: Exception, message: str, arguments: list[str]) -> str:
@@ -234,20 +239,37 @@ def align(
 
 
 def doctor(
+    path: Annotated[
+        Path | None,
+        typer.Argument(help="Run, feature store, index, manifest or model to verify."),
+    ] = None,
+    repair: Annotated[
+        bool,
+        typer.Option("--repair", help="Make again what can be, and add missing checksums."),
+    ] = False,
     install_weights: Annotated[
         bool, typer.Option("--install-weights", help="Fetch and convert the offline weights.")
     ] = False,
     as_json: Json = False,
-) -> None:
-    """Show what is installed, which weights are here, and what each extra would add."""
+) -> int:
+    """Show what is installed and which weights are here; or read all of PATH and name damage."""
+    if path is not None:
+        from cl2cm.cli.verify import report_lines, verify_path
+
+        found = verify_path(path, repair=repair)
+        show(found.as_json(), as_json=as_json, lines=report_lines(found))
+        return 2 if found.damaged else 0
+    if repair:
+        raise ConfigError("--repair", expected="a path", found="none", remedy="name what to repair")
     from cl2cm.cli.doctor import lines, report
 
     if install_weights:
         from cl2cm.encode.pinned_weights import install_weights as install
 
         install(tell=say)
-    found = report()
-    show(found, as_json=as_json, lines=lines(found))
+    installed = report()
+    show(installed, as_json=as_json, lines=lines(installed))
+    return 0
 
 
 class WithFormats(TyperCommand):
@@ -261,7 +283,7 @@ class WithFormats(TyperCommand):
         return super().get_help(ctx)
 
 
-_COMMANDS: tuple[tuple[Callable[..., None], type[TyperCommand]], ...] = (
+_COMMANDS: tuple[tuple[Callable[..., int | None], type[TyperCommand]], ...] = (
     *((demo, TyperCommand), (init, TyperCommand), (prepare, TyperCommand)),
     *((opens_models(translate), TyperCommand), (opens_models(encode), WithFormats)),
     (opens_models(train), WithMethods),

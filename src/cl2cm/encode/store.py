@@ -3,29 +3,41 @@
 One format serves both sides: an item is a ragged row of vectors, the F frames of an image or
 video, or the T token states of a text. A store is a folder:
 
-    store.json           encoder, its fingerprint, width, dtype, and each shard's size and hash
+    store.json           encoder, its fingerprint, width, dtype, and each shard's size and hashes
     00000.safetensors    values fp16 [sum of lengths, width], lengths int64 [n], content bool
     00000.ids.json       the n ids
+    00000.shard.json     the hashes of the two, and the sizes and times of the encoded files
 
-``store_writing.py`` writes shards atomically and ``store.json`` last: a store that opens is whole.
+``store_writing.py`` writes shards atomically and ``store.json`` last. Opening a store compares
+every shard with its hash, once for each state of the file (storage/verified.py).
 """
 
 import contextlib
 import json
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError
+from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from cl2cm.encode.rows import Gathered, Rows
 from cl2cm.errors import StorageError, StoreError
-from cl2cm.storage import atomic_path, open_regular, read_regular, sha256_file
+from cl2cm.storage import (
+    atomic_path,
+    has_hash,
+    open_regular,
+    read_record,
+    read_regular,
+    sha256_bytes,
+    sha256_text,
+)
 from cl2cm.types import StrPath
 
 FORMAT = 1
+STORE, MEANS = "store.json", "means.safetensors"
 
 
 class FeatureStore:
@@ -70,7 +82,7 @@ class FeatureStore:
             StoreError: it is not there, unfinished, damaged, or another encoder's.
         """
         folder = Path(folder)
-        meta = _read_meta(folder)
+        meta = read_meta(folder)
         if fingerprint is not None and meta["fingerprint"] != fingerprint:
             raise StoreError(
                 str(folder),
@@ -81,11 +93,14 @@ class FeatureStore:
         ids: list[str] = []
         shards: list[Rows] = []
         for number, shard in enumerate(meta["shards"]):
+            check_shard(folder, number, shard)
             names, rows = _read_shard(folder, number, meta["width"])
             if len(names) != shard["items"]:
                 raise _damaged(folder, f"{len(names)} items in shard {number}", shard["items"])
             ids += names
             shards.append(rows)
+        if sha256_text("\n".join(ids)) != meta["ids"]:
+            raise _damaged(folder, "the ids of other items", f"the ids that {STORE} was made of")
         return cls(folder, meta, ids, shards)
 
     def __len__(self) -> int:
@@ -134,30 +149,57 @@ class FeatureStore:
 
         Every vector is brought to mean 0 and variance 1 first, as a layer norm does.
         """
-        path = self.folder / "means.safetensors"
-        with contextlib.suppress(OSError, SafetensorError, KeyError):
-            open_regular(path).close()
-            means: Tensor = load_file(path)["means"]
-            if means.shape == (len(self), self.width) and bool(means.isfinite().all()):
-                return means
+        path = self.folder / MEANS
+        if (known := self._known_means(path)) is not None:
+            return known
         means = torch.cat([_means(shard) for shard in self._shards])
         bad = (~means.isfinite()).any(1).nonzero()
         if len(bad):
             raise not_finite(self.folder, self.ids[int(bad[0])])
         with contextlib.suppress(StorageError), atomic_path(path) as partial:
-            save_file({"means": means}, partial)
+            save_file({"means": means}, partial, metadata={"checksum": self._sum_of(means)})
         return means
 
+    def _known_means(self, path: Path) -> Tensor | None:
+        """The means of these shards as they were written; None: they have to be computed."""
+        with contextlib.suppress(OSError, SafetensorError), safe_open(path, "pt") as file:
+            means: Tensor = file.get_tensor("means")
+            if (file.metadata() or {}).get("checksum") == self._sum_of(means):
+                return means
+        return None
+
+    def _sum_of(self, means: Tensor) -> str:
+        """Checksum of means that belong to these shards."""
+        return sha256_text(f"{self.meta['shards']} {sha256_bytes(means.numpy().data)}")
+
     def verify(self) -> None:
-        """Compare every shard with the hash written at encoding.
+        """Read every byte and compare it with the hashes written at encoding.
 
         Raises:
             StoreError: a shard was changed.
         """
         for number, shard in enumerate(self.meta["shards"]):
-            found = sha256_file(self.folder / f"{number:05}.safetensors")
-            if found != shard["sha256"]:
-                raise _damaged(self.folder, f"hash {found[:12]} of shard {number}", shard["sha256"])
+            check_shard(self.folder, number, shard, again=True)
+
+
+def check_shard(
+    folder: Path, number: int, shard: Mapping[str, Any], *, again: bool = False
+) -> None:
+    """Compare a shard with its hashes; with ``again``, even if that was done before.
+
+    Raises:
+        StoreError: it is absent, or was changed.
+    """
+    for suffix, key in ((".safetensors", "sha256"), (".ids.json", "ids_sha256")):
+        path = folder / f"{number:05}{suffix}"
+        if key not in shard:  # of an earlier version
+            continue
+        try:
+            same = has_hash(path, str(shard[key]), again=again)
+        except OSError as error:
+            raise _damaged(path, (error.strerror or str(error)).lower(), "a shard") from None
+        if not same:
+            raise _damaged(path, "another content", f"the hash {str(shard[key])[:12]}")
 
 
 def _means(rows: Rows) -> Tensor:
@@ -178,10 +220,15 @@ def not_finite(folder: Path, name: str) -> StoreError:
     )
 
 
-def _read_meta(folder: Path) -> dict[str, Any]:
-    path = folder / "store.json"
+def read_meta(folder: Path) -> dict[str, Any]:
+    """Read ``store.json``.
+
+    Raises:
+        StoreError: it is absent, damaged or of another format.
+    """
+    path = folder / STORE
     try:
-        meta = json.loads(read_regular(path))
+        meta = read_record(path)
     except (FileNotFoundError, NotADirectoryError):
         started = (folder / "plan.json").exists()
         raise StoreError(
@@ -192,11 +239,11 @@ def _read_meta(folder: Path) -> dict[str, Any]:
         ) from None
     except OSError as error:
         found = (error.strerror or str(error)).lower()
-        raise _damaged(folder, f"{found} in place of store.json", "a file") from None
-    except (ValueError, RecursionError):
-        raise _damaged(folder, "a damaged store.json", "JSON") from None
+        raise _damaged(path, f"{found} in place of {STORE}", "a file") from None
+    except (ValueError, RecursionError) as error:
+        raise _damaged(path, f"a damaged file ({error})", "the record of a store") from None
     keys = ("format", "encoder", "fingerprint", "width", "ids", "shards")
-    if not isinstance(meta, dict) or any(key not in meta for key in keys):
+    if any(key not in meta for key in keys):
         raise _damaged(folder, "a store.json with missing keys", ", ".join(keys))
     if meta["format"] != FORMAT:
         raise _damaged(folder, f"format {meta['format']}", f"format {FORMAT}")
@@ -230,10 +277,10 @@ def _read_shard(folder: Path, number: int, width: int) -> tuple[list[str], Rows]
     return ids, rows
 
 
-def _damaged(folder: Path, found: str, expected: object) -> StoreError:
+def _damaged(path: Path, found: str, expected: object) -> StoreError:
     return StoreError(
-        str(folder),
+        str(path),
         expected=str(expected),
         found=found,
-        remedy="delete the folder and run cl2cm encode again",
+        remedy="run the same cl2cm encode or train again, which encodes what is damaged",
     )

@@ -112,8 +112,8 @@ class Index:
     def open(cls, path: StrPath, allowed: Allowed | None = None) -> "Index":
         """Open an index for search; nothing in it is changed.
 
-        Sizes and shapes are compared with ``index.json``, and every vector is looked at; `verify`
-        also compares the hashes.
+        Sizes and hashes are compared with ``index.json``, once for each state of a file; `verify`
+        reads every byte again.
 
         Args:
             path: the folder. It may be a stranger's: no server is asked, and no file outside of it
@@ -130,6 +130,7 @@ class Index:
         while True:
             try:
                 check_files(path, metadata)
+                check_hashes(path, metadata)
                 return cls(path, metadata, allowed)
             except (VectorIndexError, FileNotFoundError):
                 newer = read_metadata(path)  # was it replaced between the two readings?
@@ -291,7 +292,7 @@ class Index:
         Raises:
             VectorIndexError: a file is not the one that was written.
         """
-        check_hashes(self.path, self._metadata)
+        check_hashes(self.path, self._metadata, again=True)
 
     def close(self) -> None:
         """Close the files; no search is possible afterwards."""

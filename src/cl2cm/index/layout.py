@@ -58,6 +58,21 @@ def sweep(folder: Path, before: frozenset[str]) -> None:
                 path.unlink()
 
 
+def sweep_killed(folder: Path) -> None:
+    """Remove what killed updates left; the caller holds the lock of updates.
+
+    Nothing goes while ``index.json`` is damaged, which may name any of the files.
+    """
+    keep = files_in_use(folder) | {METADATA}
+    if len(keep) == 1 and (folder / METADATA).exists():
+        return
+    for path in folder.iterdir():
+        ours = _is_data(path.name) and not names_location(path.name)
+        if ours and path.name not in keep:
+            with contextlib.suppress(OSError):
+                path.unlink()
+
+
 def names_location(name: str) -> bool:
     """Whether a file names something on a server, which has to go before the file goes."""
     return name.startswith("place-")

@@ -20,7 +20,15 @@ from typing import Any
 from cl2cm.errors import VectorIndexError
 from cl2cm.index.backends.registry import BACKENDS, is_kind, is_name, load_backend
 from cl2cm.index.seal import SEAL, is_sealed, sealed
-from cl2cm.storage import open_confined, sha256_file, write_json
+from cl2cm.storage import (
+    CHECKSUM,
+    checksummed,
+    has_hash,
+    hash_and_remember,
+    is_unchanged,
+    open_confined,
+    write_json,
+)
 from cl2cm.types import is_model_spec
 
 FORMAT = "cl2cm-index"
@@ -65,10 +73,10 @@ def write_generation(folder: Path, metadata: Mapping[str, Any]) -> Iterator[dict
     try:
         yield paths
         files = {
-            kind: {"name": p.name, "bytes": p.stat().st_size, "sha256": sha256_file(p)}
+            kind: {"name": p.name, "bytes": p.stat().st_size, "sha256": hash_and_remember(p)}
             for kind, p in paths.items()
         }
-        write_json(folder / METADATA, sealed(_SEALED, {**metadata, "files": files}))
+        write_json(folder / METADATA, checksummed(sealed(_SEALED, {**metadata, "files": files})))
     finally:
         for path in paths.values():
             if path.name not in files_in_use(folder):
@@ -109,6 +117,9 @@ def read_metadata(folder: Path) -> dict[str, Any]:
     if metadata.get("version") != VERSION:
         found = f"version {metadata.get('version')}"
         raise _damaged(path, f"version {VERSION} of the format", found)
+    if not is_unchanged(metadata):
+        raise _damaged(path, "the content of its checksum", "another")
+    metadata.pop(CHECKSUM, None)
     _check_fields(path, metadata)
     return metadata
 
@@ -130,16 +141,23 @@ def check_files(folder: Path, metadata: Mapping[str, Any]) -> None:
             raise _damaged(path, f"{entry['bytes']} bytes", found)
 
 
-def check_hashes(folder: Path, metadata: Mapping[str, Any]) -> None:
-    """Read every byte of the data files and compare the hashes with ``index.json``.
+def check_hashes(folder: Path, metadata: Mapping[str, Any], *, again: bool = False) -> None:
+    """Compare the hashes of the data files with ``index.json``.
+
+    Args:
+        folder: of the index.
+        metadata: what `read_metadata` returned.
+        again: read every byte, even of files that were found right since they changed last.
 
     Raises:
         VectorIndexError: a file is not the one that was written.
     """
-    for entry in metadata["files"].values():
-        if sha256_file(folder / entry["name"]) != entry["sha256"]:
+    for kind, entry in metadata["files"].items():
+        if kind == "place" and not again:  # it has the user's seal
+            continue
+        if not has_hash(folder / entry["name"], entry["sha256"], again=again):
             expected = f"the hash {entry['sha256'][:16]}…"
-            raise _damaged(folder / entry["name"], expected, "another")
+            raise _damaged(folder / entry["name"], expected, "a damaged file of another hash")
 
 
 def is_ours(metadata: Mapping[str, Any]) -> bool:

@@ -7,7 +7,6 @@ so that a fade through black is one change. ``benchmarks/moments.py`` measures i
 detectors of PySceneDetect, which look at neighbouring frames and see no fade.
 """
 
-import json
 import math
 from bisect import bisect, insort
 from collections import deque
@@ -25,7 +24,7 @@ from cl2cm.errors import MediaError, OnSkip
 from cl2cm.media.video import Film, Pixels
 from cl2cm.media.video_reading import Span, part_of, shots_of
 from cl2cm.progress import Advance, track
-from cl2cm.storage import cache_folder, sha256_text, write_json
+from cl2cm.storage import cache_folder, read_record, sha256_text, write_record
 from cl2cm.types import Example, Floats
 
 LONG = 10.0  # seconds from which a film is cut into shots, where nothing else is asked for
@@ -153,12 +152,12 @@ def _known_shots(example: Example, progress: Advance) -> list[Span]:
     key = (path.resolve(), status.st_size, status.st_mtime_ns, start, end, _VERSION)
     known = cache_folder() / "shots" / f"{sha256_text(repr(key))[:24]}.json"
     with suppress(OSError, ValueError, KeyError, TypeError):  # none, or a damaged one
-        spans = [(float(a), float(b)) for a, b in json.loads(known.read_text())["shots"]]
+        spans = [(float(a), float(b)) for a, b in read_record(known)["shots"]]
         if spans and all(a < b for a, b in spans):
             progress(round(spans[-1][1] - spans[0][0]))
             return spans
     spans = shots_of(path, start, end, progress)
-    write_json(known, {"shots": spans})
+    write_record(known, {"shots": spans})
     return spans
 
 

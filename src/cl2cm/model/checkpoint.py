@@ -21,9 +21,9 @@ from cl2cm.model.encoders import Encoders
 from cl2cm.model.networks import CrossModalNetwork, build_student, build_vision_head
 from cl2cm.model.off_the_shelf import load_pair, load_pair_visual
 from cl2cm.model.retrieval import RetrievalModel, VisualSide
-from cl2cm.model.run_folder import damaged, read_provenance, read_run, save_config
+from cl2cm.model.run_folder import damaged, hashes_of, read_provenance, read_run, save_config
 from cl2cm.model.weights import load_weights, save_weights
-from cl2cm.storage import sha256_file, sha256_text, write_json
+from cl2cm.storage import sha256_file, sha256_text, write_record
 from cl2cm.types import StrPath, is_model_spec
 
 
@@ -67,9 +67,9 @@ def save_run(
     name = _fingerprint(run, backbone.fingerprint, vision)
     model = RetrievalModel(student, backbone, vision, fingerprint=name, dim=config.network.dim)
     model.case = provenance.get("data", {}).get("case", "keep")
-    write_json(run / "contract.json", contract(config, model))
-    whole = {**provenance, "model": name}
-    write_json(run / "provenance.json", whole)
+    write_record(run / "contract.json", contract(config, model))
+    whole = {**provenance, "model": name, "files": hashes_of(run)}
+    write_record(run / "provenance.json", whole)
     return whole
 
 

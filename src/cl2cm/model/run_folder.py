@@ -8,10 +8,11 @@ encoders are confined by ``trust.py``. A run folder:
     teacher.safetensors  the cross-lingual network's weights, where the method has one
     contract.json      how texts and images are fed, and the hash of config.toml
     metrics.jsonl      the log of training
-    provenance.json    versions, data, time, validation results; written last
+    provenance.json    versions, data, time, validation results, hashes of the weights; written last
+
+``contract.json`` and ``provenance.json`` have a checksum of their own (storage/records.py).
 """
 
-import json
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -21,12 +22,13 @@ from cl2cm.errors import CheckpointError, ConfigError
 from cl2cm.model.config import Config, parse_config, read_tree, to_toml
 from cl2cm.model.contract import check_form
 from cl2cm.model.encoders import AS_TRAINED, Encoders
-from cl2cm.storage import atomic_file, sha256_file
+from cl2cm.storage import atomic_file, has_hash, hash_and_remember, read_record, sha256_file
 
 FILES = (
     *("config.toml", "contract.json", "provenance.json"),
     *("model.safetensors", "teacher.safetensors"),
 )
+HASHED = ("model.safetensors", "teacher.safetensors", "metrics.jsonl")
 MAX_TEXT = 2**24  # bytes of a file that is no weights
 
 
@@ -83,7 +85,7 @@ def read_contract(run: Path) -> dict[str, Any]:
         CheckpointError: contract or settings are damaged, or the settings were edited.
     """
     try:
-        agreed: dict[str, Any] = json.loads((run / "contract.json").read_text(encoding="utf-8"))
+        agreed = read_record(run / "contract.json")
         check_form(agreed)
         found = sha256_file(run / "config.toml")
     except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
@@ -135,12 +137,33 @@ def read_provenance(run: Path) -> dict[str, Any]:
     """
     _check_files(run)
     try:
-        provenance = json.loads((run / "provenance.json").read_text(encoding="utf-8"))
+        provenance = read_record(run / "provenance.json")
         if not {"config", "validation_SumR"} <= provenance.keys():
             raise ValueError("missing keys")
     except (OSError, ValueError, AttributeError, RecursionError) as error:
         raise damaged(run, f"an unreadable provenance.json ({error})") from None
-    return dict(provenance)
+    return provenance
+
+
+def hashes_of(run: Path) -> dict[str, str]:
+    """SHA-256 of the weights and the log of a run, by name, for its ``provenance.json``."""
+    return {name: hash_and_remember(run / name) for name in HASHED if (run / name).is_file()}
+
+
+def check_hash(run: Path, name: str, *, again: bool = False) -> None:
+    """Compare a file of a run with its hash in ``provenance.json``, if it is there.
+
+    Raises:
+        CheckpointError: it was changed, or is gone.
+    """
+    files = read_provenance(run).get("files", {})  # runs of earlier versions have none
+    written = files.get(name) if isinstance(files, dict) else None
+    try:
+        same = written is None or has_hash(run / name, str(written), again=again)
+    except OSError as error:
+        raise damaged(run / name, (error.strerror or str(error)).lower()) from None
+    if not same:
+        raise damaged(run / name, "another content", expected=f"the hash {str(written)[:12]}")
 
 
 def damaged(path: Path, found: str, *, expected: str = "a whole run") -> CheckpointError:

@@ -8,6 +8,7 @@ never read.
 import contextlib
 import json
 import os
+import re
 import shutil
 import tempfile
 from collections.abc import Iterator, Mapping
@@ -17,6 +18,21 @@ from typing import IO, Any
 
 from cl2cm.errors import StorageError
 from cl2cm.storage.failures import storage_errors
+
+_LEFT = re.compile(r"\..+\.(partial|old)-[0-9a-z_]{8}")  # by tempfile
+
+
+def is_partial(name: str) -> bool:
+    """Whether a name is one that a killed process leaves behind, never that of a whole file."""
+    return _LEFT.fullmatch(name) is not None
+
+
+def sweep_partials(folder: Path) -> None:
+    """Remove what killed processes left in a folder; the caller is its only writer."""
+    for path in folder.iterdir() if folder.is_dir() else ():
+        if is_partial(path.name):
+            with contextlib.suppress(OSError):
+                shutil.rmtree(path) if path.is_dir() and not path.is_symlink() else path.unlink()
 
 
 def _fsync(path: Path) -> None:

@@ -1,6 +1,7 @@
-"""SHA-256 of files and texts."""
+"""SHA-256 of files, bytes and texts."""
 
 import hashlib
+import zlib
 from pathlib import Path
 
 from cl2cm.storage.confined import open_regular
@@ -16,6 +17,20 @@ def sha256_file(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
+def sha256_bytes(data: bytes | memoryview) -> str:
+    """Hexadecimal SHA-256 of bytes, or of what lies in an array's memory."""
+    return hashlib.sha256(data).hexdigest()
+
+
 def sha256_text(text: str) -> str:
     """Hexadecimal SHA-256 of a text's UTF-8 bytes; a file name that is no text has some too."""
     return hashlib.sha256(text.encode(errors="surrogatepass")).hexdigest()
+
+
+def row_sum(*values: object) -> int:
+    """Checksum of a row of SQLite, a CRC-32 of its values: texts, numbers and bytes."""
+    total = 0
+    for value in values:
+        data = value if isinstance(value, bytes) else repr(value).encode(errors="surrogatepass")
+        total = zlib.crc32(data, zlib.crc32(b"%d " % len(data), total))
+    return total

@@ -11,7 +11,10 @@ from pathlib import Path
 from typing import IO
 
 from cl2cm.errors import StorageError
+from cl2cm.storage.atomic import sweep_partials
 from cl2cm.storage.failures import storage_errors
+
+LOCK = ".writer.lock"
 
 
 @contextmanager
@@ -35,6 +38,53 @@ def locked(path: Path, on_wait: Callable[[], None] | None = None) -> Iterator[No
             if is_at(file, path):
                 yield
                 return
+
+
+@contextmanager
+def only_writer(
+    folder: Path,
+    *,
+    remedy: str = "",
+    on_wait: Callable[[], None] | None = None,
+    beside: bool = False,
+) -> Iterator[None]:
+    """Be the one process that writes into a folder, which is made, and sweep what was left there.
+
+    Args:
+        folder: is removed again where it was made and is empty at the end.
+        remedy: what else the second writer may do, such as "choose another --out".
+        on_wait: called before waiting for the other writer; None: do not wait.
+        beside: the lock is beside the folder, which is not made.
+
+    Raises:
+        StorageError: another process writes there, and there is no ``on_wait``.
+    """
+    made = [place for place in (folder, *folder.parents) if not place.exists()]
+    path = folder.with_name(f".{folder.name}{LOCK}") if beside else folder / LOCK
+    try:
+        with locked(path, on_wait or _refuse(folder, remedy)):
+            try:
+                sweep_partials(folder)
+                yield
+            finally:
+                with contextlib.suppress(OSError):  # Windows keeps what is open
+                    path.unlink()
+    finally:
+        with contextlib.suppress(OSError):  # there is something in it
+            for place in made:
+                place.rmdir()
+
+
+def _refuse(folder: Path, remedy: str) -> Callable[[], None]:
+    def refuse() -> None:
+        raise StorageError(
+            str(folder),
+            expected="one process that writes it",
+            found="another one at work",
+            remedy=f"wait until it has ended{f', or {remedy}' if remedy else ''}",
+        )
+
+    return refuse
 
 
 def _opened(path: Path) -> IO[bytes]:

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from cl2cm.data.manifest import Skipped, read_manifest
 from cl2cm.data.pairs import CaptionPairs, Texts, caption_pairs, target_languages
-from cl2cm.encode.encoding import encode_pictures, encode_texts, store_folder, text_states
+from cl2cm.encode.encoding import encode_pictures, encode_texts, text_states
 from cl2cm.encode.feature_files import FeatureFiles
 from cl2cm.encode.protocol import VisionEncoder
 from cl2cm.encode.rows import StoredFeatures
@@ -259,8 +259,7 @@ def _text_sources(
         return TokenIds(backbone.tokenize(texts), backbone.special), None
     if store is None:
         root = Path(config.data.features) if config.data.features else None
-        folder = store_folder(root, "text", backbone.fingerprint, texts)
-        store = encode_texts(texts, backbone, folder)
+        store = encode_texts(texts, backbone, root=root)
     rows = torch.tensor([store.row(text) for text in texts])
     means = None if config.network.layers else PooledStates(store.means(), rows)
     return StoredStates(store, rows), means

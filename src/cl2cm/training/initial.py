@@ -6,7 +6,6 @@ Which run it was stands in ``state/start.json`` while the training is not finish
 ``init_from`` in ``provenance.json`` afterwards.
 """
 
-import json
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -22,7 +21,7 @@ from cl2cm.model.networks import TextNetwork, Whitening
 from cl2cm.model.run_folder import read_provenance, read_run
 from cl2cm.model.weights import load_weights
 from cl2cm.progress import say
-from cl2cm.storage import sha256_file, write_json
+from cl2cm.storage import read_record, sha256_file, write_record
 
 START = Path("state") / "start.json"
 NOT_OPENED = Encoders("hf:unused", "onnx:unused")  # encoders of a run that stay closed
@@ -117,7 +116,7 @@ def _recorded(run: Path) -> Initial | None:
         if (run / "provenance.json").exists():
             record = read_provenance(run).get("init_from")
         elif file.exists():
-            record = json.loads(file.read_text(encoding="utf-8"))
+            record = read_record(file)
         else:
             record = None
         return None if record is None else Initial(Path(record["run"]), str(record["model"]))
@@ -133,7 +132,7 @@ def _recorded(run: Path) -> Initial | None:
 def write_start(run: Path, initial: Initial | None) -> None:
     """Remember what a training starts from, before anything else of it is written."""
     if initial is not None:
-        write_json(run / START, initial.record())
+        write_record(run / START, initial.record())
 
 
 def check_initial(

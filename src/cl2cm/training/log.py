@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from cl2cm.progress import say
 from cl2cm.storage import storage_errors
 from cl2cm.training.resume import Position
 from cl2cm.training.trackers import Trackers
@@ -28,7 +29,10 @@ class Log:
         """Go on after the first ``length`` bytes."""
         with storage_errors(self.path):
             self.file = self.path.open("ab")
-            self.file.truncate(length)
+            there = os.fstat(self.file.fileno()).st_size
+            if there < length:  # truncating would fill it with NUL bytes
+                say(f"{self.path}: {length - there:,} bytes of the log are gone; it goes on after")
+            self.file.truncate(min(length, there))
             self.trackers = Trackers(self.path.parent, self._names, self._settings)
 
     def write(self, stage: str, position: Position, values: dict[str, float]) -> None:

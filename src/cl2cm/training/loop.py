@@ -24,11 +24,11 @@ from cl2cm.methods.settings import checked, load_config
 from cl2cm.model.checkpoint import save_run
 from cl2cm.model.config import Config, with_absolute_paths
 from cl2cm.progress import say
-from cl2cm.storage import storage_errors
+from cl2cm.storage import only_writer
 from cl2cm.training.data import Stores, load_training_data
 from cl2cm.training.initial import check_initial, find_initial
 from cl2cm.training.optimization import choose_device, matmul_precision
-from cl2cm.training.run_folder import diverged_error, open_run
+from cl2cm.training.run_folder import diverged_error, is_started, open_run
 from cl2cm.training.stages import Loop
 from cl2cm.training.trackers import check_trackers
 from cl2cm.types import StrPath
@@ -72,10 +72,19 @@ def train(
     config = config if isinstance(config, Config) else load_config(config)
     config = checked(with_absolute_paths(config))
     finished = open_run(config, run, resume=resume)
-    initial = find_initial(run, None if init_from is None else Path(init_from), resume=resume)
     if finished is not None:
         say(f"{run} is finished already")
         return finished
+    with only_writer(run, remedy="choose another --out"):
+        finished = open_run(config, run, resume=resume)  # by the writer that has just ended
+        return finished or _train(config, run, resume=resume, init_from=init_from, stores=stores)
+
+
+def _train(
+    config: Config, run: Path, *, resume: bool, init_from: StrPath | None, stores: Stores | None
+) -> dict[str, Any]:
+    """As `train`, of settings that are complete, as the only writer of the run."""
+    initial = find_initial(run, None if init_from is None else Path(init_from), resume=resume)
     if config.train.threads:
         torch.set_num_threads(config.train.threads)
     device = choose_device(config.train.device)
@@ -96,8 +105,6 @@ def train(
         say(data.teacher_note)
     data.fit_whitening(method, ridge=config.network.whitening)
     method.to(device)
-    with storage_errors(run):  # not before all that can be wrong was looked at
-        run.mkdir(parents=True, exist_ok=True)
     loop = Loop(config, run, data, method, device, initial)
     started = time.monotonic()
     with matmul_precision(config.train.matmul):
@@ -113,7 +120,7 @@ def train(
 
 def train_again(config: Config, run: Path, *, stores: Stores | None = None) -> None:
     """Train, go on with a stopped training, or leave a finished one; of other settings, anew."""
-    started = any((run / name).exists() for name in ("metrics.jsonl", "provenance.json"))
+    started = is_started(run)
     try:
         train(config, run, resume=started, stores=stores)
     except OtherSettingsError as error:

@@ -5,7 +5,7 @@ position, the best weights so far. No pickle. The state is one folder per save, 
 that names the current one, so a kill at any moment leaves a whole state behind.
 """
 
-import json
+import contextlib
 import shutil
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -18,7 +18,15 @@ from torch import Tensor, nn
 
 from cl2cm.encode.trust import check_inside, is_bare
 from cl2cm.errors import CheckpointError, OtherSettingsError
-from cl2cm.storage import atomic_folder, write_json
+from cl2cm.progress import say
+from cl2cm.storage import (
+    atomic_folder,
+    is_partial,
+    read_record,
+    sha256_file,
+    sweep_partials,
+    write_record,
+)
 
 
 @dataclass(slots=True)
@@ -75,14 +83,20 @@ def save_state(
             {key: value.detach().cpu().clone().contiguous() for key, value in tensors.items()},
             partial / "state.safetensors",
         )
-        write_json(
+        write_record(
             partial / "state.json",
-            {"config": config_hash, "position": asdict(position), "scaler": scaler.state_dict()},
+            {
+                "config": config_hash,
+                "position": asdict(position),
+                "scaler": scaler.state_dict(),
+                "sha256": sha256_file(partial / "state.safetensors"),
+            },
         )
-    write_json(folder / "current.json", {"state": name})
+    write_record(folder / "current.json", {"state": name})
     for old in folder.iterdir():
         if old.is_dir() and old.name != name:
             shutil.rmtree(old, ignore_errors=True)
+    sweep_partials(folder)
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,6 +134,37 @@ class State:
                 torch.cuda.set_rng_state(value, int(name.removeprefix("cuda")))
 
 
+def _current(folder: Path) -> str | None:
+    """Name of the current state; of the latest, where the file that names it is gone or damaged."""
+    try:
+        return str(read_record(folder / "current.json")["state"])
+    except (OSError, ValueError, KeyError, RecursionError):
+        there = [path.parent for path in folder.glob("*/state.json") if path.parent.name[0] != "."]
+    latest = max(there, key=lambda path: path.stat().st_mtime_ns, default=None)
+    if latest is not None:
+        say(f"{folder}: no sound current.json, so the latest state {latest.name} is taken")
+        return latest.name
+    states = [path for path in folder.glob("*") if path.is_dir() and not is_partial(path.name)]
+    if states or (folder / "current.json").exists():
+        raise CheckpointError(
+            str(folder),
+            expected="a state of the training",
+            found="none that is whole",
+            remedy="remove the folder to start again from the beginning",
+        )
+    return None
+
+
+def check_state(folder: Path) -> None:
+    """Read every byte of the current state of a training, if there is one.
+
+    Raises:
+        CheckpointError: it is damaged.
+    """
+    with contextlib.suppress(OtherSettingsError):  # whose state it is is another question
+        load_state(folder, config_hash="")
+
+
 def load_state(folder: Path, *, config_hash: str) -> State | None:
     """The current state, or None where nothing was saved yet.
 
@@ -127,17 +172,18 @@ def load_state(folder: Path, *, config_hash: str) -> State | None:
         CheckpointError: it is damaged.
         OtherSettingsError: it is of other settings, data or encoders.
     """
-    current = folder / "current.json"
-    if not current.exists():
+    name = _current(folder)
+    if name is None:
         return None
     try:
-        name = json.loads(current.read_text(encoding="utf-8"))["state"]
         if not is_bare(name):
             raise ValueError(f"the state {name!r}")
         where = folder / name
         for file in ("state.json", "state.safetensors"):
             check_inside(where / file, folder)
-        meta = json.loads((where / "state.json").read_text(encoding="utf-8"))
+        meta = read_record(where / "state.json")
+        if "sha256" in meta and sha256_file(where / "state.safetensors") != meta["sha256"]:
+            raise ValueError("state.safetensors has another hash")
         tensors = load_file(where / "state.safetensors")
         position, scaler, key = Position(**meta["position"]), meta["scaler"], meta["config"]
     except (OSError, ValueError, KeyError, TypeError, RecursionError, SafetensorError) as error:
@@ -145,7 +191,7 @@ def load_state(folder: Path, *, config_hash: str) -> State | None:
             str(folder),
             expected="a whole state",
             found=f"a damaged one ({error})",
-            remedy="delete the run folder and train again",
+            remedy=f"restore it, or remove {folder} to start again from the beginning",
         ) from None
     if key != config_hash:
         raise OtherSettingsError(

@@ -8,27 +8,43 @@ from cl2cm.errors import CheckpointError, ConfigError, NumberError, OtherSetting
 from cl2cm.methods.settings import checked
 from cl2cm.model.config import Config, differences, parse_config, read_tree, with_absolute_paths
 from cl2cm.model.run_folder import read_contract, read_provenance
-from cl2cm.storage import sha256_file
+from cl2cm.storage import LOCK, is_partial, sha256_file
 from cl2cm.training.initial import START
+
+_STARTED = ("metrics.jsonl", "config.toml", "state", START)  # any may be lost, or not there yet
+
+
+def is_started(run: Path) -> bool:
+    """Whether a training has begun in a folder, or ended."""
+    return any((run / name).exists() for name in (*_STARTED, "provenance.json"))
+
+
+def _is_other(path: Path) -> bool:
+    return path.name != LOCK and not is_partial(path.name)
 
 
 def open_run(config: Config, run: Path, *, resume: bool) -> dict[str, Any] | None:
     """Provenance of a finished run when resuming; refuses to write over anything."""
     for file in (run / "metrics.jsonl", run / "state" / "current.json"):
         check_inside(file, run)  # it is written to
-    if not resume and run.exists() and (not run.is_dir() or any(run.iterdir())):
+    started = is_started(run)
+    other = run.exists() and (not run.is_dir() or any(map(_is_other, run.iterdir())))
+    if not resume and other:
         raise CheckpointError(
             str(run),
             expected="a new or empty folder for the run",
             found="something in it",
-            remedy="add --resume to go on with it, or choose another --out",
+            remedy=f"{'add --resume to go on with it, or ' if started else ''}choose another --out",
         )
     if not resume:
         return None
     finished = (run / "provenance.json").exists()
-    if not finished and not any((run / name).exists() for name in ("metrics.jsonl", START)):
+    if not started:
         raise CheckpointError(
-            str(run), expected="a started run", found="none", remedy="leave --resume away"
+            str(run),
+            expected="a started run",
+            found="other files" if other else "none",
+            remedy="choose another --out" if other else "run the same command without --resume",
         )
     provenance = read_provenance(run) if finished else None
     _check_settings(config, run, provenance)

@@ -69,6 +69,8 @@ class Loop:
             NumberError: a loss, gradient or validation score is not finite.
         """
         state = load_state(self.states, config_hash=self.key) if resume else None
+        if resume and state is None:
+            say(f"{self.run}: stopped before a state was saved, so it starts from the beginning")
         if state is not None:
             self.position = state.position
             self.method.load_state_dict(state.part("method"))

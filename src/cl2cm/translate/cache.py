@@ -2,7 +2,7 @@
 
 A translation is known by engine, version, direction and source text, and is never asked for
 again. Each call of ``add`` is one transaction, so a process killed at any moment loses at most the
-batches that were under way.
+batches that were under way. Each row has a checksum; one that was changed since is not used.
 """
 
 import contextlib
@@ -14,7 +14,8 @@ from pathlib import Path
 from typing import NamedTuple, Self, TypeVar
 
 from cl2cm.errors import StoreError
-from cl2cm.storage import cache_folder, locked, open_sqlite, storage_errors
+from cl2cm.progress import say
+from cl2cm.storage import cache_folder, locked, open_sqlite, row_sum, storage_errors
 
 T = TypeVar("T")
 _SCHEMA = """
@@ -22,10 +23,17 @@ CREATE TABLE IF NOT EXISTS directions (
     id INTEGER PRIMARY KEY, engine TEXT, version TEXT, source TEXT, target TEXT,
     UNIQUE (engine, version, source, target));
 CREATE TABLE IF NOT EXISTS translations (
-    direction INTEGER, text TEXT, translation TEXT, PRIMARY KEY (direction, text)) WITHOUT ROWID;
+    direction INTEGER, text TEXT, translation TEXT, checksum INTEGER,
+    PRIMARY KEY (direction, text)) WITHOUT ROWID;
 CREATE TABLE IF NOT EXISTS cosines (
-    pair BLOB PRIMARY KEY, cosine REAL) WITHOUT ROWID;
+    pair BLOB PRIMARY KEY, cosine REAL, checksum INTEGER) WITHOUT ROWID;
 """
+_CHANGED = {
+    "translations": "checksum <> (SELECT row_sum(engine, version, source, target, text, "
+    "translation) FROM (SELECT 1) LEFT JOIN directions ON id = direction)",
+    "cosines": "checksum <> row_sum(pair, cosine)",
+}
+_CHECKED = ("translations", "cosines")  # earlier versions wrote no checksums; theirs are NULL
 _AT_ONCE = 500  # values of one question
 
 
@@ -51,11 +59,22 @@ class TranslationCache:
 
     def __init__(self, path: Path | None = None) -> None:
         self.path = path or cache_folder() / "translations.sqlite"
+        self._told = False
         with storage_errors(self.path):
             self.path.parent.mkdir(parents=True, exist_ok=True)
-            self.path.open("ab").close()
+            try:
+                self.path.open("ab").close()
+            except FileNotFoundError:
+                raise StoreError(
+                    f"translation cache {self.path}",
+                    expected="a place for a file",
+                    found="a link that leads nowhere",
+                    remedy="remove the link, or choose another with --cache",
+                ) from None
         with self._errors():
             self._base = open_sqlite(self.path, _SCHEMA, begins=False)
+            self._base.create_function("row_sum", -1, row_sum, deterministic=True)
+            self._add_columns()
 
     def __enter__(self) -> Self:
         return self
@@ -70,18 +89,25 @@ class TranslationCache:
         with self._errors():
             for part in _parts(texts):
                 question = (
-                    "SELECT text, translation FROM translations WHERE direction = ? "  # noqa: S608
-                    f"AND text IN ({', '.join('?' * len(part))})"
+                    "SELECT text, translation, checksum FROM translations "  # noqa: S608
+                    f"WHERE direction = ? AND text IN ({', '.join('?' * len(part))})"
                 )
-                found.update(self._base.execute(question, [number, *part]))
+                found |= {
+                    text: made
+                    for text, made, checksum in self._base.execute(question, [number, *part])
+                    if self._is_whole(checksum, [*direction, text, made])
+                }
         return found
 
     def add(self, direction: Origin, made: Mapping[str, str]) -> None:
         """Keep translations, all or none of them; they are on the disk when this returns."""
         number = self._number(direction)
-        rows = [(number, text, translation) for text, translation in made.items()]
+        rows = [
+            (number, text, translation, row_sum(*direction, text, translation))
+            for text, translation in made.items()
+        ]
         with self._transaction():
-            self._base.executemany("INSERT OR REPLACE INTO translations VALUES (?, ?, ?)", rows)
+            self._base.executemany("INSERT OR REPLACE INTO translations VALUES (?, ?, ?, ?)", rows)
 
     def find_cosines(
         self, model: str, pairs: Sequence[tuple[str, str]]
@@ -92,18 +118,21 @@ class TranslationCache:
             for part in _parts(pairs):
                 keys = {_key(model, pair): pair for pair in part}
                 question = (
-                    "SELECT pair, cosine FROM cosines "  # noqa: S608
+                    "SELECT pair, cosine, checksum FROM cosines "  # noqa: S608
                     f"WHERE pair IN ({', '.join('?' * len(keys))})"
                 )
                 rows = self._base.execute(question, list(keys))
-                found.update((keys[key], cosine) for key, cosine in rows)
+                for key, cosine, checksum in rows:
+                    if self._is_whole(checksum, [key, cosine]):
+                        found[keys[key]] = cosine
         return found
 
     def add_cosines(self, model: str, made: Mapping[tuple[str, str], float]) -> None:
         """Keep cosines, all or none of them."""
-        rows = [(_key(model, pair), cosine) for pair, cosine in made.items()]
+        keys = {_key(model, pair): float(cosine) for pair, cosine in made.items()}
+        rows = [(key, cosine, row_sum(key, cosine)) for key, cosine in keys.items()]
         with self._transaction():
-            self._base.executemany("INSERT OR REPLACE INTO cosines VALUES (?, ?)", rows)
+            self._base.executemany("INSERT OR REPLACE INTO cosines VALUES (?, ?, ?)", rows)
 
     @contextmanager
     def only(self, direction: Origin, on_wait: Callable[[], None]) -> Iterator[None]:
@@ -111,6 +140,44 @@ class TranslationCache:
         name = f"{self.path.name}.{self._number(direction)}.lock"
         with locked(self.path.with_name(name), on_wait):
             yield
+
+    def damaged(self) -> int:
+        """Number of rows that were changed since they were written; structure is checked, too.
+
+        Raises:
+            StoreError: the file itself is damaged.
+        """
+        with self._errors():
+            [told] = self._base.execute("PRAGMA integrity_check(1)").fetchone()
+            if told != "ok":
+                raise sqlite3.DatabaseError(str(told))
+            return sum(
+                self._base.execute(f"SELECT count(*) FROM {table} WHERE {bad}").fetchone()[0]  # noqa: S608
+                for table, bad in _CHANGED.items()
+            )
+
+    def drop_damaged(self) -> None:
+        """Delete the rows that were changed."""
+        with self._transaction():
+            for table, bad in _CHANGED.items():
+                self._base.execute(f"DELETE FROM {table} WHERE {bad}")  # noqa: S608 - of constants
+
+    def _is_whole(self, checksum: object, values: Sequence[object]) -> bool:
+        """Whether a row is as it was written; one that is not is made again, which is said once."""
+        if checksum is None or checksum == row_sum(*values):
+            return True
+        if not self._told:
+            say(f"{self.path}: changed entries are left out and made again")
+            self._told = True
+        return False
+
+    def _add_columns(self) -> None:
+        """Add what an earlier version did not have."""
+        for table in _CHECKED:
+            columns = {row[1] for row in self._base.execute(f"PRAGMA table_info({table})")}
+            if "checksum" not in columns:
+                with contextlib.suppress(sqlite3.OperationalError):  # another process just did
+                    self._base.execute(f"ALTER TABLE {table} ADD COLUMN checksum INTEGER")
 
     def _number(self, direction: Origin) -> int:
         with self._transaction():

@@ -4,14 +4,13 @@
 distinct texts and how many of them it left empty; ``quality`` says how scores were made.
 """
 
-import json
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from cl2cm.data.manifest import write_manifest
 from cl2cm.errors import ManifestError
-from cl2cm.storage import read_regular, write_json
+from cl2cm.storage import read_record, sha256_file, write_record
 from cl2cm.types import Example
 
 FORMAT = 1
@@ -33,7 +32,7 @@ def read_translation_record(manifest: Path) -> dict[str, Any]:
     if not path.exists():
         return {"format": FORMAT, "columns": {}}
     try:
-        value = json.loads(read_regular(path))
+        value = read_record(path)
         if value["format"] == FORMAT and isinstance(value["columns"], dict):
             return dict(value)
         found = "another format"
@@ -66,4 +65,4 @@ def write_out(
     if quality is not None:
         made["quality"] = quality
     write_manifest(out, examples, source=source)
-    write_json(record_path(out), made)
+    write_record(record_path(out), {**made, "manifest_sha256": sha256_file(out)})

@@ -160,7 +160,7 @@ def test_parts_of_a_film_have_vectors_of_their_own(tmp_path):
     assert update_index(Model(), parts, tmp_path / "index", run=tmp_path / "run").encoded == 0
 
 
-def test_a_folder_of_other_things_and_a_damaged_journal_are_refused(folder, tmp_path):
+def test_a_folder_of_other_things_is_refused_and_a_damaged_journal_made_anew(folder, tmp_path):
     other = tmp_path / "other"
     other.mkdir()
     (other / "letter.txt").write_text("mine")
@@ -170,8 +170,10 @@ def test_a_folder_of_other_things_and_a_damaged_journal_are_refused(folder, tmp_
     out = tmp_path / "index"
     update(folder, out)
     (out / JOURNAL).write_bytes(b"no database" * 1000)
-    with pytest.raises(VectorIndexError, match="remove it: everything will be encoded again"):
-        update(folder, out)
+    before = contents(out)
+    assert update(folder, out).encoded == 40
+    assert contents(out) == before
+    assert update(folder, out).encoded == 0
 
 
 def _update_slowly(folder, out):

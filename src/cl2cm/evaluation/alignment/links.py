@@ -19,7 +19,7 @@ from cl2cm.methods.word_level import TransportConfig, transport_plan
 from cl2cm.model.checkpoint import load, load_backbone
 from cl2cm.model.encoders import AS_TRAINED, Encoders
 from cl2cm.model.networks import TextNetwork, build_teacher
-from cl2cm.model.run_folder import read_run
+from cl2cm.model.run_folder import check_hash, read_run
 from cl2cm.model.weights import load_weights
 
 Link = tuple[int, int]  # source word, target word
@@ -86,6 +86,7 @@ def load_reader(run: Path, weights: Weights = "trained", encoders: Encoders = AS
     """
     model = load(run, text_encoder=encoders.text, vision_encoder=encoders.vision)
     config, _ = read_run(run, encoders)
+    check_hash(run, "teacher.safetensors")
     transport = config.section("transport", TransportConfig)
     if weights == "none":
         return Reader(load_backbone(config), None, transport, "backbone")

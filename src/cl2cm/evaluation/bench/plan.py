@@ -21,7 +21,7 @@ import torch
 from cl2cm.data.manifest import Skipped, read_manifest, split_of_manifest
 from cl2cm.data.queries import every_text
 from cl2cm.data.readers.registry import fetches, prepare_dataset
-from cl2cm.encode.encoding import encode_pictures, encode_texts, store_folder
+from cl2cm.encode.encoding import encode_pictures, encode_texts
 from cl2cm.encode.feature_files import FeatureFiles
 from cl2cm.encode.vision import load_vision
 from cl2cm.errors import ConfigError, nearest
@@ -198,8 +198,7 @@ def make_stores(
     )
     frozen = load_backbone(config)
     texts = every_text(examples, translated=("train",))
-    folder = store_folder(root, "text", frozen.fingerprint, texts)
-    text = encode_texts(texts, frozen, folder)
+    text = encode_texts(texts, frozen, root=root)
     if not config.network.layers:
         text.means()
     return text.folder, None if isinstance(encoder, FeatureFiles) else vision.folder

@@ -22,25 +22,16 @@ from cl2cm.errors import VectorIndexError
 from cl2cm.index.backends.quantization import is_unit
 from cl2cm.index.database import check_file, check_schema, confine
 from cl2cm.index.metadata import JOURNAL
+from cl2cm.index.update.journal_schema import CHANGED, SCHEMA, renew
 from cl2cm.media.dates import date_taken
-from cl2cm.storage import open_confined, open_sqlite, sqlite_error, storage_errors
+from cl2cm.storage import open_confined, open_sqlite, row_sum, sqlite_error, storage_errors
 from cl2cm.types import Example, Floats
 
-__all__ = ["JOURNAL", "Content", "Journal", "is_useless"]
+__all__ = ["JOURNAL", "Content", "DamagedJournalError", "Journal", "discard", "is_useless"]
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-_SCHEMA = """
-CREATE TABLE IF NOT EXISTS files (
-    path TEXT PRIMARY KEY, bytes INTEGER NOT NULL, modified INTEGER NOT NULL, content TEXT NOT NULL
-);
-CREATE TABLE IF NOT EXISTS vectors (
-    content TEXT NOT NULL, start REAL NOT NULL, "end" REAL NOT NULL, model TEXT NOT NULL,
-    vector BLOB NOT NULL, PRIMARY KEY (content, start, "end", model)
-) WITHOUT ROWID;
-CREATE TABLE IF NOT EXISTS dates (content TEXT PRIMARY KEY, taken TEXT NOT NULL);
-"""
 _KEPT = (
     "EXISTS (SELECT 1 FROM keep WHERE keep.content = vectors.content "
     'AND keep.start = vectors.start AND keep."end" = vectors."end")'
@@ -58,11 +49,17 @@ class Content:
     end: float = _WHOLE
 
 
+class DamagedJournalError(VectorIndexError):
+    """A journal that cannot be read; what it kept has to be encoded again."""
+
+
 class Journal:
     """The vectors that are known, in a file that is made when it is not there.
 
+    Each row has a checksum; a row that was changed since is not used, and made again.
+
     Raises:
-        VectorIndexError: the file is damaged.
+        DamagedJournalError: the file is damaged.
         StorageError: it cannot be written.
     """
 
@@ -90,14 +87,15 @@ class Journal:
         start = _WHOLE if example.start is None else example.start
         end = _WHOLE if example.end is None else example.end
         known = (str(path), file.st_size, file.st_mtime_ns)
-        query = "SELECT content FROM files WHERE path = ? AND bytes = ? AND modified = ?"
+        query = "SELECT content, checksum FROM files WHERE path = ? AND bytes = ? AND modified = ?"
         with self._damage():
             found = None if verify else self._db.execute(query, known).fetchone()
-            if found is None:
+            if found is None or found[1] != row_sum(*known, found[0]):
                 with open_confined(path, [path.parent] if roots is None else roots) as opened:
                     found = (hashlib.file_digest(opened, "sha256").hexdigest(),)
                 self._db.execute(
-                    "INSERT OR REPLACE INTO files VALUES (?, ?, ?, ?)", (*known, *found)
+                    "INSERT OR REPLACE INTO files VALUES (?, ?, ?, ?, ?)",
+                    (*known, found[0], row_sum(*known, found[0])),
                 )
         return Content(str(found[0]), start, end)
 
@@ -108,13 +106,16 @@ class Journal:
             content: what the image's file holds.
             path: a file that holds it.
         """
-        query = "SELECT taken FROM dates WHERE content = ?"
+        query = "SELECT taken, checksum FROM dates WHERE content = ?"
         with self._damage():
             known = self._db.execute(query, (content.sha256,)).fetchone()
-            if known is None:
+            if known is None or known[1] != row_sum(content.sha256, known[0]):
                 date = date_taken(path)
                 known = ("" if date is None else date.isoformat(),)
-                self._db.execute("INSERT INTO dates VALUES (?, ?)", (content.sha256, *known))
+                row = content.sha256, known[0]
+                self._db.execute(
+                    "INSERT OR REPLACE INTO dates VALUES (?, ?, ?)", (*row, row_sum(*row))
+                )
         try:
             return datetime.datetime.fromisoformat(known[0]) if known[0] else None
         except (TypeError, ValueError):  # not written by us
@@ -132,11 +133,14 @@ class Journal:
         wanted, found = set(contents), {}
         with self._damage():
             rows = self._db.execute(
-                'SELECT content, start, "end", vector FROM vectors WHERE model = ?', (model,)
+                'SELECT content, start, "end", vector, checksum FROM vectors WHERE model = ?',
+                (model,),
             )
-            for sha256, start, end, blob in rows:
+            for sha256, start, end, blob, checksum in rows:
                 content = Content(sha256, start, end)
-                if content in wanted and isinstance(blob, bytes) and len(blob) == 4 * dim:
+                if content not in wanted or checksum != row_sum(sha256, start, end, model, blob):
+                    continue
+                if isinstance(blob, bytes) and len(blob) == 4 * dim:
                     vector = np.frombuffer(blob, "<f4").astype(np.float32)
                     if is_unit(vector):  # another was not written by us
                         found[content] = vector
@@ -145,11 +149,14 @@ class Journal:
     def add(self, contents: Sequence[Content], vectors: Floats, *, model: str) -> None:
         """Keep the vectors [N, D] of N contents: all of them or, if we are killed, none."""
         rows = [
-            (one.sha256, one.start, one.end, model, vector.astype("<f4").tobytes())
+            (one.sha256, float(one.start), float(one.end), model, vector.astype("<f4").tobytes())
             for one, vector in zip(contents, vectors, strict=True)
         ]
         with self._damage():
-            self._db.executemany("INSERT OR REPLACE INTO vectors VALUES (?, ?, ?, ?, ?)", rows)
+            self._db.executemany(
+                "INSERT OR REPLACE INTO vectors VALUES (?, ?, ?, ?, ?, ?)",
+                ((*row, row_sum(*row)) for row in rows),
+            )
             self._db.commit()
 
     def forget(self, paths: Iterable[str], contents: Iterable[Content], *, model: str) -> None:
@@ -179,6 +186,27 @@ class Journal:
             self._db.execute("DROP TABLE keep_files")
             self._db.execute("DROP TABLE keep")
 
+    def damaged(self) -> int:
+        """Number of rows that were changed since they were written; they are not used.
+
+        Raises:
+            DamagedJournalError: the file itself is damaged.
+        """
+        with self._damage():
+            [told] = self._db.execute("PRAGMA integrity_check(1)").fetchone()
+            if told != "ok":
+                raise sqlite3.DatabaseError(str(told))
+            return sum(
+                self._db.execute(f"SELECT count(*) FROM {table} WHERE {bad}").fetchone()[0]  # noqa: S608
+                for table, bad in CHANGED.items()
+            )
+
+    def drop_damaged(self) -> None:
+        """Delete the rows that were changed."""
+        with self._damage(), self._db:
+            for table, bad in CHANGED.items():
+                self._db.execute(f"DELETE FROM {table} WHERE {bad}")  # noqa: S608 - of constants
+
     def close(self) -> None:
         """Close the file."""
         self._db.close()
@@ -188,12 +216,18 @@ class Journal:
         try:
             yield
         except sqlite3.DatabaseError as error:
-            raise sqlite_error(self._path, error) or VectorIndexError(
+            raise sqlite_error(self._path, error) or DamagedJournalError(
                 str(self._path),
                 expected="what was encoded so far, in SQLite",
                 found=f"a damaged file ({error})",
                 remedy="remove it: everything will be encoded again",
             ) from error
+
+
+def discard(path: Path) -> None:
+    """Remove a journal and its logs."""
+    for suffix in ("", "-wal", "-shm", "-journal"):
+        path.with_name(path.name + suffix).unlink(missing_ok=True)
 
 
 def is_useless(path: Path) -> bool:
@@ -226,10 +260,13 @@ def _opened(path: Path) -> sqlite3.Connection:
         # yet; SQLite would do what it says, and that may be to delete another file.
         path.unlink(missing_ok=True)
         rollback.unlink()
-    db = open_sqlite(path, _SCHEMA)
+    db = open_sqlite(path, "")
     try:
         confine(db)
-        check_schema(db, _SCHEMA)
+        db.create_function("row_sum", -1, row_sum, deterministic=True)
+        renew(db)
+        db.executescript(SCHEMA)
+        check_schema(db, SCHEMA)
     except BaseException:
         db.close()
         raise

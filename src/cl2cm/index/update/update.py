@@ -6,21 +6,27 @@ renamed file is not encoded again, and the index is at every moment the old one 
 """
 
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
 
 import numpy as np
 
-from cl2cm.errors import MissingExtraError, OnSkip, VectorIndexError
+from cl2cm.errors import MissingExtraError, OnSkip, StorageError, VectorIndexError
 from cl2cm.index import Allowed, BackendOptions, Index
 from cl2cm.index.generation import check_backend
-from cl2cm.index.layout import refuse_other_folder
+from cl2cm.index.layout import refuse_other_folder, sweep_killed
 from cl2cm.index.metadata import read_metadata
 from cl2cm.index.update.build import build_index, check_examples
 from cl2cm.index.update.encode import Known, encode_new
-from cl2cm.index.update.journal import JOURNAL, Journal, is_useless
+from cl2cm.index.update.journal import (
+    JOURNAL,
+    DamagedJournalError,
+    Journal,
+    discard,
+    is_useless,
+)
 from cl2cm.progress import Advance, say
 from cl2cm.storage import locked
 from cl2cm.types import Example, Floats, StrPath, VisualModel
@@ -48,6 +54,7 @@ class UpdateOptions:
         batch_size: items encoded between two savings.
         backend: what the index is searched with, where that shall change.
         roots: folders that the files are in; see `Index.create`.
+        wait: wait for another process that updates the index; else it is an error.
     """
 
     verify: bool = False
@@ -55,6 +62,7 @@ class UpdateOptions:
     batch_size: int = 64
     backend: BackendOptions = field(default_factory=BackendOptions)
     roots: tuple[Path, ...] | None = None
+    wait: bool = True
 
 
 def update_index(
@@ -88,21 +96,27 @@ def update_index(
     check_examples(examples)
     out = out.resolve()
     with _exclusive(out, model, options) as before:
-        journal = Journal(out / JOURNAL)
+
+        def once() -> tuple[Index, set[str], int]:
+            with closing(Journal(out / JOURNAL)) as journal:
+                known, encoded = encode_new(
+                    journal,
+                    model,
+                    examples,
+                    verify=options.verify,
+                    batch_size=options.batch_size,
+                    roots=options.roots,
+                    on_skip=on_skip,
+                    progress=progress,
+                )
+                return *_write(journal, model, known, out, run, options), encoded
+
         try:
-            known, encoded = encode_new(
-                journal,
-                model,
-                examples,
-                verify=options.verify,
-                batch_size=options.batch_size,
-                roots=options.roots,
-                on_skip=on_skip,
-                progress=progress,
-            )
-            made, kept = _write(journal, model, known, out, run, options)
-        finally:
-            journal.close()
+            made, kept, encoded = once()
+        except DamagedJournalError as error:
+            say(f"{error.subject}: {error.found}, so everything is encoded again")
+            discard(out / JOURNAL)
+            made, kept, encoded = once()
     return Update(made, encoded, len(kept) - encoded, len(before - kept))
 
 
@@ -151,10 +165,21 @@ def _exclusive(out: Path, model: VisualModel, options: UpdateOptions) -> Iterato
     """
     _check(out, model, options)  # before the wait, and what was there then may be another after it
     new_folder = not out.exists()
-    waiting = f"{out}: another process updates it, waiting"
-    with locked(out / f"{JOURNAL}.lock", lambda: say(waiting)):
+
+    def on_wait() -> None:
+        if not options.wait:
+            raise StorageError(
+                str(out),
+                expected="one process that updates it",
+                found="another one at work",
+                remedy="wait until it has ended",
+            )
+        say(f"{out}: another process updates it, waiting")
+
+    with locked(out / f"{JOURNAL}.lock", on_wait):
         try:
             _check(out, model, options)
+            sweep_killed(out)
             yield _ids(out, options.backend)
         finally:
             if is_useless(out / JOURNAL):

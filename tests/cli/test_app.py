@@ -128,7 +128,8 @@ def test_the_whole_way_in_json(small, settings, tmp_path, capfd):
     assert code == 0
     assert stored["items"] == 144
     assert stored["skipped"] == []
-    assert set(stored) == {"store", "encoder", "items", "width", "skipped", "rate"}
+    left_out = {"skipped", "broken", "left_out"}
+    assert set(stored) == {"store", "encoder", "items", "width", "rate", *left_out}
     code, trained = call(
         capfd, "train", tmp_path / "config.toml", "--out", tmp_path / "run", "--json"
     )

@@ -8,12 +8,14 @@ import onnx
 import pytest
 from onnx import TensorProto, helper, numpy_helper
 
+from cl2cm.cli.app import run as run_cli
 from cl2cm.encode import onnx_session
 from cl2cm.errors import CheckpointError, ConfigError, ExportError
 from cl2cm.export import contract as contract_module
 from cl2cm.export.load import load, load_visual
 from cl2cm.export.model import load_export
 from cl2cm.storage import sha256_file
+from fixtures.damage import flip_bit
 
 
 def change(export, edit, *, files=()):
@@ -39,6 +41,15 @@ def test_a_flipped_byte_is_named(name, export):
     file.write_bytes(data)
     with pytest.raises(ExportError, match=name):
         load_export(export)
+
+
+def test_doctor_verifies_an_export(export, capfd):
+    assert run_cli(["doctor", str(export), "--json"]) == 0
+    assert json.loads(capfd.readouterr().out)["kind"] == "export"
+    flip_bit(export / "text.weights", 100)
+    assert run_cli(["doctor", str(export), "--json"]) == 2
+    [told] = json.loads(capfd.readouterr().out)["damaged"]
+    assert "text.weights" in told
 
 
 @pytest.mark.parametrize("name", ["text.onnx", "vision.onnx", "tokenizer.json", "contract.json"])

@@ -71,6 +71,8 @@ def test_index_search_and_evaluate(bare, exports, photos, small, tmp_path, train
     assert json.loads(again.stdout)["encoded"] == 0
     measured = bare(COMMAND, "evaluate", exports / "fp32", small.manifest, "--json")
     report = json.loads(measured.stdout)["languages"]
+    both = bare(COMMAND, "compare", exports / "fp32", exports / "int8", small.manifest, "--json")
+    assert {row["language"] for row in json.loads(both.stdout)["tests"]} >= set(report)
     assert cli(["evaluate", str(trained), str(small.manifest), "--json"]) == 0
     of_run = json.loads(capsys.readouterr().out)["languages"]
     assert {code: row["SumR"] for code, row in report.items()} == {

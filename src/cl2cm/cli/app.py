@@ -241,7 +241,7 @@ def align(
 def doctor(
     path: Annotated[
         Path | None,
-        typer.Argument(help="Run, feature store, index, manifest or model to verify."),
+        typer.Argument(help="Run, export, feature store, index, manifest or model to verify."),
     ] = None,
     repair: Annotated[
         bool,

@@ -21,7 +21,8 @@ import numpy as np
 import onnxruntime
 from PIL import Image
 
-from cl2cm.encode.vision import encode_paths, load_vision, open_session
+from cl2cm.encode.onnx_session import OnnxSession
+from cl2cm.encode.vision import encode_paths, load_vision
 from cl2cm.media.images import Pixels, Source, load_frames
 
 TARGET = 0.85  # of the bare throughput, pictures in memory
@@ -51,7 +52,7 @@ def bare_sessions(model: Path, threads: int) -> list[onnxruntime.InferenceSessio
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = threads
     own = onnxruntime.InferenceSession(str(model), options, providers=["CPUExecutionProvider"])
-    return [own, open_session(model, threads=threads)]
+    return [own, OnnxSession(model, threads=threads, bounded=False).session]
 
 
 def timed(work: Callable[[], object]) -> float:

@@ -232,7 +232,7 @@ REVEALED = [
     "float",
     "cl2cm.search.hits.Hits",
     "cl2cm.search.hits.Hits",
-    "cl2cm.model.retrieval.RetrievalModel",
+    "cl2cm.model.retrieval.RetrievalModel | cl2cm.export.model.ExportedModel",
     FLOATS,
     FLOATS,
     FLOATS,

@@ -20,12 +20,12 @@ if TYPE_CHECKING:
     from cl2cm.encode.store import FeatureStore
     from cl2cm.errors import CL2CMError
     from cl2cm.evaluation.evaluate import evaluate
+    from cl2cm.export.load import load
     from cl2cm.index.allowed import Allowed
     from cl2cm.index.filter import Filter
     from cl2cm.index.folder import Index
     from cl2cm.index.update.build import build_index
     from cl2cm.methods.settings import load_config
-    from cl2cm.model.checkpoint import load
     from cl2cm.model.config import Config
     from cl2cm.model.retrieval import RetrievalModel
     from cl2cm.search.query import Query
@@ -71,7 +71,7 @@ if not TYPE_CHECKING:  # a type checker would take every name for Any
         "Searcher": "search.searcher",
         "build_index": "index.update.build",
         "evaluate": "evaluation.evaluate",
-        "load": "model.checkpoint",
+        "load": "export.load",
         "load_config": "methods.settings",
         "read_manifest": "data.manifest",
         "scan_folder": "data.scan",
@@ -81,7 +81,12 @@ if not TYPE_CHECKING:  # a type checker would take every name for Any
     def __getattr__(name):  # noqa: ANN001, ANN202
         if name not in _MODULES:
             raise AttributeError(f"module 'cl2cm' has no attribute {name!r}", name=name)
-        return getattr(import_module(f"cl2cm.{_MODULES[name]}"), name)
+        try:
+            return getattr(import_module(f"cl2cm.{_MODULES[name]}"), name)
+        except ImportError as error:
+            from cl2cm.errors import missing_extra  # noqa: PLC0415
+
+            raise (missing_extra(error) or error) from None
 
 
 def __dir__() -> list[str]:
@@ -115,8 +120,10 @@ def open(  # noqa: A001 - as in gzip
         ...
     """
     from cl2cm.index.folder import Index  # noqa: PLC0415
-    from cl2cm.model.checkpoint import load  # noqa: PLC0415
     from cl2cm.search.searcher import Searcher  # noqa: PLC0415
 
     opened = Index.open(index, allowed)
-    return Searcher(load(opened.run if run is None else run), opened)
+    load_any = import_module(
+        "cl2cm.export.load"
+    ).load  # a layer above the service, which imports us
+    return Searcher(load_any(opened.run if run is None else run), opened)

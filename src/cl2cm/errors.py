@@ -10,6 +10,7 @@ CL2CMError                    an expected failure: one line, exit code 2
 │   └── WeightsError          offline weights that are absent, damaged or out of reach
 ├── StoreError                a feature store that is damaged, partial or another encoder's
 ├── CheckpointError           a run that is damaged, unfinished or of another tokenizer
+│   ├── ExportError           an export that is damaged, or differs from its run
 │   └── OtherSettingsError    a run that was started with other settings or data
 ├── VectorIndexError          an index that is damaged or holds another model's vectors
 ├── QueryError                a search request that cannot be answered
@@ -98,6 +99,10 @@ class CheckpointError(CL2CMError):
     """A run that is damaged, unfinished or of another tokenizer."""
 
 
+class ExportError(CheckpointError):
+    """An exported model that is damaged, or does not compute what its run computes."""
+
+
 class OtherSettingsError(CheckpointError):
     """A run that was started with other settings or data than it is to go on with."""
 
@@ -135,6 +140,18 @@ class MissingExtraError(CL2CMError):
         )
         self.package = package
         self.extra = extra
+
+
+_OF_TRAINING = {"torch", "transformers", "safetensors", "onnx", "tensorboard", "huggingface_hub"}
+
+
+def missing_extra(error: ImportError) -> MissingExtraError | None:
+    """Return what to install for training, if that is what an import failed for.
+
+    The extra ``train`` is the only one whose packages are imported at the top of modules.
+    """
+    package = (error.name or "").partition(".")[0]
+    return MissingExtraError(package, "train") if package in _OF_TRAINING else None
 
 
 def nearest(word: str, known: Iterable[str], *, listed: bool = False) -> str:

@@ -18,10 +18,12 @@ if TYPE_CHECKING:
 # Arabic letter mark, zero-width space, direction marks, embeddings and isolates, word joiner and
 # invisible operators, byte order mark, interlinear annotation, language tag. The zero-width
 # non-joiner (U+200C) and joiner (U+200D) stay: Persian words and emoji are spelt with them.
-_INVISIBLE = re.compile(
+INVISIBLE = (
     "[\x00-\x08\x0e-\x1b\x7f-\x84\x86-\x9f\u00ad\u034f\u061c\u0640\u200b\u200e\u200f"
     "\u202a-\u202e\u2060-\u206f\ufeff\ufff9-\ufffb\U000e0001]"
 )
+NORMAL_FORM = {"form": "NFC", "remove": INVISIBLE}  # what `normalise` does, for a model's contract
+_INVISIBLE = re.compile(INVISIBLE)
 # What stays in a text but shows nothing when alone: joiners, variation selectors, Mongolian and
 # Khmer marks, Hangul fillers, the blank Braille pattern, tags.
 _BLANK = re.compile(

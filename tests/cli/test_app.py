@@ -165,7 +165,10 @@ def test_doctor_in_json(capfd):
     code, report = call(capfd, "doctor", "--json")
     assert code == 0
     assert set(report) == {"cl2cm", "python", "core", "extras", "cache", "weights"}
-    assert report["core"]["torch"]
+    assert report["core"]["onnxruntime"]
+    assert report["extras"]["train"]["torch"]
+    assert "fastapi" in report["extras"]["runtime"]
+    assert "torch" not in {**report["core"], **report["extras"]["runtime"]}
     assert "fastapi" in report["extras"]["serve"]
     assert {"fastapi", "emoji"} <= report["extras"]["demo"].keys()
     assert {"faiss-cpu", "qdrant-client", "av"} <= report["extras"]["all"].keys()

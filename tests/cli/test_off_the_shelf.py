@@ -20,6 +20,7 @@ from cl2cm.errors import CheckpointError, VectorIndexError
 from cl2cm.index import Index
 from cl2cm.index.metadata import METADATA
 from fixtures import shelf, world
+from fixtures.runs import change_record
 
 PAGE = (Path(__file__).parents[2] / "docs" / "models.md").read_text(encoding="utf-8")
 BLOCKS = re.findall(r"```(\w+)\n(.*?)```", PAGE, re.DOTALL)
@@ -250,9 +251,9 @@ def test_a_strangers_index_loads_no_model_that_it_names(strangers, clip, capfd, 
         patch.setattr("cl2cm.encode.clip.layout.from_hub", loaded)
         patch.setattr("cl2cm.encode.vision_hf.load_image_side", loaded)
         for spec in (f"hf:{SIGLIP}", f"hf:{clip}", "hf:a/b+c/d", "hf:../models/clip"):
-            path = strangers / METADATA
-            head = json.loads(path.read_text())
-            path.write_text(json.dumps(head | {"run": {"spec": spec}}))
+            change_record(
+                strangers / METADATA, lambda head, spec=spec: head.update(run={"spec": spec})
+            )
             for more in ([], ["--allow-hub"]):
                 line = refused(capfd, "search", strangers, "red", *more)
                 assert f"--run {spec}" in line

@@ -4,7 +4,7 @@ import pytest
 from onnx import TensorProto, helper, numpy_helper
 
 from cl2cm.encode import onnx_session
-from cl2cm.encode.onnx_files import check_graph
+from cl2cm.encode.onnx_files import FIELDS, check_graph
 from cl2cm.encode.onnx_session import OnnxSession
 from cl2cm.encode.vision import load_vision
 from cl2cm.errors import WeightsError
@@ -93,6 +93,63 @@ def test_operators_of_a_library_are_not_loaded(folder):
     (folder / "model.onnx").write_bytes(model.SerializeToString())
     with pytest.raises(WeightsError, match="an ONNX graph"):
         load_vision(f"onnx:{folder}")
+
+
+def test_the_table_of_fields_is_the_schema_of_onnx():
+    """Every field through which a message reaches a node or a tensor, and no other."""
+    reaches = {"NodeProto", "TensorProto", "StringStringEntryProto"}
+    messages = {name: getattr(onnx, name).DESCRIPTOR for name in FIELDS}
+    for name, descriptor in messages.items():
+        there = {
+            field.number: field.message_type.name
+            for field in descriptor.fields
+            if field.message_type is not None
+            and (field.message_type.name in FIELDS or field.name == "external_data")
+        }
+        assert FIELDS[name] == there
+    left = [
+        field.message_type
+        for descriptor in messages.values()
+        for field in descriptor.fields
+        if field.message_type is not None and field.message_type.name not in {*FIELDS, *reaches}
+    ]
+    seen = set()
+    while left:  # what is left out leads to none of them
+        one = left.pop()
+        assert one.name not in FIELDS
+        if one.name not in seen:
+            seen.add(one.name)
+            left += [field.message_type for field in one.fields if field.message_type]
+
+
+@pytest.mark.parametrize("cut", [1, 7, 100, -1, -50])
+def test_a_cut_file_is_damaged(cut, folder):
+    data = (folder / "model.onnx").read_bytes()
+    (folder / "model.onnx").write_bytes(data[:cut])
+    with pytest.raises(WeightsError, match="an ONNX graph"):
+        check_graph(folder / "model.onnx")
+
+
+def test_a_graph_of_endless_records_is_refused(tmp_path, monkeypatch):
+    monkeypatch.setattr("cl2cm.encode.onnx_files.MAX_RECORDS", 1000)
+    path = tmp_path / "model.onnx"
+    path.write_bytes(b"\x08\x01" * 2000)
+    with pytest.raises(WeightsError, match="more than 1,000 records"):
+        check_graph(path)
+
+
+def test_a_second_location_cannot_hide_behind_a_first(folder):
+    model = onnx.load(folder / "model.onnx")
+    tensor = model.graph.initializer[0]
+    tensor.ClearField("raw_data")
+    tensor.data_location = TensorProto.EXTERNAL
+    for name in ("weights.bin", "/etc/passwd"):
+        entry = tensor.external_data.add()
+        entry.key, entry.value = "location", name
+    (folder / "weights.bin").write_bytes(b"1234")
+    (folder / "model.onnx").write_bytes(model.SerializeToString())
+    with pytest.raises(WeightsError, match="weights in a file beside it"):
+        check_graph(folder / "model.onnx")
 
 
 def pixels_to(nodes, functions=(), **constants):

@@ -1,8 +1,10 @@
 import base64
+import json
 
 import pytest
+from tokenizers import Tokenizer, models
 
-from cl2cm.encode.tokenizer_limits import check_pattern, check_tokenizer
+from cl2cm.encode.tokenizer_limits import check_pattern, check_tokenizer, open_tokenizer
 
 USUAL = (
     r"'s|'t|'re|'ve|'m|'ll|'d| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+(?!\S)|\s+",
@@ -76,6 +78,43 @@ def charsmap(*replacements):
 def test_steps_that_lengthen_a_text_are_counted(bomb):
     with pytest.raises(ValueError, match=r"long|pieces|pads"):
         check_tokenizer(bomb)
+
+
+def template(times):
+    return {
+        "type": "TemplateProcessing",
+        "single": [{"Sequence": {"id": "A", "type_id": 0}}] * times,
+        "pair": [{"Sequence": {"id": one, "type_id": 0}} for one in "AB"],
+        "special_tokens": {},
+    }
+
+
+def padding(**more):
+    usual = {"direction": "Right", "pad_id": 0, "pad_type_id": 0, "pad_token": "a"}
+    return usual | {"strategy": "BatchLongest", "pad_to_multiple_of": None} | more
+
+
+@pytest.mark.parametrize(
+    "part",
+    [
+        {"normalizer": {"type": "Sequence", "normalizers": [{"type": "NFKD"}] * 4}},
+        {"normalizer": charsmap("x" * 10**6)},
+        {"pre_tokenizer": {"type": "Sequence", "pretokenizers": [
+            {"type": "ByteLevel", "add_prefix_space": False, "trim_offsets": True}] * 7}},
+        {"post_processor": template(65)},
+        {"post_processor": {"type": "Sequence", "processors": [template(9)] * 2}},
+        {"padding": padding(strategy={"Fixed": 10**9})},
+        {"padding": padding(pad_to_multiple_of=10**9)},
+    ],
+)  # fmt: skip
+def test_a_file_that_lengthens_texts_is_not_opened(part, tmp_path):
+    path = tmp_path / "tokenizer.json"
+    whole = json.loads(Tokenizer(models.WordLevel({"a": 0}, "a")).to_str())
+    path.write_text(json.dumps(whole | {"padding": padding()}))
+    open_tokenizer(path)
+    path.write_text(json.dumps(whole | part))
+    with pytest.raises(ValueError, match=r"as long|pieces|pads"):
+        open_tokenizer(path)
 
 
 def test_the_steps_of_known_tokenizers_pass():

@@ -109,7 +109,7 @@ def test_slices_and_results_are_shown_too(image):
     assert hits[1].id == "1"
     assert hits == list(hits)
     result = SearchResult(
-        Query("q"), tuple(hits), (0.5,) * 5, ((),) * 5, None, False, encode_ms=1, search_ms=1
+        Query("q"), tuple(hits), (0.5,) * 5, ((),) * 5, False, encode_ms=1, search_ms=1
     )
     assert result._repr_html_() == hits._repr_html_()
 

@@ -82,10 +82,11 @@ def test_the_longest_query_is_answered(searcher):
     assert searcher.search("  " + "x" * MAX_QUERY)
 
 
-def test_json_is_the_contract():
+def test_json_is_the_contract(monkeypatch):
+    monkeypatch.setattr("cl2cm.search.result.identify", lambda text: {"q": "de"}[text])
     hits = (Hit("a", 0.25, "/a.mp4", 1.5, 2.0, captions={"en": ("x",)}), Hit("b", -0.5, "/b.png"))
     result = SearchResult(
-        Query("q", ("w",), offset=3), hits, (0.75, 0.123456), ((), (hits[0],)), "de", True,
+        Query("q", ("w",), offset=3), hits, (0.75, 0.123456), ((), (hits[0],)), True,
         encode_ms=1.23456, search_ms=0.5, total=12,
     )  # fmt: skip
     assert json.loads(json.dumps(result.to_json())) == {
@@ -249,3 +250,12 @@ def test_build_refuses_before_the_work(build, pictures, tmp_path):
 def test_build_refuses_what_only_vectors_can_give(build):
     with pytest.raises(MediaError, match="features only"):
         build([Example("a", "x", features="a")])
+
+
+def test_the_language_of_a_query_is_looked_at_only_if_asked_for(monkeypatch):
+    asked = []
+    monkeypatch.setattr("cl2cm.search.result.identify", asked.append)
+    result = SearchResult(Query("q"), (), (), (), False, encode_ms=1, search_ms=1)
+    assert not asked
+    assert result.language is None
+    assert asked == ["q"]

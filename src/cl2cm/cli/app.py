@@ -20,6 +20,7 @@ from cl2cm.cli.add_language import add_language
 from cl2cm.cli.bench import bench
 from cl2cm.cli.data import encode, prepare, translate
 from cl2cm.cli.examples import WithExamples, WithFormats
+from cl2cm.cli.export import export
 from cl2cm.cli.index import index
 from cl2cm.cli.init import init
 from cl2cm.cli.measure import compare, evaluate
@@ -35,7 +36,7 @@ from cl2cm.cli.search import AsksInWords, search
 from cl2cm.cli.serve import serve, serve_index
 from cl2cm.cli.train import WithMethods, train
 from cl2cm.cli.trust import opens_models
-from cl2cm.errors import CL2CMError, ConfigError
+from cl2cm.errors import CL2CMError, ConfigError, missing_extra
 from cl2cm.progress import say
 from cl2cm.storage import storage_error
 
@@ -59,6 +60,12 @@ def run(arguments: Sequence[str]) -> int:
         result = app(list(arguments), standalone_mode=False)
     except CL2CMError as error:
         say(f"error: {error}")
+        return 2
+    except ImportError as error:
+        missing = missing_extra(error)
+        if missing is None:
+            raise
+        say(f"error: {missing}")
         return 2
     except (KeyboardInterrupt, typer.Abort):  # typer converts one to the other
         say(f"interrupted; finished work is kept: run the same command again{_resume(arguments)}")
@@ -193,7 +200,7 @@ def align(
 def doctor(
     path: Annotated[
         Path | None,
-        typer.Argument(help="Run, feature store, index, manifest or model to verify."),
+        typer.Argument(help="Run, export, feature store, index, manifest or model to verify."),
     ] = None,
     repair: Annotated[
         bool,
@@ -234,7 +241,8 @@ _COMMANDS: tuple[tuple[Callable[..., int | None], type[TyperCommand]], ...] = (
     *((opens_models(train), WithMethods), (opens_models(add_language), WithExamples)),
     *((opens_models(evaluate), WithExamples), (opens_models(compare), WithExamples)),
     *((opens_models(bench), WithExamples), (opens_models(align), WithExamples)),
-    *((opens_models(index), WithFormats), (opens_models(search), AsksInWords)),
+    *((opens_models(export), WithExamples), (opens_models(index), WithFormats)),
+    (opens_models(search), AsksInWords),
     *((opens_models(serve), WithExamples), (models, WithExamples), (doctor, WithExamples)),
 )  # in the order in which data flows
 for _command, _class in _COMMANDS:

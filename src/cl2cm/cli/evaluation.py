@@ -11,7 +11,7 @@ from cl2cm.data.queries import caption_languages, caption_queries
 from cl2cm.evaluation.evaluate import check_outputs, evaluate
 from cl2cm.evaluation.per_query import TOP
 from cl2cm.evaluation.subject import open_subject
-from cl2cm.model.run_folder import AS_TRAINED, Encoders
+from cl2cm.model.encoders import AS_TRAINED, Encoders
 from cl2cm.progress import say
 from cl2cm.types import StrPath
 
@@ -40,7 +40,7 @@ def evaluate_manifest(
     are left out.
 
     Args:
-        run: finished run, or an off-the-shelf model: ``hf:MODEL``.
+        run: finished run, export, or off-the-shelf model: ``hf:MODEL``.
         manifest: with human captions.
         split: to report.
         languages: of the captions; empty: all.

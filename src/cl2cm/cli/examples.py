@@ -29,6 +29,7 @@ EXAMPLES: dict[str, tuple[str, ...]] = {
         'cl2cm align runs/mine "a dog runs" "ein Hund rennt" --html words.html',
         "cl2cm align runs/mine --gold",
     ),
+    "export": ("cl2cm export runs/mine my-export --precision fp32,int8",),
     "index": (
         "cl2cm index runs/mine photos photos-index",
         "cl2cm index hf:google/siglip2-base-patch16-224 photos index --allow-hub",

@@ -7,15 +7,15 @@ from typing import Any
 
 from cl2cm.cli.sources import left_out_json, read_source
 from cl2cm.data.manifest import Skipped
-from cl2cm.encode.encoding import find_pictures
-from cl2cm.encode.feature_files import FeatureFiles
+from cl2cm.export.contract import read_contract
+from cl2cm.export.load import load, load_visual, opens_export
+from cl2cm.export.model import ExportedModel
 from cl2cm.index import Allowed, Index
 from cl2cm.index.metadata import check_path
 from cl2cm.index.update.build import confine
 from cl2cm.index.update.update import UpdateOptions, replace_index, update_index
 from cl2cm.media.shots import LONG, split_films
-from cl2cm.model.checkpoint import load, load_visual
-from cl2cm.model.run_folder import AS_TRAINED, Encoders, read_run
+from cl2cm.model.encoders import AS_TRAINED, Encoders
 from cl2cm.progress import track
 from cl2cm.search.searcher import Searcher
 from cl2cm.types import StrPath, is_model_spec
@@ -39,7 +39,7 @@ def index_source(
     rewritten.
 
     Args:
-        run: finished run, or an off-the-shelf model: ``hf:MODEL``.
+        run: finished run, export, or off-the-shelf model: ``hf:MODEL``.
         source: folder or manifest.
         out: index to make or replace.
         skip_bad: leave broken items out.
@@ -51,8 +51,7 @@ def index_source(
     """
     for path in (Path(run), out):
         check_path(path)
-    if not is_model_spec(run):
-        read_run(Path(run), encoders, text=False)  # a wrong run is named before any image
+    _check_model(run, encoders)
     skipped = Skipped()
     bad = skipped.item if skip_bad else None
     found = read_source(source, skipped=skipped if skip_bad else None, exclude=exclude)
@@ -64,13 +63,13 @@ def index_source(
         examples = confine(examples, roots, bad)
     options = replace(options or UpdateOptions(), roots=roots)
     model = load_visual(run, vision_encoder=encoders.vision)
-    stored = isinstance(model.vision, FeatureFiles)
-    if skip_bad and isinstance(model.vision, FeatureFiles):
-        examples = model.vision.known(examples, skipped.item)
+    stored = not isinstance(model, ExportedModel) and model.stored
+    if skip_bad and not isinstance(model, ExportedModel):
+        examples = model.known(examples, skipped.item)
     if shots is not False and not stored:
         examples = split_films(examples, longer_than=0.0 if shots else LONG, on_skip=bad)
-    if stored or find_pictures(examples, model.vision):
-        vectors = model.encode_examples(examples)
+    vectors = None if isinstance(model, ExportedModel) else model.known_vectors(examples)
+    if vectors is not None:
         update = replace_index(model, examples, vectors, out, run=model.run or run, options=options)
     else:
         with track("index", len(examples)) as advance:
@@ -94,6 +93,18 @@ def index_source(
     }
 
 
+def _check_model(run: StrPath, encoders: Encoders) -> None:
+    """Refuse a wrong run or export before any image is looked at."""
+    if is_model_spec(run):
+        return
+    if opens_export(run, encoders.text, encoders.vision):
+        read_contract(Path(run))
+        return
+    from cl2cm.model.run_folder import read_run  # loads torch
+
+    read_run(Path(run), encoders, text=False)
+
+
 def open_searcher(
     index: Path,
     run: StrPath | None = None,
@@ -105,7 +116,7 @@ def open_searcher(
 
     Args:
         index: the folder.
-        run: the run or off-the-shelf model, where it is not the one of the index.
+        run: the run, export or off-the-shelf model, where it is not the one of the index.
         allowed: what the index may reach outside its folder; see `Index.open`.
         encoders: where the run's encoders are by now.
         on_stage: called with what begins, as each part may take seconds.

@@ -12,16 +12,19 @@ from cl2cm.errors import ConfigError
 from cl2cm.progress import plain, plain_json
 
 if TYPE_CHECKING:
-    from cl2cm.model.run_folder import Encoders
+    from cl2cm.model.encoders import Encoders
 
 T = TypeVar("T")
 Model = Annotated[
-    str, typer.Argument(help="Run folder, or off-the-shelf model hf:MODEL (see cl2cm models).")
+    str,
+    typer.Argument(
+        help="Run or export folder, or off-the-shelf model hf:MODEL (see cl2cm models)."
+    ),
 ]
 OtherModel = Annotated[
     str | None,
     typer.Option(
-        "--run", help="Run folder or hf:MODEL, if it is not the one that the index names."
+        "--run", help="Run, export or hf:MODEL, if it is not the one that the index names."
     ),
 ]
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON object and nothing else.")]
@@ -74,7 +77,7 @@ Exclude = Annotated[
 
 def encoders(text: str = "", vision: str = "", features: Path | None = None) -> "Encoders":
     """Return where the encoders of a run are, from the options above."""
-    from cl2cm.model.run_folder import Encoders
+    from cl2cm.model.encoders import Encoders
 
     if vision and features is not None:
         raise ConfigError(

@@ -164,7 +164,8 @@ def search(
     result = searcher.search_timed(request)
     if not result.hits:
         say(none_found(request, searcher.index))
-    show(result.to_json(), as_json=as_json, lines=hit_lines(result))
+    answer = result.to_json() if as_json else {}  # it tells the language, which takes a while
+    show(answer, as_json=as_json, lines=hit_lines(result))
 
 
 def _check_index(index: Path, query: str) -> None:

@@ -23,7 +23,7 @@ from cl2cm.progress import Stages, say
 from cl2cm.types import StrPath, is_model_spec
 
 if TYPE_CHECKING:
-    from cl2cm.model.run_folder import Encoders
+    from cl2cm.model.encoders import Encoders
 
 
 def serve(
@@ -103,9 +103,8 @@ def serve_index(
     stage = Stages()
     stage("loading the program")
     from cl2cm.cli.indexing import open_searcher
-    from cl2cm.evaluation.alignment.aligner import Aligner
-    from cl2cm.model.checkpoint import load
-    from cl2cm.model.run_folder import AS_TRAINED
+    from cl2cm.export.load import load
+    from cl2cm.model.encoders import AS_TRAINED
     from cl2cm.serve import LOOPBACK
     from cl2cm.serve import run as run_server
 
@@ -132,7 +131,18 @@ def serve_index(
         title=title,
         examples=examples,
         token=token,
-        align=None if is_model_spec(made_by) else Aligner(Path(made_by), where),
+        align=_aligner(made_by, where),
         load_model=functools.partial(load, text_encoder=where.text, vision_encoder=where.vision),
         on_ready=say,
     )
+
+
+def _aligner(model: StrPath, where: "Encoders") -> Any:  # noqa: ANN401 - an Aligner
+    """What aligns words, where the model is a run."""
+    from cl2cm.export.contract import is_export
+
+    if is_model_spec(model) or is_export(model):
+        return None
+    from cl2cm.evaluation.alignment.aligner import Aligner
+
+    return Aligner(Path(model), where)

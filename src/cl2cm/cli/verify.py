@@ -1,4 +1,4 @@
-"""Verify every byte of a run, feature store, index, manifest, model or cache.
+"""Verify every byte of a run, export, feature store, index, manifest, model or cache.
 
 Other commands compare a file with its hash once per state of the file. This command reads
 everything again and so also finds disk errors. With ``--repair`` it recreates what it can.
@@ -14,6 +14,9 @@ from cl2cm.encode.pinned_weights import OFFLINE_MODELS, install_weights, read_mo
 from cl2cm.encode.pinned_weights import verify as verify_model
 from cl2cm.encode.store import MEANS, STORE, FeatureStore, check_shard, read_meta
 from cl2cm.errors import CL2CMError, ConfigError
+from cl2cm.export.contract import check_hash as check_exported
+from cl2cm.export.contract import check_side, check_sizes, is_export
+from cl2cm.export.contract import read_contract as read_export
 from cl2cm.index import Allowed, Index
 from cl2cm.index.metadata import METADATA, check_files, check_hashes, read_metadata
 from cl2cm.index.update.journal import JOURNAL, DamagedJournalError, Journal, discard
@@ -29,7 +32,7 @@ class Report:
     """What is found about a path.
 
     Attributes:
-        path: the run, store, index, manifest, model or cache.
+        path: the run, export, store, index, manifest, model or cache.
         kind: which of them it is.
         repair: whether what can be made again is made again.
         damaged: what is not as it was written, a line each.
@@ -78,7 +81,7 @@ def verify_path(path: Path, *, repair: bool = False) -> Report:
     """Read and compare everything at a path.
 
     Args:
-        path: a run, feature store, index, manifest, model folder or translation cache.
+        path: a run, export, feature store, index, manifest, model folder or translation cache.
         repair: make again what can be made again, and add checksums that are missing.
 
     Raises:
@@ -260,10 +263,21 @@ def _has(*names: str) -> Callable[[Path], bool]:
     return lambda path: any((path / name).exists() for name in names)
 
 
+def _look_at_export(export: Path, report: Report) -> None:
+    with report.look():
+        contract = read_export(export)
+        sides = [check_side(export, contract, side) for side in ("text", "vision")]
+        for name in (*sides[0], *sides[1], "tokenizer.json"):
+            with report.look():
+                check_sizes(export, contract, (name,))
+                check_exported(export, contract, name)
+
+
 _KINDS = (
     _Kind("index", _has(METADATA, JOURNAL), _look_at_index),
     _Kind("feature store", _has(STORE, "plan.json"), _look_at_store),
     _Kind("model", _has("model.json"), _look_at_model),
+    _Kind("export", is_export, _look_at_export),
     _Kind("run", _has("provenance.json", "config.toml", "state"), _look_at_run),
     _Kind(
         "manifest",

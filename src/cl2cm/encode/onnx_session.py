@@ -14,11 +14,13 @@ from cl2cm.errors import WeightsError
 from cl2cm.types import Floats
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     import numpy as np
     import numpy.typing as npt
 
 MEMORY = 4 * 2**30  # bytes of the tensors of all strangers' graphs in this process
-SECONDS, FRAME_SECONDS = 60.0, 30.0  # of a run, and more for each of its frames
+SECONDS, FRAME_SECONDS = 60.0, 30.0  # of a run, and more for each of its frames or texts
 _AGAIN = "convert or fetch the model again"
 
 
@@ -56,19 +58,29 @@ class OnnxSession:
             raise self._damaged("an ONNX graph", f"a damaged one ({_first(error)})") from error
 
     def run(self, pixels: "npt.NDArray[np.uint8]") -> Floats:
-        """Return the features of some frames.
+        """Return the features of some frames; see `compute`."""
+        features: Floats = self.compute("features", {"pixels": pixels}, items=len(pixels))
+        return features
+
+    def compute(self, output: str, inputs: "Mapping[str, npt.NDArray[Any]]", *, items: int) -> Any:  # noqa: ANN401
+        """Return an output of the graph.
+
+        Args:
+            output: its name.
+            inputs: name → values.
+            items: frames or texts among them, each of which may take a while.
 
         Raises:
             WeightsError: they take too long or too much memory, or the graph does not fit together.
         """
         options = self._library.RunOptions()
-        seconds = SECONDS + FRAME_SECONDS * len(pixels)
+        seconds = SECONDS + FRAME_SECONDS * items
         timer = threading.Timer(seconds, setattr, (options, "terminate", True))
         timer.daemon = True
         if self._bounded:
             timer.start()
         try:
-            features: Floats = self.session.run(["features"], {"pixels": pixels}, options)[0]
+            return self.session.run([output], dict(inputs), options)[0]
         except Exception as error:
             if not self._bounded:
                 raise
@@ -76,7 +88,6 @@ class OnnxSession:
             raise self._damaged("a graph that runs within bounds", found) from error
         finally:
             timer.cancel()
-        return features
 
     def _damaged(self, expected: str, found: str) -> WeightsError:
         return WeightsError(str(self._model), expected=expected, found=found, remedy=_AGAIN)

@@ -139,6 +139,21 @@ class TextBackbone(nn.Module):
             whole = [text.lower() for text in whole]
         return token_ids(self.name, self._tokenizer, whole, self.max_tokens)
 
+    def tokenizer_json(self) -> str:
+        """Return the tokenizer as the text of a ``tokenizer.json``, without padding and cutting.
+
+        Raises:
+            EncoderError: it is written in Python and has no such form.
+        """
+        fast = getattr(self._tokenizer, "backend_tokenizer", None)
+        if fast is None:
+            found = f"{type(self._tokenizer).__name__}, which is not of the library tokenizers"
+            raise self._misfit("a fast tokenizer", found, "convert it to tokenizer.json first")
+        copy = type(fast).from_str(fast.to_str())
+        copy.no_padding()
+        copy.no_truncation()
+        return str(copy.to_str())
+
     def unknown_share(self, texts: Sequence[str]) -> float:
         """Share of the tokens of some texts that stand for a word of no vocabulary, 0 to 1."""
         tokenizer = self._tokenizer

@@ -9,8 +9,10 @@ the text's length.
 """
 
 import base64
+import json
 import re
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 MAX_STEPS = 32  # of normaliser and pre-tokenizer
@@ -27,6 +29,42 @@ _PART = re.compile(
     r"|(?:[*+?]|\{\d*,?\d*\})[?+]?|[\s\S]"
 )
 _REPEAT = re.compile(r"\{(\d*)(,?)(\d*)\}")
+MAX_FILE = 128 * 2**20  # bytes of a tokenizer.json; those of 250,000 pieces have 9 to 35 MB
+_EXPRESSION = re.compile(rb'"Regex"\s*:\s*("(?:[^"\\]|\\.)*")')
+_ESCAPED = re.compile(rb"\\u(?!00[01])")  # a letter, with which a key could be spelt otherwise
+
+
+def open_tokenizer(path: Path) -> Any:  # noqa: ANN401 - tokenizers has no types
+    """Open a ``tokenizer.json`` that cannot run out of time or memory.
+
+    Its vocabulary is not parsed twice: expressions are looked for in the file before it is
+    opened, and the steps of the opened tokenizer are checked before it sees a text.
+
+    Raises:
+        ValueError: it could run out of them, or is no tokenizer.
+    """
+    from tokenizers import Tokenizer  # noqa: PLC0415 - heavy
+
+    if path.stat().st_size > MAX_FILE:
+        raise ValueError(f"a tokenizer of more than {MAX_FILE:,} bytes")
+    data = path.read_bytes()
+    if _ESCAPED.search(data):
+        check_tokenizer(json.loads(data))
+    for found in _EXPRESSION.finditer(data):
+        check_pattern(json.loads(found[1]))
+    try:
+        tokenizer = Tokenizer.from_buffer(data)
+    except BaseException as error:
+        if isinstance(error, KeyboardInterrupt | SystemExit):
+            raise
+        raise ValueError(f"no tokenizer ({str(error)[:80]})") from None  # Rust's panics, too
+    parts = ("normalizer", "pre_tokenizer", "post_processor", "decoder")
+    steps = {name: getattr(tokenizer, name) for name in parts}
+    whole = {name: json.loads(one.__getstate__()) for name, one in steps.items() if one is not None}
+    padding = tokenizer.padding or {}
+    whole["padding"] = {"strategy": {"Fixed": padding.get("length")}} | padding
+    check_tokenizer(whole)
+    return tokenizer
 
 
 def check_tokenizer(value: Any) -> None:  # noqa: ANN401 - whatever the file holds

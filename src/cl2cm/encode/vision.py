@@ -171,6 +171,7 @@ class OnnxVision(Described):
                 raise _absent(folder / file)
         preprocess = _read_preprocess(folder / "preprocess.json")
         external = check_graph(folder / "model.onnx")
+        self.folder = folder
         bounded = name.partition(":")[2] not in OFFLINE_MODELS
         self.session = OnnxSession(folder / "model.onnx", threads=threads, bounded=bounded)
         files = [folder / "model.onnx", *external]

@@ -62,10 +62,13 @@ class HuggingFaceVision(Described):
         """Features float32 [N, D_v] of frames uint8 [N, size, size, 3]."""
         self.check(pixels)
         with torch.inference_mode():
-            channels = torch.from_numpy(pixels).permute(0, 3, 1, 2)
-            pooled = self._side.run(channels * self._factor - self._offset)
-        features: Floats = pooled.flatten(1).numpy()
+            features: Floats = self.features(torch.from_numpy(pixels)).numpy()
         return features
+
+    def features(self, pixels: torch.Tensor) -> torch.Tensor:
+        """Features [N, D_v] of pixels uint8 [N, size, size, 3]."""
+        channels = pixels.permute(0, 3, 1, 2)
+        return self._side.run(channels * self._factor - self._offset).flatten(1)
 
 
 def _preprocess(name: str, settings: Mapping[str, Any]) -> Preprocess:

@@ -8,7 +8,7 @@ from cl2cm.data.manifest import split_of_manifest
 from cl2cm.data.queries import caption_languages
 from cl2cm.errors import ConfigError
 from cl2cm.evaluation.compare import FEWEST, compare
-from cl2cm.model.run_folder import Encoders
+from cl2cm.model.encoders import Encoders
 from cl2cm.types import Example
 
 

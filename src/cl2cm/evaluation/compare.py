@@ -19,7 +19,7 @@ from cl2cm.evaluation.evaluate import measure
 from cl2cm.evaluation.ranks import Ranks, compare_mrr, mean_blocks, ranks_of, sum_blocks
 from cl2cm.evaluation.subject import Subject, open_subject
 from cl2cm.metrics import CUTOFFS
-from cl2cm.model.run_folder import AS_TRAINED, Encoders
+from cl2cm.model.encoders import AS_TRAINED, Encoders
 from cl2cm.progress import say
 from cl2cm.types import Example
 

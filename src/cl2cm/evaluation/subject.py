@@ -1,4 +1,7 @@
-"""Open a finished run for evaluation: its model, the items of a split, and their vectors."""
+"""Open a run or an export for evaluation: its model, the items of a split, and their vectors.
+
+Nothing of torch is imported for an export.
+"""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -6,15 +9,12 @@ from typing import NamedTuple
 
 from cl2cm.data.manifest import Skipped
 from cl2cm.data.queries import caption_languages
-from cl2cm.encode.encoding import find_pictures
-from cl2cm.encode.feature_files import FeatureFiles
 from cl2cm.errors import CL2CMError, LanguageError
 from cl2cm.evaluation.evaluate import Translate
-from cl2cm.methods.registry import method_class
-from cl2cm.model.checkpoint import load
-from cl2cm.model.config import Config
-from cl2cm.model.retrieval import RetrievalModel, VisualSide
-from cl2cm.model.run_folder import AS_TRAINED, Encoders, read_provenance, read_run
+from cl2cm.export.contract import read_contract
+from cl2cm.export.load import AnyModel, load, opens_export
+from cl2cm.export.model import ExportedModel
+from cl2cm.model.encoders import AS_TRAINED, Encoders
 from cl2cm.progress import say
 from cl2cm.translate import find_translators
 from cl2cm.types import Example, Floats, StrPath, is_model_spec
@@ -24,14 +24,14 @@ class Subject(NamedTuple):
     """What is measured, and on what.
 
     Attributes:
-        model: of the run.
+        model: of the run or export.
         examples: items of the split that have a vector.
         languages: caption languages that can be asked.
         vectors: id → unit vector [D] of each example.
         translate: brings captions into the run's source language, where its method asks for it.
     """
 
-    model: RetrievalModel
+    model: AnyModel
     examples: list[Example]
     languages: list[str]
     vectors: dict[str, Floats]
@@ -47,10 +47,10 @@ def open_subject(
     skipped: Skipped | None = None,
     encoders: Encoders = AS_TRAINED,
 ) -> Subject:
-    """Load a run and encode the items of a split.
+    """Load a run or an export and encode the items of a split.
 
     Args:
-        run: finished run, or an off-the-shelf model.
+        run: finished run, export, or off-the-shelf model.
         everything: all items of the manifest, whose features training may have stored.
         examples: those of the split.
         languages: of the captions; empty: all.
@@ -61,10 +61,10 @@ def open_subject(
         CL2CMError: as ``cl2cm.cli.evaluation.evaluate_manifest``.
     """
     asked = list(languages) or caption_languages(examples)
-    config = None if is_model_spec(run) else read_run(Path(run), encoders)[0]
+    source = _source_of_translations(run, encoders)
     translate = None
-    if config is not None and _translates_queries(Path(run), config):
-        asked, translate = _translated(asked, config.data.source, named=bool(languages))
+    if source is not None:
+        asked, translate = _translated(asked, source, named=bool(languages))
     model = load(run, text_encoder=encoders.text, vision_encoder=encoders.vision)
     vectors = _vectors(model, everything, examples, skipped)
     kept = [example for example in examples if example.id in vectors]
@@ -75,16 +75,14 @@ def open_subject(
 
 
 def _vectors(
-    model: VisualSide,
+    model: AnyModel,
     everything: Sequence[Example],
     examples: Sequence[Example],
     skipped: Skipped | None,
 ) -> dict[str, Floats]:
     """Vectors of the examples, from the store of everything where training has made one."""
     lenient = skipped is not None
-    whole = not isinstance(model.vision, FeatureFiles) and find_pictures(
-        everything, model.vision, partial=lenient
-    )
+    whole = not isinstance(model, ExportedModel) and model.has_stored(everything, partial=lenient)
     asked = {example.id for example in examples}
 
     def on_skip(name: str, error: CL2CMError) -> None:
@@ -95,10 +93,22 @@ def _vectors(
     return model.vectors_by_id(known, skip_bad=lenient, on_skip=on_skip)
 
 
-def _translates_queries(run: Path, config: Config) -> bool:
-    """Whether the method of a run does; a run of an earlier version does not say so itself."""
-    told = read_provenance(run).get("translates_queries")
-    return method_class(config.method).translates_queries if told is None else bool(told)
+def _source_of_translations(run: StrPath, encoders: Encoders) -> str | None:
+    """Return the language into which a run translates queries; None where it takes them as given.
+
+    A run of an earlier version does not say so itself.
+    """
+    if is_model_spec(run):
+        return None
+    if opens_export(run, encoders.text, encoders.vision):
+        return read_contract(Path(run)).get("translates_queries_to") or None
+    from cl2cm.methods.registry import method_class  # noqa: PLC0415 - loads torch
+    from cl2cm.model.run_folder import read_provenance, read_run  # noqa: PLC0415
+
+    config, _ = read_run(Path(run), encoders)
+    told = read_provenance(Path(run)).get("translates_queries")
+    translates = method_class(config.method).translates_queries if told is None else bool(told)
+    return config.data.source if translates else None
 
 
 def _translated(

@@ -9,7 +9,8 @@ from cl2cm.errors import CheckpointError, ConfigError, LanguageError, nearest
 from cl2cm.methods.add_language import AddLanguage
 from cl2cm.methods.settings import checked
 from cl2cm.model.config import Config, override, parse_config, with_absolute_paths
-from cl2cm.model.run_folder import AS_TRAINED, Encoders, languages_of, read_run
+from cl2cm.model.encoders import AS_TRAINED, Encoders
+from cl2cm.model.run_folder import languages_of, read_run
 from cl2cm.progress import say
 from cl2cm.types import Example, is_model_spec
 

@@ -25,17 +25,11 @@ from cl2cm.model.contract import (
     contract,
     vision_side,
 )
+from cl2cm.model.encoders import Encoders
 from cl2cm.model.networks import CrossModalNetwork, build_student, build_vision_head
 from cl2cm.model.off_the_shelf import load_pair, load_pair_visual
 from cl2cm.model.retrieval import RetrievalModel, VisualSide
-from cl2cm.model.run_folder import (
-    Encoders,
-    damaged,
-    hashes_of,
-    read_provenance,
-    read_run,
-    save_config,
-)
+from cl2cm.model.run_folder import damaged, hashes_of, read_provenance, read_run, save_config
 from cl2cm.model.weights import load_weights, save_weights
 from cl2cm.storage import sha256_file, sha256_text, write_record
 from cl2cm.types import StrPath, is_model_spec

@@ -8,19 +8,20 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils.rnn import pad_sequence
 
-from cl2cm.encode.encoding import TOKENS_AT_ONCE, encode_pictures, text_states
+from cl2cm.encode.encoding import TOKENS_AT_ONCE, encode_pictures, find_pictures, text_states
 from cl2cm.encode.feature_files import FeatureFiles
 from cl2cm.encode.protocol import VisionEncoder
 from cl2cm.encode.rows import StoredFeatures, length_batches
 from cl2cm.encode.text import TextBackbone
 from cl2cm.encode.tokens import TextSource, pad_tokens
 from cl2cm.encode.vision import encode_paths
-from cl2cm.errors import EncoderError, OnSkip, QueryError
+from cl2cm.errors import EncoderError, OnSkip
 from cl2cm.media.images import Source
 from cl2cm.media.user_input import Visual, sources
 from cl2cm.model.finite import check_vectors
+from cl2cm.model.inputs import text_list
 from cl2cm.model.networks import CrossModalNetwork, TextNetwork
-from cl2cm.text import Case, in_case, is_blank, normalise
+from cl2cm.text import Case, in_case, normalise
 from cl2cm.types import Example, Floats, Frames, StrPath, Tokens
 
 TEXTS_AT_ONCE = 1024
@@ -62,22 +63,6 @@ def picture_vectors(head: nn.Module, store: StoredFeatures, rows: Tensor) -> Ten
     return torch.cat(parts)
 
 
-def _text_list(texts: Iterable[str]) -> list[str]:
-    if isinstance(texts, str):
-        raise QueryError(
-            "texts",
-            expected="a list of texts",
-            found=f"one alone ({texts[:40]!r})",
-            remedy="put it into a list: [...]",
-        )
-    listed = list(texts)
-    for text in listed:
-        if not isinstance(text, str) or is_blank(text):
-            found = "an empty text" if isinstance(text, str) else f"{text!r:.40}"
-            raise QueryError("query", expected="some words", found=found, remedy="type a word")
-    return listed
-
-
 def to_device(tokens: Tokens, device: torch.device) -> Tokens:
     """Tokens on a device."""
     values, mask, content = (tensor.to(device) for tensor in tokens[:3])
@@ -112,6 +97,26 @@ class VisualSide:
     def dim(self) -> int:
         """D."""
         return self._dim
+
+    @property
+    def stored(self) -> bool:
+        """Whether stored features stand for the vision backbone."""
+        return isinstance(self.vision, FeatureFiles)
+
+    def known(self, examples: Sequence[Example], on_skip: OnSkip) -> list[Example]:
+        """Return the examples that have stored features, where the model knows those alone."""
+        vision = self.vision
+        return vision.known(examples, on_skip) if isinstance(vision, FeatureFiles) else [*examples]
+
+    def has_stored(self, examples: Sequence[Example], *, partial: bool = False) -> bool:
+        """Whether the features of exactly these examples are in the cache."""
+        return not self.stored and bool(find_pictures(examples, self.vision, partial=partial))
+
+    def known_vectors(self, examples: Sequence[Example]) -> Floats | None:
+        """Return the vectors of examples whose features are stored, here or in the cache."""
+        if not self.stored and not find_pictures(examples, self.vision):
+            return None
+        return self.encode_examples(examples)
 
     def encode_visual(self, items: Iterable[Visual]) -> Floats:
         """Return unit vectors float32 [N, D] of N images and videos.
@@ -270,13 +275,17 @@ class RetrievalModel(VisualSide):
             ...
             cl2cm.errors.QueryError: texts: expected a list of texts, found one alone ('red...
         """
-        texts = _text_list(texts)
-        ids = self.backbone.tokenize([in_case(normalise(text), self.case) for text in texts])
+        texts = text_list(texts)
+        ids = self.query_ids(texts)
         vectors = np.empty((len(ids), self.dim), dtype=np.float32)
         for batch in length_batches([len(text) for text in ids], TOKENS_AT_ONCE):
             vectors[batch] = self._sentences([ids[i] for i in batch]).numpy()
         check_vectors(vectors, texts, "text")
         return vectors
+
+    def query_ids(self, texts: Iterable[str]) -> list[list[int]]:
+        """Return the token ids of texts, in the case that the run's contract asks for."""
+        return self.backbone.tokenize([in_case(normalise(text), self.case) for text in texts])
 
     @torch.no_grad()
     def _sentences(self, ids: Sequence[Sequence[int]]) -> Tensor:

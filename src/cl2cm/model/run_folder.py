@@ -15,12 +15,13 @@ encoders are confined by ``trust.py``. A run folder:
 
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 from cl2cm.encode.trust import check_inside, confine
 from cl2cm.errors import CheckpointError, ConfigError
 from cl2cm.model.config import Config, parse_config, read_tree, to_toml
 from cl2cm.model.contract import check_form
+from cl2cm.model.encoders import AS_TRAINED, Encoders
 from cl2cm.storage import atomic_file, has_hash, hash_and_remember, read_record, sha256_file
 
 FILES = (
@@ -35,19 +36,6 @@ def save_config(run: Path, config: Config) -> None:
     """Write the settings of a run."""
     with atomic_file(run / "config.toml") as file:
         file.write(to_toml(config).encode())
-
-
-class Encoders(NamedTuple):
-    """Where the encoders of a run are by now; "" where the run says.
-
-    text: ``hf:DIR``; vision: ``onnx:DIR``, ``hf:DIR`` or ``features:PATH``.
-    """
-
-    text: str = ""
-    vision: str = ""
-
-
-AS_TRAINED = Encoders()
 
 
 def read_run(

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from cl2cm.search.hits import hits_html
+from cl2cm.search.language import identify
 from cl2cm.search.query import Query
 from cl2cm.types import Hit
 
@@ -19,7 +20,6 @@ class SearchResult:
         hits: best first.
         matches: what each hit's score is worth, 0 to 1; see match.py.
         folded: near-duplicates of each hit that it stands for, where they were to be folded.
-        language: of the query's text, where it is clear.
         more: whether there are further hits.
         encode_ms: milliseconds to encode the query.
         search_ms: milliseconds to find the hits.
@@ -31,7 +31,6 @@ class SearchResult:
     hits: tuple[Hit, ...]
     matches: tuple[float, ...]
     folded: tuple[tuple[Hit, ...], ...]
-    language: str | None
     more: bool
     encode_ms: float
     search_ms: float
@@ -41,6 +40,11 @@ class SearchResult:
     def query(self) -> str:
         """The query as a person would type it."""
         return str(self.request)
+
+    @property
+    def language(self) -> str | None:
+        """Language of the query's text, where it is clear; looked at only if asked for."""
+        return identify(self.request.text) if self.request.text else None
 
     def _repr_html_(self) -> str:
         return hits_html(self.hits)

@@ -21,7 +21,6 @@ from cl2cm.index import Index
 from cl2cm.search.folding import fold, unfolded
 from cl2cm.search.gathering import MOST, HitPage, gathered, listed, total
 from cl2cm.search.hits import Hits, with_matches
-from cl2cm.search.language import identify
 from cl2cm.search.match import Background
 from cl2cm.search.query import (
     MAX_DEPTH,
@@ -208,7 +207,6 @@ class Searcher:
             tuple(hits),
             tuple(matches),
             tuple(tuple(group[1:]) for group in groups),
-            identify(query.text) if query.text else None,
             more,
             encode_ms,
             (time.perf_counter() - begin) * 1e3,

@@ -18,8 +18,9 @@ from cl2cm.errors import CheckpointError, OtherSettingsError
 from cl2cm.model.checkpoint import fingerprint, space_of
 from cl2cm.model.config import Config
 from cl2cm.model.contract import Space
+from cl2cm.model.encoders import Encoders
 from cl2cm.model.networks import TextNetwork, Whitening
-from cl2cm.model.run_folder import Encoders, languages_of, read_provenance, read_run
+from cl2cm.model.run_folder import languages_of, read_provenance, read_run
 from cl2cm.model.weights import load_weights
 from cl2cm.progress import say
 from cl2cm.storage import read_record, sha256_file, write_record

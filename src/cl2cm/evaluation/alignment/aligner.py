@@ -7,7 +7,7 @@ from typing import Any
 from cl2cm.evaluation.alignment.links import align_texts, load_reader
 from cl2cm.evaluation.alignment.view import to_json
 from cl2cm.evaluation.alignment.words import Reader
-from cl2cm.model.run_folder import AS_TRAINED, Encoders
+from cl2cm.model.encoders import AS_TRAINED, Encoders
 
 
 class Aligner:

@@ -27,7 +27,7 @@ from cl2cm.evaluation.alignment.links import (
 )
 from cl2cm.evaluation.alignment.words import Reader, Span, Words
 from cl2cm.methods.word_level import TransportConfig
-from cl2cm.model.run_folder import AS_TRAINED, Encoders
+from cl2cm.model.encoders import AS_TRAINED, Encoders
 from cl2cm.text import normalise
 
 GOLD_LANGUAGES = ("de", "zh")

@@ -17,8 +17,9 @@ from cl2cm.losses.transport import centred, cost_matrix
 from cl2cm.methods.build import build_method
 from cl2cm.methods.word_level import TransportConfig, transport_plan
 from cl2cm.model.checkpoint import load, load_backbone
+from cl2cm.model.encoders import AS_TRAINED, Encoders
 from cl2cm.model.networks import TextNetwork, build_teacher
-from cl2cm.model.run_folder import AS_TRAINED, Encoders, check_hash, read_run
+from cl2cm.model.run_folder import check_hash, read_run
 from cl2cm.model.weights import load_weights
 
 Link = tuple[int, int]  # source word, target word

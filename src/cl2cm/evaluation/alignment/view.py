@@ -17,7 +17,7 @@ from rich.text import Text
 
 from cl2cm.evaluation.alignment.heat_map import resvg, shade, write_png
 from cl2cm.evaluation.alignment.links import Alignment, align
-from cl2cm.model.run_folder import AS_TRAINED, Encoders
+from cl2cm.model.encoders import AS_TRAINED, Encoders
 from cl2cm.storage import atomic_file, check_writable
 
 _PAGE = """<!DOCTYPE html>

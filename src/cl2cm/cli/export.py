@@ -1,0 +1,78 @@
+"""The command that writes a run as ONNX graphs."""
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from cl2cm.cli.options import Json, show, words
+
+
+def export(
+    run: Annotated[Path, typer.Argument(help="Run folder.")],
+    out: Annotated[Path, typer.Argument(help="Folder to make.")],
+    precision: Annotated[
+        str,
+        typer.Option(
+            help="Of the text side: fp32 | fp16 | int8, or several such as fp32,int8, each in a "
+            "folder of its own.",
+        ),
+    ] = "fp32",
+    vision_precision: Annotated[
+        str,
+        typer.Option(help="Of the vision side; other than fp32, images must be indexed anew."),
+    ] = "fp32",
+    manifest: Annotated[
+        Path | None, typer.Option(help="Measure the loss of recall on this manifest.")
+    ] = None,
+    split: Annotated[str, typer.Option(help="Split of the manifest.")] = "val",
+    as_json: Json = False,
+) -> None:
+    """Write a run as ONNX graphs that run without torch, checked against the run."""
+    from cl2cm.data.examples import examples_of
+    from cl2cm.evaluation.evaluate import evaluate
+    from cl2cm.export.write import export_run
+
+    examples = [] if manifest is None else examples_of(manifest, split=split)
+
+    def recall(model: Any) -> dict[str, float]:  # noqa: ANN401 - a run or an export
+        found = evaluate(model, examples)
+        return {language: scores["SumR"] for language, scores in found.items()}
+
+    made = export_run(
+        run,
+        out,
+        precisions=words(precision) or ["fp32"],
+        vision_precision=vision_precision,
+        examples=examples,
+        recall=recall if examples else None,
+    )
+    result = {
+        "run": str(run),
+        "exports": [
+            {
+                "path": str(one.path),
+                "precision": one.precision,
+                "bytes": one.size,
+                "parity": one.parity._asdict(),
+                "recall": one.recall,
+            }
+            for one in made
+        ],
+    }
+    show(result, as_json=as_json, lines=[line for one in made for line in _lines(one)])
+
+
+def _lines(one: Any) -> list[str]:  # noqa: ANN401 - an Exported, which is not imported yet
+    parity = one.parity
+    lines = [
+        f"{one.path}: {one.precision}, {one.size / 1e6:.0f} MB; differs from the run by at most "
+        f"{parity.text_difference:.1e} on {parity.texts} texts and {parity.image_difference:.1e} "
+        f"on {parity.images} images"
+    ]
+    if one.recall:
+        losses = {name: row["loss"] for name, row in one.recall.items()}
+        mean = sum(losses.values()) / len(losses)
+        each = ", ".join(f"{name} {loss:.2f}" for name, loss in losses.items())
+        lines.append(f"  loss of SumR: mean {mean:.2f} ({each})")
+    return lines

@@ -1,0 +1,229 @@
+"""The two sides of a run as ONNX graphs, with projection, pooling and normalisation inside.
+
+Both are traced by torch's exporter. A vision backbone that is ONNX already is joined to the graph
+of its head. Layers that would be traced with the shapes of the example in them are written out
+here; they compute the same ("Two networks" of the method page).
+"""
+
+import io
+import warnings
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from cl2cm.encode.onnx_files import check_graph
+from cl2cm.encode.vision import OnnxVision
+from cl2cm.encode.vision_hf import HuggingFaceVision
+from cl2cm.errors import EncoderError
+from cl2cm.model.networks import Head, VisionHead
+from cl2cm.model.retrieval import RetrievalModel
+
+OPSET = 17
+TEXT_INPUTS, VISION_INPUTS, OUTPUT = ("ids", "mask"), ("frames", "mask"), "vectors"
+
+
+def text_graph(model: RetrievalModel) -> Any:  # noqa: ANN401 - onnx has no types
+    """Return the graph ids int64 [B, T], mask bool [B, T] → unit vectors float32 [B, D]."""
+    ids = torch.tensor([[*model.backbone.tokenize(["a"])[0]] * 2] * 2)
+    mask = torch.ones_like(ids, dtype=torch.bool)
+    mask[1, ids.shape[1] // 2 :] = False
+    axes = {"ids": {0: "B", 1: "T"}, "mask": {0: "B", 1: "T"}, OUTPUT: {0: "B"}}
+    return _trace(_TextSide(model).eval(), (ids, mask), TEXT_INPUTS, axes)
+
+
+def vision_graph(model: RetrievalModel) -> Any:  # noqa: ANN401
+    """Return the graph frames [B, F, …], mask bool [B, F] → unit vectors float32 [B, D].
+
+    Frames are pixels uint8 [B, F, size, size, 3]; of a run on stored features they are those
+    features, float32 [B, F, D_v].
+
+    Raises:
+        EncoderError: the vision backbone cannot be put into a graph.
+    """
+    head = _VisionSide(model.student.vision).eval()
+    mask = torch.tensor([[True, True], [True, False]])
+    axes = {"frames": {0: "B", 1: "F"}, "mask": {0: "B", 1: "F"}, OUTPUT: {0: "B"}}
+    vision = model.vision
+    if isinstance(vision, HuggingFaceVision):
+        size = vision.preprocess.size
+        frames = torch.zeros(2, 2, size, size, 3, dtype=torch.uint8)
+        return _trace(_WithBackbone(vision, head).eval(), (frames, mask), VISION_INPUTS, axes)
+    features = torch.linspace(-1, 1, 4 * vision.width).reshape(2, 2, vision.width)
+    if not isinstance(vision, OnnxVision):  # stored features
+        return _trace(head, (features, mask), VISION_INPUTS, axes)
+    backbone = _read_backbone(vision.folder / "model.onnx")
+    opset = next(one.version for one in backbone.opset_import if one.domain in ("", "ai.onnx"))
+    return _join(backbone, _trace(head, (features, mask), VISION_INPUTS, axes, opset=opset))
+
+
+def _trace(
+    module: nn.Module,
+    inputs: tuple[Tensor, ...],
+    names: tuple[str, ...],
+    axes: dict[str, dict[int, str]],
+    *,
+    opset: int = OPSET,
+) -> Any:  # noqa: ANN401
+    import onnx  # noqa: PLC0415 - heavy
+
+    file = io.BytesIO()
+    with torch.no_grad(), warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # about constants in the trace; the parity test finds them
+        torch.onnx.export(
+            module,
+            inputs,
+            file,  # type: ignore[arg-type]
+            input_names=list(names),
+            output_names=[OUTPUT],
+            dynamic_axes=axes,
+            opset_version=opset,
+            dynamo=False,
+        )
+    return onnx.ModelProto.FromString(file.getvalue())
+
+
+def _read_backbone(path: Path) -> Any:  # noqa: ANN401
+    import onnx  # noqa: PLC0415
+
+    check_graph(path)
+    model = onnx.load(path)  # weights beside it are taken into the graph
+    versions = {one.domain: one.version for one in model.opset_import}
+    if versions.get("", versions.get("ai.onnx", 0)) < OPSET:
+        model = onnx.version_converter.convert_version(model, OPSET)
+    return model
+
+
+def _join(backbone: Any, head: Any) -> Any:  # noqa: ANN401
+    """Put a backbone (pixels of frames → features) before the graph of its head."""
+    from onnx import TensorProto, compose, helper  # noqa: PLC0415
+
+    backbone, head = (
+        compose.add_prefix(model, prefix) for model, prefix in ((backbone, "b/"), (head, "h/"))
+    )
+    graph = head.graph
+    size = [one.dim_value for one in backbone.graph.input[0].type.tensor_type.shape.dim[1:]]
+    width = backbone.graph.output[0].type.tensor_type.shape.dim[-1].dim_value
+    constants = {"flat": [-1, *size], "width": [width], "two": [2], "zero": [0]}
+    before = [
+        helper.make_node("Reshape", ["frames", "flat"], ["b/pixels"]),
+        *backbone.graph.node,
+        helper.make_node("Shape", ["frames"], ["shape"]),
+        helper.make_node("Slice", ["shape", "zero", "two"], ["rows"]),
+        helper.make_node("Concat", ["rows", "width"], ["rows_width"], axis=0),
+        helper.make_node("Reshape", ["b/features", "rows_width"], ["h/frames"]),
+        helper.make_node("Identity", ["mask"], ["h/mask"]),
+    ]
+    after = helper.make_node("Identity", [f"h/{OUTPUT}"], [OUTPUT])
+    joined = helper.make_graph(
+        [*before, *graph.node, after],
+        "vision",
+        [
+            helper.make_tensor_value_info("frames", TensorProto.UINT8, ["B", "F", *size]),
+            helper.make_tensor_value_info("mask", TensorProto.BOOL, ["B", "F"]),
+        ],
+        [helper.make_tensor_value_info(OUTPUT, TensorProto.FLOAT, ["B", _width_of(graph)])],
+        [
+            *backbone.graph.initializer,
+            *graph.initializer,
+            *(
+                helper.make_tensor(name, TensorProto.INT64, [len(values)], values)
+                for name, values in constants.items()
+            ),
+        ],
+    )
+    imports = {one.domain: one for one in [*head.opset_import, *backbone.opset_import]}
+    functions = [*backbone.functions, *head.functions]
+    return helper.make_model(
+        joined,
+        opset_imports=list(imports.values()),
+        ir_version=max(backbone.ir_version, head.ir_version),
+        functions=functions,
+        producer_name="cl2cm",
+    )
+
+
+def _width_of(graph: Any) -> int | str:  # noqa: ANN401
+    dim = graph.output[0].type.tensor_type.shape.dim[-1]
+    return dim.dim_value or "D"
+
+
+# --- the networks, so that they can be traced ------------------------------------------------
+
+
+class _TextSide(nn.Module):
+    def __init__(self, model: RetrievalModel) -> None:
+        super().__init__()
+        self.backbone = model.backbone.model
+        self.head = model.student.text
+        self.layers = _layers(self.head)
+
+    def forward(self, ids: Tensor, mask: Tensor) -> Tensor:
+        states = self.backbone(input_ids=ids, attention_mask=mask.to(torch.int64))
+        tokens = self.head.positions(states.last_hidden_state)
+        for layer in self.layers:
+            tokens = layer(tokens, mask)
+        return self.head.pool(tokens, mask)
+
+
+class _VisionSide(nn.Module):
+    """The vision head without a branch: films and pictures take both ways, and one is kept."""
+
+    def __init__(self, head: nn.Module) -> None:
+        super().__init__()
+        assert isinstance(head, VisionHead), "off-the-shelf models are refused before"  # noqa: S101
+        self.head = head
+        self.layers = _layers(head)
+
+    def forward(self, frames: Tensor, mask: Tensor) -> Tensor:
+        values = moved = self.head.positions(frames)
+        for layer in self.layers:
+            moved = layer(moved, mask)
+        film = (mask.to(torch.int64).sum(1) > 1)[:, None, None]
+        return self.head.pool(torch.where(film, moved, values), mask)
+
+
+class _WithBackbone(nn.Module):
+    def __init__(self, vision: HuggingFaceVision, head: _VisionSide) -> None:
+        super().__init__()
+        self.vision, self.model, self.head = vision, vision.model, head
+
+    def forward(self, frames: Tensor, mask: Tensor) -> Tensor:
+        features = self.vision.features(frames.flatten(0, 1))
+        return self.head(features.reshape(frames.shape[0], frames.shape[1], -1), mask)  # type: ignore[no-any-return]
+
+
+def _layers(head: Head) -> nn.ModuleList:
+    return nn.ModuleList(_Layer(layer) for layer in head.transformer.layers)
+
+
+class _Layer(nn.Module):
+    """A pre-norm ``nn.TransformerEncoderLayer`` in plain operations, for any B and T."""
+
+    def __init__(self, layer: nn.Module) -> None:
+        super().__init__()
+        if not isinstance(layer, nn.TransformerEncoderLayer) or not layer.norm_first:
+            raise EncoderError(
+                "export",
+                expected="pre-norm transformer layers",
+                found=type(layer).__name__,
+                remedy="export a run of this version",
+            )
+        self.layer = layer
+        self.heads = layer.self_attn.num_heads
+
+    def forward(self, values: Tensor, mask: Tensor) -> Tensor:
+        layer, attention = self.layer, self.layer.self_attn
+        packed = F.linear(layer.norm1(values), attention.in_proj_weight, attention.in_proj_bias)
+        rows, places = values.shape[0], values.shape[1]
+        width = attention.embed_dim
+        # [B, T, 3 D] -> [3, B, heads, T, D / heads]
+        split = packed.reshape(rows, places, 3, self.heads, width // self.heads)
+        query, key, value = split.permute(2, 0, 3, 1, 4).unbind(0)
+        scores = query @ key.transpose(-1, -2) * (width // self.heads) ** -0.5
+        scores = scores.masked_fill(~mask[:, None, None, :], torch.finfo(torch.float32).min)
+        mixed = (scores.softmax(-1) @ value).transpose(1, 2).reshape(rows, places, width)
+        values = values + attention.out_proj(mixed)
+        return values + layer.linear2(F.gelu(layer.linear1(layer.norm2(values))))  # type: ignore[no-any-return]

@@ -1,0 +1,16 @@
+"""Where the encoders of a run are by now, if not where the run says."""
+
+from typing import NamedTuple
+
+
+class Encoders(NamedTuple):
+    """Where the encoders of a run are by now; "" where the run says.
+
+    text: ``hf:DIR``; vision: ``onnx:DIR``, ``hf:DIR`` or ``features:PATH``.
+    """
+
+    text: str = ""
+    vision: str = ""
+
+
+AS_TRAINED = Encoders()

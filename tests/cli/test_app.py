@@ -11,8 +11,8 @@ import typer
 from cl2cm.cli.app import app, main, run, show
 from cl2cm.model.config import to_toml
 
-COMMANDS = [command.name or command.callback.__name__ for command in app.registered_commands]
 GROUP = typer.main.get_command(app)
+COMMANDS = list(GROUP.commands)
 SIDES = ("text_to_vision", "vision_to_text")
 
 

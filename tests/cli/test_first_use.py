@@ -62,7 +62,7 @@ def test_images_and_videos_by_their_usual_names(bench, capfd):
     for kind, found in {"image": True, "video": False, "picture": True, "film": False}.items():
         assert run(["search", str(index), "red", "--media", kind, "--json"]) == 0
         assert bool(json.loads(capfd.readouterr().out)["hits"]) is found
-    bench.refused(["search", index, "red", "--media", "photo"], "image or video")
+    bench.refused(["search", index, "red", "--media", "photo"], "'image' or 'video'")
 
 
 def test_a_picture_to_be_like_that_is_not_there(bench):

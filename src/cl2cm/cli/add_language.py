@@ -39,10 +39,11 @@ def add_language(
     skip_bad: SkipBad = False,
     as_json: Json = False,
 ) -> None:
-    """Teach a finished run a language from machine translations; its indexes stay valid.
+    """Teach a finished run a language; its indexes stay valid.
 
-    The image side stays as it is, bit for bit. All languages are measured before and after; the
-    exit code is 1 if one that the run has learned got worse by more than --max-regression.
+    It is learned from machine translations. The image side stays as it is, bit for bit. All
+    languages are measured before and after; the exit code is 1 if one that the run has learned got
+    worse by more than --max-regression.
     """
     from cl2cm.cli.sources import read_lines
     from cl2cm.data.manifest import Skipped

@@ -136,7 +136,7 @@ def demo(
     port: Annotated[int, typer.Option(min=0, max=65535, help="Port to listen on.")] = 8000,
     as_json: Json = False,
 ) -> None:
-    """Run the full pipeline on the bundled data and serve the result.
+    """Run the full pipeline on bundled data and serve the result.
 
     Steps that are already done are skipped when the command is run again.
     """
@@ -177,7 +177,7 @@ def align(
     vision_encoder: VisionEncoder = "",
     as_json: Json = False,
 ) -> None:
-    """Show which words of two texts correspond, by optimal transport."""
+    """Show which words of two texts correspond."""
     from cl2cm.evaluation.alignment.gold import gold_lines, gold_report
     from cl2cm.evaluation.alignment.view import align_command
 

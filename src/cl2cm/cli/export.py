@@ -28,7 +28,10 @@ def export(
     split: Annotated[str, typer.Option(help="Split of the manifest.")] = "val",
     as_json: Json = False,
 ) -> None:
-    """Write a run as ONNX graphs that run without torch, checked against the run."""
+    """Write a run as ONNX graphs that need no torch.
+
+    The graphs are compared with the run; an export that differs is not kept.
+    """
     from cl2cm.data.examples import examples_of
     from cl2cm.evaluation.evaluate import evaluate
     from cl2cm.export.write import export_run

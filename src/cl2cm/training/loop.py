@@ -70,22 +70,24 @@ def train(
         32
     """
     run = Path(run)
+    start = None if init_from is None else Path(init_from)
     config = config if isinstance(config, Config) else load_config(config)
     config = checked(with_absolute_paths(config))
     finished = open_run(config, run, resume=resume)
     if finished is not None:
+        find_initial(run, start, resume=resume)  # another one is refused
         say(f"{run} is finished already")
         return finished
     with only_writer(run, remedy="choose another --out"):
         finished = open_run(config, run, resume=resume)  # by the writer that has just ended
-        return finished or _train(config, run, resume=resume, init_from=init_from, stores=stores)
+        return finished or _train(config, run, resume=resume, init_from=start, stores=stores)
 
 
 def _train(
-    config: Config, run: Path, *, resume: bool, init_from: StrPath | None, stores: Stores | None
+    config: Config, run: Path, *, resume: bool, init_from: Path | None, stores: Stores | None
 ) -> dict[str, Any]:
     """As `train`, of settings that are complete, as the only writer of the run."""
-    initial = find_initial(run, None if init_from is None else Path(init_from), resume=resume)
+    initial = find_initial(run, init_from, resume=resume)
     if config.train.threads:
         torch.set_num_threads(config.train.threads)
     device = choose_device(config.train.device)

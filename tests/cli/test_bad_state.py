@@ -214,8 +214,10 @@ def test_stores(name, bench):
 
 
 def test_what_is_no_index(bench, small):
-    for place in (bench.pictures, bench.folder / "none", bench.config(), bench.config() / "x"):
+    for place in (bench.pictures, bench.config()):
         bench.refused(["search", place, "a dog"], "an index, a folder with index.json")
+    for place in (bench.folder / "none", bench.config() / "x"):
+        bench.refused(["search", place, "a dog"], "no such folder")
     bench.refused(["search", bench.folder / ("i" * 300), "a dog"], "too long")
 
 
@@ -248,8 +250,8 @@ def test_index_and_run(bench):
         ["search", index, "a dog", "--run", other], "an index of the model", "index again"
     )
     shutil.rmtree(run)
-    bench.refused(["search", index, "a dog"], str(run), "a finished run")
-    bench.refused(["serve", index], str(run), "a finished run")
+    bench.refused(["search", index, "a dog"], str(run), "no such folder", "--run")
+    bench.refused(["serve", index], str(run), "no such folder", "--run")
 
 
 def failing(number: int, after: int = 0):

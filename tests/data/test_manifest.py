@@ -196,7 +196,7 @@ def test_damaged_files(tmp_path):
         refused(tmp_path / name, message)
     refused(tmp_path / "none.jsonl", "found no such file")
     (tmp_path / "folder.jsonl").mkdir()
-    refused(tmp_path / "folder.jsonl", "found is a directory")
+    refused(tmp_path / "folder.jsonl", "found a folder")
 
 
 WORDS = st.text(st.characters(exclude_categories=["Cc", "Cs"]), min_size=1).filter(str.strip)

@@ -275,7 +275,7 @@ def test_parts(film):
 
 @pytest.mark.parametrize(("start", "end"), [(6.5, None), (3.0, 3.0), (4.0, 2.0)])
 def test_parts_that_are_not_there(film, start, end):
-    with pytest.raises(MediaError, match=r"a part of a film of 6\.0 s, found"):
+    with pytest.raises(MediaError, match=r"a part of a video of 6\.0 s, found"):
         load_frames(Example("p", "x", video=film, start=start, end=end), TO_32)
 
 

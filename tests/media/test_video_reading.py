@@ -148,5 +148,5 @@ def test_a_video_beyond_its_budget(tmp_path, monkeypatch):
 def test_a_still_of_a_damaged_video_is_one_error(tmp_path):
     path = tmp_path / "a.mp4"
     path.write_bytes(b"\0\0\0\x18ftypisom" + b"\xff" * 4000)
-    with pytest.raises(MediaError, match=r"a\.mp4: expected a picture or film"):
+    with pytest.raises(MediaError, match=r"a\.mp4: expected an image or video"):
         shrink_frame(path, 320, (None, None), path.name)

@@ -17,6 +17,7 @@ from cl2cm.cli import evaluation
 from cl2cm.cli.app import run as cli
 from cl2cm.data.manifest import read_manifest
 from cl2cm.errors import LanguageError, MissingExtraError, WeightsError
+from cl2cm.evaluation import subject
 from cl2cm.evaluation.evaluate import evaluate
 from cl2cm.model.checkpoint import load
 from cl2cm.translate import bergamot, find_translator, find_translators
@@ -222,7 +223,7 @@ def made_up(monkeypatch):
         engine = SimpleNamespace(translate=lambda texts: [back(text) for text in texts])
         return {"xx": engine} if "xx" in sources else {}
 
-    monkeypatch.setattr(evaluation, "find_translators", find)
+    monkeypatch.setattr(subject, "find_translators", find)
 
 
 def test_a_run_is_asked_in_its_source_language(asked_in_english, small, made_up, capfd):

@@ -1,6 +1,7 @@
 """Turn errors of disks and SQLite files into a StorageError with a remedy."""
 
 import errno
+import os
 import re
 import sqlite3
 from collections.abc import Iterator
@@ -52,6 +53,8 @@ def storage_error(path: Path, error: Exception) -> StorageError | None:
         number = int(match[1])
     if number not in _STORAGE_ERRNOS:
         return None
+    if number == errno.EFBIG and getattr(error, "strerror", None) != os.strerror(errno.EFBIG):
+        return None  # confined.py refuses to read a file, and says why
     expected, found, remedy = _STORAGE_ERRNOS[number]
     return StorageError(str(path), expected=expected, found=found, remedy=remedy)
 

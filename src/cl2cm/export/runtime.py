@@ -23,6 +23,7 @@ Floats = npt.NDArray[np.float32]
 AT_ONCE = 16  # texts, of about one length
 OUTPUT = "vectors"
 _TURKISH = re.compile("[\u0130\u011e\u015e\u011f\u015f\u0131]")  # beside them, I is dotless
+_FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF")  # no decoder that starts a program
 
 
 class Reader:
@@ -105,7 +106,7 @@ class Reader:
         from PIL import Image, ImageOps  # noqa: PLC0415 - of image files alone
 
         how = self.contract["vision"]["preprocess"]
-        image = ImageOps.exif_transpose(Image.open(path))
+        image = ImageOps.exif_transpose(Image.open(path, formats=_FORMATS))
         if image.has_transparency_data:
             white = Image.new("RGBA", image.size, "white")
             image = Image.alpha_composite(white, image.convert("RGBA"))

@@ -35,7 +35,10 @@ def date_taken(path: Path) -> datetime.datetime | None:
             data = data[:_HEAD]
         if kind_of(data) != "TIFF" and not any(mark in data for mark in _MARKS):
             return None
-        answer = decoders().ask("taken", str(path), _BUDGET, {}, data)
+        try:
+            answer = decoders().ask("taken", str(path), _BUDGET, {}, data)
+        except MediaError:  # its process may have ended for another reason: once more, in a new one
+            answer = decoders().ask("taken", str(path), _BUDGET, {}, data)
     except MediaError:
         return None
     return parse_date(answer.head["taken"])

@@ -198,7 +198,7 @@ def test_a_place_that_is_no_file_is_refused(tmp_path, kind):
     ("url", "word"),
     [
         ("service=x", "service="), ("host=h passfile=/etc/passwd", "passfile="),
-        ("host=h sslkey=/root/key", "sslkey="), ("host=h sslcert=c", "sslcert="),
+        ("host=h sslkey=/srv/key", "sslkey="), ("host=h sslcert=c", "sslcert="),
         ("host=h sslrootcert=c", "sslrootcert="), ("host=h options='-c x=y'", "options="),
         ("host=localhost hostaddr=10.0.0.1", "hostaddr="), ("host=localhost,evil.example", "several"),
         ("postgresql://a@localhost,evil.example/db", "several"), ("host=h port=1,2", "several"),

@@ -112,6 +112,14 @@ def test_a_crash_is_an_error_of_one_file(pool):
     assert_array_equal(square_of(pool, blank_png(64, 64), ONE), 0)
 
 
+@linux
+def test_the_bounds_of_a_file_do_not_fall_on_the_next_one(pool):
+    """A process has no limit while it waits and reads, whatever the budget of its last task was."""
+    honest = blank_png(64, 64)
+    assert_array_equal(square_of(pool, honest, Budget(60, 60, 2**25)), 0)
+    assert_array_equal(square_of(pool, honest + b"\0" * 2**26, ONE), 0)
+
+
 def test_close_ends_what_is_at_work(pool):
     threading.Timer(0.3, pool.close).start()
     with pytest.raises(MediaError, match="ends the decoder"):

@@ -35,10 +35,7 @@ def date_taken(path: Path) -> datetime.datetime | None:
             data = data[:_HEAD]
         if kind_of(data) != "TIFF" and not any(mark in data for mark in _MARKS):
             return None
-        try:
-            answer = decoders().ask("taken", str(path), _BUDGET, {}, data)
-        except MediaError:  # its process may have ended for another reason: once more, in a new one
-            answer = decoders().ask("taken", str(path), _BUDGET, {}, data)
+        answer = decoders().ask("taken", str(path), _BUDGET, {}, data)
     except MediaError:
         return None
     return parse_date(answer.head["taken"])

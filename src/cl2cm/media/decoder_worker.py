@@ -61,7 +61,7 @@ def _within(
     try:
         return next(parts, None)
     finally:
-        _stop_timer()
+        _lift_limits()  # the next request has a budget of its own, and is read before
 
 
 def _fields(error: MediaError) -> dict[str, str]:
@@ -78,7 +78,7 @@ if sys.platform == "win32":  # no limits of the system; a thread of C ends an ov
         del base
         faulthandler.dump_traceback_later(budget["wall"], exit=True, file=sys.__stderr__)
 
-    def _stop_timer() -> None:
+    def _lift_limits() -> None:
         faulthandler.cancel_dump_traceback_later()
 
     def _step_back(nice: int) -> None:
@@ -99,8 +99,10 @@ else:
         value = value if hard == resource.RLIM_INFINITY else min(value, hard)
         resource.setrlimit(what, (value, hard))
 
-    def _stop_timer() -> None:
+    def _lift_limits() -> None:
         signal.setitimer(signal.ITIMER_REAL, 0)
+        for what in (resource.RLIMIT_AS, resource.RLIMIT_CPU):
+            resource.setrlimit(what, (resource.getrlimit(what)[1],) * 2)
 
     def _step_back(nice: int) -> None:
         os.nice(nice)

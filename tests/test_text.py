@@ -76,7 +76,9 @@ def test_the_rule_of_capitals_follows_the_training_texts(texts, rule):
     ("text", "capitals", "lower"),
     [
         ("ROTES HERZ", "rotes herz", "rotes herz"),
-        ("Rotes Herz", "Rotes Herz", "rotes herz"),
+        ("Rotes Herz", "Rotes Herz", "rotes Herz"),
+        ("rotes Herz", "rotes Herz", "rotes Herz"),
+        ("«Haus»", "«Haus»", "«haus»"),
         ("red heart", "red heart", "red heart"),
         ("КРАСНОЕ СЕРДЦЕ!", "красное сердце!", "красное сердце!"),
         ("KIRMIZI ÇİÇEK", "kırmızı çiçek", "kırmızı çiçek"),

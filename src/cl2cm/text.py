@@ -51,9 +51,10 @@ _TURKISH = re.compile("[\u0130\u011e\u015e\u011f\u015f\u0131]")  # İĞŞğşı:
 def case_rule(texts: Iterable[str]) -> Case:
     """Return how queries are to be written for a model that was trained on some texts.
 
-    ``lower``: next to no training text holds a capital, so that capitals are unknown to it.
-    ``capitals``: a query in capitals alone is lower-cased; any other capital says something, as
-    those of German nouns. ``keep``: many training texts are in capitals alone.
+    ``lower``: next to no training text holds a capital. A query in capitals alone is lower-cased,
+    and the first letter of any other. ``capitals``: only a query in capitals alone is lower-cased.
+    Other capitals are kept in both, since they say something, as those of German nouns. ``keep``:
+    many training texts are in capitals alone.
     """
     cased = capital = alone = 0
     for text in texts:
@@ -74,9 +75,12 @@ def in_case(text: str, rule: Case) -> str:
     """
     if rule == "keep" or (rule == "capitals" and not _is_capitals(text)):
         return text
-    if _TURKISH.search(text):
-        text = text.replace("I", "ı")
-    return text.replace("\u0130", "i").lower()
+    lowered = text.replace("I", "ı") if _TURKISH.search(text) else text
+    lowered = lowered.replace("\u0130", "i").lower()
+    if _is_capitals(text):
+        return lowered
+    first = next((place for place, letter in enumerate(text) if letter.isalpha()), 0)
+    return text[:first] + lowered[first : first + 1] + text[first + 1 :]
 
 
 def _is_capitals(text: str) -> bool:

@@ -173,11 +173,14 @@ def test_a_head_that_may_be_read_in_two_ways_is_refused(searcher, head, pieces):
             step = max(1, len(head) // pieces)
             for start in range(0, len(head), step):
                 connection.sendall(head[start : start + step].encode())
-        answer = b""
-        while part := connection.recv(65536):
-            answer += part
-        assert answer.startswith(b"HTTP/1.1 400 ")
-        assert answer.count(b"HTTP/1.1") == 1
+        answer, was_reset = b"", False
+        try:
+            while part := connection.recv(65536):
+                answer += part
+        except ConnectionResetError:  # closed while we still sent: the system drops its answer
+            was_reset = True
+        assert answer.startswith(b"HTTP/1.1 400 ") or (was_reset and not answer)
+        assert answer.count(b"HTTP/1.1") <= 1
 
 
 def test_line_ends_of_a_body_are_its_own(searcher):

@@ -161,8 +161,8 @@ def split_of_manifest(examples: Sequence[Example], split: str, path: Path) -> li
 
 def _check_new(identity: str, number: int, seen: dict[str, int]) -> None:
     if (first := seen.setdefault(identity, number)) != number:
-        found = f"that of line {first} again"
-        raise BadFieldError("id", "an id of its own", found, "rename one of the two")
+        found = f"the id of line {first} again"
+        raise BadFieldError("id", "an id that no other line has", found, "rename one of the two")
 
 
 def _check_there(path: Path) -> None:

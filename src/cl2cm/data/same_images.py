@@ -1,6 +1,6 @@
 """Images that look the same: perceptual hashes find candidates, small copies in colour decide.
 
-The hash is that of the discrete cosine transform (Zauner, "Implementation and Benchmarking of
+The hash is computed from the discrete cosine transform (Zauner, "Implementation and Benchmarking of
 Perceptual Image Hash Functions", 2010), of a square from the middle of the image.
 An image that was compressed again or made smaller is found; one that was mirrored or cropped is
 not.

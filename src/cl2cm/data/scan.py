@@ -106,7 +106,7 @@ def scan_folder(folder: StrPath, *, exclude: Sequence[str] = ()) -> list[Example
 
 
 def survey_folder(folder: StrPath, *, exclude: Sequence[str] = ()) -> Scan:
-    """Find the images and videos in a folder, and what is left out; see `scan_folder`."""
+    """Find the images and videos in a folder and list the files left out; see `scan_folder`."""
     folder = Path(folder)
     if not folder.is_dir():
         raise MediaError(

@@ -120,7 +120,7 @@ class Reader:
 
 
 def in_case(text: str, rule: str) -> str:
-    """Return a text in the case of training: ``keep``, ``lower``, or ``capitals`` if all are.
+    """Return a query in the case of training: ``keep``, ``capitals`` or ``lower``.
 
     ``cl2cm.text.in_case`` does the same; a test compares them.
     """
@@ -128,6 +128,9 @@ def in_case(text: str, rule: str) -> str:
     all_capitals = len(letters) > 1 and not any(letter != letter.upper() for letter in letters)
     if rule == "keep" or (rule == "capitals" and not all_capitals):
         return text
-    if _TURKISH.search(text):
-        text = text.replace("I", "\u0131")
-    return text.replace("\u0130", "i").lower()
+    lowered = text.replace("I", "\u0131") if _TURKISH.search(text) else text
+    lowered = lowered.replace("\u0130", "i").lower()
+    if all_capitals:
+        return lowered
+    first = next((place for place, letter in enumerate(text) if letter.isalpha()), 0)
+    return text[:first] + lowered[first : first + 1] + text[first + 1 :]

@@ -165,8 +165,6 @@ def _contract(
     model: RetrievalModel, run: Path, folder: Path, precisions: tuple[str, str]
 ) -> dict[str, Any]:
     backbone, vision = model.backbone, model.vision
-    how = getattr(vision, "preprocess", None)  # stored features have none
-    sampling = getattr(vision, "sampling", None)
     space = model.fingerprint
     if precisions[1] != "fp32":
         space = sha256_text(f"{space} vision {precisions[1]}")
@@ -184,47 +182,61 @@ def _contract(
             "vision": vision.fingerprint,
             "method": read_provenance(run).get("method", ""),
         },
-        "text": {
-            "precision": precisions[0],
-            "inputs": {"ids": "int64 [B, T]", "mask": "bool [B, T], True on tokens"},
-            "output": "float32 [B, D], unit length",
-            "pad": backbone.special.pad,
-            "prefix": backbone.prefix,
-            "lower_case": backbone.lower_case,
-            "max_tokens": backbone.max_tokens,
-            "normalisation": NORMAL_FORM,
-            "case": model.case,
-            "order": "remove, normalise, case, put the prefix before, lower the case, tokenise",
-            "pooling": "masked mean, in the graph",
-            "tokenizer": backbone.tokenizer_hash,
-        },
-        "vision": {
-            "precision": precisions[1],
-            "input": "pixels" if how is not None else "features",
-            "inputs": {
-                "frames": "uint8 [B, F, size, size, 3], red green blue"
-                if how is not None
-                else f"float32 [B, F, {vision.width}], features of {vision.name}",
-                "mask": "bool [B, F], True on frames",
-            },
-            "output": "float32 [B, D], unit length",
-            "preprocess": None
-            if how is None
-            else {
-                "size": how.size,
-                "shorter_side": how.shorter_side,
-                "resample": how.resample,
-                "stretch": bool(getattr(how, "stretch", False)),
-            },
-            "sampling": {
-                "kind": getattr(sampling, "kind", "uniform"),
-                "frames": getattr(sampling, "frames", 16),
-                "fps": getattr(sampling, "fps", 2.0),
-            },
-        },
+        "text": _text_side(model, precisions[0]),
+        "vision": _vision_side(model, precisions[1]),
         "files": {
             path.name: {"bytes": path.stat().st_size, "sha256": sha256_file(path)}
             for path in sorted(folder.iterdir())
+        },
+    }
+
+
+def _text_side(model: RetrievalModel, precision: str) -> dict[str, Any]:
+    """Return how texts are prepared, and what the text graph takes and gives."""
+    backbone = model.backbone
+    return {
+        "precision": precision,
+        "inputs": {"ids": "int64 [B, T]", "mask": "bool [B, T], True on tokens"},
+        "output": "float32 [B, D], unit length",
+        "pad": backbone.special.pad,
+        "prefix": backbone.prefix,
+        "lower_case": backbone.lower_case,
+        "max_tokens": backbone.max_tokens,
+        "normalisation": NORMAL_FORM,
+        "case": model.case,
+        "order": "remove, normalise, case, put the prefix before, lower the case, tokenise",
+        "pooling": "masked mean, in the graph",
+        "tokenizer": backbone.tokenizer_hash,
+    }
+
+
+def _vision_side(model: RetrievalModel, precision: str) -> dict[str, Any]:
+    """Return how frames are prepared, and what the vision graph takes and gives."""
+    vision = model.vision
+    how = getattr(vision, "preprocess", None)  # stored features have none
+    sampling = getattr(vision, "sampling", None)
+    return {
+        "precision": precision,
+        "input": "pixels" if how is not None else "features",
+        "inputs": {
+            "frames": "uint8 [B, F, size, size, 3], red green blue"
+            if how is not None
+            else f"float32 [B, F, {vision.width}], features of {vision.name}",
+            "mask": "bool [B, F], True on frames",
+        },
+        "output": "float32 [B, D], unit length",
+        "preprocess": None
+        if how is None
+        else {
+            "size": how.size,
+            "shorter_side": how.shorter_side,
+            "resample": how.resample,
+            "stretch": bool(getattr(how, "stretch", False)),
+        },
+        "sampling": {
+            "kind": getattr(sampling, "kind", "uniform"),
+            "frames": getattr(sampling, "frames", 16),
+            "fps": getattr(sampling, "fps", 2.0),
         },
     }
 

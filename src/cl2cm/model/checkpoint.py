@@ -108,14 +108,6 @@ def load(run: StrPath, *, text_encoder: str = "", vision_encoder: str = "") -> R
 
     Raises:
         CheckpointError: it is no run, unfinished, damaged, or its contract does not hold here.
-
-    Example:
-        >>> import cl2cm
-        >>> model = cl2cm.load("run")
-        >>> texts = model.encode_text(["red square", "blue bar"])
-        >>> images = model.encode_images(["images/red-square.png", "images/blue-bar.png"])
-        >>> (texts @ images.T).argmax(axis=1)
-        array([0, 1])
     """
     if is_model_spec(run):
         return load_pair(str(run), text_encoder=text_encoder, vision_encoder=vision_encoder)

@@ -158,7 +158,7 @@ class TrainConfig:
 
     seed: int = 0
     epochs: int = 20  # of the cross-modal network
-    warm_start: bool = False  # the text side of any method's student starts as that of a teacher
+    warm_start: bool = False  # initialise any method's text side from a teacher
     # that learned before, as [teacher] and [transport] of cl2cm say
     batch_size: int = 256
     lr: float = 5e-4

@@ -9,6 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from cl2cm.data.caption_pairs import CaptionPairs
 from cl2cm.data.favoured import favour
 from cl2cm.data.manifest import Skipped, read_manifest
 from cl2cm.data.pairs import Texts, caption_pairs, target_languages
@@ -150,20 +151,17 @@ def load_training_data(
     encoder = (
         kept.vision if kept else load_vision(config.vision.encoder, sampling=config.vision.films)
     )
-    own = settings_of(config)
-    reads_media = method_class(config.method).reads_media(own)
+    reads_media = method_class(config.method).reads_media(settings_of(config))
     skipped = Skipped()
     examples, noise = spoilt(config, _read(config, skipped))
     if kept and kept.case == "lower":  # as queries will be
         examples = [lower_cased(example) for example in examples]
     _languages(config, [e for e in examples if e.split == "train"])  # before anything is encoded
-    vision: StoredFeatures
-    if not reads_media:
-        vision = NoFeatures([example.id for example in examples], encoder.width)
-    elif stores:
-        vision = stores.vision
-    else:
-        vision = _encode_all_pictures(config, examples, encoder, skipped)
+    vision: StoredFeatures = (
+        (stores.vision if stores else _encode_all_pictures(config, examples, encoder, skipped))
+        if reads_media
+        else NoFeatures([example.id for example in examples], encoder.width)
+    )
     if isinstance(encoder, FeatureFiles) and reads_media:  # whatever else is in their folder
         encoder = encoder.only([example for example in examples if vision.has(example.id)])
     train, val = (
@@ -172,18 +170,7 @@ def load_training_data(
     texts = Texts()
     source = config.data.source
     languages = _languages(config, train)
-    pairs = caption_pairs(
-        train,
-        texts,
-        source=source,
-        languages=languages,
-        engines=config.data.engines,
-        human=method_class(config.method).targets == "captions",
-        min_quality=config.data.min_quality,
-        quality_weighting=config.data.quality_weighting,
-    )
-    if favoured := method_class(config.method).favoured(own):
-        pairs = favour(pairs, *favoured)
+    pairs = _pairs(config, train, texts, languages)
     case = kept.case if kept else case_rule(texts.all())
     if not reads_media:  # images are what the epochs would be measured on
         val = []
@@ -227,6 +214,25 @@ def load_training_data(
         left_out=left_out,
         teacher_note=teacher_note_of(validation, val, source),
     )
+
+
+def _pairs(
+    config: Config, train: Sequence[Example], texts: Texts, languages: Sequence[str]
+) -> CaptionPairs:
+    """Return the caption pairs of the training items; their texts are added to ``texts``."""
+    method = method_class(config.method)
+    pairs = caption_pairs(
+        train,
+        texts,
+        source=config.data.source,
+        languages=languages,
+        engines=config.data.engines,
+        human=method.targets == "captions",
+        min_quality=config.data.min_quality,
+        quality_weighting=config.data.quality_weighting,
+    )
+    favoured = method.favoured(settings_of(config))
+    return favour(pairs, *favoured) if favoured else pairs
 
 
 def _encode_all_pictures(

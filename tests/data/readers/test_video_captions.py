@@ -278,7 +278,11 @@ MSVD_DAMAGE = {
     "a number too large": ("youtube_mapping.txt", MAPPING + "\nd_1_2 vid1971", "mapping.txt:4"),
     "two columns": ("msvd_cn_captions_release_utf8.csv", CSV + "7,vid1.mp4\n", "utf8.csv:5"),
     "an unknown film": ("msvd_cn_captions_release_utf8.csv", CSV + "7,vid2.mp4,人\n", "csv:5"),
-    "an id twice": ("msvd_cn_captions_release_utf8.csv", CSV + "3,vid1.mp4,人\n", "line 3 again"),
+    "an id twice": (
+        "msvd_cn_captions_release_utf8.csv",
+        CSV + "3,vid1.mp4,人\n",
+        "a new id, found the id of line 3",
+    ),
     "no number as id": ("msvd_cn_captions_release_utf8.csv", CSV + "x,vid1.mp4,人\n", "csv:5"),
     "a blank sentence": ("msvd_cn_captions_release_utf8.csv", CSV + "7,vid1.mp4, \n", "csv:5"),
     "an open quote": ("msvd_cn_captions_release_utf8.csv", CSV + '7,vid1.mp4,"人\n', "csv:5"),

@@ -60,7 +60,7 @@ def _chinese(table: Path, known: dict[str, Clip]) -> dict[str, list[str]]:
     seen: dict[str, int] = {}
     for number, row in read_csv(table, ("id", "video_id", "sentence")):
         if (first := seen.setdefault(row["id"], number)) != number:
-            raise bad_line(table, number, "an id of its own", f"that of line {first} again")
+            raise bad_line(table, number, "a new id", f"the id of line {first}")
         if not row["id"].isdecimal():
             raise bad_line(table, number, "a number as id", repr(row["id"][:40]))
         name = names.get(row["video_id"].removesuffix(".mp4"))

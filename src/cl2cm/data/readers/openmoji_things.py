@@ -14,7 +14,7 @@ SKIN_TONES = {"1F3FB", "1F3FC", "1F3FD", "1F3FE", "1F3FF"}
 # Parts that make a variant, not another thing: emoji and text style, gender, direction, hair.
 _VARIANT = {"FE0F", "FE0E", "2640", "2642", "27A1", "1F9B0", "1F9B1", "1F9B2", "1F9B3"}
 _ADULT, _FAMILY = "1F9D1", "1F46A"
-# The same thing of another gender, age group kept: first code point → that of the thing.
+# Variants by gender that name the same thing: first code point → code point of the neutral form.
 _SAME = {
     **dict.fromkeys(("1F468", "1F469", "1F471", "1F9D4"), _ADULT),  # man, woman, blond, beard
     **dict.fromkeys(("1F466", "1F467"), "1F9D2"),  # boy, girl: child

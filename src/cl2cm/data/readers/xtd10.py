@@ -71,7 +71,7 @@ def _names(path: Path) -> list[str]:
             shown = repr(line[:40]) if line.strip() else "an empty line"
             raise bad_line(path, number, "the name of an image of COCO 2014", shown)
         if (first := found.setdefault(name, number)) != number:
-            raise bad_line(path, number, "an image of its own", f"that of line {first} again")
+            raise bad_line(path, number, "a new image", f"the image of line {first}")
     return list(found)
 
 

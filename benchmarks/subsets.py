@@ -13,7 +13,7 @@ import gzip
 import json
 import random
 import sys
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -66,9 +66,10 @@ def weak_draw(items: list[Item]) -> tuple[list[Item], list[Item]]:
 
 def training(items: Iterable[Item], languages: tuple[str, ...]) -> list[Item]:
     """Return the training photos that are translated into all languages."""
-    translated: Callable[[Item], bool] = lambda item: all(
-        item.get("translations", {}).get(code) for code in languages
-    )
+
+    def translated(item: Item) -> bool:
+        return all(item.get("translations", {}).get(code) for code in languages)
+
     return [item for item in items if item["split"] == "train" and translated(item)]
 
 
@@ -116,4 +117,7 @@ def write(path: Path, items: Iterable[Item]) -> None:
 
 
 if __name__ == "__main__":
-    main(*map(Path, sys.argv[1:3]))
+    if len(sys.argv) == 3:
+        main(*map(Path, sys.argv[1:]))
+    else:
+        print(__doc__)

@@ -53,11 +53,12 @@ class ExactBackend(Backend):
     """Vectors in a memory-mapped file and items in SQLite; every row is compared."""
 
     name: ClassVar[str] = "exact"
+    parted: ClassVar[bool] = True
 
     def write(self, generation: Generation, vectors: Floats, items: Sequence[Item]) -> None:
         """Write the vectors and the items; see `Backend.write`."""
         ExactIndex.write(generation.files["vectors"], vectors, generation.dtype)
-        ItemStore.write(generation.files["items"], items)
+        ItemStore.write(generation.files["items"], items, generation.states)
 
     def open(self, generation: Generation) -> tuple[VectorIndex, Items]:
         """Open the vectors and the items; see `Backend.open`."""
@@ -229,15 +230,28 @@ class ExactIndex:
         return queries
 
     def _approximate(self, block: Floats, among: Ints | None) -> Iterator[tuple[int, Floats]]:
-        """Yield the first row of a chunk, and scores float32 [Q, C] of queries with its rows."""
-        if among is not None:
-            chunks = self._chunks_among(among)
-        elif len(block) == 1 and self._kept() is None:
+        """Yield the first row of a chunk, and scores float32 [Q, C] of queries with its rows.
+
+        With ``among``, rows are counted among those.
+        """
+        if among is None:
+            yield from self._of_all(block)
+        elif 2 * len(among) < len(self):
+            for first, chunk, scale in self._chunks_among(among):
+                yield first, products(block * scale, chunk)
+        else:  # most rows: cheaper compared where they are than copied out
+            for first, scores in self._of_all(block):
+                end = first + scores.shape[1]
+                low, high = np.searchsorted(among, (first, end))
+                some = high - low < scores.shape[1]
+                yield low, scores[:, among[low:high] - first] if some else scores
+
+    def _of_all(self, block: Floats) -> Iterator[tuple[int, Floats]]:
+        """As `_approximate`, of all rows."""
+        if len(block) == 1 and self._kept() is None:
             yield from self._shared(block)
             return
-        else:
-            chunks = self._chunks(len(block))
-        for first, chunk, scale in chunks:
+        for first, chunk, scale in self._chunks(len(block)):
             yield first, products(block * scale, chunk)
 
     def _shared(self, query: Floats) -> Iterator[tuple[int, Floats]]:

@@ -3,22 +3,28 @@
 The vectors of what was encoded are kept by content (journal.py), a batch at a time, and the index
 is written from them in one step. So a run that is killed at any moment goes on where it was, a
 renamed file is not encoded again, and the index is at every moment the old one or the new one.
+
+What is unchanged is known by the state of its file (state.py) and stays in the files that hold it;
+only a part with the other items is written (change.py).
 """
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass, field
-from datetime import datetime
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from cl2cm.errors import MissingExtraError, OnSkip, StorageError, VectorIndexError
-from cl2cm.index import Allowed, BackendOptions, Index
+from cl2cm.index import Allowed, BackendConfig, BackendOptions, Index
+from cl2cm.index.backends.registry import load_backend
 from cl2cm.index.generation import check_backend
 from cl2cm.index.layout import refuse_other_folder, sweep_killed
-from cl2cm.index.metadata import read_metadata
-from cl2cm.index.update.build import build_index, check_examples
+from cl2cm.index.media import folders_of
+from cl2cm.index.metadata import is_ours, read_metadata
+from cl2cm.index.update.build import build_index, check_examples, item_of
+from cl2cm.index.update.change import away_from, plan_change, read_before
 from cl2cm.index.update.encode import Known, encode_new
 from cl2cm.index.update.journal import (
     JOURNAL,
@@ -27,9 +33,11 @@ from cl2cm.index.update.journal import (
     discard,
     is_useless,
 )
+from cl2cm.index.update.state import states_of
+from cl2cm.index.write import write_change, write_index
 from cl2cm.progress import Advance, say
 from cl2cm.storage import locked
-from cl2cm.types import Example, Floats, StrPath, VisualModel
+from cl2cm.types import Example, Floats, Item, StrPath, VisualModel
 
 MANY = 100_000  # vectors, whose index is not written at once
 
@@ -55,6 +63,8 @@ class UpdateOptions:
         backend: what the index is searched with, where that shall change.
         roots: folders that the files are in; see `Index.create`.
         wait: wait for another process that updates the index; else it is an error.
+        folder: that the examples were found in; items of a subfolder that is there and empty stay
+            in the index, since it may be a disk that is not mounted at the moment.
     """
 
     verify: bool = False
@@ -63,6 +73,7 @@ class UpdateOptions:
     backend: BackendOptions = field(default_factory=BackendOptions)
     roots: tuple[Path, ...] | None = None
     wait: bool = True
+    folder: Path | None = None
 
 
 def update_index(
@@ -95,29 +106,14 @@ def update_index(
     examples = list(examples)
     check_examples(examples)
     out = out.resolve()
-    with _exclusive(out, model, options) as before:
-
-        def once() -> tuple[Index, set[str], int]:
-            with closing(Journal(out / JOURNAL)) as journal:
-                known, encoded = encode_new(
-                    journal,
-                    model,
-                    examples,
-                    verify=options.verify,
-                    batch_size=options.batch_size,
-                    roots=options.roots,
-                    on_skip=on_skip,
-                    progress=progress,
-                )
-                return *_write(journal, model, known, out, run, options), encoded
-
+    with _exclusive(out, model, options):
+        work = _Work(model, examples, out, run, options, on_skip, progress)
         try:
-            made, kept, encoded = once()
+            return work.change() or work.everything()
         except DamagedJournalError as error:
             say(f"{error.subject}: {error.found}, so everything is encoded again")
             discard(out / JOURNAL)
-            made, kept, encoded = once()
-    return Update(made, encoded, len(kept) - encoded, len(before - kept))
+            return work.everything()
 
 
 def replace_index(
@@ -144,7 +140,8 @@ def replace_index(
     """
     options = options or UpdateOptions()
     out = out.resolve()
-    with _exclusive(out, model, options) as before:
+    with _exclusive(out, model, options):
+        before = _ids(out, options.backend)
         made = build_index(
             model,
             examples,
@@ -158,11 +155,8 @@ def replace_index(
 
 
 @contextmanager
-def _exclusive(out: Path, model: VisualModel, options: UpdateOptions) -> Iterator[set[str]]:
-    """Wait until no other process updates the index, and yield the ids in it.
-
-    What was made in vain is removed.
-    """
+def _exclusive(out: Path, model: VisualModel, options: UpdateOptions) -> Iterator[None]:
+    """Wait until no other process updates the index; what was made in vain is removed."""
     _check(out, model, options)  # before the wait, and what was there then may be another after it
     new_folder = not out.exists()
 
@@ -180,60 +174,180 @@ def _exclusive(out: Path, model: VisualModel, options: UpdateOptions) -> Iterato
         try:
             _check(out, model, options)
             sweep_killed(out)
-            yield _ids(out, options.backend)
+            yield
         finally:
             if is_useless(out / JOURNAL):
                 _discard(out, folder=new_folder)
 
 
-def _write(
-    journal: Journal,
-    model: VisualModel,
-    known: Known,
-    out: Path,
-    run: StrPath,
-    options: UpdateOptions,
-) -> tuple[Index, set[str]]:
-    """Write the index of all that has a vector, and forget the rest; returns the ids, too."""
-    contents = (content for _, content in known)
-    vectors = journal.vectors(contents, model=model.fingerprint, dim=model.dim)
-    kept = [(example, content) for example, content in known if content in vectors]
-    if not kept:
-        raise VectorIndexError(
-            str(out),
+@dataclass(frozen=True, slots=True)
+class _Work:
+    """One update; the arguments are those of `update_index`."""
+
+    model: VisualModel
+    examples: list[Example]
+    out: Path
+    run: StrPath
+    options: UpdateOptions
+    on_skip: OnSkip | None
+    progress: Advance | None
+
+    def change(self) -> Update | None:
+        """Write what is new beside what is there; None if everything has to be written."""
+        metadata = _metadata(self.out)
+        config = self.options.backend.resolve(metadata)
+        if self.options.verify or not _may_change(metadata, config, self.model, self.out):
+            return None
+        try:
+            before = read_before(self.out, metadata)
+        except VectorIndexError:  # damaged: it is made anew
+            return None
+        away = self._away(before.states.keys() - {example.id for example in self.examples})
+        states = states_of(self.examples)
+        change = plan_change(before, self.examples, states, away)
+        if change is None:
+            return None
+        if self.progress:
+            self.progress(len(self.examples) - len(change.todo))
+        with closing(Journal(self.out / JOURNAL)) as journal:
+            known, encoded = self._encode(journal, change.todo)
+            vectors, kept = self._vectors(journal, known)
+            if not kept and not change.names:
+                raise self._nothing()
+            state_of = dict(zip((e.id for e in self.examples), states, strict=True))
+            write_change(
+                self.out,
+                vectors,
+                _items(journal, kept),
+                [state_of[example.id] or 0 for example, _ in kept],
+                old=metadata,
+                kept=change.kept,
+                removed=change.removed,
+                config=config,
+                run=self.run,
+                roots=self._roots(),
+            )
+            names = change.names | {example.id for example, _ in kept}
+            replaced = len(before.states) - len(change.names)
+            if journal.outdate(replaced, len(names)):
+                journal.forget(self._paths(away), model=self.model.fingerprint)
+        made = Index.open(self.out, self._allowed(config))
+        return Update(made, encoded, len(names) - encoded, len(before.states.keys() - names))
+
+    def everything(self) -> Update:
+        """Write the index of all examples, and forget the rest."""
+        before = _ids(self.out, self.options.backend)
+        states = states_of(self.examples)
+        state_of = dict(zip((e.id for e in self.examples), states, strict=True))
+        with closing(Journal(self.out / JOURNAL)) as journal:
+            known, encoded = self._encode(journal, self.examples)
+            vectors, kept = self._vectors(journal, known)
+            if not kept:
+                raise self._nothing()
+            if len(kept) >= MANY:
+                say(f"{self.out}: writing an index of {len(kept):,} vectors; a graph takes minutes")
+            config = write_index(
+                self.out,
+                vectors,
+                _items(journal, kept),
+                model=self.model.fingerprint,
+                run=self.run,
+                options=self.options.backend,
+                roots=self._roots(),
+                states=[state_of[example.id] or 0 for example, _ in kept],
+            )
+            names = {example.id for example, _ in kept}
+            journal.forget((str(example.path) for example, _ in kept), model=self.model.fingerprint)
+        made = Index.open(self.out, self._allowed(config))
+        return Update(made, encoded, len(names) - encoded, len(before - names))
+
+    def _encode(self, journal: Journal, examples: Sequence[Example]) -> tuple[Known, int]:
+        return encode_new(
+            journal,
+            self.model,
+            examples,
+            verify=self.options.verify,
+            batch_size=self.options.batch_size,
+            roots=self.options.roots,
+            on_skip=self.on_skip,
+            progress=self.progress,
+        )
+
+    def _vectors(self, journal: Journal, known: Known) -> tuple[Floats, Known]:
+        """Return the vectors of what has one, and what that is."""
+        contents = (content for _, content in known)
+        found = journal.vectors(contents, model=self.model.fingerprint, dim=self.model.dim)
+        kept = [(example, content) for example, content in known if content in found]
+        matrix: Floats = np.array([found[content] for _, content in kept], np.float32)
+        return matrix.reshape(-1, self.model.dim), kept
+
+    def _away(self, gone: set[str]) -> set[str]:
+        """Return the ids that stay although they are not found, and say so."""
+        folder = self.options.folder
+        if folder is None or not gone:
+            return set()
+        found = away_from(gone, folder)
+        for inner, names in found.items():
+            say(
+                f"{folder / inner}: empty, {len(names):,} items of it stay in the index in case "
+                "it is not mounted; remove the folder to drop them"
+            )
+        return set().union(*found.values())
+
+    def _paths(self, away: set[str]) -> set[str]:
+        paths = {str(example.path) for example in self.examples}
+        folder = self.options.folder
+        return paths | {str(folder / name.partition("#t=")[0]) for name in away if folder}
+
+    def _roots(self) -> Sequence[Path]:
+        if self.options.roots is not None:
+            return self.options.roots
+        return folders_of(path.absolute() for e in self.examples if (path := e.path) is not None)
+
+    def _allowed(self, config: BackendConfig) -> Allowed:
+        asked = self.options.backend
+        return Allowed.of(asked.url, cleartext=asked.cleartext, backends=(config.name,))
+
+    def _nothing(self) -> VectorIndexError:
+        return VectorIndexError(
+            str(self.out),
             expected="at least one image or video that can be read",
             found="none",
             remedy="see what was skipped",
         )
-    examples = [example for example, _ in kept]
-    matrix: Floats = np.array([vectors[content] for _, content in kept], np.float32)
-    matrix = matrix.reshape(-1, model.dim)
-    if len(matrix) >= MANY:
-        say(f"{out}: writing an index of {len(matrix):,} vectors; a graph takes minutes")
-    made = build_index(
-        model,
-        examples,
-        out,
-        run=run,
-        vectors=matrix,
-        backend=options.backend,
-        roots=options.roots,
-        dates=_dates(journal, kept),
-    )
-    paths = (str(example.path) for example in examples)
-    journal.forget(paths, {content for _, content in kept}, model=model.fingerprint)
-    return made, {example.id for example in examples}
 
 
-def _dates(journal: Journal, known: Known) -> dict[str, datetime | None]:
-    """When the images among examples were taken, by id."""
+def _items(journal: Journal, known: Known) -> list[Item]:
+    """Return the items of examples; the journal keeps when images were taken."""
     dates = {
         example.id: journal.taken(content, example.path)
         for example, content in known
         if example.kind == "image" and example.path is not None
     }
     journal.commit()
-    return dates
+    return [item_of(example, dates) for example, _ in known]
+
+
+def _metadata(out: Path) -> dict[str, Any]:
+    """Return the metadata of the index that is there; empty without one, or of a damaged one."""
+    try:
+        return read_metadata(out)
+    except VectorIndexError:
+        return {}
+
+
+def _may_change(
+    metadata: Mapping[str, Any], config: BackendConfig, model: VisualModel, out: Path
+) -> bool:
+    """Whether a part can be added to an index: ours, of this model and backend, in this place."""
+    return (
+        bool(metadata)
+        and is_ours(metadata)
+        and (metadata["model"], metadata["dim"]) == (model.fingerprint, model.dim)
+        and (metadata["backend"], metadata["dtype"]) == (config.name, config.dtype)
+        and metadata["folder"] == str(out)
+        and load_backend(config.name).parted
+    )
 
 
 def _check(out: Path, model: VisualModel, options: UpdateOptions) -> None:
@@ -246,10 +360,7 @@ def _check(out: Path, model: VisualModel, options: UpdateOptions) -> None:
             replaced; a server that does not answer.
     """
     refuse_other_folder(out)
-    try:
-        metadata = read_metadata(out)
-    except VectorIndexError:  # none, or a damaged one: it is made anew
-        metadata = {}
+    metadata = _metadata(out)  # none of a damaged one: it is made anew
     if metadata and metadata["model"] != model.fingerprint and not options.rebuild:
         raise VectorIndexError(
             str(out),

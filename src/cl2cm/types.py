@@ -98,8 +98,9 @@ class Example:
     def __post_init__(self) -> None:
         """Take a path that was given as text for a path."""
         for name in ("image", "video"):
-            if getattr(self, name) is not None:
-                object.__setattr__(self, name, Path(getattr(self, name)))
+            path = getattr(self, name)
+            if path is not None and not isinstance(path, Path):
+                object.__setattr__(self, name, Path(path))
 
     @property
     def media(self) -> Media | None:

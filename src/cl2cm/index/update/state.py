@@ -17,17 +17,17 @@ def states_of(examples: Iterable[Example]) -> list[int | None]:
 
 
 def _state_of(example: Example) -> int | None:
-    path = example.image if example.video is None else example.video
-    if path is None:
+    media = example.media
+    if media is None:
         return None
-    name = str(path)
+    name = str(media.path)
     try:
         file = os.lstat(name)
     except (OSError, ValueError):
         return None
     text = f"{name}\0{file.st_size} {file.st_mtime_ns}"
-    if example.video is not None or example.start is not None or example.end is not None:
-        text += f"\0{example.kind} {example.start} {example.end}"
+    if media.is_video or media.start is not None or media.end is not None:
+        text += f"\0{media.kind} {media.start} {media.end}"
     if example.captions:
         text += f"\0{sorted(example.captions.items())}"
     data = hashlib.blake2b(text.encode(errors="surrogatepass"), digest_size=8).digest()

@@ -13,7 +13,12 @@ from cl2cm.export.model import ExportedModel
 from cl2cm.index import Allowed, Index
 from cl2cm.index.metadata import check_path
 from cl2cm.index.update.build import confine
-from cl2cm.index.update.update import UpdateOptions, replace_index, update_index
+from cl2cm.index.update.update import (
+    UpdateOptions,
+    has_index_of,
+    replace_index,
+    update_index,
+)
 from cl2cm.media.shots import LONG, split_films
 from cl2cm.model.encoders import AS_TRAINED, Encoders
 from cl2cm.progress import track
@@ -35,8 +40,7 @@ def index_source(
 ) -> dict[str, Any]:
     """Index a folder or a manifest; in an existing index, encode only new and changed files.
 
-    If training has cached the features of a manifest's images, they are reused and the index is
-    rewritten.
+    If training has cached the features of all images, a first index is made of them.
 
     Args:
         run: finished run, export, or off-the-shelf model: ``hf:MODEL``.
@@ -56,19 +60,22 @@ def index_source(
     bad = skipped.item if skip_bad else None
     found = read_source(source, skipped=skipped if skip_bad else None, exclude=exclude)
     examples = found.examples
-    if source.is_dir():  # whose files are all below it
-        roots = (source.absolute(),)
+    folder = source.absolute() if source.is_dir() else None
+    if folder is not None:  # whose files are all below it
+        roots = (folder,)
     else:
         roots = (source.parent.resolve(), *(root.resolve() for root in roots))
         examples = confine(examples, roots, bad)
-    options = replace(options or UpdateOptions(), roots=roots)
+    options = replace(options or UpdateOptions(), roots=roots, folder=folder)
     model = load_visual(run, vision_encoder=encoders.vision)
     stored = not isinstance(model, ExportedModel) and model.stored
     if skip_bad and not isinstance(model, ExportedModel):
         examples = model.known(examples, skipped.item)
     if shots is not False and not stored:
         examples = split_films(examples, longer_than=0.0 if shots else LONG, on_skip=bad)
-    vectors = None if isinstance(model, ExportedModel) else model.known_vectors(examples)
+    vectors = None
+    if not isinstance(model, ExportedModel) and (stored or not has_index_of(model, out)):
+        vectors = model.known_vectors(examples)  # of a first index: later, only little is new
     if vectors is not None:
         update = replace_index(model, examples, vectors, out, run=model.run or run, options=options)
     else:

@@ -1,9 +1,11 @@
 """Find the images and videos in a folder, and count what else is there."""
 
 import errno
+import gc
 import os
 from collections import Counter
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -115,10 +117,24 @@ def survey_folder(folder: StrPath, *, exclude: Sequence[str] = ()) -> Scan:
             found="a file" if folder.exists() else "no such folder",
             remedy="give the folder that holds them",
         )
-    root = folder.absolute()
-    real = root.resolve()
     left_out = LeftOut()
-    found = {}
+    with _no_collection():
+        examples = _find(folder.absolute(), exclude, left_out)
+    if not examples:
+        raise MediaError(
+            str(folder),
+            expected="at least one image or video of a format in cl2cm index --help",
+            found=left_out.line() or "none",
+            remedy="give the folder that holds them",
+        )
+    left_out.media.sort()
+    return Scan(examples, left_out)
+
+
+def _find(root: Path, exclude: Sequence[str], left_out: LeftOut) -> list[Example]:
+    """Return the images and videos below a folder in the order of their names."""
+    real = root.resolve()
+    found: dict[str, tuple[Kind, Path]] = {}
     for folder, prefix, entry in _files(root, exclude):
         name = prefix + entry.name
         kind = _kind(entry.path, name, left_out)
@@ -128,15 +144,19 @@ def survey_folder(folder: StrPath, *, exclude: Sequence[str] = ()) -> Scan:
             found[name] = kind, folder / entry.name
         elif (target := Path(entry.path).resolve()).is_relative_to(real):
             found[name] = kind, root / target.relative_to(real)  # it is opened without a link
-    if not found:
-        raise MediaError(
-            str(folder),
-            expected="at least one image or video of a format in cl2cm index --help",
-            found=left_out.line() or "none",
-            remedy="give the folder that holds them",
-        )
-    left_out.media.sort()
-    return Scan([_example(name, *found[name]) for name in sorted(found)], left_out)
+    return [_example(name, *found[name]) for name in sorted(found)]
+
+
+@contextmanager
+def _no_collection() -> Iterator[None]:
+    """Pause the collection of garbage: of a million new objects that stay it looks in vain."""
+    enabled = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if enabled:
+            gc.enable()
 
 
 def walk(root: Path, exclude: Sequence[str] = ()) -> Iterator[Path]:

@@ -27,13 +27,13 @@ from cl2cm.index.filter import Filter
 from cl2cm.index.generation import open_generation
 from cl2cm.index.media import media_path, open_media, roots_of, run_of
 from cl2cm.index.metadata import (
-    REMEDY,
     check_files,
     check_hashes,
     entries_of,
     is_ours,
     read_metadata,
 )
+from cl2cm.index.metadata_fields import REMEDY
 from cl2cm.index.selection import Selections
 from cl2cm.index.write import write_index
 from cl2cm.storage import sha256_text

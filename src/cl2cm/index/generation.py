@@ -14,7 +14,8 @@ from cl2cm.index.backends.base import Backend, Generation
 from cl2cm.index.backends.location import Location, remote_name
 from cl2cm.index.backends.registry import load_backend, warn_of_shadowed
 from cl2cm.index.items import ItemStore
-from cl2cm.index.metadata import METADATA, REMEDY, REMOVED, Part, is_ours, parts_of
+from cl2cm.index.metadata import METADATA, Part, is_ours, parts_of
+from cl2cm.index.metadata_fields import REMEDY, REMOVED
 from cl2cm.index.parts import OpenPart, PartedItems, PartedVectors, other_rows, read_removed
 from cl2cm.index.protocol import Items, VectorIndex
 from cl2cm.progress import say
@@ -42,7 +43,7 @@ def write(
     vectors: Floats,
     items: Sequence[Item],
     folder: str,
-    states: Sequence[int] = (),
+    states: Sequence[int | None] = (),
 ) -> None:
     """Write vectors and items to the files of a generation, and to a server if there is one.
 

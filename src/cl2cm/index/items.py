@@ -95,7 +95,7 @@ class ItemStore:
         self._has_states = version == _VERSION
 
     @staticmethod
-    def write(path: Path, items: Sequence[Item], states: Sequence[int] = ()) -> None:
+    def write(path: Path, items: Sequence[Item], states: Sequence[int | None] = ()) -> None:
         """Write items, item i for vector i; the file appears whole or not at all.
 
         Args:
@@ -108,7 +108,7 @@ class ItemStore:
             StorageError: the disk is full, read-only or closed to us.
         """
         check_items(items)
-        known = states or [None] * len(items)
+        known = states or [None] * len(items)  # of an index that no update made
         records = (
             (row, *item_fields(item), state)
             for row, (item, state) in enumerate(zip(items, known, strict=True))
@@ -187,10 +187,13 @@ class ItemStore:
         column = "state" if self._has_states else "NULL"
         with self._damage(), self._lock, limited(self._db):
             query = f"SELECT id, {column} FROM items ORDER BY row"  # noqa: S608 - of constants
-            found = self._db.execute(query).fetchall()
-            if len(found) != len(self):
-                raise sqlite3.DatabaseError(f"{len(found)} rows of {len(self)}")
-        return [str(name) for name, _ in found], [state for _, state in found]
+            names, states = list[str](), list[int | None]()
+            for name, state in self._db.execute(query):
+                names.append(str(name))
+                states.append(state)
+            if len(names) != len(self):
+                raise sqlite3.DatabaseError(f"{len(names)} rows of {len(self)}")
+        return names, states
 
     def modified(self, rows: Ints) -> npt.NDArray[np.float64]:
         """Return the dates float64 of some rows, in seconds of the epoch; NaN where unknown."""

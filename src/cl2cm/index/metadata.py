@@ -14,16 +14,24 @@ version that wrote none: what it says about other folders and about servers is t
 
 import json
 import os
-import re
 import secrets
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NotRequired, TypedDict
 
 from cl2cm.errors import VectorIndexError
-from cl2cm.index.backends.registry import BACKENDS, is_kind, is_name, load_backend
-from cl2cm.index.seal import SEAL, is_sealed, sealed
+from cl2cm.index.backends.registry import load_backend
+from cl2cm.index.metadata_fields import (
+    FORMAT,
+    REMOVED,
+    VERSION,
+    VERSION_OF_PARTS,
+    check_fields,
+    damaged,
+    suffix_of,
+)
+from cl2cm.index.seal import is_sealed, sealed
 from cl2cm.storage import (
     CHECKSUM,
     atomic_file,
@@ -34,43 +42,13 @@ from cl2cm.storage import (
     open_confined,
     write_json,
 )
-from cl2cm.types import Ints, is_model_spec
+from cl2cm.types import Ints
 
-FORMAT = "cl2cm-index"
-VERSION = 1
-VERSION_OF_PARTS = 2
 METADATA = "index.json"
 JOURNAL = "encoded.sqlite"  # what was encoded so far; an index that is begun has nothing else
-REMEDY = "build the index again with cl2cm index"
 
 _SEALED = "head"  # as seals of earlier versions have it
 _BYTES = 2**24  # of index.json: more than any list of folders
-_MOST = {"count": 2**40, "dim": 2**16}
-_FIELDS: dict[str, type] = {
-    "format": str,
-    "version": int,
-    "backend": str,
-    "count": int,
-    "dim": int,
-    "dtype": str,
-    "model": str,
-    "folder": str,
-    "run": dict,
-}
-_LATER: dict[str, type] = {  # fields that an older index does not have
-    "url": str,
-    "previous": str,
-    "cleartext": bool,
-    "roots": list,
-    SEAL: str,
-}
-REMOVED = "removed"  # kind of the file of a part's rows that no longer count
-SUFFIXES = {
-    "vectors": ".npy", "items": ".sqlite", "graph": ".faiss", "place": ".json", REMOVED: ".rows",
-}  # fmt: skip
-_SUFFIX = ".cl2cm"  # of every other kind of file; so a backend's files are known without it
-_MOST_KINDS = 16
-_MOST_PARTS = 4096
 
 
 class Entry(TypedDict):
@@ -126,15 +104,18 @@ def write_generation(
     """
     token = secrets.token_hex(4)
     kinds = load_backend(metadata["backend"]).kinds if count else ()
-    paths = {kind: folder / f"{kind}-{token}{_suffix(kind)}" for kind in kinds}
-    lists = {at: folder / f"{REMOVED}-{token}{at:x}{_suffix(REMOVED)}" for at in removed or {}}
+    paths = {kind: folder / f"{kind}-{token}{suffix_of(kind)}" for kind in kinds}
+    lists = {at: folder / f"{REMOVED}-{token}{at:x}{suffix_of(REMOVED)}" for at in removed or {}}
     try:
         yield paths
         parts = [*kept]
         for at, path in lists.items():
             with atomic_file(path) as file:
                 file.write((removed or {})[at].astype("<i8").tobytes())
-            parts[at] = {**parts[at], REMOVED: _entry(path)}
+            kept_part = parts[at]
+            parts[at] = Part(
+                count=kept_part["count"], files=kept_part["files"], removed=_entry(path)
+            )
         if count:
             files = {kind: _entry(path) for kind, path in paths.items()}
             parts.append({"count": count, "files": files})
@@ -168,11 +149,11 @@ def read_metadata(folder: Path) -> dict[str, Any]:
         with open_confined(path, [folder]) as file:
             content = file.read(_BYTES + 1)
         if len(content) > _BYTES:
-            raise _damaged(path, f"at most {_BYTES // 2**20} MB", "a longer file")
+            raise damaged(path, f"at most {_BYTES // 2**20} MB", "a longer file")
         metadata = json.loads(content)
     except FileNotFoundError:
         if os.path.lexists(path):
-            raise _damaged(
+            raise damaged(
                 path, "a file that can be read", "a link, a folder, a pipe or no permission"
             ) from None
         raise VectorIndexError(
@@ -183,18 +164,18 @@ def read_metadata(folder: Path) -> dict[str, Any]:
         ) from None
     except OSError as error:
         found = (error.strerror or str(error)).lower()
-        raise _damaged(path, "a file that can be read", found) from error
+        raise damaged(path, "a file that can be read", found) from error
     except (ValueError, RecursionError) as error:
-        raise _damaged(path, "one JSON object", str(error)) from error
+        raise damaged(path, "one JSON object", str(error)) from error
     if not isinstance(metadata, dict) or metadata.get("format") != FORMAT:
-        raise _damaged(path, f"the metadata of an index ({FORMAT})", "something else")
+        raise damaged(path, f"the metadata of an index ({FORMAT})", "something else")
     if metadata.get("version") not in (VERSION, VERSION_OF_PARTS):
         found = f"version {metadata.get('version')}"
-        raise _damaged(path, f"version {VERSION} or {VERSION_OF_PARTS} of the format", found)
+        raise damaged(path, f"version {VERSION} or {VERSION_OF_PARTS} of the format", found)
     if not is_unchanged(metadata):
-        raise _damaged(path, "the content of its checksum", "another")
+        raise damaged(path, "the content of its checksum", "another")
     metadata.pop(CHECKSUM, None)
-    _check_fields(path, metadata)
+    check_fields(path, metadata)
     return metadata
 
 
@@ -212,7 +193,7 @@ def check_files(folder: Path, metadata: Mapping[str, Any]) -> None:
         except FileNotFoundError:
             found = "no such file" if not os.path.lexists(path) else "a link, or no file"
         if found != f"{entry['bytes']} bytes":
-            raise _damaged(path, f"{entry['bytes']} bytes", found)
+            raise damaged(path, f"{entry['bytes']} bytes", found)
 
 
 def check_hashes(folder: Path, metadata: Mapping[str, Any], *, again: bool = False) -> None:
@@ -231,7 +212,7 @@ def check_hashes(folder: Path, metadata: Mapping[str, Any], *, again: bool = Fal
             continue
         if not has_hash(folder / entry["name"], entry["sha256"], again=again):
             expected = f"the hash {entry['sha256'][:16]}…"
-            raise _damaged(folder / entry["name"], expected, "a damaged file of another hash")
+            raise damaged(folder / entry["name"], expected, "a damaged file of another hash")
 
 
 def is_ours(metadata: Mapping[str, Any]) -> bool:
@@ -262,100 +243,3 @@ def check_path(path: Path) -> None:
             found=ascii(error.object[error.start : error.end]),
             remedy="choose another name",
         ) from error
-
-
-def _suffix(kind: str) -> str:
-    return SUFFIXES.get(kind, _SUFFIX)
-
-
-def _check_fields(path: Path, metadata: Mapping[str, Any]) -> None:
-    for key, kind in (_FIELDS | {key: _LATER[key] for key in _LATER if key in metadata}).items():
-        if type(metadata.get(key)) is not kind:
-            raise _damaged(path, f"{key} as {kind.__name__}", _shown(metadata.get(key)))
-    data = "files" if metadata["version"] == VERSION else "parts"
-    _check_keys(path, "index.json", metadata, {*_FIELDS, *_LATER, data})
-    for key, most in _MOST.items():
-        if not 1 <= metadata[key] <= most:
-            raise _damaged(path, f"{key} from 1 to {most}", _shown(metadata[key]))
-    _check_folders(path, metadata)
-    if data == "files":
-        _check_data(path, metadata["backend"], metadata.get("files"))
-    else:
-        _check_parts(path, metadata)
-
-
-def _check_parts(path: Path, metadata: Mapping[str, Any]) -> None:
-    parts = metadata.get("parts")
-    if not isinstance(parts, list) or not 1 <= len(parts) <= _MOST_PARTS:
-        raise _damaged(path, f"parts, from 1 to {_MOST_PARTS}", _shown(parts))
-    rows = 0
-    for part in parts:
-        if not isinstance(part, dict) or type(part.get("count")) is not int:
-            raise _damaged(path, "parts with count and files", _shown(part))
-        _check_keys(path, "parts", part, {"count", "files", REMOVED})
-        if not 1 <= part["count"] <= _MOST["count"]:
-            raise _damaged(path, f"count from 1 to {_MOST['count']}", _shown(part["count"]))
-        rows += part["count"]
-        _check_data(path, metadata["backend"], part.get("files"))
-        if REMOVED in part:
-            _check_entry(path, REMOVED, part[REMOVED])
-            rows -= part[REMOVED]["bytes"] // 8
-    if rows != metadata["count"]:
-        raise _damaged(path, f"parts of {metadata['count']} rows", f"{rows}")
-
-
-def _check_data(path: Path, backend: str, files: object) -> None:
-    """Check the files of a part; a backend of another package is not asked for its kinds here."""
-    if not isinstance(files, dict):
-        raise _damaged(path, "files as dict", _shown(files))
-    if backend in BACKENDS:
-        kinds: Collection[str] = load_backend(backend).kinds
-        _check_keys(path, "files", files, set(kinds))
-    elif not is_name(backend):
-        raise _damaged(path, f"a backend, {' or '.join(BACKENDS)}", _shown(backend))
-    elif len(files) > _MOST_KINDS or not all(map(is_kind, files)):
-        raise _damaged(path, "files of a backend by their kinds", _shown(sorted(files)))
-    else:
-        kinds = files
-    for kind in kinds:
-        _check_entry(path, kind, files.get(kind))
-
-
-def _check_folders(path: Path, metadata: Mapping[str, Any]) -> None:
-    run = metadata["run"]
-    keys = {"spec"} if "spec" in run else {"absolute", "relative"}
-    _check_keys(path, "run", run, keys)
-    if "spec" in run and not (type(run["spec"]) is str and is_model_spec(run["spec"])):
-        raise _damaged(path, "run.spec as hf:MODEL", _shown(run["spec"]))
-    named = [
-        *(run.get(key) for key in sorted(keys)),
-        metadata["folder"],
-        *metadata.get("roots", ()),
-    ]
-    for folder in named:
-        if type(folder) is not str or "\0" in folder:
-            raise _damaged(path, "run, folder and roots as paths", _shown(folder))
-
-
-def _check_keys(path: Path, what: str, value: Mapping[str, Any], known: set[str]) -> None:
-    if unknown := sorted(value.keys() - known):
-        raise _damaged(path, f"in {what} the keys {', '.join(sorted(known))}", _shown(unknown[0]))
-
-
-def _check_entry(path: Path, kind: str, entry: object) -> None:
-    fields = {"name": str, "bytes": int, "sha256": str}
-    if not isinstance(entry, dict) or any(type(entry.get(k)) is not t for k, t in fields.items()):
-        raise _damaged(path, f"files.{kind} with name, bytes and sha256", _shown(entry))
-    _check_keys(path, f"files.{kind}", entry, set(fields))
-    if not re.fullmatch(rf"{kind}-[0-9A-Za-z]{{1,40}}\{_suffix(kind)}", entry["name"]):
-        raise _damaged(path, f"a plain file name in files.{kind}", _shown(entry["name"]))
-
-
-def _shown(value: object) -> str:
-    """A value for a message; a stranger's may be long."""
-    text = repr(value)
-    return text if len(text) <= 80 else f"{text[:80]}…"
-
-
-def _damaged(path: Path, expected: str, found: str) -> VectorIndexError:
-    return VectorIndexError(str(path), expected=expected, found=found, remedy=REMEDY)

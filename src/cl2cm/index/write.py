@@ -14,13 +14,13 @@ from cl2cm.index.generation import sweep_locations, write
 from cl2cm.index.layout import is_index, names_location, refuse_other_folder, sweep
 from cl2cm.index.media import folders_of, portable_path, run_paths
 from cl2cm.index.metadata import (
-    FORMAT,
     Part,
     entries_of,
     files_in_use,
     read_metadata,
     write_generation,
 )
+from cl2cm.index.metadata_fields import FORMAT
 from cl2cm.storage import atomic_folder, storage_errors
 from cl2cm.types import Floats, Ints, Item, StrPath
 
@@ -34,7 +34,7 @@ def write_index(
     run: StrPath,
     options: BackendOptions,
     roots: Sequence[Path] | None,
-    states: Sequence[int] = (),
+    states: Sequence[int | None] = (),
 ) -> BackendConfig:
     """Write an index atomically; arguments and errors are those of `Index.create`.
 
@@ -78,7 +78,7 @@ def write_change(
     path: Path,
     vectors: Floats,
     items: Sequence[Item],
-    states: Sequence[int],
+    states: Sequence[int | None],
     *,
     old: Mapping[str, Any],
     kept: Sequence[Part],
@@ -154,7 +154,7 @@ def _write(
     config: BackendConfig,
     vectors: Floats,
     items: Sequence[Item],
-    states: Sequence[int],
+    states: Sequence[int | None],
 ) -> None:
     items = _portable(items, Path(metadata["folder"]))
     with write_generation(folder, metadata, count=max(len(items), 1)) as files:

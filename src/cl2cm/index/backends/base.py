@@ -45,7 +45,7 @@ class Generation:
     ours: bool = True
     location: "Location | None" = None
     server: Server | None = None
-    states: Sequence[int] = ()
+    states: Sequence[int | None] = ()
 
     @property
     def remote(self) -> "tuple[Location, Server]":

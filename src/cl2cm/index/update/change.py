@@ -16,7 +16,8 @@ from typing import Any
 import numpy as np
 
 from cl2cm.index.items import ItemStore
-from cl2cm.index.metadata import REMOVED, Part, check_files, check_hashes, parts_of
+from cl2cm.index.metadata import Part, check_files, check_hashes, parts_of
+from cl2cm.index.metadata_fields import REMOVED
 from cl2cm.index.parts import read_removed
 from cl2cm.types import Example, Ints
 

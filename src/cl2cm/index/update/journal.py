@@ -35,6 +35,7 @@ if TYPE_CHECKING:
 _KEPT = "content IN (SELECT content FROM files)"
 _SPARE = 20_000  # vectors, 40 MB
 _PARAMETERS = 500  # SQLite's smallest limit of question marks is 999
+_COLUMNS = {"files": 5, "vectors": 6, "dates": 3}
 _WHOLE = -1.0  # start and end of a whole file
 
 
@@ -164,6 +165,18 @@ class Journal:
                 ((*row, row_sum(*row)) for row in rows),
             )
             self._db.commit()
+
+    def take(self, other: "Journal") -> None:
+        """Add all that another journal keeps, with its checksums."""
+        for table, marks in _COLUMNS.items():
+            with other._damage():
+                rows = other._db.execute(f"SELECT * FROM {table}")  # noqa: S608 - of constants
+                with self._damage(), self._db:
+                    question_marks = ", ".join("?" * marks)
+                    self._db.executemany(
+                        f"INSERT OR REPLACE INTO {table} VALUES ({question_marks})",  # noqa: S608
+                        rows,
+                    )
 
     def outdate(self, count: int, needed: int) -> bool:
         """Note that vectors are no longer needed; whether there are so many that some have to go.

@@ -115,7 +115,7 @@ def test_a_merge_replaces_the_index_that_was_there(photos, tmp_path):
 
 def test_what_cannot_be_merged_is_named(photos, tmp_path):
     out = tmp_path / "index"
-    with pytest.raises(VectorIndexError, match="found none.*--shard"):
+    with pytest.raises(VectorIndexError, match=r"found none.*--shard"):
         merge_shards(out)
     shards(photos, out)
     second = Shard(2, 3).folder(out)
@@ -124,13 +124,13 @@ def test_what_cannot_be_merged_is_named(photos, tmp_path):
     with pytest.raises(VectorIndexError, match=r"none of number 2;.*--shard 2/3"):
         merge_shards(out)
     index(second, scan_folder(photos)[:3])
-    with pytest.raises(VectorIndexError, match="'000.png' here and in"):
+    with pytest.raises(VectorIndexError, match=r"'000\.png' here and in"):
         merge_shards(out)
     shutil.rmtree(second)
     other = Model()
     other.fingerprint = "two"
     index(second, scan_folder(photos)[10:20], other)
-    with pytest.raises(VectorIndexError, match="model one.*found two"):
+    with pytest.raises(VectorIndexError, match=r"model one.*found two"):
         merge_shards(out)
     shutil.rmtree(second)
     shutil.copytree(kept, second)

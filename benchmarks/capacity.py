@@ -2,10 +2,10 @@
 
     python benchmarks/capacity.py [--rows 10000,100000,1000000] [--dim 256] [--shards 8]
 
-Times are CPU seconds of this process unless it says wall; each is the best of some rounds. An update
-is of 100 new and 100 removed items, in three parts: looking at the files (measured on 10,000 real
-ones, in microseconds for each), finding out what has changed, and writing. The last two are measured
-on the index itself, without files. "plain read" reads the same files into new memory.
+Times are CPU seconds of this process unless it says wall; each is the best of some rounds. An
+update is of 100 new and 100 removed items, in three parts: looking at the files (measured on 10,000
+real ones, in microseconds for each), finding out what has changed, and writing. The last two are
+measured on the index itself, without files. "plain read" reads the same files into new memory.
 """
 
 import argparse

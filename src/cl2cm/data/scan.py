@@ -110,7 +110,7 @@ def scan_folder(folder: StrPath, *, exclude: Sequence[str] = ()) -> list[Example
 def survey_folder(folder: StrPath, *, exclude: Sequence[str] = ()) -> Scan:
     """Find the images and videos in a folder and list the files left out; see `scan_folder`."""
     folder = Path(folder)
-    if not folder.is_dir():
+    if not _is_folder(folder):
         raise MediaError(
             str(folder),
             expected="a folder of images or videos",
@@ -232,8 +232,8 @@ def _unreadable(folder: Path, error: OSError) -> MediaError:
     )
 
 
-def _is_folder(entry: os.DirEntry[str]) -> bool:
-    """Whether it is a folder, or a link to one."""
+def _is_folder(entry: os.DirEntry[str] | Path) -> bool:
+    """Whether it is a folder, or a link to one; a disk that is gone has none."""
     try:
         return entry.is_dir()
     except OSError:

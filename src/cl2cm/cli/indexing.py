@@ -10,10 +10,16 @@ from cl2cm.data.manifest import Skipped
 from cl2cm.export.contract import read_contract
 from cl2cm.export.load import load, load_visual, opens_export
 from cl2cm.export.model import ExportedModel
-from cl2cm.index import Allowed, Index
+from cl2cm.index import Allowed, BackendOptions, Index
 from cl2cm.index.metadata import check_path
 from cl2cm.index.update.build import confine
-from cl2cm.index.update.update import UpdateOptions, replace_index, update_index
+from cl2cm.index.update.shards import Shard
+from cl2cm.index.update.update import (
+    UpdateOptions,
+    has_index_of,
+    replace_index,
+    update_index,
+)
 from cl2cm.media.shots import LONG, split_films
 from cl2cm.model.encoders import AS_TRAINED, Encoders
 from cl2cm.progress import track
@@ -32,11 +38,11 @@ def index_source(
     roots: Sequence[Path] = (),
     encoders: Encoders = AS_TRAINED,
     exclude: Sequence[str] = (),
+    shard: str = "",
 ) -> dict[str, Any]:
     """Index a folder or a manifest; in an existing index, encode only new and changed files.
 
-    If training has cached the features of a manifest's images, they are reused and the index is
-    rewritten.
+    If training has cached the features of all images, a first index is made of them.
 
     Args:
         run: finished run, export, or off-the-shelf model: ``hf:MODEL``.
@@ -48,7 +54,9 @@ def index_source(
         roots: folders that a manifest may lead to, besides its own.
         encoders: where the run's vision encoder or features are by now.
         exclude: patterns of files and folders to leave out of a folder.
+        shard: ``2/8``: the second of eight ranges of the items, whose index is beside ``out``.
     """
+    part = Shard.parse(shard) if shard else None
     for path in (Path(run), out):
         check_path(path)
     _check_model(run, encoders)
@@ -56,19 +64,25 @@ def index_source(
     bad = skipped.item if skip_bad else None
     found = read_source(source, skipped=skipped if skip_bad else None, exclude=exclude)
     examples = found.examples
-    if source.is_dir():  # whose files are all below it
-        roots = (source.absolute(),)
+    folder = source.absolute() if source.is_dir() else None
+    if folder is not None:  # whose files are all below it
+        roots = (folder,)
     else:
         roots = (source.parent.resolve(), *(root.resolve() for root in roots))
         examples = confine(examples, roots, bad)
-    options = replace(options or UpdateOptions(), roots=roots)
+    options = replace(options or UpdateOptions(), roots=roots, folder=folder)
     model = load_visual(run, vision_encoder=encoders.vision)
     stored = not isinstance(model, ExportedModel) and model.stored
     if skip_bad and not isinstance(model, ExportedModel):
         examples = model.known(examples, skipped.item)
     if shots is not False and not stored:
         examples = split_films(examples, longer_than=0.0 if shots else LONG, on_skip=bad)
-    vectors = None if isinstance(model, ExportedModel) else model.known_vectors(examples)
+    if part is not None:
+        options = replace(options, backend=_same_dtype(options.backend, len(examples) * model.dim))
+        examples, out = list(part.of(examples)), part.folder(out)
+    vectors = None
+    if not isinstance(model, ExportedModel) and (stored or not has_index_of(model, out)):
+        vectors = model.known_vectors(examples)  # of a first index: later, only little is new
     if vectors is not None:
         update = replace_index(model, examples, vectors, out, run=model.run or run, options=options)
     else:
@@ -91,6 +105,11 @@ def index_source(
         **left_out_json(skipped, found.left_out),
         "model": model.fingerprint,
     }
+
+
+def _same_dtype(backend: BackendOptions, values: int) -> BackendOptions:
+    """Return options with the number format that the whole index would have by its size."""
+    return replace(backend, dtype=backend.resolve({}, values).dtype)
 
 
 def _check_model(run: StrPath, encoders: Encoders) -> None:

@@ -154,6 +154,11 @@ class TextBackbone(nn.Module):
         copy.no_truncation()
         return str(copy.to_str())
 
+    def special_tokens(self) -> dict[str, str]:
+        """Return the special tokens by their names, such as ``pad_token``."""
+        named = self._tokenizer.special_tokens_map.items()
+        return {name: str(token) for name, token in named if isinstance(token, str)}
+
     def unknown_share(self, texts: Sequence[str]) -> float:
         """Share of the tokens of some texts that stand for a word of no vocabulary, 0 to 1."""
         tokenizer = self._tokenizer

@@ -12,6 +12,7 @@ from cl2cm.export.card import card
 from cl2cm.export.contract import CONTRACT, FORMAT, KIND, is_export
 from cl2cm.export.graphs import text_graph, vision_graph
 from cl2cm.export.model import ExportedModel, load_export
+from cl2cm.export.origins import origins_of
 from cl2cm.export.parity import Parity, check, measure
 from cl2cm.export.precision import PRECISIONS, Precision, at_precision
 from cl2cm.model.checkpoint import load
@@ -84,6 +85,8 @@ def export_run(
     say("tracing the text side and the vision side")
     graphs = text_graph(model), at_precision(vision_graph(model), of_vision)
     before = dict(recall(model)) if recall is not None else {}
+    provenance = read_provenance(Path(run))
+    origins = origins_of(read_run(Path(run))[0], provenance)
     made = []
     for folder, precision in zip(folders, wanted, strict=True):
         with atomic_folder(folder) as partial:
@@ -100,8 +103,8 @@ def export_run(
                 for language, score in after.items()
             }
             contract |= {"parity": parity._asdict(), "recall": losses}
-            provenance = read_provenance(Path(run))
-            (partial / "card.md").write_text(card(contract, provenance), encoding="utf-8")
+            about = card(contract, provenance, origins)
+            (partial / "card.md").write_text(about, encoding="utf-8")
             write_json(partial / CONTRACT, contract)
             load_export(partial)  # as whoever opens it will
             size = sum(file.stat().st_size for file in partial.iterdir())

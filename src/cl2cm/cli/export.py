@@ -5,12 +5,12 @@ from typing import Annotated, Any
 
 import typer
 
-from cl2cm.cli.options import Json, show, words
+from cl2cm.cli.options import Json, Model, show, words
 from cl2cm.errors import ConfigError
 
 
 def export(
-    run: Annotated[Path, typer.Argument(help="Run folder.")],
+    run: Model,
     out: Annotated[Path, typer.Argument(help="Folder to make.")],
     precision: Annotated[
         str,
@@ -23,6 +23,13 @@ def export(
         str,
         typer.Option(help="Of the vision side; other than fp32, images must be indexed anew."),
     ] = "fp32",
+    dim: Annotated[
+        int,
+        typer.Option(
+            help="Keep the first so many numbers of each vector, for a run that was trained with "
+            "match.smallest_dim.  [default: all]"
+        ),
+    ] = 0,
     manifest: Annotated[
         Path | None, typer.Option(help="Measure the loss of recall on this manifest.")
     ] = None,
@@ -55,6 +62,7 @@ def export(
         return {language: scores["SumR"] for language, scores in found.items()}
 
     measured: dict[str, Any] = {"examples": examples, "recall": recall if examples else None}
+    measured["dim"] = dim
     precisions = words(precision) or ["fp32"]
     if layout == "hf":
         from cl2cm.export.hub.folder import export_hub

@@ -69,6 +69,13 @@ def index(
             metavar="NAME",
         ),
     ] = None,
+    dim: Annotated[
+        int,
+        typer.Option(
+            help="Store the first so many numbers of each vector, for a run that was trained with "
+            "match.smallest_dim; remembered.  [default: all]"
+        ),
+    ] = 0,
     media_root: Roots = None,
     allow_cleartext: Cleartext = False,
     vision_encoder: VisionEncoder = "",
@@ -109,6 +116,7 @@ def index(
             roots=media_root or (),
             encoders=where,
             exclude=exclude or (),
+            dim=dim,
         )
         line = (
             f"{result['items']} items in {out}: {result['encoded']} encoded, "

@@ -7,11 +7,13 @@ from typing import Any
 
 from cl2cm.cli.sources import left_out_json, read_source
 from cl2cm.data.manifest import Skipped
+from cl2cm.errors import VectorIndexError
 from cl2cm.export.contract import read_contract
-from cl2cm.export.load import load, load_visual, opens_export
+from cl2cm.export.load import AnyVisual, load, load_visual, opens_export
 from cl2cm.export.model import ExportedModel
 from cl2cm.index import Allowed, Index
-from cl2cm.index.metadata import check_path
+from cl2cm.index.metadata import check_path, read_metadata
+from cl2cm.index.shortened import fitting, shortened
 from cl2cm.index.update.build import confine
 from cl2cm.index.update.update import UpdateOptions, replace_index, update_index
 from cl2cm.media.shots import LONG, split_films
@@ -32,6 +34,7 @@ def index_source(
     roots: Sequence[Path] = (),
     encoders: Encoders = AS_TRAINED,
     exclude: Sequence[str] = (),
+    dim: int = 0,
 ) -> dict[str, Any]:
     """Index a folder or a manifest; in an existing index, encode only new and changed files.
 
@@ -48,6 +51,7 @@ def index_source(
         roots: folders that a manifest may lead to, besides its own.
         encoders: where the run's vision encoder or features are by now.
         exclude: patterns of files and folders to leave out of a folder.
+        dim: width of the stored vectors; 0: that of the index, or of the model.
     """
     for path in (Path(run), out):
         check_path(path)
@@ -62,13 +66,15 @@ def index_source(
         roots = (source.parent.resolve(), *(root.resolve() for root in roots))
         examples = confine(examples, roots, bad)
     options = replace(options or UpdateOptions(), roots=roots)
-    model = load_visual(run, vision_encoder=encoders.vision)
-    stored = not isinstance(model, ExportedModel) and model.stored
-    if skip_bad and not isinstance(model, ExportedModel):
+    loaded = load_visual(run, vision_encoder=encoders.vision)
+    exported = isinstance(loaded, ExportedModel)
+    model = _short(loaded, out, dim)
+    stored = not exported and model.stored
+    if skip_bad and not exported:
         examples = model.known(examples, skipped.item)
     if shots is not False and not stored:
         examples = split_films(examples, longer_than=0.0 if shots else LONG, on_skip=bad)
-    vectors = None if isinstance(model, ExportedModel) else model.known_vectors(examples)
+    vectors = None if exported else model.known_vectors(examples)
     if vectors is not None:
         update = replace_index(model, examples, vectors, out, run=model.run or run, options=options)
     else:
@@ -90,7 +96,19 @@ def index_source(
         "dropped": update.dropped,
         **left_out_json(skipped, found.left_out),
         "model": model.fingerprint,
+        "dim": model.dim,
     }
+
+
+def _short(model: AnyVisual, out: Path, dim: int) -> Any:  # noqa: ANN401 - the model, or alike
+    """Return the model with vectors of a width, or of that of the index that is there."""
+    if dim:
+        return shortened(model, dim)
+    try:
+        metadata = read_metadata(out)
+    except VectorIndexError:
+        return model
+    return fitting(model, metadata["model"], metadata["dim"])
 
 
 def _check_model(run: StrPath, encoders: Encoders) -> None:

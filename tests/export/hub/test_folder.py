@@ -13,6 +13,7 @@ from cl2cm.export.hub import folder as folder_module
 from cl2cm.export.hub.check import encode
 from cl2cm.export.hub.folder import export_hub, write_text_side
 from cl2cm.export.parity import parity_texts
+from cl2cm.index.shortened import prefixes
 from cl2cm.model.checkpoint import load
 from cl2cm.text import in_case, normalise
 
@@ -138,3 +139,9 @@ def test_modules_that_differ_are_refused_and_nothing_is_kept(trained, tmp_path, 
     with pytest.raises(ExportError, match=r"to 0\.0001"):
         export_hub(trained, tmp_path / "out")
     assert not (tmp_path / "out").exists()
+
+
+def test_short_vectors_are_the_first_numbers_of_the_whole(model, texts, tmp_path):
+    write_text_side(tmp_path, model, texts, dim=8)
+    wanted = prefixes(model.encode_text(texts), 8)
+    np.testing.assert_allclose(encode(tmp_path, texts), wanted, atol=1e-5)

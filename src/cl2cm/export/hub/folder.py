@@ -8,7 +8,7 @@ cl2cm                         the export with both sides, for cl2cm and onnxrunt
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from cl2cm.encode.encoding import text_states
 from cl2cm.encode.text import TextBackbone
@@ -16,21 +16,21 @@ from cl2cm.encode.tokens import pad_tokens
 from cl2cm.errors import ConfigError
 from cl2cm.export.card import card
 from cl2cm.export.contract import read_contract
+from cl2cm.export.describe import About, about
 from cl2cm.export.hub.check import check, encode
 from cl2cm.export.hub.modules import Modules
 from cl2cm.export.hub.tokenizer import write_tokenizer
-from cl2cm.export.origins import Origins, origins_of
 from cl2cm.export.parity import parity_texts
 from cl2cm.export.write import Exported, Recall, export_run
+from cl2cm.index.shortened import shortened
 from cl2cm.model.checkpoint import load
 from cl2cm.model.contract import CONTRACT_TEXTS
 from cl2cm.model.networks import Head
 from cl2cm.model.retrieval import RetrievalModel
-from cl2cm.model.run_folder import read_provenance, read_run
 from cl2cm.progress import say
 from cl2cm.storage import atomic_folder, write_json
 from cl2cm.text import in_case, normalise
-from cl2cm.types import Example, StrPath
+from cl2cm.types import Example, StrPath, is_model_spec
 
 INSIDE = "cl2cm"  # folder of the export
 USE = """\
@@ -65,6 +65,7 @@ def export_hub(
     out: Path,
     *,
     precisions: Sequence[str] = ("fp32",),
+    dim: int = 0,
     vision_precision: str = "fp32",
     examples: Sequence[Example] = (),
     recall: Recall | None = None,
@@ -76,6 +77,7 @@ def export_hub(
         out: folder to make, or to replace if it is one of these.
         precisions: one, of the text side of the export inside; what sentence-transformers loads is
             fp32.
+        dim: as for `export_run`.
         vision_precision: as for `export_run`.
         examples: as for `export_run`.
         recall: as for `export_run`.
@@ -86,6 +88,13 @@ def export_hub(
         ExportError: what was written differs from the run; nothing is kept.
     """
     _check_place(out)
+    if is_model_spec(run):
+        raise ConfigError(
+            str(run),
+            expected="a run with --layout hf",
+            found="an off-the-shelf model",
+            remedy="publish the model as it is, or export it without --layout",
+        )
     if len(precisions) > 1:
         raise ConfigError(
             "--precision",
@@ -98,6 +107,7 @@ def export_hub(
             run,
             partial / INSIDE,
             precisions=precisions,
+            dim=dim,
             vision_precision=vision_precision,
             examples=examples,
             recall=recall,
@@ -105,20 +115,24 @@ def export_hub(
         model = load(run)
         texts = _texts(model, examples)
         say("writing the text side for sentence-transformers")
-        write_text_side(partial, model, texts)
-        difference = check(encode(partial, texts), model.encode_text(texts), str(out))
+        write_text_side(partial, model, texts, dim=dim)
+        wanted = shortened(model, dim).encode_text(texts)
+        difference = check(encode(partial, texts), wanted, str(out))
         _write_card(partial, Path(run), difference)
         size = sum(file.stat().st_size for file in partial.rglob("*") if file.is_file())
     return Hub(out, made._replace(path=out, size=size), difference)
 
 
-def write_text_side(folder: Path, model: RetrievalModel, texts: Sequence[str]) -> None:
+def write_text_side(
+    folder: Path, model: RetrievalModel, texts: Sequence[str], *, dim: int = 0
+) -> None:
     """Write the text side of a model as modules of sentence-transformers.
 
     Args:
         folder: where.
         model: of a run.
         texts: that the numbers of the head's layers are scaled by.
+        dim: width of the vectors; 0: the model's.
     """
     backbone, head = model.backbone, model.student.text
     assert isinstance(backbone, TextBackbone)  # noqa: S101 - export_run refused others
@@ -133,7 +147,7 @@ def write_text_side(folder: Path, model: RetrievalModel, texts: Sequence[str]) -
     tokens = pad_tokens(model.query_ids(few), backbone.special)
     states = text_states(backbone, tokens)
     modules = Modules(folder, max_tokens=backbone.max_tokens)
-    modules.write_head(head, states.values, states.mask, dim=model.dim)
+    modules.write_head(head, states.values, states.mask, dim=dim or model.dim)
     modules.finish()
 
 
@@ -146,20 +160,19 @@ def _texts(model: RetrievalModel, examples: Sequence[Example]) -> list[str]:
 
 
 def _write_card(folder: Path, run: Path, difference: float) -> None:
-    contract, provenance = read_contract(folder / INSIDE), read_provenance(run)
-    origins = origins_of(read_run(run)[0], provenance)
+    contract, known = read_contract(folder / INSIDE), about(run)
     case = str(contract["text"]["case"])
-    about = card(
+    words = card(
         contract,
-        provenance,
-        origins,
-        head=_metadata(provenance, origins),
+        known.provenance,
+        known.origins,
+        head=_metadata(known),
         use=f"{USE}{_CASES[case]}Largest difference of a component between sentence-transformers' "
         f"vectors and the run's: {difference:.1e}.\n",
     )
-    (folder / "README.md").write_text(about, encoding="utf-8")
-    if origins.licence:
-        (folder / "DATA_LICENSE.txt").write_text(origins.licence, encoding="utf-8")
+    (folder / "README.md").write_text(words, encoding="utf-8")
+    if known.origins.licence:
+        (folder / "DATA_LICENSE.txt").write_text(known.origins.licence, encoding="utf-8")
 
 
 _CASES = {
@@ -171,12 +184,12 @@ _CASES = {
 }
 
 
-def _metadata(provenance: dict[str, Any], origins: Origins) -> str:
-    languages = [origins.source, *provenance.get("data", {}).get("languages", [])]
+def _metadata(known: About) -> str:
+    languages = [known.origins.source, *known.provenance.get("data", {}).get("languages", [])]
     lists = {
         "language": [code for code in languages if code],
         "tags": ["sentence-transformers", "feature-extraction", "image-retrieval", "cl2cm"],
-        "base_model": list(origins.bases),
+        "base_model": list(known.origins.bases),
     }
     lines = ["---", "library_name: sentence-transformers", "pipeline_tag: sentence-similarity"]
     for key, values in lists.items():

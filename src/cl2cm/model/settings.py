@@ -149,7 +149,7 @@ class MatchConfig:
 
     def __post_init__(self) -> None:
         width = self.smallest_dim
-        require("match.smallest_dim", width == 0 or 8 <= width <= 8192, "0, or 8 to 8192", width)
+        require("match.smallest_dim", 0 <= width <= 8192, "0 to 8192", width)
         require("match.target", self.target >= 0, "0 or more", self.target)
         require("match.tau", self.tau > 0, "more than 0", self.tau)
         require("match.margin", self.margin > 0, "more than 0", self.margin)

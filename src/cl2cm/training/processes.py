@@ -7,6 +7,8 @@ raised on all processes, and printed once.
 
 import json
 import os
+import signal
+import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -204,6 +206,8 @@ def joined() -> Iterator[Processes]:
         yield processes
     except Exception as error:
         known = _lost(error, processes)
+        if known and threading.current_thread() is threading.main_thread():
+            signal.signal(signal.SIGTERM, signal.SIG_IGN)  # torchrun sends it before all is said
         silence(not _tells(known or error, processes, store))
         if known is None:
             raise

@@ -1,10 +1,6 @@
 """The loss of a batch that processes or chunks divide is that of the undivided one."""
 
-import os
-import socket
-import subprocess
 import sys
-from pathlib import Path
 
 import pytest
 import torch
@@ -17,39 +13,17 @@ from cl2cm.errors import ConfigError
 from cl2cm.methods.registry import METHODS
 from cl2cm.training.global_batch import shares
 from fixtures import across
+from fixtures.several import PROCESSES, launch
 
-PROCESSES = 2
 EXACT = {"atol": 1e-5, "rtol": 1e-5}
-
-
-def launch(command, processes=PROCESSES, **environment):
-    """Start a command as torchrun does, once per process, without its agent."""
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    path = [str(Path(across.__file__).parents[1]), os.environ.get("PYTHONPATH", "")]
-    common = {
-        "WORLD_SIZE": str(processes), "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port),
-        "PYTHONPATH": os.pathsep.join(path), "OMP_NUM_THREADS": "1", **environment,
-    }  # fmt: skip
-    return [
-        subprocess.Popen(
-            [sys.executable, *map(str, command)], text=True,
-            stdout=subprocess.PIPE, stderr=subprocess.PIPE,
-            env=os.environ | common | {"RANK": str(rank), "LOCAL_RANK": str(rank)},
-        )
-        for rank in range(processes)
-    ]  # fmt: skip
 
 
 @pytest.fixture(scope="module")
 def divided(tmp_path_factory):
     """Losses and gradients of all cases, from each of two processes."""
     out = tmp_path_factory.mktemp("across")
-    for process in launch([across.__file__, out]):
-        _, errors = process.communicate(timeout=300)
-        assert process.returncode == 0, errors
-        assert errors == ""
+    for ended in launch([across.__file__, out]):
+        assert (ended.code, ended.errors) == (0, "")
     return lambda rows: [load_file(out / f"{rows}-{rank}.safetensors") for rank in range(PROCESSES)]
 
 

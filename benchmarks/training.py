@@ -39,7 +39,7 @@ from cl2cm.methods.base import Method
 from cl2cm.methods.build import build_method
 from cl2cm.model.config import Config, parse_config
 from cl2cm.training.global_batch import Divided
-from cl2cm.training.optimization import make_optimizer
+from cl2cm.training.optimization import make_optimizer, return_freed_memory
 from cl2cm.training.processes import Processes
 from cl2cm.types import Batch, Frames, Tokens
 
@@ -47,10 +47,6 @@ WIDTH = 384
 BLAS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
 PARTS = ("heads", "transport", "word losses", "other losses", "backward", "optimiser")
 TARGET = 1 / 3
-RETURNING = {
-    "MALLOC_MMAP_THRESHOLD_": "65536"
-}  # glibc gives freed blocks back at once, so that the
-# peak is what was in use at a time, not what freed blocks of other sizes left unusable
 
 
 def main() -> None:
@@ -239,7 +235,7 @@ def grad_cache(batch: int, tokens: int, chunks: int) -> dict[str, Any]:
             for count in (1, chunks):
                 out = f"{folder}/{count}"
                 command = [sys.executable, __file__, *options, "--one-step", stage, str(count), out]
-                subprocess.run(command, check=True, env=os.environ | RETURNING)
+                subprocess.run(command, check=True)
                 found.append(load_file(out))
         once, cached = found
         report["stages"][stage] = {
@@ -256,6 +252,7 @@ def grad_cache(batch: int, tokens: int, chunks: int) -> dict[str, Any]:
 def peak_of_step(stage: str, chunks: int, batch: Batch, out: Path) -> None:
     """Write the peak of memory in a step, above what is held before it, the loss and gradients."""
     step = Step(stage, 1, batch, dropout=0.0)
+    return_freed_memory()  # in both, so that neither peak holds what is no longer in use
     method, device = step.method, torch.device("cpu")
     divided = Divided(Processes(), None, chunks=chunks, device=device)
     held = memory("VmRSS")

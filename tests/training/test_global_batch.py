@@ -82,6 +82,27 @@ def test_chunks_are_encoded_again_with_the_same_dropout(monkeypatch):
             assert torch.equal(first[key], second[key])
 
 
+@pytest.mark.parametrize("number", [0, 1])
+def test_chunks_keep_no_graph_of_the_encoders(number):
+    method, _ = across.make("cl2cm", network={"dim": across.DIM, "heads": 2})
+    stage, batch = method.stages()[number], across.make_batch(across.ROWS)
+    assert 3 * kept(method, stage, batch, 8) < kept(method, stage, batch, 1)
+
+
+def kept(method, stage, batch, chunks):
+    """Bytes that the graph of a step keeps for the backward pass."""
+    sizes = {}
+
+    def pack(tensor):
+        storage = tensor.untyped_storage()
+        sizes[storage.data_ptr()] = storage.nbytes()
+        return tensor
+
+    with torch.autograd.graph.saved_tensors_hooks(pack, lambda tensor: tensor):
+        across.compute(method, stage, batch, chunks=chunks)
+    return sum(sizes.values())
+
+
 def test_shares_differ_by_one_at_most():
     assert [shares(rows, 3) for rows in (9, 8, 1)] == [[3, 3, 3], [3, 3, 2], [1, 0, 0]]
 

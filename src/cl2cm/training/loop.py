@@ -29,7 +29,7 @@ from cl2cm.progress import say
 from cl2cm.storage import only_writer
 from cl2cm.training.data import Stores, load_training_data
 from cl2cm.training.initial import Initial, Kept, check_initial, find_initial
-from cl2cm.training.optimization import matmul_precision
+from cl2cm.training.optimization import matmul_precision, return_freed_memory
 from cl2cm.training.processes import Group, Processes, joined
 from cl2cm.training.run_folder import diverged_error, is_started, open_run
 from cl2cm.training.stages import Loop
@@ -153,6 +153,8 @@ def _prepare(
     initial = find_initial(run, init_from, resume=resume)
     if config.train.threads:
         torch.set_num_threads(config.train.threads)
+    if config.train.grad_cache_chunks > 1:
+        return_freed_memory()
     check_trackers(config.train.log_to)
     kept = _kept(config, initial)
     data = load_training_data(config, stores, kept)

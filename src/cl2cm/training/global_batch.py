@@ -95,7 +95,8 @@ class Divided:
         first = sum(sizes[: self.rank]) if size else 0
         with self._own_random():  # one without rows encodes the first row, and passes on nothing
             encoded = self._in_chunks(encode, _part(rows, slice(first, first + max(1, size))))
-        return _each(encoded, lambda own: gather(own[:size], sizes, self.rank, self.group))
+        found: Out = _each(encoded, lambda own: gather(own[:size], sizes, self.rank, self.group))
+        return found
 
     def _in_chunks(self, encode: Callable[[In], Out], rows: In) -> Out:
         count = min(self.chunks, _length(rows))
@@ -106,7 +107,8 @@ class Divided:
             part = _part(rows, slice(first, first + size))
             parts.append(checkpoint(encode, part, use_reentrant=False))
             first += size
-        return _joined(parts)
+        found: Out = _joined(parts)
+        return found
 
     @contextmanager
     def _own_random(self) -> Iterator[None]:
@@ -155,7 +157,7 @@ class _Gather(torch.autograd.Function):
         return _all_rows(own, sizes, group)
 
     @staticmethod
-    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None, None, None]:  # type: ignore[override]  # noqa: ANN401
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None, None, None]:  # noqa: ANN401
         return gradient[ctx.own] * ctx.count, None, None, None
 
 
@@ -170,7 +172,7 @@ def gather(own: Tensor, sizes: list[int], rank: int, group: Group) -> Tensor:
     """
     if own.dtype == torch.bool:
         return _all_rows(own.to(torch.uint8), sizes, group).to(torch.bool)
-    found: Tensor = _Gather.apply(own, sizes, rank, group)
+    found: Tensor = _Gather.apply(own, sizes, rank, group)  # type: ignore[no-untyped-call]
     return found
 
 
@@ -197,11 +199,12 @@ def _each(value: Any, change: Callable[[Tensor], Tensor]) -> Any:  # noqa: ANN40
 
 
 def _part(rows: In, part: slice) -> In:
-    return _each(rows, lambda tensor: tensor[part])  # type: ignore[no-any-return]
+    found: In = _each(rows, lambda tensor: tensor[part])
+    return found
 
 
-def _joined(parts: list[Out]) -> Out:
+def _joined(parts: list[Any]) -> Any:  # noqa: ANN401
     if isinstance(parts[0], Tensor):
-        return torch.cat(parts)  # type: ignore[return-value, arg-type]
-    fields = zip(*parts, strict=True)  # type: ignore[call-overload]
+        return torch.cat(parts)
+    fields = zip(*parts, strict=True)
     return type(parts[0])(*(torch.cat(f) if isinstance(f[0], Tensor) else f[0] for f in fields))

@@ -15,10 +15,11 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, TypeVar, cast
 
 import torch
 import torch.distributed as dist
+from torch.distributed.rendezvous import rendezvous
 
 import cl2cm.errors
 from cl2cm.errors import CL2CMError, ConfigError, ProcessError
@@ -64,7 +65,7 @@ class Processes:
         if self.count == 1 or device.type == "cpu":
             return device, self.messages
         local = int(os.environ.get("LOCAL_RANK", self.rank))
-        if device.index is not None or local >= torch.cuda.device_count():
+        if name not in ("auto", "cuda") or local >= torch.cuda.device_count():
             raise ConfigError(
                 "train.device",
                 expected="one GPU for each process: 'auto' and no more processes than GPUs",
@@ -88,7 +89,7 @@ class Processes:
         answer = json.loads(self._exchange(told if self.first else "")[0])
         if answer["error"]:
             raise error or _from_table(answer["error"])
-        return found if self.first else answer["found"]  # type: ignore[no-any-return]
+        return cast("T", found if self.first else answer["found"])
 
     def together(self, do: Callable[[], T], *, in_turn: bool = False) -> T:
         """Do something on every process.
@@ -111,7 +112,7 @@ class Processes:
                 found, error = _tried(do)
             told = self._exchange(json.dumps(error and _as_table(error)))
             self._raise_first([json.loads(text) for text in told])
-        return found  # type: ignore[return-value]
+        return cast("T", found)
 
     def check_equal(self, what: str, digest: str) -> None:
         """Check that something is the same on all processes.
@@ -194,7 +195,7 @@ def joined() -> Iterator[Processes]:
         own = dist.new_group(backend="gloo", timeout=_PATIENCE)
         processes, store = Processes(dist.get_rank(), dist.get_world_size(), own), None
     elif all(name in os.environ for name in _VARIABLES) and int(os.environ["WORLD_SIZE"]) > 1:
-        store, rank, count = next(dist.rendezvous("env://"))
+        store, rank, count = next(rendezvous("env://"))
         dist.init_process_group("gloo", store=store, rank=rank, world_size=count, timeout=_PATIENCE)
         processes = Processes(rank, count)
     else:

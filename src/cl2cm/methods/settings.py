@@ -57,7 +57,7 @@ def checked(config: Config) -> Config:
             impossible value.
     """
     cls = method_class(config.method)
-    kinds = _sections_of_all() | dict(cls.sections)
+    kinds = section_kinds() | dict(cls.sections)
     for name in config.sections:
         if name in kinds:
             config.section(name, kinds[name])
@@ -111,8 +111,8 @@ def _of(config: Config, kinds: Mapping[str, type[Any]]) -> dict[str, Any]:
     return {name: config.section(name, kind) for name, kind in kinds.items()}
 
 
-def _sections_of_all() -> dict[str, type[Any]]:
-    """The sections of cl2cm's own methods."""
+def section_kinds() -> dict[str, type[Any]]:
+    """Return the sections of the built-in methods, by name."""
     return {
         section: kind for name in METHODS for section, kind in method_class(name).sections.items()
     }

@@ -29,7 +29,10 @@ myst_dmath_double_inline = False
 
 html_theme = "furo"
 html_title = f"cl2cm {__version__}"
+html_static_path = ["site/static"]
+html_css_files = ["site.css"]
 html_favicon = "../src/cl2cm/serve/static/icon.svg"
+html_domain_indices = False
 html_show_sourcelink = False
 html_copy_source = False
 html_math_renderer = "mathml"

@@ -75,7 +75,9 @@ def test_nothing_is_loaded_from_elsewhere(site):
     loaded = {link for page in pages.values() for link in page.loaded}
     assert [link for link in loaded if urlsplit(link).scheme not in ("", "data")] == []
     for style in folder.rglob("*.css"):
-        urls = re.findall(r"(?:url\(|@import)\s*['\"]?([^'\")]+)", style.read_text(encoding="utf-8"))
+        urls = re.findall(
+            r"(?:url\(|@import)\s*['\"]?([^'\")]+)", style.read_text(encoding="utf-8")
+        )
         assert [url for url in urls if url.startswith(("http", "//"))] == [], style
 
 

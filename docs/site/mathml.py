@@ -33,9 +33,9 @@ def block(translator: Any, node: "math_block") -> None:
     shown, anchor = "", ""
     if number:
         text = html.escape(number[1])
-        shown = f'<span class="eqno">({text})</span>'
+        shown = f'<span class="number">({text})</span>'
         anchor = f' id="eq-{text}"'
-    translator.body.append(f'<div class="math"{anchor}>{shown}{formula}</div>\n')
+    translator.body.append(f'<div class="equation"{anchor}>{shown}{formula}</div>\n')
     raise skip()
 
 

@@ -40,6 +40,7 @@ EXAMPLES: dict[str, tuple[str, ...]] = {
     ),
     "serve": ("cl2cm serve photos-index --port 8000",),
     "models": ("cl2cm models --json",),
+    "licences": ("cl2cm licences runs/mine", "cl2cm licences photos-index --json"),
     "doctor": ("cl2cm doctor --install-weights", "cl2cm doctor runs/mine --repair"),
 }
 

@@ -108,6 +108,14 @@ def _record(folder: Path) -> dict[str, Any]:
         return {}
 
 
+def dataset_of(manifest: Path) -> str:
+    """Return the name of the data set that ``prepare`` made a manifest of; empty if it did not."""
+    record = _record(manifest.parent)
+    made = record.get("manifest_sha256")
+    known = manifest.is_file() and made == sha256_file(manifest)
+    return str(record.get("dataset", "")) if known else ""
+
+
 def _refuse_foreign(out: Path, name: str) -> None:
     found, remedy = None, "choose another folder"
     if out.exists() and not out.is_dir():

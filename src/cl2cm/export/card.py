@@ -32,8 +32,9 @@ def card(contract: Mapping[str, Any], provenance: Mapping[str, Any], *, head: st
         f"{_count(data, 'texts')} texts with their translations",
         f"- Languages learned from machine translations: {languages}",
         f"- Translation engines: {_engines(data)}",
-        "- Licences: those of the data, the translations and the backbones hold; this card does "
+        "- Licences: those of the data, the translations and the backbones apply; this card does "
         "not change them.\n",
+        *_licences(provenance.get("licences")),
         "## Training\n",
         f"- Method: {provenance.get('method', 'not recorded')}",
         f"- Finished: {provenance.get('finished', 'not recorded')}",
@@ -59,6 +60,19 @@ def _count(data: Mapping[str, Any], key: str) -> str:
 def _engines(data: Mapping[str, Any]) -> str:
     engines = data.get("engines")
     return ", ".join(engines) if engines else "as the manifest names them"
+
+
+def _licences(rows: Any) -> list[str]:  # noqa: ANN401 - of JSON
+    """Return a table of licences, if the run has recorded them."""
+    known = [row for row in rows if isinstance(row, dict)] if isinstance(rows, list) else []
+    if not known:
+        return []
+    keys = ("part", "name", "version", "licence", "source")
+    lines = ["| part | name | version | licence | source |", "|---|---|---|---|---|"]
+    for row in known:
+        cells = (str(row.get(key, "")).replace("|", "/") for key in keys)
+        lines.append(f"| {' | '.join(cells)} |")
+    return [*lines, ""]
 
 
 def _scores(scores: Mapping[str, Any]) -> str:

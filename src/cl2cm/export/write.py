@@ -176,6 +176,7 @@ def _contract(
         "fingerprint": space,
         "dim": model.dim,
         "translates_queries_to": _source_of_translations(run),
+        "licences": read_provenance(run).get("licences"),
         "lineage": {
             "run": model.fingerprint,
             "backbone": backbone.fingerprint,

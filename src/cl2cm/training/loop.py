@@ -28,6 +28,7 @@ from cl2cm.progress import say
 from cl2cm.storage import only_writer
 from cl2cm.training.data import Stores, load_training_data
 from cl2cm.training.initial import Initial, Kept, check_initial, find_initial
+from cl2cm.training.licences import recorded
 from cl2cm.training.optimization import choose_device, matmul_precision
 from cl2cm.training.run_folder import diverged_error, is_started, open_run
 from cl2cm.training.stages import Loop
@@ -180,6 +181,7 @@ def _finish(
         provenance["left_out"] = data.left_out
     if diverged:
         provenance["diverged"] = diverged
+    provenance["licences"] = recorded(config, provenance)
     whole = save_run(
         run,
         config,

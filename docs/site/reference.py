@@ -1,6 +1,6 @@
 """Reference pages made from the program itself, so that they cannot differ from it.
 
-A line ``<!-- NAME -->`` of a page is replaced by what the function of that name in ``PARTS`` yields.
+A line ``<!-- NAME -->`` of a page is replaced by the lines of the function ``PARTS[NAME]``.
 """
 
 import dataclasses
@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from sphinx.application import Sphinx
 
 FIELD = re.compile(r"    (\w+): .*?(?:\s# (.*))?$")
+ADDRESS = re.compile(r"\b(?:[\w-]+\.)+(?:com|edu|io|org)\b(?:/[\w.-]+)*")
 COMMENT = re.compile(r"\s+# (.*)$")
 
 
@@ -95,8 +96,8 @@ def datasets() -> Iterator[str]:
 
 
 def linked(source: str) -> str:
-    """Return an address as a link, and anything else as it is."""
-    return f"[{source}](https://{source})" if re.match(r"[\w.-]+\.\w+(/|$)", source) else source
+    """Return a source with its web addresses as links."""
+    return ADDRESS.sub(r"[\g<0>](https://\g<0>)", source)
 
 
 def weights() -> Iterator[str]:

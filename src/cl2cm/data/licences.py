@@ -21,7 +21,8 @@ _FLICKR = "Flickr's terms, research only"
 _COCO = "Flickr's terms, each photo under its own licence"
 _YOUTUBE = "YouTube's terms"
 _RESEARCH = "research only"
-_FLICKR8K = "Hodosh et al., JAIR 2013"
+_KARPATHY = "split: cs.stanford.edu/people/karpathy/deepimagesent"
+_MSRVTT = "Xu et al., CVPR 2016 (Microsoft Research)"
 _OWN = DataLicence(f"{UNKNOWN} (your own files)", f"{UNKNOWN} (your own files)", "your own files")
 
 # Columns of translations that come with a data set and not from an engine of cl2cm.
@@ -35,8 +36,12 @@ LICENCES: dict[str, DataLicence] = {
         "Creative Commons licences of each photo (Open Images)",
         "google.github.io/crossmodal-3600",
     ),
-    "flickr30k": DataLicence(_RESEARCH, _FLICKR, "Young et al., TACL 2014"),
-    "flickr8k": DataLicence(_RESEARCH, _FLICKR, _FLICKR8K),
+    "flickr30k": DataLicence(
+        _RESEARCH,
+        _FLICKR,
+        f"shannon.cs.illinois.edu/DenotationGraph; {_KARPATHY}",
+    ),
+    "flickr8k": DataLicence(_RESEARCH, _FLICKR, "hockenmaier.cs.illinois.edu"),
     "flickr8k-ar": DataLicence(
         UNKNOWN, _FLICKR, "github.com/ObeidaElJundi/Arabic-Image-Captioning"
     ),
@@ -49,11 +54,11 @@ LICENCES: dict[str, DataLicence] = {
     ),
     "folder": _OWN,
     "huggingface": _OWN,
-    "mscoco": DataLicence("CC BY 4.0", _COCO, "Lin et al., ECCV 2014"),
-    "msrvtt": DataLicence(_RESEARCH, _YOUTUBE, "Xu et al., CVPR 2016"),
-    "msrvtt-1ka": DataLicence(_RESEARCH, _YOUTUBE, "Xu et al., CVPR 2016"),
-    "msrvtt-cn": DataLicence(_RESEARCH, _YOUTUBE, "Wang et al., ACM MM 2022"),
-    "msvd": DataLicence(_RESEARCH, _YOUTUBE, "Chen and Dolan, ACL 2011"),
+    "mscoco": DataLicence("CC BY 4.0", _COCO, f"cocodataset.org; {_KARPATHY}"),
+    "msrvtt": DataLicence(_RESEARCH, _YOUTUBE, _MSRVTT),
+    "msrvtt-1ka": DataLicence(_RESEARCH, _YOUTUBE, _MSRVTT),
+    "msrvtt-cn": DataLicence(_RESEARCH, _YOUTUBE, "github.com/LiJiaBei-7/nrccr"),
+    "msvd": DataLicence(_RESEARCH, _YOUTUBE, "cs.utexas.edu/users/ml/clamp/videoDescription"),
     "msvd-cn": DataLicence(UNKNOWN, _YOUTUBE, "github.com/mcislab-machine-learning/MSVD-CN"),
     "multi30k": DataLicence(
         "research and education, not commerce", _FLICKR, "github.com/multi30k/dataset"
@@ -64,7 +69,7 @@ LICENCES: dict[str, DataLicence] = {
         "openmoji.org",
     ),
     "stair": DataLicence("CC BY 4.0", _COCO, "github.com/STAIR-Lab-CIT/STAIR-captions"),
-    "vatex": DataLicence("CC BY 4.0", _YOUTUBE, "Wang et al., ICCV 2019"),
+    "vatex": DataLicence("CC BY 4.0", _YOUTUBE, "eric-xw.github.io/vatex-website"),
     "webdataset": _OWN,
     "xflickrco": DataLicence("MIT", f"{_FLICKR}; COCO: {_COCO}", "github.com/e-bug/iglue"),
     "xtd10": DataLicence(

@@ -107,15 +107,21 @@ def weights(spec: str, part: str, fingerprint: str = "") -> Iterator[Owed]:
         about = record.get("source")
         source = f"{about}; {packages}" if about else packages
         yield Owed(part, name, version, licence, source)
-    elif known := [model for model in MODELS if model.spec == spec or model.image == name]:
-        exact = next((model for model in known if model.spec == spec), known[0])
-        yield Owed(part, name, version, exact.licence, "Hugging Face hub")
+    elif licence := _of_the_hub(name):
+        yield Owed(part, name, version, licence, "Hugging Face hub")
     else:
         folder = Path(name).expanduser()
         record = read_model_record(folder) or {}
         licence = str(record.get("licence") or model_licence(folder))
         source = str(record.get("source", "a folder of yours" if folder.is_dir() else ""))
         yield Owed(part, name, version, licence, source)
+
+
+def _of_the_hub(name: str) -> str:
+    """Return the licence of a listed model, or of one side of a listed pair; empty if unknown."""
+    specs = {model.spec.removeprefix("hf:"): model.licence for model in MODELS}
+    sides = {side: licence for spec, licence in specs.items() for side in spec.split("+")}
+    return specs.get(name) or sides.get(name, "")
 
 
 def dataset(name: str) -> Iterator[Owed]:

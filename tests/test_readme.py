@@ -1,3 +1,4 @@
+import functools
 import re
 import shlex
 import shutil
@@ -79,12 +80,15 @@ def test_own_folder_in_six_commands(tmp_path, monkeypatch, capfd):
     The commands of the section "Other commands" that read the result follow, but for those that
     take minutes (``demo``, ``bench``, ``export``) or a network (``doctor --install-weights``).
     """
+    from cl2cm.encode import text
     from cl2cm.encode.pinned_weights import is_installed
 
     if not all(map(is_installed, ("multilingual-e5-small", "efficientnet-lite2"))):
         pytest.skip("needs the offline weights: cl2cm doctor --install-weights")
     if shutil.which("apertium") is None:
         pytest.skip("needs apertium")
+    for name in ("load_model", "load_tokenizer"):  # once, and not by each command
+        monkeypatch.setattr(text, name, functools.cache(getattr(text, name)))
     draw_photos(tmp_path / "photos")
     monkeypatch.chdir(tmp_path)
     own = [line for line in LINES if "my-search" in line or "init" in line]

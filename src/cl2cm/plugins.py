@@ -133,5 +133,5 @@ def package_of(entry: EntryPoint) -> str:
 
 
 def _line(error: BaseException) -> str:
-    """What was raised, as one short line."""
+    """Return what was raised, as one short line."""
     return f"{type(error).__name__}: {' '.join(str(error).split())[:200]}"

@@ -108,7 +108,7 @@ def show(value: dict[str, Any], *, as_json: bool, lines: Sequence[str]) -> None:
     encoding = sys.stdout.encoding
     try:
         text.encode(encoding)
-    except UnicodeEncodeError:  # not UTF-8, or a file name that is no text
+    except UnicodeEncodeError:  # not UTF-8, or a file name that is not text
         escaped = text.encode(encoding, "backslashreplace").decode(encoding)
         text = json.dumps(value) if as_json else escaped
     print(text, flush=True)  # noqa: T201 - the result

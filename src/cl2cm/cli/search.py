@@ -35,7 +35,7 @@ class AsksInWords(WithExamples):
 
 
 def _words_last(arguments: list[str], options: dict[str, Any]) -> list[str]:
-    """Put what is no option behind ``--``, in its order.
+    """Put what is not an option behind ``--``, in its order.
 
     Args:
         arguments: of the command line.
@@ -169,7 +169,7 @@ def search(
 
 
 def _check_index(index: Path, query: str) -> None:
-    """Refuse what is no folder before anything else is said of the query.
+    """Refuse what is not a folder before anything else is said of the query.
 
     Raises:
         VectorIndexError: there is no such folder.

@@ -138,7 +138,7 @@ def serve_index(
 
 
 def _aligner(model: StrPath, where: "Encoders") -> Any:  # noqa: ANN401 - an Aligner
-    """What aligns words, where the model is a run."""
+    """Return what aligns words, where the model is a run."""
     from cl2cm.export.contract import is_export
 
     if is_model_spec(model) or is_export(model):

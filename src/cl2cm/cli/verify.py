@@ -48,7 +48,7 @@ class Report:
 
     @contextlib.contextmanager
     def look(self) -> Iterator[None]:
-        """Note an error of what is looked at, and go on."""
+        """Note an error of what is looked at, and continue."""
         try:
             yield
         except CL2CMError as error:
@@ -59,7 +59,7 @@ class Report:
         self.damaged.append(str(error))
 
     def as_json(self) -> dict[str, Any]:
-        """The object of ``doctor PATH --json``."""
+        """Return the object of ``doctor PATH --json``."""
         return {
             "path": str(self.path),
             "kind": self.kind,
@@ -102,7 +102,7 @@ def verify_path(path: Path, *, repair: bool = False) -> Report:
 
 
 def report_lines(report: Report) -> list[str]:
-    """The report for people."""
+    """Return the report for people."""
     lines = [f"repaired: {line}" for line in report.repaired]
     lines += [f"damaged: {line}" for line in report.damaged]
     if report.unhashed:
@@ -136,7 +136,7 @@ def _look_at_run(run: Path, report: Report) -> None:
 
 
 def _unsummed(folder: Path, *names: str) -> list[str]:
-    """Those of some records that have no checksum of themselves."""
+    """Return those of some records that have no checksum of themselves."""
     return [name for name in names if f'"{CHECKSUM}"' not in (folder / name).read_text("utf-8")]
 
 

@@ -53,10 +53,10 @@ def read_manifest(
         source: language that the ``translations`` are made from; each of their lists is as
             long as its captions. None: whichever language that may be, of each item.
         skip_bad: leave out lines that do not fit; damage of the whole file is still an error.
-        on_skip: told place and error of every line left out.
+        on_skip: called with place and error of every line left out.
 
     Yields:
-        Examples in the order of the file, their paths absolute. The pictures need not exist.
+        Examples in the order of the file, their paths absolute. The images need not exist.
 
     Raises:
         ManifestError: the file or a line does not fit the format.

@@ -31,8 +31,8 @@ class Leniency:
     """Checks that the user has switched off.
 
     Attributes:
-        partial: numbers that are not the published ones, and pictures that are not there.
-        leaks: one's own data with a picture in two splits. Official splits are as they are: what
+        partial: numbers that are not the published ones, and images that are not there.
+        leaks: one's own data with an image in two splits. Official splits are as they are: what
             leaks in them is said, and never refused.
         unseen: do not look for leaks.
     """
@@ -132,7 +132,7 @@ def _refuse_foreign(out: Path, name: str) -> None:
 
 
 def _present(data: DataSet, *, allow_partial: bool) -> tuple[list[Example], list[str]]:
-    """The examples whose files are there, and what is said of the others."""
+    """Return the examples whose files are there, and what is said of the others."""
     absent = [
         example
         for example in data.examples

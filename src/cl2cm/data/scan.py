@@ -159,7 +159,7 @@ def walk(root: Path, exclude: Sequence[str] = ()) -> Iterator[Path]:
 
 
 def _is_read(path: Path, name: str, left_out: LeftOut) -> bool:
-    """Whether a file is an image or video that can be read here; the others are noted."""
+    """Return whether a file is an image or video that can be read here; the others are noted."""
     found = format_by_name(name)
     if name.lower() in _TABLES:
         return False
@@ -190,7 +190,7 @@ def _unreadable(error: OSError) -> None:
 
 
 def _may_be_file(path: Path) -> bool:
-    """Whether to read it; what cannot even be looked at fails there, with its reason."""
+    """Return whether to read it; what cannot even be looked at fails there, with its reason."""
     try:
         return path.is_file()
     except OSError:
@@ -198,7 +198,7 @@ def _may_be_file(path: Path) -> bool:
 
 
 def check_name(example: Example) -> None:
-    """Refuse an id or a file name that is no text: it could be neither stored nor shown.
+    """Refuse an id or a file name that is not text: it could be neither stored nor shown.
 
     Raises:
         MediaError: it is one.

@@ -204,7 +204,7 @@ class _Builder:
         return weight.astype(np.float32), (shift - mean * factor).astype(np.float32)
 
     def pads(self, kernel: int, stride: int) -> list[int]:
-        """Zeros before and after each axis, so that ceil(side / stride) places come out."""
+        """Return zeros before and after each axis, so that ceil(side / stride) places come out."""
         total = max((math.ceil(self.side / stride) - 1) * stride + kernel - self.side, 0)
         return [total // 2, total // 2, total - total // 2, total - total // 2]
 

@@ -29,11 +29,11 @@ from cl2cm.storage import cache_folder, sha256_text
 from cl2cm.types import Example, Tokens
 
 TOKENS_AT_ONCE = 4096  # padded tokens in one pass of the text backbone
-FILMS_IN_SHARD = 128  # they have many frames, and what is stopped goes on with the next shard
+FILMS_IN_SHARD = 128  # they have many frames, and what is stopped continues with the next shard
 
 
 def store_folder(root: Path | None, side: str, fingerprint: str, ids: Sequence[str]) -> Path:
-    """Place of a store that is made on demand: by encoder and by content."""
+    """Return the place of a store that is made on demand: by encoder and by content."""
     base = root or cache_folder() / "features"
     return base / f"{side}-{fingerprint[:12]}-{sha256_text(chr(10).join(ids))[:12]}"
 
@@ -87,7 +87,7 @@ def encode_texts(
 
 
 def encode_ids(backbone: TextBackbone, ids: Sequence[Sequence[int]]) -> Rows:
-    """Rows of the states of tokenised texts, in the order given."""
+    """Return rows of the states of tokenised texts, in the order given."""
     order: list[int] = []
     parts: list[Rows] = []
     for batch in length_batches([len(text) for text in ids], TOKENS_AT_ONCE):
@@ -149,7 +149,7 @@ def find_pictures(
 
 
 def media_path(example: Example) -> Path:
-    """The file of an example.
+    """Return the file of an example.
 
     Raises:
         ManifestError: it has features in place of a file.
@@ -174,22 +174,22 @@ def encode_pictures(
     on_skip: OnSkip | None = None,
     root: Path | None = None,
 ) -> StoredFeatures:
-    """Store of the features of all pictures and films, by id; one row of vectors a frame.
+    """Store of the features of all images and videos, by id; one row of vectors a frame.
 
     Precomputed ones are taken where they lie.
 
     Args:
-        examples: with pictures or films, or parts of films.
+        examples: with images or videos, or parts of videos.
         encoder: the vision backbone.
         folder: where; None chooses a place by content under ``root``, or in the cache.
-        skip_bad: leave broken pictures out; they are told to ``on_skip``.
-        on_skip: told id and error of each broken picture, be it in this call or when the store
+        skip_bad: leave broken images out; they are told to ``on_skip``.
+        on_skip: told id and error of each broken image, be it in this call or when the store
             was made.
         root: folder of stores.
 
     Raises:
-        MediaError: a picture or film cannot be read, and ``skip_bad`` is False; or none can.
-        MissingExtraError: there is a film, and the extra ``video`` is not installed.
+        MediaError: an image or video cannot be read, and ``skip_bad`` is False; or none can.
+        MissingExtraError: there is a video, and the extra ``video`` is not installed.
     """
     if isinstance(encoder, FeatureFiles):
         chosen = encoder.choose(examples, skip_bad=skip_bad, on_skip=on_skip)
@@ -252,7 +252,7 @@ def encode_pictures(
 def _finite(
     encoded: EncodedPictures, examples: Sequence[Example], *, skip_bad: bool
 ) -> EncodedPictures:
-    """What was encoded, with items whose features are not finite among the failures."""
+    """Return what was encoded, with items whose features are not finite among the failures."""
     features, kept, failures = encoded
     sound = finite_rows(torch.from_numpy(features))
     bad = sorted({row for row, good in zip(kept, sound.tolist(), strict=True) if not good})

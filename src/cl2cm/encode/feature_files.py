@@ -177,11 +177,11 @@ class FeatureFiles:
         return {name: self._digest(name) for name in _spread(sorted(self._rows))}
 
     def has(self, example: Example) -> bool:
-        """Whether the features of an item are there."""
+        """Return whether the features of an item are there."""
         return self._row(example) >= 0
 
     def frames(self, row: int) -> Floats:
-        """Features float32 [F, D_v] of one item, F at least 1.
+        """Return features float32 [F, D_v] of one item, F at least 1.
 
         Raises:
             StoreError: they are of another width, not finite, or too large to compute with.
@@ -206,7 +206,7 @@ class FeatureFiles:
         skip_bad: bool = False,
         on_skip: OnSkip | None = None,
     ) -> "ChosenFeatures":
-        """The features of some items, by the items' own ids; each is read once, to check it.
+        """Return the features of some items, by the items' own ids; each is read once, to check it.
 
         Raises:
             MediaError: an item has none, and ``skip_bad`` is not set; or none of them has.
@@ -227,7 +227,7 @@ class FeatureFiles:
         return ChosenFeatures(self, [example.id for example in examples], rows)
 
     def known(self, examples: Sequence[Example], on_skip: OnSkip | None = None) -> list[Example]:
-        """The items whose features are there; the others are told to ``on_skip``.
+        """Return the items whose features are there; the others are told to ``on_skip``.
 
         Raises:
             MediaError: there is none.
@@ -243,7 +243,7 @@ class FeatureFiles:
         return next((row for row in rows if row >= 0), -1)
 
     def _checked(self, example: Example) -> tuple[int, MediaError | StoreError | None]:
-        """Row of an item and None, or -1 and what is wrong with its features."""
+        """Return the row of an item and None, or -1 and what is wrong with its features."""
         row = self._row(example)
         if row < 0:
             return -1, self._missing(f"item {example.id!r}", f"features of {_key(example)!r}")
@@ -296,5 +296,5 @@ def _key(example: Example) -> str:
 
 
 def _numbers(stored: npt.NDArray[Any]) -> npt.NDArray[Any]:
-    """What is stored, or nothing of that width where it is no numbers."""
+    """Return what is stored, or nothing of that width where it is no numbers."""
     return stored if stored.dtype.kind in "fiu" else np.empty((0, 0))

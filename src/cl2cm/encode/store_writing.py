@@ -63,7 +63,7 @@ def write_store(
         preprocessing: what was done to the input, for people.
         contents: of each item the state of its file, another once the file is another; "": not
             known. None: an id says everything.
-        progress: told the number of items just done.
+        progress: called with the number of items just done.
         shard_items: items in a shard.
         shared: wait for another process that writes the store, as in a cache; else it is an error.
 
@@ -115,12 +115,12 @@ class _Shards(NamedTuple):
         return self.folder / f"{number:05}.safetensors"
 
     def positions(self) -> list[range]:
-        """Positions of the items of each shard."""
+        """Return positions of the items of each shard."""
         size, count = self.settings["shard_items"], len(self.ids)
         return [range(start, min(start + size, count)) for start in range(0, count, size)]
 
     def finished(self, *, tell: bool) -> FeatureStore | None:
-        """The store, if it is whole and of the files as they are.
+        """Return the store, if it is whole and of the files as they are.
 
         Raises:
             StoreError: it is of another encoder or of other items.
@@ -175,7 +175,7 @@ class _Shards(NamedTuple):
             return {}
 
     def done(self, number: int, part: Sequence[int]) -> dict[str, Any] | None:
-        """The entry of a shard in ``store.json``; None where it has to be encoded."""
+        """Return the entry of a shard in ``store.json``; None where it has to be encoded."""
         record, path = self._record(number), self.path(number)
         try:
             if (
@@ -227,7 +227,7 @@ def _entry(record: dict[str, Any]) -> dict[str, Any]:
 def _write_missing(shards: _Shards, encode: Encode, progress: Advance | None) -> FeatureStore:
     """Encode the shards that are not done, and finish the store; the caller is its only writer."""
     folder, settings = shards.folder, shards.settings
-    for name in (STORE, MEANS):  # until it is whole, it is no store
+    for name in (STORE, MEANS):  # until it is whole, it is not a store
         (folder / name).unlink(missing_ok=True)
     entries = []
     for number, part in enumerate(shards.positions()):

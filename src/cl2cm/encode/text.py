@@ -127,7 +127,7 @@ class TextBackbone(nn.Module):
         return count_layers(self.name, self.model)
 
     def tokenize(self, texts: Sequence[str]) -> list[list[int]]:
-        """Ids of each text, with prefix and special tokens, at most ``max_tokens``.
+        """Return ids of each text, with prefix and special tokens, at most ``max_tokens``.
 
         Texts are normalised first (``text.py``): equal words have equal ids, however they are
         spelt. An empty text gives the special tokens and the prefix alone.
@@ -170,14 +170,14 @@ class TextBackbone(nn.Module):
         return tokens.count(unknown) / max(len(tokens), 1)
 
     def forward(self, ids: Tensor, mask: Tensor) -> Tensor:
-        """States of tokens.
+        """Return states of tokens.
 
         Args:
             ids: int64 [B, T].
             mask: bool [B, T], True on what is no padding.
 
         Returns:
-            float32 [B, T, D_b]; what stands on padding means nothing.
+            float32 [B, T, D_b]; what is on padding means nothing.
         """
         with torch.set_grad_enabled(torch.is_grad_enabled() and not self._all_frozen):
             result = self.model(input_ids=ids, attention_mask=mask.to(torch.int64))
@@ -277,6 +277,6 @@ class TextBackbone(nn.Module):
 
 
 def _has_capitals(vocabulary: dict[str, int]) -> bool:
-    """Whether more than strays and special tokens are written with capitals."""
+    """Return whether more than strays and special tokens are written with capitals."""
     capitals = sum(token != token.lower() for token in vocabulary if token[:1] not in "[<")
     return capitals > len(vocabulary) // 100

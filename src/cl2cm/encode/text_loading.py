@@ -162,7 +162,7 @@ def token_ids(
     try:
         ids: list[list[int]] = tokenizer(list(texts), padding=False, **cut)["input_ids"]
     except BaseException as error:
-        if type(error).__name__ != "PanicException":  # Rust's, which is no Exception
+        if type(error).__name__ != "PanicException":  # Rust's, which is not an Exception
             raise
         raise EncoderError(
             name,

@@ -90,7 +90,7 @@ def confine(spec: str, run: Path) -> str:
     """Return the spec of an encoder that a run names, with an absolute path where it is a path.
 
     Args:
-        spec: as it stands in the run's ``config.toml``.
+        spec: as it is in the run's ``config.toml``.
         run: the run folder.
 
     Raises:
@@ -159,7 +159,7 @@ def _whole(path: Path, run: Path) -> Path:
 
 
 def check_inside(file: Path, run: Path) -> None:
-    """Refuse what is no regular file, or a link that leads out of the run.
+    """Refuse what is not a regular file, or a link that leads out of the run.
 
     Raises:
         CheckpointError: opening it would read elsewhere, or wait for ever.

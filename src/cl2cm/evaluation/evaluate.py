@@ -1,8 +1,8 @@
 """The metrics of the method page: R@1, R@5, R@10, median rank, mAP, both directions, SumR.
 
-Each caption is its own query (text -> vision); a picture asks for its captions, and the best rank
+Each caption is its own query (text -> vision); an image asks for its captions, and the best rank
 among them counts for recall and median rank, all of them for mAP. The gallery of a language is
-every picture that has a caption in it. Similarities are computed in pieces, so memory stays
+every image that has a caption in it. Similarities are computed in pieces, so memory stays
 bounded; ties are broken by row, as in the exact index. A score that is NaN or infinite is an error,
 because no comparison puts it in its place.
 """
@@ -50,7 +50,7 @@ def evaluate(
         examples: the items to search among, or a manifest.
         split: only items of this split; by default all examples, or ``test`` of a manifest.
         languages: caption languages; empty: all.
-        vectors: id -> unit vector [D] of pictures that are encoded already.
+        vectors: id -> unit vector [D] of images that are encoded already.
         trec: write ranked lists to this file, and relevant items and the other direction to files
             beside it, for trec_eval; see ``evaluation/trec.py``.
         depth: items of each of these lists; 0: all, which trec_eval needs for the same mAP.

@@ -18,7 +18,7 @@ def card(contract: Mapping[str, Any], provenance: Mapping[str, Any], *, head: st
     Args:
         contract: of the export.
         provenance: of the run.
-        head: what stands before it, such as the metadata of a model hub.
+        head: what is before it, such as the metadata of a model hub.
     """
     data = provenance.get("data", {})
     languages = ", ".join(data.get("languages", [])) or "not recorded"

@@ -169,7 +169,7 @@ class _TextSide(nn.Module):
 
 
 class _VisionSide(nn.Module):
-    """The vision head without a branch: films and pictures take both ways, and one is kept."""
+    """The vision head without a branch: videos and images take both ways, and one is kept."""
 
     def __init__(self, head: nn.Module) -> None:
         super().__init__()

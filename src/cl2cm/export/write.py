@@ -23,7 +23,7 @@ from cl2cm.storage import atomic_folder, sha256_file, sha256_text, write_json
 from cl2cm.text import NORMAL_FORM
 from cl2cm.types import Example, SearchModel, StrPath
 
-INLINE = 2**20  # bytes; larger weights stand in a file of their own, which is mapped, not copied
+INLINE = 2**20  # bytes; larger weights are in a file of their own, which is mapped, not copied
 
 Recall = Callable[[SearchModel], Mapping[str, float]]  # language → SumR
 

@@ -72,7 +72,7 @@ class Filter:
             raise _bad("name", "a part of the name of a file or folder", self.name)
 
     def __bool__(self) -> bool:
-        """Whether there is any condition."""
+        """Return whether there is any condition."""
         return any(getattr(self, field.name) is not None for field in fields(self))
 
     def where(self) -> tuple[str, list[str | float]]:
@@ -126,7 +126,7 @@ def _patterns(name: str) -> list[str]:
 
 
 def _is_text(value: str) -> bool:
-    """Whether it can be in an id."""
+    """Return whether it can be in an id."""
     try:
         value.encode()
     except UnicodeEncodeError:

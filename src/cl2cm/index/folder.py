@@ -250,7 +250,7 @@ class Index:
         return self._items.at([row])[0]
 
     def folders(self) -> list[str]:
-        """Every folder that items are in, by their ids."""
+        """Return every folder that items are in, by their ids."""
         return self._items.folders()
 
     def items(self, rows: Sequence[int]) -> list[Item]:

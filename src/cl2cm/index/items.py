@@ -142,7 +142,7 @@ class ItemStore:
         raise no_such_id(item_id)
 
     def matching(self, filter_: Filter, order: Order | None = None) -> Ints:
-        """Rows int64 of the items that a filter lets through, rising or in another order."""
+        """Return rows int64 of the items that a filter lets through, rising or in another order."""
         where, values = filter_.where()
         with self._damage(), self._lock, limited(self._db):
             query = f"SELECT row FROM items WHERE {where} ORDER BY {order_by(order)}"  # noqa: S608 - of constants
@@ -199,7 +199,7 @@ class ItemStore:
 
 
 def _is_text(text: str) -> bool:
-    """Return whether SQLite can hold it: half a surrogate pair is no text."""
+    """Return whether SQLite can hold it: half a surrogate pair is not text."""
     try:
         text.encode()
     except UnicodeEncodeError:

@@ -160,7 +160,7 @@ def _gone(folder: Path, run: str) -> VectorIndexError:
 
 
 def _candidates(folder: Path, metadata: Mapping[str, Any], path: str) -> list[Path]:
-    """Where a stored path may lead: from where the index is, and from where it was made."""
+    """Return where a stored path may lead: from where the index is, and from where it was made."""
     made = Path(metadata["folder"])
     bases = [folder] if Path(path).is_absolute() else [folder, made]
     return list(dict.fromkeys(Path(os.path.normpath(base / path)) for base in bases))

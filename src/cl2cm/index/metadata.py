@@ -161,7 +161,7 @@ def check_hashes(folder: Path, metadata: Mapping[str, Any], *, again: bool = Fal
 
 
 def is_ours(metadata: Mapping[str, Any]) -> bool:
-    """Whether this user wrote the metadata; only then they speak for the user."""
+    """Return whether this user wrote the metadata; only then they speak for the user."""
     return is_sealed(_SEALED, metadata)
 
 
@@ -177,7 +177,7 @@ def check_path(path: Path) -> None:
     """Refuse a path that could not be written into ``index.json``.
 
     Raises:
-        VectorIndexError: it is no Unicode.
+        VectorIndexError: it is not Unicode.
     """
     try:
         str(path).encode()
@@ -252,7 +252,7 @@ def _check_entry(path: Path, kind: str, entry: object) -> None:
 
 
 def _shown(value: object) -> str:
-    """A value for a message; a stranger's may be long."""
+    """Return a value for a message; a stranger's may be long."""
     text = repr(value)
     return text if len(text) <= 80 else f"{text[:80]}…"
 

@@ -88,7 +88,7 @@ def _film_batches(
     *,
     skip_bad: bool,
 ) -> Iterator[Decoded]:
-    """Frames of films, one film after the other; ffmpeg has threads of its own."""
+    """Frames of videos, one video after the other; ffmpeg has threads of its own."""
     frames: list[Pixels] = []
     owners: list[int] = []
     failures: list[tuple[int, MediaError]] = []

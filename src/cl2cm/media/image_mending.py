@@ -16,7 +16,7 @@ _END = struct.pack(">I", 0) + b"IEND" + struct.pack(">I", zlib.crc32(b"IEND"))
 _TEXTS = frozenset({b"tEXt", b"zTXt", b"iTXt"})
 _ORIENTED = (b"XML:com.adobe.xmp\0", b"Raw profile type exif\0")  # texts that may say the rotation
 _LONGEST = 2**20  # bytes of one text or profile, unpacked
-_AHEAD = b"\xff\x00" * 8  # the decoder reads 8 bytes ahead; all ones are no code of JPEG
+_AHEAD = b"\xff\x00" * 8  # the decoder reads 8 bytes ahead; all ones are not code of JPEG
 _FILL = (1, 254, 2, 253)  # a colour that no photograph has for a whole row
 
 

@@ -163,7 +163,7 @@ def read_image(path: Path, name: str | None = None) -> bytes:
 
 
 def _stored(source: Example | Path | bytes) -> tuple[bytes, str]:
-    """Return the picture's bytes, and its name for messages."""
+    """Return the image's bytes, and its name for messages."""
     if isinstance(source, bytes):
         return source, "a picture in memory"
     path = _picture_of(source) if isinstance(source, Example) else source

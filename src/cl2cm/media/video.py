@@ -183,7 +183,7 @@ class Film(AbstractContextManager["Film"]):
         return self._next is not None and seconds - self._next.seconds > _FAR
 
     def _jump(self, seconds: float) -> None:
-        """Be before a key frame at or before a time, or at the film's beginning."""
+        """Be before a key frame at or before a time, or at the video's beginning."""
         for back in _BACK:
             target = max(0.0, seconds - back)
             self._now = None
@@ -231,7 +231,7 @@ class Film(AbstractContextManager["Film"]):
     # --- pixels -----------------------------------------------------------------------------
 
     def _upright(self, frame: Any) -> Pixels:  # noqa: ANN401 - as above
-        """RGB, square pixels, turned as the film says."""
+        """RGB, square pixels, turned as the video says."""
         width = max(1, round(frame.width * (self._file.stream.sample_aspect_ratio or 1)))
         self._file.refuse_size(max(width, frame.width), frame.height)
         pixels = self._scaler.reformat(frame, width, frame.height, "rgb24").to_ndarray()

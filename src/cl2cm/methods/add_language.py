@@ -66,12 +66,12 @@ class AddLanguage(Method):
 
     @classmethod
     def reads_media(cls, settings: dict[str, Any]) -> bool:
-        """Whether images and videos are looked at; not for ``text_only``."""
+        """Return whether images and videos are looked at; not for ``text_only``."""
         return not settings["add_language"].text_only
 
     @classmethod
     def favoured(cls, settings: dict[str, Any]) -> tuple[str, float] | None:
-        """The new language, and its share of the captions."""
+        """Return the new language, and its share of the captions."""
         own: AddLanguageConfig = settings["add_language"]
         return (own.language, own.share) if own.language else None
 
@@ -101,7 +101,7 @@ class AddLanguage(Method):
         self._fixed = encode_all(self.before).to(device)
 
     def loss(self, batch: Batch) -> Losses:
-        """The loss of a batch; see the class."""
+        """Return the loss of a batch; see the class."""
         source = self.student.encode_text(batch.source)
         target = self.student.encode_text(batch.target)
         settings = self.settings
@@ -130,13 +130,13 @@ class AddLanguage(Method):
         return self.match_loss(batch, vision, source, target)
 
     def is_new(self, batch: Batch, like: Tensor) -> Tensor:
-        """Which rows are in the new language, bool [B], on the device of a tensor."""
+        """Return which rows are in the new language, bool [B], on the device of a tensor."""
         new = [language == self.settings.language for language in batch.languages]
         return torch.tensor(new, device=like.device)
 
     @torch.no_grad()
     def goals(self, batch: Batch, new: Tensor) -> tuple[Tensor, Tensor]:
-        """The teacher's vectors [B, D] that source captions and translations go to."""
+        """Return the teacher's vectors [B, D] that source captions and translations go to."""
         if self._fixed is None:
             source = self.before.encode_text(batch.source).sentence
             target = self.before.encode_text(batch.target).sentence

@@ -102,7 +102,7 @@ class Method(nn.Module):
     setup and, by the section's name, an instance of each class.
 
     Attributes:
-        name: as it stands in a configuration.
+        name: as it is in a configuration.
         targets: what the targets of training are: machine translations of the source captions,
             human captions in the target languages, or none.
         translates_queries: whether queries are translated into the source language before search.
@@ -141,16 +141,16 @@ class Method(nn.Module):
 
     @classmethod
     def reads_media(cls, settings: dict[str, Any]) -> bool:  # noqa: ARG003 - for subclasses
-        """Whether images and videos are looked at, by the method's settings by section."""
+        """Return whether images and videos are looked at, by the method's settings by section."""
         return True
 
     @classmethod
     def favoured(cls, settings: dict[str, Any]) -> tuple[str, float] | None:  # noqa: ARG003
-        """A target language and its share of the captions; None: all languages are alike."""
+        """Return a target language and its share of the captions; None: all languages are alike."""
         return None
 
     def stages(self) -> list[Stage]:
-        """The stages in order; here one, which trains the student."""
+        """Return the stages in order; here one, which trains the student."""
         return [Stage("cross-modal", self.epochs, (self.student,), self.loss)]
 
     def loss(self, batch: Batch) -> Losses:
@@ -175,7 +175,7 @@ class Method(nn.Module):
         """Called after every step of the optimiser."""
 
     def encode(self, batch: Batch) -> tuple[Tensor, Encoded, Encoded]:
-        """The student's vision [B, D], source and target."""
+        """Return the student's vision [B, D], source and target."""
         return (
             self.student.encode_frames(batch.vision),
             self.student.encode_text(batch.source),
@@ -202,7 +202,7 @@ def matching(
     Args:
         x: one side.
         y: the other.
-        same: bool [B, B], True where both rows show one image: such pairs are no negatives.
+        same: bool [B, B], True where both rows show one image: such pairs are not negatives.
         match: which loss, and its settings.
         weights: see ``info_nce``.
     """

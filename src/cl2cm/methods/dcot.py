@@ -42,7 +42,7 @@ class Dcot(Method):
     """M(V, S) + M(V, T), the pairs of the latter weighted by their confidence.
 
     The curriculum is ours: it starts from the cross-lingual view, which a multilingual backbone
-    makes reliable first, with all weights equal. While the steps go on to ``dcot.ramp``, the
+    makes reliable first, with all weights equal. While the steps continue to ``dcot.ramp``, the
     cross-modal view's share of the cost rises to ``dcot.modal``, and the part of a weight that is
     confidence to ``dcot.strength``; with 0 for the latter this is translate-train.
     """

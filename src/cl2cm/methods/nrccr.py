@@ -91,7 +91,7 @@ class Fusion(nn.Module):
 
 
 def _raw(text: Encoded) -> Tensor:
-    """Tokens [B, T, D] before normalisation, zero outside the mask."""
+    """Return tokens [B, T, D] before normalisation, zero outside the mask."""
     return text.tokens * text.salience[:, :, None]
 
 
@@ -119,7 +119,7 @@ class Nrccr(Method):
         )
 
     def stages(self) -> list[Stage]:
-        """One stage, which trains the student and what only training needs."""
+        """Return one stage, which trains the student and what only training needs."""
         trained = (self.student, self.fusion, self.discriminator)
         words = None if self.attends else 0
         return [Stage("cross-modal", self.epochs, trained, self.loss, words=words)]
@@ -130,7 +130,7 @@ class Nrccr(Method):
         return self.settings.soft > 0 or self.settings.feature > 0 or self.settings.fused > 0
 
     def loss(self, batch: Batch) -> Losses:
-        """The weighted sum of all parts, each of which is logged without its weight."""
+        """Return the weighted sum of all parts, each of which is logged without its weight."""
         vision, source, target = self.encode(batch)
         same = same_picture(batch.pictures)
         on_source, on_target = (
@@ -150,7 +150,7 @@ class Nrccr(Method):
         return {"loss": total} | {name: part.detach() for name, (_, part) in parts.items()}
 
     def distillation(self, vision: Tensor, source: Encoded, target: Encoded, same: Tensor) -> Parts:
-        """The fused text as the target's teacher, and its own matching loss.
+        """Return the fused text as the target's teacher, and its own matching loss.
 
         The publication trains the fused text through the encoder that it shares; ours has an
         attention of its own, and so needs a loss of its own.

@@ -101,7 +101,7 @@ def _transport(config: Config) -> TransportConfig:
 
 
 def _start_sections(config: Config) -> dict[str, type[Any]]:
-    """The sections of the teacher that a warm start needs, whatever the method."""
+    """Return the sections of the teacher that a warm start needs, whatever the method."""
     if not config.train.warm_start:
         return {}
     return {"teacher": TeacherConfig, "transport": TransportConfig}

@@ -25,7 +25,7 @@ class TeacherConfig:
     epochs: int = 10  # of the first stage of two-stage
     alpha: float = 0.1  # weight of the word level in Eq. 7
     other_captions: float = 0.0  # weight of Eq. 1 between a caption and translations of any caption
-    # of the same picture
+    # of the same image
     tau: float = 0.05  # temperature of Eq. 1
     tau_word: float = 0.1  # temperature of Eq. 5
     transport_cost: bool = True  # L_ot in Eq. 6
@@ -85,7 +85,7 @@ class CrossLingual:
         return (self.settings.word_pairs or None) if self.settings.alpha > 0 else 0
 
     def stage(self, end: Callable[[], None]) -> Stage:
-        """The stage in which the teacher learns alone."""
+        """Return the stage in which the teacher learns alone."""
         settings = self.settings
         return Stage(
             "cross-lingual",
@@ -129,7 +129,7 @@ class CrossLingual:
         return losses
 
     def _sentences(self, batch: Batch, source: Tensor, target: Tensor) -> Tensor:
-        """L_sent (Eq. 1); our choice, texts of one picture are no negatives of each other."""
+        """L_sent (Eq. 1); our choice, texts of one image are not negatives of each other."""
         same = same_picture(batch.pictures)
         return info_nce(source, target, tau=self.settings.tau, positives=same)
 
@@ -142,7 +142,7 @@ class CrossLingual:
         return Encoded(*(t[rows] for t in source)), Encoded(*(t[rows] for t in target))
 
     def _labels(self, batch: Batch) -> Labels | None:
-        """The backbone's states of the same tokens, where the plan is made of them."""
+        """Return the backbone's states of the same tokens, where the plan is made of them."""
         if self.settings.labels == "tokens":
             return None
         rows = slice(self.settings.word_pairs or None)

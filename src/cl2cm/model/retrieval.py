@@ -25,13 +25,13 @@ from cl2cm.text import Case, in_case, normalise
 from cl2cm.types import Example, Floats, Frames, StrPath, Tokens
 
 TEXTS_AT_ONCE = 1024
-PICTURES_AT_ONCE = 256  # films have many frames
+PICTURES_AT_ONCE = 256  # videos have many frames
 FRAMES_AT_ONCE = 4096  # padded
 
 
 @torch.no_grad()
 def sentence_vectors(network: TextNetwork, texts: TextSource, rows: Tensor) -> Tensor:
-    """Unit vectors [N, D] of the texts of rows int64 [N], in evaluation mode."""
+    """Return unit vectors [N, D] of the texts of rows int64 [N], in evaluation mode."""
     training = network.training
     network.eval()
     device = next(network.parameters()).device
@@ -45,7 +45,7 @@ def sentence_vectors(network: TextNetwork, texts: TextSource, rows: Tensor) -> T
 
 @torch.no_grad()
 def frame_vectors(head: nn.Module, frames: Frames) -> Tensor:
-    """Unit vectors [N, D] of frame features, in evaluation mode."""
+    """Return unit vectors [N, D] of frame features, in evaluation mode."""
     training = head.training
     head.eval()
     device = next((weight.device for weight in head.parameters()), torch.device("cpu"))
@@ -55,7 +55,7 @@ def frame_vectors(head: nn.Module, frames: Frames) -> Tensor:
 
 
 def picture_vectors(head: nn.Module, store: StoredFeatures, rows: Tensor) -> Tensor:
-    """Unit vectors [N, D] of the stored features of rows int64 [N], in evaluation mode."""
+    """Return unit vectors [N, D] of the stored features of rows int64 [N], in evaluation mode."""
     parts = []
     for part in rows.split(PICTURES_AT_ONCE):
         frames = store.gather(part)
@@ -64,7 +64,7 @@ def picture_vectors(head: nn.Module, store: StoredFeatures, rows: Tensor) -> Ten
 
 
 def to_device(tokens: Tokens, device: torch.device) -> Tokens:
-    """Tokens on a device."""
+    """Return tokens on a device."""
     values, mask, content = (tensor.to(device) for tensor in tokens[:3])
     return tokens._replace(values=values, mask=mask, content=content)
 
@@ -109,7 +109,7 @@ class VisualSide:
         return vision.known(examples, on_skip) if isinstance(vision, FeatureFiles) else [*examples]
 
     def has_stored(self, examples: Sequence[Example], *, partial: bool = False) -> bool:
-        """Whether the features of exactly these examples are in the cache."""
+        """Return whether the features of exactly these examples are in the cache."""
         return not self.stored and bool(find_pictures(examples, self.vision, partial=partial))
 
     def known_vectors(self, examples: Sequence[Example]) -> Floats | None:
@@ -160,7 +160,7 @@ class VisualSide:
         """Unit vectors float32 [N, D] of N examples; backbone features are kept in the cache.
 
         Raises:
-            MediaError: a picture or film cannot be read.
+            MediaError: an image or video cannot be read.
             StoreError: stored features of an item are damaged.
             NumberError: a vector is not finite.
         """
@@ -196,7 +196,7 @@ class VisualSide:
         return dict(zip(known, vectors, strict=True))
 
     def encode_features(self, values: Tensor, mask: Tensor | None = None) -> Floats:
-        """Unit vectors float32 [N, D] of frame features [N, F, D_v]."""
+        """Return unit vectors float32 [N, D] of frame features [N, F, D_v]."""
         if mask is None:
             mask = torch.ones(values.shape[:2], dtype=torch.bool)
         vectors: Floats = frame_vectors(self.head, Frames(values, mask)).numpy()
@@ -292,6 +292,6 @@ class RetrievalModel(VisualSide):
         return self.student.encode_text(self.tokens(ids)).sentence.float()
 
     def tokens(self, ids: Sequence[Sequence[int]]) -> Tokens:
-        """What the student's text side expects of tokenised texts: ids, or frozen states."""
+        """Return what the student's text side expects of tokenised texts: ids, or frozen states."""
         tokens = pad_tokens(ids, self.backbone.special)
         return tokens if self.student.backbone is not None else text_states(self.backbone, tokens)

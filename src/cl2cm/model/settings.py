@@ -1,6 +1,6 @@
 """The sections of a configuration that every run has: small frozen dataclasses, one per concern.
 
-Each checks its own ranges, and says what was expected. A method's own settings stand beside the
+Each checks its own ranges, and says what was expected. A method's own settings are beside the
 method.
 """
 
@@ -47,7 +47,7 @@ class DataConfig:
     # place; or that share of words replaced by draws from the language's words
     noise_seed: int = 0  # of the noise alone, whatever train.seed is
     features: str = ""  # folder for feature stores; empty: in the user's cache
-    skip_bad: bool = False  # leave out broken lines and pictures, and list them
+    skip_bad: bool = False  # leave out broken lines and images, and list them
 
     def __post_init__(self) -> None:
         require("data.source", bool(self.source), "a language code such as 'en'", self.source)
@@ -93,13 +93,13 @@ class TextConfig:
 
 @dataclass(frozen=True, slots=True)
 class VisionConfig:
-    """The vision backbone, which is never trained, and the frames of films that it sees."""
+    """The vision backbone, which is never trained, and the frames of videos that it sees."""
 
     encoder: str = "onnx:efficientnet-lite2"
     sampling: Literal["uniform", "fps", "scenes"] = "uniform"  # frames evenly spread, so many a
     # second, or the middle of each shot
-    frames: int = 16  # of a film or shot, for uniform
-    fps: float = 2.0  # frames a second; for uniform the most, so that short films have fewer
+    frames: int = 16  # of a video or shot, for uniform
+    fps: float = 2.0  # frames per second; for uniform the most, so that short videos have fewer
 
     def __post_init__(self) -> None:
         require("vision.frames", 1 <= self.frames <= 10_000, "1 to 10000", self.frames)
@@ -107,7 +107,7 @@ class VisionConfig:
 
     @property
     def films(self) -> Sampling:
-        """How films are sampled."""
+        """How videos are sampled."""
         return Sampling(self.sampling, self.frames, self.fps)
 
 

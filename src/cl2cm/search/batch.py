@@ -1,6 +1,6 @@
 """Batch search: read queries from a file, and encode and search them in batches.
 
-A file of queries is UTF-8, a query a line, with an id and a tab before it if it has an id of its
+A file of queries is UTF-8, per query a line, with an id and a tab before it if it has an id of its
 own. Queries are searched as they stand: a hyphen leaves nothing out.
 """
 
@@ -119,7 +119,7 @@ def search_all(
 
 
 def answers_json(answers: Sequence[BatchAnswer], begin: float) -> dict[str, Any]:
-    """The object of ``search --queries --json``; ``begin`` by ``time.monotonic``."""
+    """Return the object of ``search --queries --json``; ``begin`` by ``time.monotonic``."""
     seconds = max(time.monotonic() - begin, 1e-9)
     return {
         "queries": [answer.to_json() for answer in answers],

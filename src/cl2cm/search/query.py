@@ -32,7 +32,7 @@ _WITHOUT = re.compile(
     rf"(?:^|(?<=\s)){_HYPHEN}"
     rf"(?:[{_QUOTES}]([^{_QUOTES}]*)[{_QUOTES}]"  # a phrase
     rf"|[{_SINGLE}](.*?)[{_SINGLE}](?=\s|$)"  # which may hold an apostrophe
-    rf"|([^\s{_QUOTES}]+))"  # or what stands before the next blank
+    rf"|([^\s{_QUOTES}]+))"  # or what is before the next blank
 )
 _ENDS = ".,;:!?\u2026\u3001\u3002\uff0c\uff0e\uff1a\uff1b\uff01\uff1f\u060c\u061b\u061f\u06d4"
 

@@ -219,7 +219,7 @@ class Service:
         return item
 
     async def moments(self, item: Item, text: str) -> list[Item | Hit]:
-        """Return the parts of an item's film that a text finds, or else the like, by time."""
+        """Return the parts of an item's video that a text finds, or else the like, by time."""
         if item.start is None and item.end is None:
             return []
         path = str(await self.run(self.searcher.index.media_path, item))

@@ -47,7 +47,7 @@ def storage_errors(path: Path) -> Iterator[None]:
 
 
 def storage_error(path: Path, error: Exception) -> StorageError | None:
-    """The StorageError for an exception, or None where it is of another kind."""
+    """Return the StorageError for an exception, or None where it is of another kind."""
     number = error.errno if isinstance(error, OSError) else None
     if match := _OS_ERROR.search(str(error)):
         number = int(match[1])
@@ -71,7 +71,7 @@ _SQLITE_ERRORS = {
 
 
 def sqlite_error(path: Path, error: sqlite3.Error) -> StorageError | None:
-    """The StorageError for an error of SQLite; None where the file itself is damaged."""
+    """Return the StorageError for an error of SQLite; None where the file itself is damaged."""
     known = _SQLITE_ERRORS.get(getattr(error, "sqlite_errorcode", 0) & 0xFF)
     if known is None:
         return None

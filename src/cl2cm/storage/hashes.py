@@ -18,7 +18,7 @@ def sha256_file(path: Path) -> str:
 
 
 def sha256_bytes(data: bytes | memoryview) -> str:
-    """Hexadecimal SHA-256 of bytes, or of what lies in an array's memory."""
+    """Return hexadecimal SHA-256 of bytes, or of what lies in an array's memory."""
     return hashlib.sha256(data).hexdigest()
 
 
@@ -28,7 +28,7 @@ def sha256_text(text: str) -> str:
 
 
 def row_sum(*values: object) -> int:
-    """Checksum of a row of SQLite, a CRC-32 of its values: texts, numbers and bytes."""
+    """Return the checksum of a row of SQLite, a CRC-32 of its values: texts, numbers and bytes."""
     total = 0
     for value in values:
         data = value if isinstance(value, bytes) else repr(value).encode(errors="surrogatepass")

@@ -111,7 +111,7 @@ def _no_lock(path: Path) -> StorageError:
 
 
 def is_at(file: IO[bytes], path: Path) -> bool:
-    """Whether an open file is still the one of that name."""
+    """Return whether an open file is still the one of that name."""
     try:
         return os.path.samestat(os.fstat(file.fileno()), path.stat())
     except FileNotFoundError:

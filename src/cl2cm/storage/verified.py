@@ -22,7 +22,7 @@ _known: set[str] = set()
 
 
 def has_hash(path: Path, sha256: str, *, again: bool = False) -> bool:
-    """Whether a file's bytes have a SHA-256.
+    """Return whether a file's bytes have a SHA-256.
 
     Args:
         path: the file.

@@ -85,7 +85,7 @@ class TrainingData:
     teacher_note: str
 
     def all_sentences(self, network: TextNetwork) -> Tensor:
-        """Unit vectors [texts, D] of all texts."""
+        """Return unit vectors [texts, D] of all texts."""
         return sentence_vectors(network, self.batches.sentences, torch.arange(self.texts))
 
     @torch.no_grad()
@@ -145,7 +145,7 @@ def load_training_data(
         kept: what the training takes over from an earlier run.
 
     Raises:
-        CL2CMError: whatever is wrong with settings, manifest, encoders or pictures.
+        CL2CMError: whatever is wrong with settings, manifest, encoders or images.
     """
     backbone = load_backbone(config)
     encoder = (
@@ -248,7 +248,7 @@ def _encode_all_pictures(
 
 
 def _read(config: Config, skipped: Skipped) -> list[Example]:
-    """All examples: test pictures too, so that evaluation and index find them encoded."""
+    """Return all examples: test images too, so that evaluation and index find them encoded."""
     if not config.data.manifest:
         raise ConfigError(
             "data.manifest", expected="a path", found="none", remedy="set it in the file"

@@ -49,7 +49,7 @@ def train(
     Args:
         config: all settings, or the TOML file that has them.
         run: a new folder, or with ``resume`` one that was started with the same settings.
-        resume: go on where the run was stopped; a finished run of the same settings and data is
+        resume: continue where the run was stopped; a finished run of the same settings and data is
             left as it is.
         init_from: a finished run of the same networks and encoders, whose weights to start from.
         stores: features that are there already, see ``load_training_data``.
@@ -142,7 +142,7 @@ def _kept(config: Config, initial: Initial | None) -> Kept | None:
 
 
 def train_again(config: Config, run: Path, *, stores: Stores | None = None) -> None:
-    """Train, go on with a stopped training, or leave a finished one; of other settings, anew."""
+    """Train, continue with a stopped training, or leave a finished one; of other settings, anew."""
     started = is_started(run)
     try:
         train(config, run, resume=started, stores=stores)

@@ -166,7 +166,7 @@ def check_state(folder: Path) -> None:
 
 
 def load_state(folder: Path, *, config_hash: str) -> State | None:
-    """The current state, or None where nothing was saved yet.
+    """Return the current state, or None where nothing was saved yet.
 
     Raises:
         CheckpointError: it is damaged.

@@ -15,7 +15,7 @@ _STARTED = ("metrics.jsonl", "config.toml", "state", START)  # any may be lost, 
 
 
 def is_started(run: Path) -> bool:
-    """Whether a training has begun in a folder, or ended."""
+    """Return whether a training has begun in a folder, or ended."""
     return any((run / name).exists() for name in (*_STARTED, "provenance.json"))
 
 
@@ -54,7 +54,7 @@ def open_run(config: Config, run: Path, *, resume: bool) -> dict[str, Any] | Non
 
 
 def _check_settings(config: Config, run: Path, provenance: dict[str, Any] | None) -> None:
-    """Refuse to go on with a run of other settings, or with a finished one of other data.
+    """Refuse to continue with a run of other settings, or with a finished one of other data.
 
     Raises:
         CheckpointError: its settings cannot be read, or are damaged.
@@ -102,7 +102,7 @@ _PLACES = ("data.manifest: ", "data.features: ")
 
 
 def diverged_error(run: Path, reason: str) -> NumberError:
-    """The error of a run whose training diverged after a best epoch."""
+    """Return the error of a run whose training diverged after a best epoch."""
     return NumberError(
         str(run),
         expected="a training with finite losses",

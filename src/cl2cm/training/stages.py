@@ -246,7 +246,7 @@ class Loop:
 
 
 def _mean(parts: list[Losses]) -> Losses:
-    """The mean of each loss over the target languages of a step; some may lack a part."""
+    """Return the mean of each loss over the target languages of a step; some may lack a part."""
     if len(parts) == 1:
         return parts[0]
     names = {name for part in parts for name in part}

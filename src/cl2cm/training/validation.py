@@ -34,7 +34,7 @@ class ValidationLanguage:
 class Validation(NamedTuple):
     """What an epoch is measured on: language → captions, where the split has any.
 
-    pictures: captions against images and videos, as ``evaluate --split val`` does. texts: against
+    images: captions against images and videos, as ``evaluate --split val`` does. texts: against
     source captions, for the cross-lingual stage; items without one are left out.
     """
 

@@ -48,7 +48,7 @@ class BergamotTranslator:
     """Greedy translation, text by text, so a batch changes nothing; threads may share it.
 
     The native call takes one text and lets go of Python's lock: two threads translate twice as
-    much as one (131 and 267 captions a second), so the speed is the caller's to have.
+    much as one (131 and 267 captions per second), so the speed is the caller's to have.
 
     Args:
         source: language that it reads.
@@ -112,7 +112,7 @@ def open_translator(argument: str, source: str, target: str) -> BergamotTranslat
 
 
 def weights_hash(folder: Path) -> str:
-    """Hash of names and hashes of a model's weights, vocabularies and settings."""
+    """Return the hash of names and hashes of a model's weights, vocabularies and settings."""
     files = sorted(file for file in folder.glob("*") if file.suffix in (".bin", ".spm", ".yml"))
     return sha256_text("\n".join(f"{file.name} {sha256_file(file)}" for file in files))
 

@@ -112,7 +112,7 @@ class TranslationCache:
     def find_cosines(
         self, model: str, pairs: Sequence[tuple[str, str]]
     ) -> dict[tuple[str, str], float]:
-        """Pair of texts → cosine, of those pairs that a model was asked for."""
+        """Return the pair of texts → cosine, of those pairs that a model was asked for."""
         found: dict[tuple[str, str], float] = {}
         with self._errors():
             for part in _parts(pairs):

@@ -34,7 +34,7 @@ def read_text(path: Path) -> str:
     """Return a text of a model's folder.
 
     Raises:
-        WeightsError: it cannot be read, or is no UTF-8.
+        WeightsError: it cannot be read, or is not UTF-8.
     """
     try:
         return read_regular(path, _TEXT).decode()
@@ -77,7 +77,7 @@ def model_licence(folder: Path) -> str:
 
 
 def no_language(engine: str, code: str, known: Iterable[str]) -> LanguageError:
-    """The error for a language that a model does not have."""
+    """Return the error for a language that a model does not have."""
     there = sorted(known)
     shown = ", ".join(there[:30]) + (f" and {len(there) - 30} more" if len(there) > 30 else "")
     return LanguageError(

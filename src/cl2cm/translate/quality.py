@@ -5,7 +5,7 @@ The parts of a score, each of which may be missing (None):
     cosine     of source and translation under a multilingual encoder
     chrf       of the source and the translation's translation back into the source language
     length     ratio of the lengths, in letters, over the column's median ratio
-    copied     share of the translation's words that stand in the source
+    copied     share of the translation's words that are in the source
     language   that it is the target language's, 0 to 1
 
 Cosine and chrF mean little by themselves, so both are read against *strangers*: the same column's

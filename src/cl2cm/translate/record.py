@@ -18,13 +18,13 @@ FORMAT = 1
 
 
 def record_path(manifest: Path) -> Path:
-    """Where the record of a manifest's translations is."""
+    """Return where the record of a manifest's translations is."""
     stem = manifest.name.removesuffix(".gz").removesuffix(".jsonl")
     return manifest.with_name(f"{stem}.translations.json")
 
 
 def read_translation_record(manifest: Path) -> dict[str, Any]:
-    """The record beside a manifest; an empty one where there is none.
+    """Return the record beside a manifest; an empty one where there is none.
 
     Raises:
         ManifestError: it is damaged.

@@ -38,7 +38,7 @@ class _Line(NamedTuple):
 
 
 class Pictures:
-    """Makes the items of pictures: their files, or stored features of their ids.
+    """Makes the items of images: their files, or stored features of their ids.
 
     Args:
         source: folder of the data set; images are looked for in it, unless a folder is named.

@@ -14,7 +14,7 @@ one folder in it has; it is the id where none is given. Without a table, texts b
 read, one caption a line: ``NAME.txt`` of ``NAME.jpg``, ``NAME.de.txt`` its captions in German.
 
 Captions of no language are English, or of the language that is said. SOURCE may also be the table
-itself. What has no caption is left out, which is said.
+itself. What has no caption is left out, which is reported.
 """
 
 from collections.abc import Container, Iterable, Iterator

@@ -44,7 +44,7 @@ class Record:
         """Return the value of a key.
 
         Raises:
-            DatasetError: this is no object, or has no such key.
+            DatasetError: this is not an object, or has no such key.
         """
         found = self.find(key)
         if found is None:
@@ -55,7 +55,7 @@ class Record:
         """Return the value of a key, None if there is none.
 
         Raises:
-            DatasetError: this is no object.
+            DatasetError: this is not an object.
         """
         if type(self.value) is not dict:
             raise self._other("an object")
@@ -65,7 +65,7 @@ class Record:
         """Every key with its value.
 
         Raises:
-            DatasetError: this is no object.
+            DatasetError: this is not an object.
         """
         if type(self.value) is not dict:
             raise self._other("an object")

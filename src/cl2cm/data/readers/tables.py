@@ -149,7 +149,7 @@ def _object(
 
 
 def texts_of(record: Record) -> list[str]:
-    """Captions of a value: a text, a list of texts, or null for none; blank ones among them.
+    """Return captions of a value: a text, a list of texts, or null for none; blank ones among them.
 
     Raises:
         DatasetError: it is something else, or an empty list.

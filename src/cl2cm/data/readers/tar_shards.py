@@ -19,7 +19,7 @@ from cl2cm.storage import open_regular
 
 _PIECE = 2**20  # bytes read at a time
 _HEADER = 2**18  # bytes that a member's long name and attributes may have
-_HEADERS = 4 * _HEADER  # bytes of all that stands before a member's contents
+_HEADERS = 4 * _HEADER  # bytes of all that is before a member's contents
 _ATTRIBUTES = (tarfile.XHDTYPE, tarfile.XGLTYPE, tarfile.SOLARIS_XHDTYPE)
 _NAMES = (tarfile.GNUTYPE_LONGNAME, tarfile.GNUTYPE_LONGLINK)
 _RECORD = re.compile(rb"(\d{1,7}) [^=\n]{1,1000}=")
@@ -128,7 +128,7 @@ def _member(path: Path, tar: tarfile.TarFile, info: tarfile.TarInfo) -> Member:
 
 
 def read_whole(member: Member, limit: int) -> bytes:
-    """The bytes of a member.
+    """Return the bytes of a member.
 
     Raises:
         DatasetError: it has more than ``limit``.

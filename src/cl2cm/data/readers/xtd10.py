@@ -2,7 +2,7 @@
 
 Aggarwal and Kale, "Towards Zero-shot Cross-lingual Image Retrieval", 2020;
 github.com/adobe-research/Cross-lingual-Test-Dataset-XTD10, under the Adobe Research License
-(research, not commercial). Files, line for line of the same pictures:
+(research, not commercial). Files, line for line of the same images:
 
     ``XTD10/test_image_names.txt``                            names of the images
     ``XTD10/test_1kcaptions_CODE.txt``                        en, and es, it, ko, pl, ru, tr, zh

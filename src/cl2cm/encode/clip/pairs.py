@@ -37,7 +37,7 @@ def parse_pair(spec: str) -> Pair:
     """Return the sides that a spec names.
 
     Raises:
-        EncoderError: it is no spec of an off-the-shelf model.
+        EncoderError: it is not a spec of an off-the-shelf model.
     """
     name = spec.partition(":")[2]
     if not is_model_spec(spec) or not name.strip("+"):

@@ -10,7 +10,7 @@
 | open_clip | its tokenizer decides | its context length | masked | end of text, or mean |
 
 Texts are normalised first (``text.py`` of the package). A text that is too long loses its end and
-keeps its special tokens; the first time, that is said.
+keeps its special tokens; the first time, that is reported.
 """
 
 from collections.abc import Sequence

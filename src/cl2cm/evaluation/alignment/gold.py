@@ -67,7 +67,7 @@ class Score(NamedTuple):
 
 
 def read_gold(language: str) -> list[GoldPair]:
-    """The annotated pairs of English and another language (``de`` or ``zh``)."""
+    """Return the annotated pairs of English and another language (``de`` or ``zh``)."""
     text = (
         files("cl2cm.evaluation.alignment")
         .joinpath("hand_aligned", f"en-{language}.jsonl")
@@ -83,7 +83,7 @@ def read_gold(language: str) -> list[GoldPair]:
 
 
 def joined(words: Sequence[str], language: str) -> tuple[str, list[Span]]:
-    """Words as a text, with spaces where the language has them, and where each stands in it."""
+    """Words as a text, with spaces where the language has them, and where each is in it."""
     space = "" if language in NO_SPACES else " "
     words = [normalise(word) or word for word in words]
     spans, place = [], 0
@@ -137,7 +137,7 @@ def centred(pairs: Sequence[tuple[Words, Words]]) -> list[tuple[Words, Words]]:
 def gold_scores(
     pairs: Sequence[tuple[Words, Words]], gold: Sequence[GoldPair], settings: TransportConfig
 ) -> dict[str, Score]:
-    """Scores of the links decoded from the plan, and of the simple baselines.
+    """Return scores of the links decoded from the plan, and of the simple baselines.
 
     Returns:
         By method: ``plan`` (``links_of``), ``plan, argmax`` (its mutual argmax), three of the
@@ -161,7 +161,7 @@ def gold_scores(
 
 
 def gold_report(run: Path, encoders: Encoders = AS_TRAINED) -> dict[str, Any]:
-    """The object of ``align --gold --json``: scores before and after training.
+    """Return the object of ``align --gold --json``: scores before and after training.
 
     ``before`` is the same network with the weights that training began with, ``backbone`` the
     states of the backbone as it came, ``backbone, centred`` the same without their mean.
@@ -210,7 +210,7 @@ def _scores(
 
 
 def gold_lines(report: dict[str, Any]) -> list[str]:
-    """A report as a table for people."""
+    """Return a report as a table for people."""
     methods = (*METHODS, "plan, held out")
     lines = [f"alignment error rate in percent, lower is better; network: {report['side']}"]
     for language, count in report["pairs"].items():

@@ -73,7 +73,7 @@ def align_texts(reader: Reader, source: str, target: str) -> Alignment:
 
 
 def load_reader(run: Path, weights: Weights = "trained", encoders: Encoders = AS_TRAINED) -> Reader:
-    """The cross-lingual network of a run, or the student's text side where it has none.
+    """Return the cross-lingual network of a run, or the student's text side where it has none.
 
     Args:
         run: a finished run.
@@ -115,7 +115,7 @@ def load_reader(run: Path, weights: Weights = "trained", encoders: Encoders = AS
 
 
 def word_plan(source: Words, target: Words, settings: TransportConfig) -> Tensor:
-    """The plan of Eq. 3, summed over the tokens of words, [n, m]."""
+    """Return the plan of Eq. 3, summed over the tokens of words, [n, m]."""
     first, second = (
         (text.salience[None], torch.ones(1, len(text.tokens), dtype=torch.bool))
         for text in (source, target)
@@ -191,5 +191,5 @@ def argmax_masks(scores: Tensor) -> dict[str, Tensor]:
 
 
 def pairs_of(chosen: Tensor) -> tuple[Link, ...]:
-    """The places that are True in bool [n, m], sorted."""
+    """Return the places that are True in bool [n, m], sorted."""
     return tuple((i, j) for i, j in chosen.nonzero().tolist())

@@ -157,7 +157,7 @@ def _render(content: Table | Text, width: int) -> list[str]:
 
 
 def to_html(found: Alignment) -> str:
-    """A page that stands alone: no script, no request, every word escaped."""
+    """A page that is alone: no script, no request, every word escaped."""
     links = set(found.links)
     rows = []
     for i, word in enumerate(found.source):

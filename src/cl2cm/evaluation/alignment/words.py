@@ -116,7 +116,7 @@ class Reader:
 
 
 def token_spans(backbone: TextBackbone, text: str) -> list[Span]:
-    """Characters of a text that each token stands for; an empty span for what is no word.
+    """Return characters of a text that each token stands for; an empty span for what is no word.
 
     Raises:
         EncoderError: the tokenizer cannot say.

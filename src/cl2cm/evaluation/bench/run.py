@@ -116,7 +116,7 @@ def encode_queries(
     stores: Stores,
     engines: Mapping[str, Translator],
 ) -> dict[str, tuple[Floats, Floats]]:
-    """Unit vectors of captions [Q, D] and images [N, D] per language, from stored features.
+    """Return unit vectors of captions [Q, D] and images [N, D] per language, from stored features.
 
     Captions of a language with an engine are translated first; no store has those texts.
     """
@@ -185,7 +185,7 @@ def _key(job: Job, examples: Sequence[Example], engines: Mapping[str, Translator
 
 
 def _vision(job: Job) -> StoredFeatures:
-    """Return the pictures' features of a run."""
+    """Return the images' features of a run."""
     if job.vision_store is not None:
         return _open(job.vision_store)
     data = job.config.data

@@ -18,7 +18,7 @@ from cl2cm.types import Example
 def make_stores(
     config: Config, examples: Sequence[Example], skipped: Skipped | None = None
 ) -> tuple[Path, Path | None]:
-    """Features of all texts and pictures, under the backbones of a configuration.
+    """Return features of all texts and images, under the backbones of a configuration.
 
     Features that were not made here stay where they are: they have no folder.
     """

@@ -103,7 +103,7 @@ def map_matrix(path: Path, count: int, dim: int, dtype: str) -> Matrix:
 def check_stored(matrix: Matrix, name: str) -> None:
     """Refuse a stored matrix with a row that is not finite or not of unit length.
 
-    One such row would stand above all others, or turn every score into a NaN.
+    One such row would be above all others, or turn every score into a NaN.
 
     Raises:
         VectorIndexError: it has one.

@@ -96,7 +96,7 @@ def build_index(
         roots: folders that the files are in; see `Index.create`.
         on_skip: told id and error of each image that cannot be read, which is then left out;
             without it the first one is an error.
-        progress: told the number of examples just done.
+        progress: called with the number of examples just done.
         dates: id → when the image was taken, where that is known already.
 
     Raises:

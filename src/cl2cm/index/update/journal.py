@@ -71,7 +71,7 @@ class Journal:
     def content(
         self, example: Example, roots: Sequence[Path] | None = None, *, verify: bool = False
     ) -> Content:
-        """What an example is made of; a file of known size and time is not read again.
+        """Return what an example is made of; a file of known size and time is not read again.
 
         Args:
             example: with a file.
@@ -129,7 +129,7 @@ class Journal:
     def vectors(
         self, contents: Iterable[Content], *, model: str, dim: int
     ) -> dict[Content, Floats]:
-        """The vectors float32 [D] of those contents that a model has encoded."""
+        """Return the vectors float32 [D] of those contents that a model has encoded."""
         wanted, found = set(contents), {}
         with self._damage():
             rows = self._db.execute(
@@ -187,7 +187,7 @@ class Journal:
             self._db.execute("DROP TABLE keep")
 
     def damaged(self) -> int:
-        """Number of rows that were changed since they were written; they are not used.
+        """Return the number of rows that were changed since they were written; they are not used.
 
         Raises:
             DamagedJournalError: the file itself is damaged.

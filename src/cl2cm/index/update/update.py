@@ -1,7 +1,7 @@
 """Update an index: encode new and changed files, drop removed ones.
 
 The vectors of what was encoded are kept by content (journal.py), a batch at a time, and the index
-is written from them in one step. So a run that is killed at any moment goes on where it was, a
+is written from them in one step. So a run that is killed at any moment continues where it was, a
 renamed file is not encoded again, and the index is at every moment the old one or the new one.
 """
 
@@ -84,7 +84,7 @@ def update_index(
         run: the run or export that ``model`` was loaded from.
         options: see `UpdateOptions`.
         on_skip: told id and error of each file that cannot be read, which is then left out.
-        progress: told the number of items just done.
+        progress: called with the number of items just done.
 
     Raises:
         MediaError: a file that cannot be read, without ``on_skip``.
@@ -261,7 +261,7 @@ def _check(out: Path, model: VisualModel, options: UpdateOptions) -> None:
 
 
 def _ids(out: Path, backend: BackendOptions) -> set[str]:
-    """Ids of the index that is there."""
+    """Return ids of the index that is there."""
     named = (backend.backend,) if backend.backend else ()
     try:
         index = Index.open(out, Allowed.of(backends=named))

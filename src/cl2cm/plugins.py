@@ -89,7 +89,7 @@ class Registry:
             f"{self.what} {name!r} of the package {package_of(self._entry(name))}",
             expected=expected,
             found=found,
-            remedy="mend or uninstall that package",
+            remedy="repair or uninstall that package",
         )
 
     def warn_of_shadowed(self, names: Iterable[str]) -> None:

@@ -282,7 +282,7 @@ class VisualModel(Protocol):
         ...
 
     def encode_visual(self, paths: Sequence[Path | Example]) -> Floats:
-        """Unit vectors float32 [N, D] of N pictures or films; an example stands for its part."""
+        """Unit vectors float32 [N, D] of N images or videos; an example stands for its part."""
         ...
 
 

@@ -84,7 +84,7 @@ def encoders(text: str = "", vision: str = "", features: Path | None = None) -> 
             "--vision-encoder and --features",
             expected="one of them",
             found="both",
-            remedy="leave one out",
+            remedy="remove one",
         )
     return Encoders(text, vision if features is None else f"features:{features}")
 
@@ -94,7 +94,7 @@ def for_both(option: str, values: Sequence[T] | None, default: T) -> tuple[T, T]
     given = list(values or ()) or [default]
     if len(given) > 2:
         raise ConfigError(
-            option, expected="once or twice", found=f"{len(given)} times", remedy="leave some out"
+            option, expected="once or twice", found=f"{len(given)} times", remedy="remove some"
         )
     return given[0], given[-1]
 

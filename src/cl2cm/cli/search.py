@@ -138,7 +138,7 @@ def search(
 
     if like and picture:
         raise ConfigError(
-            "--like and --picture", expected="one of them", found="both", remedy="leave one out"
+            "--like and --picture", expected="one of them", found="both", remedy="remove one"
         )
     if picture is not None and not picture.is_file():
         found = "a folder" if picture.is_dir() else "no such file"

@@ -129,7 +129,7 @@ def _look_at_run(run: Path, report: Report) -> None:
             with report.look():
                 check_hash(run, name, again=True)
         if report.repair and report.unhashed and not report.damaged:
-            say(f"{run}: taking the files as they are for whole")
+            say(f"{run}: assuming that its files are intact")
             write_record(run / "contract.json", read_record(run / "contract.json"))
             write_record(run / "provenance.json", {**provenance, "files": hashes_of(run)})
             report.repaired, report.unhashed = report.unhashed, []

@@ -81,7 +81,7 @@ def _read(path: Path) -> GitIgnoreSpec:
     except (OSError, UnicodeDecodeError) as error:
         raise MediaError(
             str(path),
-            expected="patterns of files to leave out, in UTF-8",
+            expected="patterns of files to ignore, in UTF-8",
             found=getattr(error, "strerror", None) or "other bytes",
             remedy="correct it",
         ) from error

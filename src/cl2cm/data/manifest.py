@@ -85,7 +85,7 @@ def read_manifest(
         yield example
     if number == 0:
         raise ManifestError(
-            str(path), expected="one item a line", found="no line", remedy="write it again"
+            str(path), expected="one item per line", found="no line", remedy="write it again"
         )
 
 
@@ -222,7 +222,7 @@ def _file_errors(path: Path) -> Iterator[None]:
     except (EOFError, zlib.error, gzip.BadGzipFile) as error:
         raise ManifestError(
             str(path),
-            expected="a whole gzip file",
+            expected="a complete gzip file",
             found=f"a damaged one ({error})",
             remedy="fetch or write it again",
         ) from error

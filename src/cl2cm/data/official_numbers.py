@@ -101,7 +101,7 @@ def check(
             if protocol.free
             else "the published numbers",
             found=f"no item at all{f': {reasons}' if reasons else ''}",
-            remedy="see docs/data.md for the layouts that are read"
+            remedy="see docs/data.md for the supported layouts"
             if protocol.free
             else "give the folder as its publisher ships it",
         )
@@ -110,7 +110,7 @@ def check(
         protocol.name,
         expected="the published numbers",
         found="; ".join(found[:3]) + rest,
-        remedy="fetch the files again, or go on with --allow-partial",
+        remedy="fetch the files again, or continue with --allow-partial",
     )
 
 

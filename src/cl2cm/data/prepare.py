@@ -146,10 +146,10 @@ def _present(data: DataSet, *, allow_partial: bool) -> tuple[list[Example], list
     if not allow_partial or len(absent) == len(data.examples):
         raise MediaError(
             data.protocol.name,
-            expected=f"{len(data.examples):,} pictures or films",
+            expected=f"{len(data.examples):,} images or videos",
             found=f"no {first}{rest}",
-            remedy="name their folder with --images, take stored features with --no-images"
-            + ("" if len(absent) == len(data.examples) else ", or go on with --allow-partial"),
+            remedy="name their folder with --images, use stored features with --no-images"
+            + ("" if len(absent) == len(data.examples) else ", or continue with --allow-partial"),
         )
     gone = {example.id for example in absent}
     kept = [example for example in data.examples if example.id not in gone]
@@ -180,6 +180,6 @@ def _judge(name: str, protocol: Protocol, lines: Sequence[str], *, allow: bool) 
         name,
         expected="no image in two splits",
         found=f"{len(lines):,}: {'; '.join(lines[:_SHOWN])}",
-        remedy="put each image into one split; if these are different images, or this is meant, "
-        "go on with --allow-leaks",
+        remedy="put each image into one split; if they are different images, or if this is "
+        "intended, continue with --allow-leaks",
     )

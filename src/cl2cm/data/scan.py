@@ -185,7 +185,7 @@ def _unreadable(error: OSError) -> None:
         str(error.filename),
         expected="a folder that can be read",
         found=(error.strerror or str(error)).lower(),
-        remedy="correct its permissions, or leave it out with --exclude",
+        remedy="correct its permissions, or exclude it with --exclude",
     ) from error
 
 

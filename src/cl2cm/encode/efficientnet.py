@@ -117,7 +117,7 @@ def build_graph(state: State, variant: Variant, name: str) -> "onnx.ModelProto":
         raise WeightsError(
             name,
             expected="the weights of an EfficientNet-Lite",
-            found=f"others ({str(error)[:80]})",
+            found=f"other weights ({str(error)[:80]})",
             remedy="fetch them again",
         ) from error
 

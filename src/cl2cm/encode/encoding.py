@@ -158,7 +158,7 @@ def media_path(example: Example) -> Path:
     if path is None:
         raise ManifestError(
             f"item {example.id!r}",
-            expected="a picture or a film",
+            expected="an image or a video",
             found="features",
             remedy="name their store as the encoder: features:DIR",
         )
@@ -220,7 +220,7 @@ def encode_pictures(
             tell(chosen[place].id, error)
         if len(failures) == len(examples):
             raise MediaError(
-                f"{len(examples)} pictures",
+                f"{len(examples)} images",
                 expected="at least one that can be read",
                 found="none",
                 remedy="check their paths",
@@ -288,8 +288,8 @@ def _tell_left_out(
         error = MediaError(
             str(media_path(example)),
             expected="an image or video that can be read",
-            found="one that was left out when it was encoded",
-            remedy="replace it, or leave broken items out again (--skip-bad)",
+            found="one that was skipped when it was encoded",
+            remedy="replace it, or skip broken items again (--skip-bad)",
         )
         if on_skip is None:
             raise error

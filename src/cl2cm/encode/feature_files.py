@@ -137,8 +137,8 @@ class FeatureFiles:
         if agreed.elsewhere:
             if not known:
                 say(
-                    f"{self.path}: no item of the run's training is there; that its features "
-                    "are of the same encoder is taken on trust"
+                    f"{self.path}: no item of the run's training is there, so it cannot be "
+                    "checked that the features are of the same encoder"
                 )
         elif agreed.samples and not known:
             self._disagree("the items that it was trained on", f"{len(self._rows)} others")

@@ -183,7 +183,7 @@ def verify(name: str, cache: Path | None = None, *, again: bool = False) -> None
     record = read_model_record(folder)
     if record is None:
         raise WeightsError(
-            str(folder), expected="a whole model", found="none, or a damaged one", remedy=INSTALL
+            str(folder), expected="a complete model", found="none, or a damaged one", remedy=INSTALL
         )
     for file, known in record["files"].items():
         if not has_hash(folder / file, known["sha256"], again=again):
@@ -239,7 +239,7 @@ def _install(name: str, cache: Path, tell: News) -> Path:
     if _is_whole(name, cache, tell):
         return folder
     lock = folder.parent / f".{name}.lock"
-    with locked(lock, lambda: tell(f"{name}: another process installs it, waiting")):
+    with locked(lock, lambda: tell(f"{name}: another process is installing it, waiting")):
         if not _is_whole(name, cache, tell):
             _sweep(folder.parent, name)
             model = OFFLINE_MODELS[name]

@@ -87,7 +87,7 @@ def write_store(
         _check_folder(folder, settings)  # before a lock is put into a folder of something else
 
         def waits() -> None:
-            say(f"{folder}: another process encodes it, waiting")
+            say(f"{folder}: another process is encoding it, waiting")
 
         remedy = "choose another --out"
         with (
@@ -136,7 +136,7 @@ class _Shards(NamedTuple):
                 raise StoreError(
                     str(self.folder),
                     expected="a store of the same items",
-                    found="a store of others",
+                    found="a store of other items",
                     remedy="choose another --out, or delete the folder",
                 )
             changed = sum(self._changed(number, meta) for number in range(len(meta["shards"])))
@@ -151,7 +151,7 @@ class _Shards(NamedTuple):
 
     def _again(self, why: str, *, tell: bool) -> None:
         if tell:
-            say(f"{self.folder}: {why}; encoding what is concerned again")
+            say(f"{self.folder}: {why}; encoding the affected items again")
 
     def _changed(self, number: int, meta: dict[str, Any]) -> int:
         """How many files of a shard are others than when they were encoded, as far as is known."""
@@ -264,7 +264,7 @@ def _check_folder(folder: Path, settings: dict[str, Any]) -> None:
         raise StoreError(
             str(folder),
             expected="an unfinished store of the same encoder and items",
-            found="one of others",
+            found="another store",
             remedy="choose another --out, or delete the folder",
         )
 

@@ -54,7 +54,7 @@ def find_folder(spec: str, cache: Path | None = None) -> Path:
             "text encoder",
             expected="hf:DIR, hf:NAME or hf:OWNER/NAME",
             found=repr(spec),
-            remedy="name a model so",
+            remedy="name a model in one of these forms",
         )
     if name in OFFLINE_MODELS:
         return pinned_folder(name, cache)

@@ -209,7 +209,10 @@ def _read_preprocess(path: Path) -> Preprocess:
         return checked(Preprocess(**value))
     except (OSError, ValueError, TypeError) as error:
         raise WeightsError(
-            str(path), expected="a preprocessing", found=f"a damaged one ({error})", remedy=_AGAIN
+            str(path),
+            expected="preprocessing settings",
+            found=f"damaged ones ({error})",
+            remedy=_AGAIN,
         ) from error
 
 
@@ -223,6 +226,6 @@ def _graph_width(session: "onnxruntime.InferenceSession", name: str) -> int:
             name,
             expected="pixels uint8 [N, H, W, 3] in, features float32 [N, D_v] out",
             found=f"{inputs} in, {outputs} out",
-            remedy="export the model so",
+            remedy="export the model with these inputs and outputs",
         )
     return width

@@ -78,7 +78,7 @@ def _preprocess(name: str, settings: Mapping[str, Any]) -> Preprocess:
         size, cut = settings.get("size"), settings.get("crop_size")
         raise EncoderError(
             name,
-            expected="images scaled to a square, or by the shorter side and cut; normalised",
+            expected="images scaled to a square, or by the shorter side and cropped; normalised",
             found=f"size {size}, crop_size {cut} ({error})",
             remedy="choose a model like CLIP or SigLIP",
         ) from error

@@ -225,7 +225,7 @@ def _full_disk(path: Path) -> Iterator[None]:
     except sqlite3.OperationalError as error:
         raise StorageError(
             str(path),
-            expected="a disk that takes the items",
+            expected="a disk with free space",
             found=str(error),
             remedy="free some space, or choose another place",
         ) from error

@@ -155,7 +155,7 @@ def _gone(folder: Path, run: str) -> VectorIndexError:
         str(folder),
         expected=f"its run or model in {run}",
         found="no such folder",
-        remedy="if it was moved, say where it is now with --run (in Python: run=)",
+        remedy="if it was moved, pass its new path with --run (in Python: run=)",
     )
 
 

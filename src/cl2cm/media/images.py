@@ -176,7 +176,7 @@ def _stored(source: Example | Path | bytes) -> tuple[bytes, str]:
 
 
 def _no_picture(name: str, found: str) -> MediaError:
-    remedy = "correct the path, or leave it out (--skip-bad)"
+    remedy = "correct the path, or skip it (--skip-bad)"
     return MediaError(name, expected="an image", found=found, remedy=remedy)
 
 

@@ -148,9 +148,9 @@ class VideoFile:
         """Raise the error of a video that is not whole."""
         raise MediaError(
             self.name,
-            expected="a whole film",
+            expected="a complete video",
             found=found,
-            remedy="replace the file, or leave it out (--skip-bad)",
+            remedy="replace the file, or skip it (--skip-bad)",
         ) from cause
 
     def refuse_size(self, width: int, height: int) -> None:
@@ -158,7 +158,7 @@ class VideoFile:
         if width * height > FRAME_LIMIT:
             raise MediaError(
                 self.name,
-                expected=f"a film of at most {FRAME_LIMIT // 10**6} million pixels a frame",
+                expected=f"a video of at most {FRAME_LIMIT // 10**6} million pixels per frame",
                 found=f"{width} × {height}",
                 remedy="make it smaller",
             )

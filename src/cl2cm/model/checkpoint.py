@@ -181,7 +181,7 @@ def _load_vision(
             f"{run}: vision encoder",
             expected="features, as in training" if stored else f"one such as {trained}",
             found=spec,
-            remedy="name the features: --features PATH" if stored else "leave --features out",
+            remedy="name the features: --features PATH" if stored else "remove --features",
         )
     if stored:
         try:

@@ -210,7 +210,7 @@ def _with_features(files: FeatureFiles, items: Sequence[Source]) -> list[Example
         raise EncoderError(
             files.name,
             expected="items whose features it holds",
-            found="a picture or film to encode",
+            found="an image or video to encode",
             remedy="give a manifest with ids of the features, or train with onnx:DIR or hf:ID",
         )
     return examples
@@ -273,7 +273,7 @@ class RetrievalModel(VisualSide):
             >>> model.encode_text("red square")
             Traceback (most recent call last):
             ...
-            cl2cm.errors.QueryError: texts: expected a list of texts, found one alone ('red...
+            cl2cm.errors.QueryError: texts: expected a list of texts, found a single one ('red...
         """
         texts = text_list(texts)
         ids = self.query_ids(texts)

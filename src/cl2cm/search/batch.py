@@ -70,13 +70,13 @@ def read_queries(path: Path) -> list[BatchQuery]:
         if asked.id in queries or trec_name(asked.id) != asked.id or not asked.id:
             raise QueryError(
                 f"{path}:{number}",
-                expected="an id of its own, without blanks and control characters, before the tab",
+                expected="a unique id without blanks and control characters before the tab",
                 found=repr(asked.id),
                 remedy="correct the line",
             )
         queries[asked.id] = asked
     if not queries:
-        raise QueryError(str(path), expected="a query a line", found="none", remedy="add some")
+        raise QueryError(str(path), expected="one query per line", found="none", remedy="add some")
     return list(queries.values())
 
 

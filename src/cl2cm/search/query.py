@@ -181,7 +181,7 @@ def check_numbers(query: Query) -> None:
             "sort",
             expected="newest or oldest",
             found=f"{query.sort!r}",
-            remedy="choose one, or leave it out for the best match first",
+            remedy="choose one, or omit it to sort by match",
         )
 
 

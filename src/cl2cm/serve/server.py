@@ -123,6 +123,6 @@ def listen(host: str, port: int) -> socket.socket:
             f"address {host}, port {port}",
             expected="a free port of this machine",
             found=(error.strerror or str(error)).lower(),
-            remedy="choose another with --port, or stop what listens there",
+            remedy="choose another with --port, or stop the program that uses it",
         ) from error
     return listener

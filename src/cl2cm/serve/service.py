@@ -99,7 +99,7 @@ class Service:
             try:
                 await self.refresh()
             except Exception as error:
-                say(f"the index could not be looked at: {error!r}")
+                say(f"the index could not be checked: {error!r}")
 
     async def refresh(self) -> None:
         """Take a newer index if there is one."""

@@ -56,8 +56,8 @@ class Uploads:
         if upload is None or upload.model != model:
             raise QueryError(
                 "picture",
-                expected="one that was given a short while ago",
-                found="one that is forgotten",
+                expected="one that was uploaded recently",
+                found="one that has expired",
                 remedy="give it again",
             )
         self._kept.move_to_end(name)

@@ -205,7 +205,7 @@ def check_initial(
         raise CheckpointError(
             str(initial.run / "model.safetensors"),
             expected="the weights of its training",
-            found="others",
+            found="other ones",
             remedy="restore them, or choose another --init-from",
         )
 

@@ -34,7 +34,7 @@ def open_run(config: Config, run: Path, *, resume: bool) -> dict[str, Any] | Non
             str(run),
             expected="a new or empty folder for the run",
             found="something in it",
-            remedy=f"{'add --resume to go on with it, or ' if started else ''}choose another --out",
+            remedy=f"{'add --resume to resume it, or ' if started else ''}choose another --out",
         )
     if not resume:
         return None

@@ -68,7 +68,7 @@ class TranslationCache:
                 raise StoreError(
                     f"translation cache {self.path}",
                     expected="a place for a file",
-                    found="a link that leads nowhere",
+                    found="a broken link",
                     remedy="remove the link, or choose another with --cache",
                 ) from None
         with self._errors():
@@ -214,7 +214,7 @@ class TranslationCache:
                 f"translation cache {self.path}",
                 expected="an SQLite file that can be written",
                 found=str(error),
-                remedy="make room, or remove the file, or choose another with --cache",
+                remedy="free some space, remove the file, or choose another with --cache",
             ) from error
 
 

@@ -131,7 +131,7 @@ def _translate(
             cache,
             jobs=jobs,
             on_start=on_start,
-            on_wait=lambda: say(f"{what}: another process is at it; waiting"),
+            on_wait=lambda: say(f"{what}: another process is translating; waiting"),
         )
     seconds = time.monotonic() - begin
     new = len(result.made) - result.cached

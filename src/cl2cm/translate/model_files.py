@@ -62,7 +62,7 @@ def damaged(path: Path, error: Exception) -> WeightsError:
     """Return the error of a file or folder that is not as a model's should be."""
     found = (getattr(error, "strerror", None) or str(error)).lower()[:120]
     remedy = "restore it, or name another model"
-    return WeightsError(str(path), expected="a whole model", found=found, remedy=remedy)
+    return WeightsError(str(path), expected="a complete model", found=found, remedy=remedy)
 
 
 def model_licence(folder: Path) -> str:

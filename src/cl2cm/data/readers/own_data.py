@@ -164,8 +164,8 @@ class Gathering:
         raise DatasetError(
             first.subject,
             expected=first.expected,
-            found=f"{first.found} ({len(others):,} more that do not fit: {places}{rest})",
-            remedy=f"{first.remedy}, or leave them out with --allow-partial",
+            found=f"{first.found} ({len(others):,} more invalid ones: {places}{rest})",
+            remedy=f"{first.remedy}, or skip them with --allow-partial",
         )
 
     def _example(self, name: str, item: _Item, source: str) -> Example:

@@ -143,7 +143,7 @@ def _reader(name: str, options: Options) -> Reader:
     ):
         if given and not takes:
             expected = f"{what} ({', '.join(fitting)})"
-            raise ConfigError(option, expected=expected, found=name, remedy=f"leave --{option} out")
+            raise ConfigError(option, expected=expected, found=name, remedy=f"remove --{option}")
     return read
 
 

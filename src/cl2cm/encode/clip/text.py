@@ -123,7 +123,7 @@ class TextSide(nn.Module):
             (ids,) = token_ids(self.name, self._tokenizer, [text], None)
             if len(ids) > most:
                 self._said = True
-                say(f"texts longer than {most} tokens are cut, such as one of {len(ids)}")
+                say(f"texts longer than {most} tokens are truncated, such as one of {len(ids)}")
                 return
 
     def _find_special(self) -> Special:

@@ -219,7 +219,7 @@ class ExactIndex:
             raise VectorIndexError(
                 "query vectors",
                 expected="finite numbers",
-                found="a NaN or an infinity",
+                found="NaN or infinity",
                 remedy="check the model that encoded them",
             )
         if k < 1:

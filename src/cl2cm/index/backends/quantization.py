@@ -126,7 +126,7 @@ def check_stored(matrix: Matrix, name: str) -> None:
 
 
 def _length(length: np.float32) -> str:
-    return f"length {length:.4g}" if np.isfinite(length) else "a NaN or an infinity"
+    return f"length {length:.4g}" if np.isfinite(length) else "NaN or infinity"
 
 
 def check_dtype(dtype: str) -> None:

@@ -181,7 +181,7 @@ def check_examples(examples: Sequence[Example]) -> None:
         if example.id in seen:
             raise ManifestError(
                 f"item {example.id!r}",
-                expected="an id of its own for each item",
+                expected="a unique id for each item",
                 found="the same id twice",
                 remedy="give each item its own id",
             )

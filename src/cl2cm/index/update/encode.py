@@ -166,7 +166,7 @@ def _content(
         str(path or f"item {example.id!r}"),
         expected="an image or video",
         found=found,
-        remedy="correct the path, or leave it out (--skip-bad)",
+        remedy="correct the path, or skip it (--skip-bad)",
     )
 
 

@@ -170,11 +170,11 @@ def _exclusive(out: Path, model: VisualModel, options: UpdateOptions) -> Iterato
         if not options.wait:
             raise StorageError(
                 str(out),
-                expected="one process that updates it",
-                found="another one at work",
-                remedy="wait until it has ended",
+                expected="one process at a time",
+                found="another process that is writing",
+                remedy="wait until it has finished",
             )
-        say(f"{out}: another process updates it, waiting")
+        say(f"{out}: another process is updating it, waiting")
 
     with locked(out / f"{JOURNAL}.lock", on_wait):
         try:

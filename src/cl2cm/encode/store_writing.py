@@ -120,7 +120,7 @@ class _Shards(NamedTuple):
         return [range(start, min(start + size, count)) for start in range(0, count, size)]
 
     def finished(self, *, tell: bool) -> FeatureStore | None:
-        """Return the store, if it is whole and of the files as they are.
+        """Return the store, if it is complete and of the files as they are.
 
         Raises:
             StoreError: it is of another encoder or of other items.
@@ -227,7 +227,7 @@ def _entry(record: dict[str, Any]) -> dict[str, Any]:
 def _write_missing(shards: _Shards, encode: Encode, progress: Advance | None) -> FeatureStore:
     """Encode the shards that are not done, and finish the store; the caller is its only writer."""
     folder, settings = shards.folder, shards.settings
-    for name in (STORE, MEANS):  # until it is whole, it is not a store
+    for name in (STORE, MEANS):  # until it is complete, it is not a store
         (folder / name).unlink(missing_ok=True)
     entries = []
     for number, part in enumerate(shards.positions()):

@@ -1,7 +1,7 @@
 """Repair small faults of image files that need not prevent decoding.
 
 Text that an image generator left in a PNG, a wrong checksum in it, a missing end marker: the
-pixels are whole. What is damaged in the pixels stays an error.
+pixels are complete. What is damaged in the pixels stays an error.
 """
 
 import io
@@ -44,7 +44,7 @@ def mend_png(data: bytes) -> bytes:
 
 
 def _chunks(data: bytes) -> Iterator[tuple[bytes, int, int]]:
-    """Yield kind, start and end of the chunks that are whole."""
+    """Yield kind, start and end of the chunks that are complete."""
     start = len(_PNG)
     while start + 12 <= len(data):
         (size,) = struct.unpack_from(">I", data, start)

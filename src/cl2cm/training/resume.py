@@ -64,7 +64,7 @@ def save_state(
     optimizer: torch.optim.Optimizer | None,
     scaler: torch.amp.GradScaler,
 ) -> None:
-    """Write the state; it replaces the one before when it is whole.
+    """Write the state; it replaces the one before when it is complete.
 
     Between two stages there is no optimiser: each stage starts its own.
     """

@@ -87,7 +87,7 @@ def build_index(
     Args:
         model: encodes them.
         examples: from `scan_folder` or `read_manifest`; or the folder or manifest itself.
-        out: the index folder; an index that is there is replaced once the new one is whole.
+        out: the index folder; an index that is there is replaced once the new one is complete.
         run: the run or export that a search loads; by default the one that ``model`` was loaded
             from.
         vectors: unit vectors, float32 [N, D], if they are known already; nothing is encoded.

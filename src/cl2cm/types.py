@@ -282,7 +282,7 @@ class VisualModel(Protocol):
         ...
 
     def encode_visual(self, paths: Sequence[Path | Example]) -> Floats:
-        """Unit vectors float32 [N, D] of N images or videos; an example stands for its part."""
+        """Return unit vectors float32 [N, D] of N images or videos, or of the examples' parts."""
         ...
 
 
@@ -295,5 +295,5 @@ class SearchModel(VisualModel, Protocol):
 
 
 def is_model_spec(name: StrPath) -> bool:
-    """Whether a name means an off-the-shelf model (``hf:OWNER/NAME``), not a run's folder."""
+    """Return whether a name is an off-the-shelf model (``hf:OWNER/NAME``), not a run folder."""
     return os.fspath(name).startswith(MODEL_SPEC)

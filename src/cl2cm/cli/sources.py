@@ -75,7 +75,7 @@ def read_source(
 
 
 def _readable(examples: list[Example], skipped: Skipped) -> list[Example]:
-    """Examples without the videos, where these cannot be read here."""
+    """Return examples without the videos, where these cannot be read here."""
     if has_extra("video") or all(example.kind != "video" for example in examples):
         return examples
     for example in examples:

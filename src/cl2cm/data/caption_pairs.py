@@ -61,7 +61,7 @@ class CaptionPairs:
         return elsewhere(self.pictures, self.source, rng)
 
     def draw(self, pairs: Ints, rng: np.random.Generator) -> tuple[Ints, Ints]:
-        """One language, then one translation for each pair: (language, text row), int64 [n]."""
+        """Return a language and a translation for each pair: (language, text row), int64 [n]."""
         if self.weights is None:
             group = _pick(self.groups, pairs, rng)
             choice = _pick(self.choices, group, rng)
@@ -89,7 +89,7 @@ class CaptionPairs:
         return languages, target
 
     def order(self, rng: np.random.Generator) -> Ints:
-        """Pairs of an epoch, int64 [P]: each once; with weights, as often as its own over the mean.
+        """Return the pairs of an epoch, int64 [P]: each once, or in proportion to its weight.
 
         A pair of twice the mean weight stands twice, one of a tenth in every tenth epoch.
         """

@@ -148,7 +148,7 @@ def _same_name(items: Sequence[Example]) -> Iterator[list[int]]:
 
 
 def _same_film(items: Sequence[Example]) -> Iterator[tuple[int, int]]:
-    """Parts of one video, or of its copies, that overlap and are in different splits."""
+    """Yield parts of one video, or of its copies, that overlap and are in different splits."""
     videos = {row: path for row, path in _paths(items, "video") if path.is_file()}
     originals = _originals(set(videos.values()))
     parts: dict[Path, list[int]] = defaultdict(list)

@@ -109,7 +109,7 @@ def _permuted(
 
 
 def elsewhere(item: Ints, text: Ints, rng: np.random.Generator) -> Ints:
-    """A permutation that takes each place a text of another item, and another text, if it can."""
+    """Return a permutation that gives each place another text of another item where possible."""
     origin = rng.permutation(len(item))
     everywhere = np.arange(len(item))
     for _ in range(_ROUNDS):
@@ -138,7 +138,7 @@ def _stays(item: Ints, text: Ints, origin: Ints, places: Ints) -> Ints:
 def _reworded(
     texts: Sequence[str], share: float, rng: np.random.Generator
 ) -> tuple[list[str], tuple[int, int]]:
-    """The texts with a share of their words replaced, and how many words that are, of how many."""
+    """Return the texts with a share of their words replaced, and the numbers of words."""
     found = [list(_WORD.finditer(text)) for text in texts]
     words = [match.group() for matches in found for match in matches]
     numbers: dict[str, int] = {}

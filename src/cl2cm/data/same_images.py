@@ -85,7 +85,7 @@ def look_at(images: Sequence[tuple[int, Path]], *, progress: bool) -> Looks:
 
 
 def _shrink(pixels: Pixels, cells: int) -> Floats:
-    """Means of the cells of squares: [N, S, S, 3] to [N, cells, cells, 3]."""
+    """Return means of the cells of squares: [N, S, S, 3] to [N, cells, cells, 3]."""
     count, side = pixels.shape[:2]
     step = side // cells
     grid = pixels.reshape(count, cells, step, cells, step, 3)
@@ -94,7 +94,7 @@ def _shrink(pixels: Pixels, cells: int) -> Floats:
 
 
 def _copy(grey: Floats, pixels: Pixels) -> npt.NDArray[np.uint8]:
-    """Small copies of squares, fine in grey and coarse in colour; uint8 [N, COPY]."""
+    """Return small copies of squares, fine in grey and coarse in colour; uint8 [N, COPY]."""
     parts = [grey, _shrink(pixels, _COLOURS)]
     return (
         np.concatenate([part.reshape(len(part), -1) for part in parts], axis=1)
@@ -104,7 +104,7 @@ def _copy(grey: Floats, pixels: Pixels) -> npt.NDArray[np.uint8]:
 
 
 def _hash(grey: Floats) -> npt.NDArray[np.uint64]:
-    """Which of the 64 lowest frequencies but the mean are strong; uint64 [N] of [N, GRID, GRID]."""
+    """Return which of the 64 lowest frequencies are strong; uint64 [N] of [N, GRID, GRID]."""
     place = np.arange(_GRID)
     cosines = np.cos(np.pi / _GRID * np.outer(place[:11], place + 0.5)).astype(np.float32)
     cosines *= np.sqrt(2 / _GRID)

@@ -39,7 +39,7 @@ def store_folder(root: Path | None, side: str, fingerprint: str, ids: Sequence[s
 
 
 def text_states(backbone: TextBackbone, tokens: Tokens) -> Tokens:
-    """Frozen states float32 [B, T, D_b] in place of ids."""
+    """Return frozen states float32 [B, T, D_b] in place of ids."""
     with torch.no_grad():
         return tokens._replace(values=backbone(tokens.values, tokens.mask))
 
@@ -99,7 +99,7 @@ def encode_ids(backbone: TextBackbone, ids: Sequence[Sequence[int]]) -> Rows:
 
 
 def picture_key(example: Example) -> str:
-    """Identity of an item's content: its id, its file's size and time of change, and its part."""
+    """Return what identifies an item's content: id, size and time of its file, and part."""
     try:
         status = media_path(example).stat()
     except OSError:

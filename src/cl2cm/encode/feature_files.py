@@ -155,7 +155,7 @@ class FeatureFiles:
         )
 
     def only(self, examples: Sequence[Example]) -> "FeatureFiles":
-        """The features of some items alone: others that come or go do not change its fingerprint.
+        """Return the features of some items only; other items do not change the fingerprint.
 
         Items without features are passed over.
         """
@@ -171,7 +171,7 @@ class FeatureFiles:
         return self._layout.names
 
     def samples(self) -> dict[str, str]:
-        """Hashes of the numbers of some items, by name, for `Agreed`."""
+        """Return hashes of the numbers of some items, by name, for `Agreed`."""
         if self.agreed is not None and self.agreed.samples:
             return dict(self.agreed.samples)
         return {name: self._digest(name) for name in _spread(sorted(self._rows))}
@@ -236,7 +236,7 @@ class FeatureFiles:
         return [example for example in examples if chosen.has(example.id)]
 
     def _row(self, example: Example) -> int:
-        """Row of an item's features, -1 where there are none; names may be spelt either way."""
+        """Return the row of an item's features; -1 if there are none."""
         if not self._layout.names:
             return -1
         rows = (self._rows.get(name, -1) for name in spellings(_key(example)))
@@ -279,7 +279,7 @@ class FeatureFiles:
 
 
 def _spread(names: Sequence[str]) -> list[str]:
-    """Some names, evenly spread over all."""
+    """Return some names, evenly spread over all."""
     places = np.linspace(0, len(names) - 1, min(SAMPLED, len(names))).round().astype(int)
     return [names[place] for place in places]
 

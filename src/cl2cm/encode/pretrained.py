@@ -196,7 +196,7 @@ def _is_endless(key: str, setting: Any) -> bool:  # noqa: ANN401
 
 
 def _settings(value: Any) -> Iterator[tuple[str, Any]]:  # noqa: ANN401
-    """Every key at any depth, with its value."""
+    """Yield every key at any depth, with its value."""
     left = [value]
     while left:
         one = left.pop()

@@ -120,7 +120,7 @@ def reorder(rows: Rows, order: Sequence[int]) -> Rows:
 
 
 def length_batches(lengths: Sequence[int], tokens: int) -> Iterator[list[int]]:
-    """Positions in batches of similar length, each of at most ``tokens`` padded tokens."""
+    """Yield positions in batches of similar length, each of at most ``tokens`` padded tokens."""
     batch: list[int] = []
     for position in sorted(range(len(lengths)), key=lengths.__getitem__):
         if batch and (len(batch) + 1) * max(lengths[position], 1) > tokens:

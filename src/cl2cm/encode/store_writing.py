@@ -154,7 +154,7 @@ class _Shards(NamedTuple):
             say(f"{self.folder}: {why}; encoding the affected items again")
 
     def _changed(self, number: int, meta: dict[str, Any]) -> int:
-        """How many files of a shard are others than when they were encoded, as far as is known."""
+        """Return how many files of a shard have changed since they were encoded, if known."""
         start = number * meta.get("shard_items", SHARD_ITEMS)
         part = range(start, min(start + meta["shards"][number]["items"], len(self.ids)))
         known = self._record(number).get("contents")

@@ -155,7 +155,7 @@ class TextBackbone(nn.Module):
         return str(copy.to_str())
 
     def unknown_share(self, texts: Sequence[str]) -> float:
-        """Share of the tokens of some texts that stand for a word of no vocabulary, 0 to 1."""
+        """Return the share of unknown tokens in some texts, 0 to 1."""
         tokenizer = self._tokenizer
         unknown = tokenizer.unk_token_id
         others = (tokenizer.bos_token_id, tokenizer.eos_token_id, tokenizer.pad_token_id)
@@ -219,7 +219,7 @@ class TextBackbone(nn.Module):
         return parts
 
     def _find_special(self) -> Special:
-        """Special ids, and how many tokens come before the first word of a text."""
+        """Return special ids, and how many tokens come before the first word of a text."""
         tokenizer = self._tokenizer
         added = tokenizer.added_tokens_decoder
         ids = {*tokenizer.all_special_ids, *(i for i, token in added.items() if token.special)}

@@ -72,7 +72,7 @@ def find_folder(spec: str, cache: Path | None = None) -> Path:
 
 
 def _hub_folder(spec: str, name: str) -> Path:
-    """A model's own files, as they were fetched before, or where the hub is allowed from there."""
+    """Return a model's files, from the local hub cache or, where allowed, from the hub."""
 
     def failed(found: str, remedy: str) -> EncoderError:
         return EncoderError(

@@ -116,7 +116,7 @@ def check_pattern(pattern: str) -> None:
 
 
 def _growth(steps: list[dict[str, Any]]) -> int:
-    """How many times as long a text may become by all steps of normaliser and pre-tokenizer."""
+    """Return by which factor normaliser and pre-tokenizer may lengthen a text."""
     growth, forms = 1, 0
     for step in steps:
         kind = step.get("type")
@@ -184,7 +184,7 @@ def _is_unbounded(part: str) -> bool:
 
 
 def _steps(value: Any) -> Iterator[dict[str, Any]]:  # noqa: ANN401
-    """The steps of a normaliser or pre-tokenizer, those of sequences among them."""
+    """Yield the steps of a normaliser or pre-tokenizer, those of sequences among them."""
     left = [value]
     while left:
         one = left.pop()

@@ -56,7 +56,7 @@ def model_roots() -> list[Path]:
 
 
 def is_bare(name: str) -> bool:
-    """Whether a name is a model's own, not a path: ``e5`` is bare; ``./e5`` and ``a/b`` are not.
+    """Return whether a name is not a path: ``e5`` is bare; ``./e5`` and ``a/b`` are not.
 
     A bare name never means a folder, so that no folder of the working directory can take the
     place of pinned weights.

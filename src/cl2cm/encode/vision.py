@@ -190,7 +190,7 @@ _AGAIN = "convert or fetch the model again"
 
 
 def _model_folder(name: str, cache: Path | None) -> Path:
-    """A bare name is a model's in the cache, never a folder of the working directory."""
+    """Return the folder of a model; a bare name is a model in the cache."""
     if name in OFFLINE_MODELS:
         return pinned_folder(name, cache)
     return model_folder(name, cache) if is_bare(name) else Path(name).expanduser()

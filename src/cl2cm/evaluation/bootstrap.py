@@ -68,7 +68,7 @@ class Block(NamedTuple):
 def bootstrap(
     blocks: Sequence[Block], *, level: float = 0.95, resamples: int = RESAMPLES, seed: int = 0
 ) -> Comparison:
-    """Paired percentile bootstrap of a metric's difference over clusters, and over seeds.
+    """Return the paired percentile bootstrap of a difference over clusters and seeds.
 
     With one seed, or values averaged over seeds, the interval speaks of other clusters alone. With
     several it speaks of other seeds, too. As many seeds of A as of B are taken to be the same ones,
@@ -119,7 +119,7 @@ def _draw(blocks: Sequence[Block], resamples: int, seed: int) -> tuple[float, Va
 
 
 def _seed_errors(blocks: Sequence[Block], resamples: int, seed: int) -> Values | float:
-    """The error [resamples] of the difference that other seeds would make; 0 for one seed."""
+    """Return the error [resamples] of the difference over seeds; 0 for one seed."""
     a, b = (sum(_of_seeds(block[side], block.scale) for block in blocks) for side in (0, 1))
     a, b = np.asarray(a), np.asarray(b)
     paired = len(a) == len(b)
@@ -142,7 +142,7 @@ def _of_seeds(values: npt.ArrayLike, scale: float) -> Values:
 
 
 def _over_seeds(values: npt.ArrayLike) -> Values:
-    """Values [Q] averaged over seeds."""
+    """Return values [Q] averaged over seeds."""
     array = np.asarray(values, dtype=np.float64)
     return array.mean(0) if array.ndim == 2 else array
 
@@ -155,7 +155,7 @@ def _rounding(blocks: Sequence[Block]) -> float:
 
 
 def _cluster_sums(blocks: Sequence[Block]) -> tuple[Values, Values, Values]:
-    """Sums of a - b and numbers of queries [clusters, blocks], and the scales [blocks]."""
+    """Return sums of a - b and numbers of queries [clusters, blocks], and the scales [blocks]."""
     parts = [
         (_over_seeds(block.a), _over_seeds(block.b), np.asarray(block.clusters)) for block in blocks
     ]

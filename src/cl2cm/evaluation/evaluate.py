@@ -43,7 +43,7 @@ def evaluate(
     top: int = TOP,
     translate: Translate | None = None,
 ) -> dict[str, Any]:
-    """Metrics per language of a model on one split.
+    """Return metrics per language of a model on one split.
 
     Args:
         model: the model under test.
@@ -156,7 +156,7 @@ def measure(
 
 
 def _encode_once(model: SearchModel, texts: Sequence[str]) -> Floats:
-    """Unit vectors [Q, D]; equal texts get equal vectors, so that they tie, whatever the batch."""
+    """Return unit vectors [Q, D]; equal texts get equal vectors in any batch."""
     rows = {text: row for row, text in enumerate(dict.fromkeys(texts))}
     vectors: Floats = model.encode_text(list(rows))[[rows[text] for text in texts]]
     return vectors

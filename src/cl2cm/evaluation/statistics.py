@@ -115,7 +115,7 @@ def sum_of_recalls_blocks(a: Hits, b: Hits, rows: npt.ArrayLike) -> list[Block]:
 
 
 def mean_rank_variance(ranks_by_language: npt.ArrayLike) -> float:
-    """MRV: how differently an image ranks when the same caption is asked in each language.
+    """Return MRV: how differently an image ranks when the same caption is asked in each language.
 
     mean_q var_l rank[l, q], the variance taken over languages (divided by L, not L - 1: we
     choose), in squared ranks; 0 where all languages agree. Proposed in "Improving the Consistency
@@ -136,7 +136,7 @@ def mean_rank_variance(ranks_by_language: npt.ArrayLike) -> float:
 
 
 def gap_closed(method: float, zero_shot: float, supervised: float) -> float:
-    """Share of the gap that a method closes: (method - zero_shot) / (supervised - zero_shot).
+    """Return the gap that a method closes: (method - zero_shot) / (supervised - zero_shot).
 
     All three in the same unit. Below 0 where the method is worse than zero-shot, above 1 where it
     beats supervised training; NaN where supervised is no better than zero-shot, for then there is

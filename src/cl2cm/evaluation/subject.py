@@ -80,7 +80,7 @@ def _vectors(
     examples: Sequence[Example],
     skipped: Skipped | None,
 ) -> dict[str, Floats]:
-    """Vectors of the examples, from the store of everything where training has made one."""
+    """Return vectors of the examples, from the store of everything where training has made one."""
     lenient = skipped is not None
     whole = not isinstance(model, ExportedModel) and model.has_stored(everything, partial=lenient)
     asked = {example.id for example in examples}

@@ -51,7 +51,7 @@ class Parity(NamedTuple):
 
 
 def parity_texts() -> list[str]:
-    """Texts of all lengths in all languages."""
+    """Return texts of all lengths in all languages."""
     texts = []
     for sentence in WORDS.values():
         words = sentence.split()

@@ -243,7 +243,7 @@ def _vision_side(model: RetrievalModel, precision: str) -> dict[str, Any]:
 
 
 def _source_of_translations(run: Path) -> str:
-    """Source language of a run whose method translates queries; "" of any other."""
+    """Return the source language of a run whose method translates queries; "" of any other."""
     if not read_provenance(run).get("translates_queries"):
         return ""
     return read_run(run)[0].data.source

@@ -143,7 +143,7 @@ def is_loopback(host: str) -> bool:
 
 
 def _is_here(parts: Mapping[str, Any]) -> bool:
-    """Whether the server is on this machine, as far as the address and the environment say."""
+    """Return whether the server is on this machine, by its address and the environment."""
     host = str(parts.get("host", ""))
     if os.environ.get("PGHOSTADDR"):  # it is what libpq connects to, whatever the host's name
         return False

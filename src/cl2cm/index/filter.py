@@ -76,7 +76,7 @@ class Filter:
         return any(getattr(self, field.name) is not None for field in fields(self))
 
     def where(self) -> tuple[str, list[str | float]]:
-        """SQL over the columns of an item store, and its values."""
+        """Return SQL over the columns of an item store, and its values."""
         terms: list[tuple[str, list[str | float]]] = []
         if self.folder is not None and (folder := self.folder.strip("/")):
             names = spellings(folder)  # as stored: composed, or as a Mac wrote it
@@ -135,7 +135,7 @@ def _is_text(value: str) -> bool:
 
 
 def _day(name: str, text: str | None, days: int = 0) -> float | None:
-    """Seconds of the epoch at which a day begins in local time, or another one so many days on."""
+    """Return the time at which a day, or one some days later, begins in local time."""
     if text is None:
         return None
     try:

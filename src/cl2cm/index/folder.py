@@ -171,7 +171,7 @@ class Index:
         return sha256_text("\n".join(hashes))[:16]
 
     def __len__(self) -> int:
-        """Number N of vectors."""
+        """Return the number N of vectors."""
         return len(self._vectors)
 
     def nearest(

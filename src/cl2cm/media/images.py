@@ -66,7 +66,7 @@ def is_video(source: Source) -> bool:
 
 
 def video_frames(source: Source, preprocess: Preprocess, sampling: Sampling) -> Iterator[Frame]:
-    """The frames of a video, or of an example's part of it, one at a time.
+    """Yield the frames of a video, or of an example's part of it, one at a time.
 
     Yields:
         Seconds and pixels uint8 [size, size, 3] of each.

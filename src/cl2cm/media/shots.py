@@ -199,7 +199,7 @@ def _attempt(
 
 
 def _seen(film: Film, start: float, end: float, times: list[float]) -> Iterator[Floats]:
-    """The signature of the frame at every step; its time goes to ``times``."""
+    """Yield the signature of the frame at every step; its time goes to ``times``."""
     last, signature = None, np.empty(0, np.float32)
     for seconds, pixels in film.every(STEP, start, end, side=_SIDE):
         if pixels is not last:
@@ -209,7 +209,7 @@ def _seen(film: Film, start: float, end: float, times: list[float]) -> Iterator[
 
 
 def _signature(pixels: Pixels) -> Floats:
-    """Square roots of the histograms of colour of the four quarters, one unit vector.
+    """Return square roots of the histograms of colour of the four quarters, one unit vector.
 
     Every pixel counts for the two nearest bins of each colour, so that little noise changes little.
     """
@@ -275,7 +275,7 @@ def _stands_apart(place: int, found: Sequence[int], strengths: Floats) -> bool:
 
 
 def _divided(start: float, changes: Sequence[float], end: float) -> list[Span]:
-    """Spans between changes, none longer than the longest."""
+    """Return spans between changes, none longer than the longest."""
     spans = []
     for begin, stop in pairwise([start, *changes, end]):
         parts = max(1, math.ceil((stop - begin) / LONGEST - 1e-6))

@@ -129,7 +129,7 @@ class VideoFile:
         return False
 
     def _read_to_the_end(self) -> tuple[Length, float]:
-        """When the last frame comes and goes, and when the last sound or frame goes."""
+        """Return when the last frame comes and goes, and when the last sound or frame goes."""
         last = end = reached = 0.0
         try:
             for packet in self._container.demux():

@@ -83,7 +83,7 @@ class AddLanguage(Method):
         return self
 
     def stages(self) -> list[Stage]:
-        """One, which ends with its last epoch: the new language may have no validation captions."""
+        """Return one stage, whose last epoch is kept: validation captions may be missing."""
         return [
             Stage(
                 "new language",
@@ -124,7 +124,7 @@ class AddLanguage(Method):
         return losses | matched
 
     def matched(self, batch: Batch, source: Encoded, target: Encoded) -> Losses:
-        """Eq. 8 with the frozen vision side."""
+        """Return Eq. 8 with the frozen vision side."""
         with torch.no_grad():
             vision = self.student.encode_frames(batch.vision)
         return self.match_loss(batch, vision, source, target)

@@ -135,7 +135,7 @@ class Method(nn.Module):
             self._lesson = setup.warm_start(self.teacher)
 
     def all_stages(self) -> list[Stage]:
-        """The method's stages, after the lesson of the teacher that the student starts as."""
+        """Return the method's stages, after the teacher's stage of a warm start."""
         first = [] if self._lesson is None else [self._lesson.stage(self.start_student)]
         return [*first, *self.stages()]
 
@@ -154,7 +154,7 @@ class Method(nn.Module):
         return [Stage("cross-modal", self.epochs, (self.student,), self.loss)]
 
     def loss(self, batch: Batch) -> Losses:
-        """The loss of a batch in the stage that trains the student, with its parts for the log."""
+        """Return the student's loss of a batch, with its parts for the log."""
         return self.match_loss(batch, *self.encode(batch))
 
     def start_student(self) -> None:
@@ -183,7 +183,7 @@ class Method(nn.Module):
         )
 
     def match_loss(self, batch: Batch, vision: Tensor, source: Encoded, target: Encoded) -> Losses:
-        """Eq. 8: M(V, S) + M(V, T), the latter times ``match.target``."""
+        """Return Eq. 8: M(V, S) + M(V, T), the latter times ``match.target``."""
         same = same_picture(batch.pictures)
         on_source = matching(vision, source.sentence, same, self.match)
         on_target = matching(vision, target.sentence, same, self.match)
@@ -197,7 +197,7 @@ class Method(nn.Module):
 def matching(
     x: Tensor, y: Tensor, same: Tensor, match: MatchConfig, weights: Tensor | None = None
 ) -> Tensor:
-    """M of Eq. 8 between unit vectors [B, D], the pairs weighted by [B] where weights are given.
+    """Return M of Eq. 8 between unit vectors [B, D], with optional weights [B] of the pairs.
 
     Args:
         x: one side.

@@ -55,7 +55,7 @@ class Dcot(Method):
         self.settings = dcot
 
     def loss(self, batch: Batch) -> Losses:
-        """The weighted loss, with the mean and the lowest confidence of the batch for the log."""
+        """Return the weighted loss, and the mean and lowest confidence for the log."""
         vision, source, target = self.encode(batch)
         same = same_picture(batch.pictures)
         confidence, weights = self.confidence(vision, source.sentence, target.sentence, same)
@@ -73,7 +73,7 @@ class Dcot(Method):
     def confidence(
         self, vision: Tensor, source: Tensor, target: Tensor, same: Tensor
     ) -> tuple[Tensor, Tensor]:
-        """Confidence and weight [B] of each (V, T), from unit vectors [B, D]."""
+        """Return the confidence and weight [B] of each (V, T), from unit vectors [B, D]."""
         part = curriculum(self.progress, ramp=self.settings.ramp)
         cost = dual_view_cost(
             cost_matrix(source, target), cost_matrix(vision, target), part * self.settings.modal

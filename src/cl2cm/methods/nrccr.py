@@ -174,7 +174,7 @@ class Nrccr(Method):
         return {"cycle": (self.settings.cycle, found)}
 
     def game(self, source: Tensor, target: Tensor) -> Parts:
-        """The discriminator learns to tell the languages apart, the text encoder to hide it."""
+        """Return the losses of the discriminator and of the text encoder that deceives it."""
         weight = self.settings.adversarial
         if self.settings.game == "reversal":
             seen = [self.discriminator(reverse_gradient(x, weight)) for x in (source, target)]

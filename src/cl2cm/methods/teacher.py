@@ -99,7 +99,7 @@ class CrossLingual:
         )
 
     def loss(self, batch: Batch) -> Losses:
-        """L_CL (Eq. 1 to 7) of a batch."""
+        """Return L_CL (Eq. 1 to 7) of a batch."""
         settings = self.settings
         source = self.network.encode_text(batch.source)
         target = self.network.encode_text(batch.target)
@@ -129,12 +129,12 @@ class CrossLingual:
         return losses
 
     def _sentences(self, batch: Batch, source: Tensor, target: Tensor) -> Tensor:
-        """L_sent (Eq. 1); our choice, texts of one image are not negatives of each other."""
+        """Return L_sent (Eq. 1); our choice, texts of one image are not negatives of each other."""
         same = same_picture(batch.pictures)
         return info_nce(source, target, tau=self.settings.tau, positives=same)
 
     def _words(self, batch: Batch, source: Encoded, target: Encoded) -> tuple[Encoded, Encoded]:
-        """Tokens of the pairs that the word level looks at: the first ones of a shuffled batch."""
+        """Return the tokens of the pairs that Eq. 6 uses: the first ones of a shuffled batch."""
         if batch.words is not None:
             first, second = (self.network.encode_text(tokens) for tokens in batch.words)
             return first, second

@@ -62,7 +62,7 @@ def word_level(
     unit_mass: bool = False,
     apart: float = 0.0,
 ) -> Tensor:
-    """L_word: transport as the pseudo-label of the word alignment.
+    """Return L_word: transport as the pseudo-label of the word alignment.
 
     Args:
         source: B texts.

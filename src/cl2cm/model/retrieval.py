@@ -157,7 +157,7 @@ class VisualSide:
         return self.encode_visual(images)
 
     def encode_examples(self, examples: Sequence[Example]) -> Floats:
-        """Unit vectors float32 [N, D] of N examples; backbone features are kept in the cache.
+        """Return unit vectors float32 [N, D] of N examples; features are cached.
 
         Raises:
             MediaError: an image or video cannot be read.

@@ -151,7 +151,7 @@ def read_provenance(run: Path) -> dict[str, Any]:
 
 
 def hashes_of(run: Path) -> dict[str, str]:
-    """SHA-256 of the weights and the log of a run, by name, for its ``provenance.json``."""
+    """Return SHA-256 of the weights and the log of a run, by name, for its ``provenance.json``."""
     return {name: hash_and_remember(run / name) for name in HASHED if (run / name).is_file()}
 
 

@@ -121,7 +121,7 @@ def parse_query(text: str) -> tuple[str, tuple[str, ...]]:
 
 
 def _may_be_excluded(word: str) -> bool:
-    """Whether what follows a hyphen is a term: ``-5`` and ``-❤️`` are, ``-->`` and ``–so–`` not."""
+    """Return whether a term follows a hyphen: in ``-5`` and ``-❤️``, not in ``-->`` and ``–so–``."""
     letter = unicodedata.category(word[0])[0] in "LN" or unicodedata.category(word[0]) == "So"
     return letter and re.fullmatch(_HYPHEN, word.rstrip(_ENDS)[-1:]) is None
 

@@ -75,7 +75,7 @@ def draw(alignment: Mapping[str, Any], match: float = 1.0) -> Drawing:
 
 
 def _heights(count: int, rows: int) -> list[float]:
-    """Middles of ``count`` words, spread over the height of ``rows``."""
+    """Return middles of ``count`` words, spread over the height of ``rows``."""
     first = ROW * (rows - count) / 2 + ROW / 2
     return [first + ROW * i for i in range(count)]
 

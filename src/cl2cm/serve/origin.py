@@ -27,7 +27,7 @@ def host_name(header: str) -> str:
 
 
 def is_own_host(scope: Scope, header: str, hosts: Collection[str] | None) -> bool:
-    """Whether a Host header names this service: one of ``hosts``, or the address connected to.
+    """Return whether a Host header is one of ``hosts`` or the address connected to.
 
     A web page elsewhere can give its own name this machine's address; then Host has that name.
     """

@@ -216,7 +216,7 @@ def _add_sign_in(router: APIRouter, page: Page, access: Access, addresses: Addre
 
 
 def _is_secure(request: Request) -> bool:
-    """Whether a browser came over TLS; a client that only says so restricts its own cookie."""
+    """Return whether a browser uses TLS; a false claim only restricts the client's own cookie."""
     told = request.headers.get("x-forwarded-proto", "").partition(",")[0].strip().lower()
     return "https" in (request.scope["scheme"], told)
 

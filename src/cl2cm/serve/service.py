@@ -266,7 +266,7 @@ async def _in(
 
 
 def _is_quick(searcher: Searcher, query: Query) -> bool:
-    """Whether a search takes about a millisecond: less than to hand it to a thread may cost."""
+    """Return whether a search is faster than handing it to a thread: about a millisecond."""
     index = searcher.index
     if index.backend != "exact":  # it may be far away
         return False

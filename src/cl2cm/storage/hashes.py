@@ -23,7 +23,7 @@ def sha256_bytes(data: bytes | memoryview) -> str:
 
 
 def sha256_text(text: str) -> str:
-    """Hexadecimal SHA-256 of a text's UTF-8 bytes; a file name that is no text has some too."""
+    """Return the hexadecimal SHA-256 of a text's UTF-8 bytes, or of any file name's."""
     return hashlib.sha256(text.encode(errors="surrogatepass")).hexdigest()
 
 

@@ -61,7 +61,7 @@ class Batches:
         others: bool = False,
         pairing: Pairing = "translations",
     ) -> Iterator[Batch]:
-        """Batches of one epoch.
+        """Yield batches of one epoch.
 
         Args:
             epoch: its number.

@@ -273,7 +273,7 @@ def _read(config: Config, skipped: Skipped) -> list[Example]:
 
 
 def _languages(config: Config, train: Sequence[Example]) -> tuple[str, ...]:
-    """Target languages; none where the method trains on source captions alone."""
+    """Return target languages; none where the method trains on source captions alone."""
     targets = method_class(config.method).targets
     if targets == "none":
         return ()

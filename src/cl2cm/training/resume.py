@@ -108,7 +108,7 @@ class State:
     tensors: dict[str, Tensor]
 
     def part(self, name: str) -> dict[str, Tensor]:
-        """Tensors of one part, without its prefix."""
+        """Return tensors of one part, without its prefix."""
         return {
             key.removeprefix(f"{name}/"): value
             for key, value in self.tensors.items()

@@ -24,7 +24,7 @@ def _is_other(path: Path) -> bool:
 
 
 def open_run(config: Config, run: Path, *, resume: bool) -> dict[str, Any] | None:
-    """Provenance of a finished run when resuming; refuses to write over anything."""
+    """Return the provenance of a finished run when resuming; refuses to write over anything."""
     for file in (run / "metrics.jsonl", run / "state" / "current.json"):
         check_inside(file, run)  # it is written to
     started = is_started(run)

@@ -75,7 +75,7 @@ def left_out_items(
     val: Sequence[Example],
     languages: Sequence[str],
 ) -> dict[str, list[str]]:
-    """Items without captions that training or validation can use, by split; each is said once."""
+    """Return items without usable captions, by split; each is reported once."""
     paired = set(pairs.pictures.tolist())
     unused = {
         "train": [example.id for row, example in enumerate(train) if row not in paired],

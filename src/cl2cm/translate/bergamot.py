@@ -118,7 +118,7 @@ def weights_hash(folder: Path) -> str:
 
 
 def _load(native: Any, folder: Path, sha256: str) -> Any:  # noqa: ANN401
-    """The engine of a model; it would end the whole process on weights that are cut short."""
+    """Return the engine of a model; truncated weights would end the process."""
     found = "" if weights_hash(folder) == sha256 else "other weights, or none"
     try:
         if not found:
@@ -134,7 +134,7 @@ def _load(native: Any, folder: Path, sha256: str) -> Any:  # noqa: ANN401
 
 
 def _native() -> Any:  # noqa: ANN401 - a module without types
-    """The wheel's native library, once its hash is checked; the package itself is not imported."""
+    """Return the wheel's native library after its hash is checked; no Python of it runs."""
     if loaded := sys.modules.get(NATIVE):
         return loaded
     package = None if NATIVE in sys.modules else importlib.util.find_spec(NATIVE.partition(".")[0])

@@ -192,7 +192,7 @@ def _vocabulary(folder: Path) -> set[str]:
 
 
 def _sentencepiece_files(folder: Path) -> tuple[Path, Path]:
-    """SentencePiece files of the source and of the target language."""
+    """Return the SentencePiece files of the source and of the target language."""
     for names in (("source.spm", "target.spm"), ("sentencepiece.bpe.model",) * 2):
         files = folder / names[0], folder / names[1]
         if all(file.is_file() for file in files):

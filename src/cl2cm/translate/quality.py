@@ -57,7 +57,7 @@ class Strangers(NamedTuple):
         return cls(float(np.mean(values)), max(float(np.std(values)), 1e-3))
 
     def likeness(self, value: float) -> float:
-        """F of a part, in (0, 1)."""
+        """Return F of a part, in (0, 1)."""
         return 1 / (1 + math.exp(min(2 - (value - self.mean) / self.deviation, 500)))
 
 
@@ -108,7 +108,7 @@ def copied_share(source: str, translation: str) -> float:
 
 
 def chrf(hypothesis: str, reference: str) -> float:
-    """Character n-gram F-score, in [0, 1] (Popović 2015): orders 1 to 6, beta 2.
+    """Return the character n-gram F-score in [0, 1] (Popović 2015): orders 1 to 6, beta 2.
 
     Precision and recall are means over the orders that both texts have; white space is left out.
     """

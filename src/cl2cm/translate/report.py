@@ -206,7 +206,7 @@ def _bars(histogram: Sequence[int]) -> str:
 
 
 def _cut(text: str) -> str:
-    """A text as wide as its cell of the table; a Chinese character is as wide as two letters."""
+    """Return a text padded or cut to its cell; a Chinese character is as wide as two letters."""
     if cell_len(text) > _WIDTH:
         return set_cell_size(text, _WIDTH - 1) + "…"
     return set_cell_size(text, _WIDTH)

@@ -136,12 +136,12 @@ def read(source: Path, options: Options) -> DataSet:
 
 
 def photo(name: str) -> str:
-    """Flickr's number of a photo, its id in Flickr30k, from its id in Flickr8k."""
+    """Return Flickr's number of a photo, its id in Flickr30k, from its id in Flickr8k."""
     return name.split("_", maxsplit=1)[0]
 
 
 def _read_google(source: Path) -> Texts:
-    """Arabic translations by photo, in the order of Flickr30k's captions; none without the files.
+    """Return Arabic translations by photo, in the order of Flickr30k's captions; may be empty.
 
     Raises:
         DatasetError: a file is damaged or not as published.

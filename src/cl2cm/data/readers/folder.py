@@ -183,7 +183,7 @@ def _inside(place: str, name: str, root: Path) -> str:
 
 
 def _files(root: Path) -> Iterator[str]:
-    """Paths of files in a folder and below it, those that are ignored aside."""
+    """Yield paths of files in a folder and below it, those that are ignored aside."""
     for path in sorted(walk(root)):
         yield path.relative_to(root).as_posix()
 

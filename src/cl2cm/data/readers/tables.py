@@ -99,7 +99,7 @@ def _line(place: str, cells: Mapping[str, str], columns: Columns) -> Line | Data
 def by_language(
     captions: Mapping[str, Sequence[str]], columns: Columns
 ) -> dict[str, Sequence[str]]:
-    """Captions of the columns of one row, by language; blank ones go where there are others."""
+    """Return the captions of a row by language, without blank ones if there are others."""
     found: dict[str, list[str]] = {}
     for name, texts in captions.items():
         found.setdefault(columns.captions[name], []).extend(texts)

@@ -97,7 +97,7 @@ class Member(NamedTuple):
 
 
 def read_members(path: Path) -> Iterator[Member]:
-    """Files of a tar, in order; gzip by its name.
+    """Yield files of a tar, in order; gzip by its name.
 
     Raises:
         DatasetError: it cannot be read, is damaged or cut short, or has a member that is not a
@@ -137,7 +137,7 @@ def read_whole(member: Member, limit: int) -> bytes:
 
 
 def read_pieces(member: Member, limit: int) -> Iterator[bytes]:
-    """The bytes of a member in pieces; see `read_whole`."""
+    """Yield the bytes of a member in pieces; see `read_whole`."""
     if member.size > limit:
         found = f"{member.size:,} bytes"
         raise _error(member.place, f"at most {limit // 2**20:,} MB", found)

@@ -76,7 +76,7 @@ def _names(path: Path) -> list[str]:
 
 
 def _captions(path: Path, names: Sequence[str]) -> list[str]:
-    """A caption for each name: what is missing or too much is seen at the end of the file."""
+    """Return a caption for each name; the end of the file shows whether their numbers agree."""
     texts = []
     for number, line in numbered_lines(path):
         if number > len(names):

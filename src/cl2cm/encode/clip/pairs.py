@@ -70,7 +70,7 @@ def _is_name(name: str) -> bool:
 
 
 def side_of(spec: str) -> str:
-    """Which side of a manifest an encoder is for: ``vision``, or ``text`` for a model of text."""
+    """Return which side of a manifest an encoder is for: ``vision`` or ``text``."""
     if not is_model_spec(spec):
         return "vision"
     name = parse_pair(spec).image

@@ -83,7 +83,7 @@ def read_gold(language: str) -> list[GoldPair]:
 
 
 def joined(words: Sequence[str], language: str) -> tuple[str, list[Span]]:
-    """Words as a text, with spaces where the language has them, and where each is in it."""
+    """Return words as a text, with spaces where the language has them, and where each is in it."""
     space = "" if language in NO_SPACES else " "
     words = [normalise(word) or word for word in words]
     spans, place = [], 0
@@ -115,7 +115,7 @@ def score(pairs: Iterable[tuple[Iterable[Link], GoldPair]]) -> Score:
 
 
 def read_pairs(reader: Reader, gold: Sequence[GoldPair]) -> list[tuple[Words, Words]]:
-    """What a network gives for both texts of each pair; the words are those of the annotation."""
+    """Return the output of a network for both texts of each pair, by annotated words."""
     return [
         (
             reader.read(*joined(pair.source, pair.languages[0])),
@@ -126,7 +126,7 @@ def read_pairs(reader: Reader, gold: Sequence[GoldPair]) -> list[tuple[Words, Wo
 
 
 def centred(pairs: Sequence[tuple[Words, Words]]) -> list[tuple[Words, Words]]:
-    """The same without what all tokens of a side have in common: their mean, over all pairs."""
+    """Return the same without the mean of all tokens of a side, over all pairs."""
     sides = []
     for texts in zip(*pairs, strict=True):
         mean = torch.cat([text.tokens for text in texts]).mean(0)

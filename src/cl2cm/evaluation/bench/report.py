@@ -164,7 +164,7 @@ def _by_method(results: Results) -> dict[Key, list[Mapping[str, Ranks]]]:
 
 
 def gaps(table: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
-    """Share of the gap from zero-shot to supervised that each method closes, per language."""
+    """Return the share of the gap zero-shot to supervised that each method closes."""
     means = {
         (row["regime"], row["method"], row["language"]): row["mean"]
         for row in table
@@ -183,7 +183,7 @@ def gaps(table: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
 
 
 def rank_variances(results: Results, source: str) -> list[dict[str, Any]]:
-    """MRV over the target languages, of each image's mean caption rank; mean over seeds.
+    """Return MRV over the target languages, of each image's mean caption rank; mean over seeds.
 
     People captioned each language anew, so there is no caption common to all: an image's mean
     rank over its captions stands for it (we choose). Only images captioned in all count.

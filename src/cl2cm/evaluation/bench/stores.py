@@ -40,7 +40,7 @@ def make_stores(
 
 
 def _texts_to_encode(config: Config, examples: Sequence[Example]) -> list[str]:
-    """All captions, the translations of the training split, and those that validate epochs."""
+    """Return all captions, and the translations for training and validation."""
     texts = every_text(examples, translated=("train",))
     if config.data.noise:  # clean ones stay: supervised and zero-shot are trained without noise
         texts += every_text(planted(config.data, examples)[0], translated=("train",))

@@ -33,7 +33,7 @@ _STORED_TOLERANCE = {"float16": 0.02, "float32": 0.02, "int8": 0.25}  # int8 rou
 
 
 def width(matrix: Matrix) -> int:
-    """D, of a stored matrix."""
+    """Return D, of a stored matrix."""
     return int(matrix.shape[1]) - (_SCALE_BYTES if matrix.dtype == np.int8 else 0)
 
 

@@ -100,7 +100,7 @@ class Journal:
         return Content(str(found[0]), start, end)
 
     def taken(self, content: Content, path: Path) -> datetime.datetime | None:
-        """When the image of a content was taken, as its camera says; read once.
+        """Return when the image of a content was taken, as its camera says; read once.
 
         Args:
             content: what the image's file holds.
@@ -231,7 +231,7 @@ def discard(path: Path) -> None:
 
 
 def is_useless(path: Path) -> bool:
-    """Whether a journal keeps no vector, or is not there; of a damaged one that is not known."""
+    """Return whether a journal is empty or missing; False for a damaged one."""
     if not path.exists():
         return True
     try:

@@ -226,7 +226,7 @@ def _write(
 
 
 def _dates(journal: Journal, known: Known) -> dict[str, datetime | None]:
-    """When the images among examples were taken, by id."""
+    """Return when the images among examples were taken, by id."""
     dates = {
         example.id: journal.taken(content, example.path)
         for example, content in known

@@ -134,8 +134,8 @@ class MissingExtraError(CL2CMError):
     def __init__(self, package: str, extra: str) -> None:
         super().__init__(
             f"package {package}",
-            expected="it to be installed",
-            found="no such package",
+            expected="an installed package",
+            found="none",
             remedy=f"run: pip install 'cl2cm[{extra}]'",
         )
         self.package = package

@@ -138,12 +138,12 @@ def search(
 
     if like and picture:
         raise ConfigError(
-            "--like and --picture", expected="one of them", found="both", remedy="remove one"
+            "--like and --image", expected="one of them", found="both", remedy="remove one"
         )
     if picture is not None and not picture.is_file():
         found = "a folder" if picture.is_dir() else "no such file"
         raise MediaError(
-            f"--picture {picture}", expected="an image", found=found, remedy="correct the path"
+            f"--image {picture}", expected="an image", found=found, remedy="correct the path"
         )
     typed = " ".join(query or ())
     _check_index(index, typed)

@@ -174,7 +174,7 @@ def encode_pictures(
     on_skip: OnSkip | None = None,
     root: Path | None = None,
 ) -> StoredFeatures:
-    """Store of the features of all images and videos, by id; one row of vectors a frame.
+    """Store of the features of all images and videos, by id; one row of vectors per frame.
 
     Precomputed ones are taken where they lie.
 

@@ -181,7 +181,7 @@ def find_manifest(suite: str, data: Path | None) -> Path:
 
 
 def _merge(below: Tree, above: Tree) -> dict[str, Any]:
-    """Both trees; where both have a key, tables are merged and other values are the upper one's."""
+    """Return both trees in one: tables are merged, other values are those of the upper one."""
     merged = dict(below)
     for key, value in above.items():
         old = merged.get(key)

@@ -1,8 +1,10 @@
 """The documentation site: it builds without a warning, and nothing on it is missing or external."""
 
+import dataclasses
 import re
 import subprocess
 import sys
+import typing
 from html.parser import HTMLParser
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
@@ -107,3 +109,17 @@ def test_every_command_and_setting_is_described(site):
         for option in options:
             assert option.opts[-1] in commands, (name, option.name)
     assert set(COMMON) <= pages["settings.html"].ids
+
+
+def test_every_setting_has_a_comment(monkeypatch):
+    from cl2cm.methods.settings import section_kinds
+    from cl2cm.model.config import COMMON, Config
+
+    monkeypatch.syspath_prepend(DOCS / "site")
+    from reference import field_comments
+
+    hints = typing.get_type_hints(Config)
+    for kind in [*(hints[name] for name in COMMON), *section_kinds().values()]:
+        comments = field_comments(kind)
+        for field in dataclasses.fields(kind):
+            assert len(comments[field.name]) > 3, (kind.__name__, field.name)

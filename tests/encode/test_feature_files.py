@@ -224,7 +224,9 @@ def test_pictures_cannot_be_encoded(tmp_path):
     world.draw("red", "bar", 0).save(tmp_path / "red.png")
     head = build_vision_head(NetworkConfig(dim=8, heads=1), WIDTH)
     model = VisualSide(head, encoder, fingerprint="f", dim=8)
-    with pytest.raises(EncoderError, match="expected items whose features it holds, found an image"):
+    with pytest.raises(
+        EncoderError, match="expected items whose features it holds, found an image"
+    ):
         model.encode_visual([tmp_path / "red.png"])
     assert model.encode_visual(examples("film_b", "film_a")).shape == (2, 8)
     assert json.loads(encoder.preprocessing)["items"] == 4

@@ -22,15 +22,14 @@ from cl2cm.types import Batch, Encoded
 
 @dataclass(frozen=True, slots=True)
 class AddLanguageConfig:
-    """What is added, and the weights of the losses."""
+    """The language to add, and the weights of the losses."""
 
-    language: str = ""  # the new language; every other language of the run is protected
-    text_only: bool = False  # learn from texts alone: no image or video is read
-    share: float = 0.5  # of the captions, how many are shown with the new language; the others
-    # with one of the earlier languages
-    match: float = 1.0  # weight of Eq. 8 with the frozen vision side; without effect for text_only
-    regression: float = 4.0  # weight of the squared distance of the new language from its goals
-    replay: float = 4.0  # weight of the squared distance of what is known already from its goals
+    language: str = ""  # the new language; all other languages of the run are protected
+    text_only: bool = False  # learn from texts only: no image or video is read
+    share: float = 0.5  # share of the captions that are shown with the new language
+    match: float = 1.0  # weight of Eq. 8 with the frozen vision side; no effect with text_only
+    regression: float = 4.0  # weight of the squared distance for the new language
+    replay: float = 4.0  # weight of the squared distance for languages that the run knows
     relation: float = 1.0  # weight of Eq. 10 on (S, T), with the teacher's relations
     tau: float = 0.1  # temperature of the relations, tau_t and tau_s of Eq. 9
 

@@ -31,9 +31,9 @@ class TransferConfig:
     tau_teacher: float = 0.1  # tau_t of Eq. 9
     tau_student: float = 0.1  # tau_s of Eq. 9
     source_target: float = 0.0  # weight of the same loss on the student's (S, T) relation
-    regression: float = 0.0  # weight of the squared distance of z_T from the student's own z_S
-    decay: float = 0.99  # self-distill: of the moving average whose relations are followed
-    warm_start: bool = False  # two-stage: the student's text side starts as the teacher's
+    regression: float = 0.0  # weight of the squared distance between the student's z_T and z_S
+    decay: float = 0.99  # self-distill: decay of the moving average that serves as the teacher
+    warm_start: bool = False  # two-stage: initialise the student's text side from the teacher
     word_relation: float = 0.0  # share of the word-level relation in R_CL, 0 to 1
 
     def __post_init__(self) -> None:

@@ -21,12 +21,12 @@ from cl2cm.types import Batch
 
 @dataclass(frozen=True, slots=True)
 class DcotConfig:
-    """The rival DCOT: how far a pair's confidence weighs its M(V, T), and when."""
+    """DCOT: how much a pair's confidence weighs its M(V, T), and from when on."""
 
-    strength: float = 1.0  # part of a pair's weight that is its confidence, at last; 0: no part
-    modal: float = 0.5  # share of the cross-modal view in the cost, at last; 0: texts alone
-    ramp: float = 0.5  # share of the steps after which strength and modal are reached
-    epsilon: float = 0.05  # sinkhorn: strength of the entropy, in units of the cost (0 to 2)
+    strength: float = 1.0  # final share of the confidence in a pair's weight; 0: none
+    modal: float = 0.5  # final share of the cross-modal view in the cost; 0: texts only
+    ramp: float = 0.5  # share of the steps until strength and modal are reached
+    epsilon: float = 0.05  # entropy regularisation of Sinkhorn, in units of the cost (0 to 2)
     rho: float = 0.0  # strength of the relaxed marginals; 0: balanced
 
     def __post_init__(self) -> None:

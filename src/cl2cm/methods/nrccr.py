@@ -30,18 +30,19 @@ Parts = dict[str, tuple[float, Tensor]]  # name in the log → weight, loss
 
 @dataclass(frozen=True, slots=True)
 class NrccrConfig:
-    """The rival NRCCR: weight of each part beside M(V, S); 0 takes a part out."""
+    """Weights of the parts of NRCCR, relative to M(V, S); 0 switches a part off."""
 
     target: float = 1.0  # weight of M(V, T), times match.target; published: 0.6
-    soft: float = 0.4  # weight of the soft targets of the fused text
+    soft: float = 0.4  # weight of the soft targets from the fused text
     tau: float = 0.07  # temperature of the soft targets
     feature: float = 0.1  # weight of the distance to the fused text
     fused: float = 1.0  # weight of the fused text's own matching loss; published: none
-    query: Literal["source", "target"] = "source"  # whose tokens ask the other's in the fusion
-    key: int = 16  # width of the fusion's keys, for each head
-    cycle: float = 0.5  # weight of the matching of source captions and their back-translations
-    adversarial: float = 0.001  # weight of deceiving the language discriminator
-    game: Literal["gan", "reversal"] = "gan"  # target texts pass for source; or reversed gradient
+    query: Literal["source", "target"] = "source"  # side whose tokens are the queries of the
+    # cross-attention: source or target
+    key: int = 16  # width of the keys per attention head
+    cycle: float = 0.5  # weight of matching source captions with their back-translations
+    adversarial: float = 0.001  # weight of the adversarial loss of the text encoder
+    game: Literal["gan", "reversal"] = "gan"  # gan: non-saturating; reversal: gradient reversal
 
     def __post_init__(self) -> None:
         for key in ("target", "soft", "feature", "fused", "cycle", "adversarial"):

@@ -37,6 +37,7 @@ html_show_sourcelink = False
 html_copy_source = False
 html_math_renderer = "mathml"
 html_last_updated_fmt = None  # equal sources give equal pages
+smartquotes = False  # quotation marks stay as they are written
 highlight_language = "text"
 
 autodoc_member_order = "bysource"

@@ -1,0 +1,260 @@
+"""The kinds of charts of a report."""
+
+from collections.abc import Mapping, Sequence
+from typing import NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+
+from cl2cm.evaluation.report.svg import (
+    COLOURS,
+    DASHES,
+    Axis,
+    Figure,
+    fitting,
+    grid,
+    label,
+    legend,
+    mark,
+    ramp,
+    turned,
+)
+
+WIDTH = 720.0
+LEFT, RIGHT = 56.0, 12.0
+PANEL = 190.0  # height of a plot
+Matrix = npt.NDArray[np.float64]
+
+
+class Line(NamedTuple):
+    """A series of a line chart: its name, and its points."""
+
+    name: str
+    points: Sequence[tuple[float, float]]
+
+
+class Estimate(NamedTuple):
+    """A value with its interval, if it has one."""
+
+    value: float
+    low: float | None = None
+    high: float | None = None
+
+
+class Point(NamedTuple):
+    """A point of a scatter chart: number of its series, place, and text for a pointer."""
+
+    series: int
+    x: float
+    y: float
+    title: str = ""
+
+
+class HeatMap(NamedTuple):
+    """A matrix: its title, its values, and the values that get the first and the last colour."""
+
+    title: str
+    values: Matrix
+    low: float
+    high: float
+
+
+def line_chart(name: str, title: str, lines: Sequence[Line], x_name: str, y_name: str) -> Figure:
+    """Return lines over a common axis, each with a dash pattern and a mark of its own."""
+    head, height = legend([line.name for line in lines], LEFT, 16, WIDTH - LEFT - RIGHT)
+    bottom = height + 12 + PANEL
+    points = [point for line in lines for point in line.points]
+    x = fitting((p[0] for p in points), LEFT, WIDTH - RIGHT)
+    x = Axis(min(p[0] for p in points), max(p[0] for p in points), x.start, x.end)
+    x = x if x.low < x.high else Axis(x.low - 0.5, x.low + 0.5, x.start, x.end)
+    y = fitting((p[1] for p in points), bottom, height + 12)
+    parts = [head, grid(x, y)]
+    for number, line in enumerate(lines):
+        path = "L".join(f"{x.at(a):.1f} {y.at(b):.1f}" for a, b in line.points)
+        dashes = DASHES[number % len(DASHES)]
+        style = f' stroke-dasharray="{dashes}"' if dashes else ""
+        parts.append(
+            f'<path d="M{path}" class="l{number % len(COLOURS)}" stroke-width="2"{style}/>'
+        )
+        parts += [mark(number, x.at(a), y.at(b), size=3) for a, b in line.points[-1:]]
+    parts += [
+        label(x_name, (LEFT + WIDTH - RIGHT) / 2, bottom + 34, anchor="middle"),
+        turned(y_name, 14, (bottom + height) / 2),
+    ]
+    ends = "; ".join(f"{line.name} ends at {line.points[-1][1]:.3g}" for line in lines)
+    return Figure(
+        name, title, f"{y_name} over {x_name}. {ends}.", WIDTH, bottom + 42, "".join(parts)
+    )
+
+
+def estimate_chart(
+    name: str,
+    title: str,
+    panels: Mapping[str, Mapping[str, Mapping[str, Estimate]]],
+    groups: Sequence[str],
+    x_name: str,
+) -> Figure:
+    """Return values with intervals, grouped: plots one above the other.
+
+    Args:
+        name: of the figure.
+        title: of the figure.
+        panels: name of a plot's axis → series → group → value.
+        groups: along the horizontal axis.
+        x_name: of that axis.
+    """
+    names = list(dict.fromkeys(series for panel in panels.values() for series in panel))
+    width = max(WIDTH, LEFT + RIGHT + len(groups) * (14 + 9 * len(names)))
+    head, top = legend(names, LEFT, 16, width - LEFT - RIGHT)
+    parts = [head]
+    slot = (width - LEFT - RIGHT) / len(groups)
+    x = Axis(0, len(groups), LEFT, width - RIGHT)
+    for y_name, panel in panels.items():
+        bottom = top + 12 + PANEL
+        values = [v for by in panel.values() for e in by.values() for v in e if v is not None]
+        y = fitting(values, bottom, top + 12, zero=True)
+        parts.append(grid(x, y, across=False))
+        parts.append(turned(y_name, 14, (bottom + top) / 2))
+        for number, series in enumerate(names):
+            offset = slot * (0.12 + 0.76 * (number + 0.5) / len(names))
+            for place, group in enumerate(groups):
+                if (found := panel.get(series, {}).get(group)) is not None:
+                    at = LEFT + slot * place + offset
+                    parts.append(_whisker(number, at, y, found, f"{series}, {group}"))
+        for place, group in enumerate(groups):
+            middle = LEFT + slot * (place + 0.5)
+            parts.append(label(group, middle, bottom + 16, anchor="middle"))
+            if place:
+                line = f"M{LEFT + slot * place:.1f} {top + 12:.1f}V{bottom:.1f}"
+                parts.append(f'<path d="{line}" class="grid"/>')
+        top = bottom + 24
+    parts.append(label(x_name, (LEFT + width - RIGHT) / 2, top + 14, anchor="middle"))
+    text = f"{', '.join(panels)} of {', '.join(names)} for {', '.join(groups)}. "
+    text += "The table below holds the values."
+    return Figure(name, title, text, width, top + 22, "".join(parts))
+
+
+def _whisker(series: int, x: float, y: Axis, found: Estimate, what: str) -> str:
+    title, line = f"{what}: {found.value:.1f}", ""
+    if found.low is not None and found.high is not None:
+        title += f" ({found.low:.1f} to {found.high:.1f})"
+        bar = f"M{x:.1f} {y.at(found.low):.1f}V{y.at(found.high):.1f}"
+        line = f'<path d="{bar}" class="l{series % len(COLOURS)}" stroke-width="1.5"/>'
+    return line + mark(series, x, y.at(found.value), title)
+
+
+def scatter_chart(
+    name: str,
+    title: str,
+    points: Sequence[Point],
+    names: Sequence[str],
+    axes: tuple[str, str] | None,
+    description: str,
+    *,
+    height: float = 420.0,
+    size: float = 4.0,
+) -> Figure:
+    """Return points of several series; without names of the axes, which then mean nothing."""
+    head, top = legend(names, LEFT, 16, WIDTH - LEFT - RIGHT)
+    bottom = top + 12 + height
+    pad_x, pad_y = (_padding([getattr(p, side) for p in points]) for side in ("x", "y"))
+    x = fitting([*(p.x for p in points), *pad_x], LEFT, WIDTH - RIGHT)
+    y = fitting([*(p.y for p in points), *pad_y], bottom, top + 12)
+    parts = [head]
+    if axes is None:
+        frame = f"M{LEFT} {top + 12:.1f}H{WIDTH - RIGHT}V{bottom:.1f}H{LEFT}Z"
+        parts.append(f'<path d="{frame}" class="axis plot"/>')
+    else:
+        parts += [
+            grid(x, y),
+            label(axes[0], (LEFT + WIDTH - RIGHT) / 2, bottom + 34, anchor="middle"),
+            turned(axes[1], 14, (bottom + top) / 2),
+        ]
+    parts += [mark(p.series, x.at(p.x), y.at(p.y), p.title, size) for p in points]
+    whole = bottom + (42 if axes else 12)
+    return Figure(name, title, description, WIDTH, whole, "".join(parts))
+
+
+def _padding(values: Sequence[float]) -> tuple[float, float]:
+    low, high = min(values), max(values)
+    more = 0.04 * (high - low)
+    return low - more, high + more
+
+
+def heat_maps(
+    name: str,
+    title: str,
+    maps: Sequence[HeatMap],
+    description: str,
+    *,
+    labels: Sequence[str] = (),
+    unit: str = "cosine",
+    side: float = 210.0,
+) -> Figure:
+    """Return matrices side by side, with their scales below.
+
+    Args:
+        name: of the figure.
+        title: of the figure.
+        maps: the matrices.
+        description: the text alternative.
+        labels: of rows and columns, and the cells get numbers; without them neither.
+        unit: of the values.
+        side: pixels of a matrix, at least.
+    """
+    edge = 30.0 if labels else 4.0
+    side = max(side, 34.0 * len(labels))
+    per_row = max(1, int((WIDTH - 8) // (side + edge + 12)))
+    parts = []
+    whole = side + 70 + edge
+    for number, one in enumerate(maps):
+        left = 8 + edge + (number % per_row) * (side + edge + 12)
+        top = 24 + edge / 2 + (number // per_row) * whole
+        parts.append(label(one.title, left, top - 8 - edge / 2, bold=True))
+        parts.append(_cells(one, left, top, side, labels))
+        parts.append(_scale(one, left, top + side + 14, side, unit))
+    rows = -(-len(maps) // per_row)
+    used = min(per_row, len(maps)) * (side + edge + 12) + 8
+    width = max(used, *(16 + edge + len(one.title) * 7.5 for one in maps))
+    return Figure(name, title, description, width, rows * whole + 10, "".join(parts))
+
+
+def _cells(one: HeatMap, left: float, top: float, side: float, labels: Sequence[str]) -> str:
+    count = len(one.values)
+    cell = side / count
+    parts = []
+    for i, row in enumerate(one.values.tolist()):
+        for j, value in enumerate(row):
+            share = (value - one.low) / max(one.high - one.low, 1e-12)
+            x, y = left + j * cell, top + i * cell
+            parts.append(
+                f'<rect x="{x:.1f}" y="{y:.1f}" width="{cell:.2f}" height="{cell:.2f}" '
+                f'fill="{ramp(share)}"/>'
+            )
+            if labels:
+                ink = "#ffffff" if share < 0.55 else "#000000"
+                parts.append(
+                    f'<text x="{x + cell / 2:.1f}" y="{y + cell / 2 + 4:.1f}" '
+                    f'style="fill:{ink}" font-size="10" text-anchor="middle">{value:.2f}</text>'
+                )
+    for place, text in enumerate(labels):
+        middle = (place + 0.5) * cell
+        parts.append(label(text, left - 6, top + middle + 4, anchor="end"))
+        parts.append(label(text, left + middle, top - 5, anchor="middle"))
+    return "".join(parts)
+
+
+def _scale(one: HeatMap, left: float, top: float, side: float, unit: str) -> str:
+    steps = 24
+    width = side / 2 / steps
+    parts = [
+        f'<rect x="{left + side / 4 + step * width:.1f}" y="{top:.1f}" width="{width + 0.3:.2f}" '
+        f'height="8" fill="{ramp(step / (steps - 1))}"/>'
+        for step in range(steps)
+    ]
+    parts += [
+        label(f"{one.low:.2f}", left + side / 4 - 4, top + 9, anchor="end"),
+        label(f"{one.high:.2f}", left + 3 * side / 4 + 4, top + 9),
+        label(unit, left + side / 2, top + 24, anchor="middle"),
+    ]
+    return "".join(parts)

@@ -10,6 +10,7 @@ from cl2cm.model.run_folder import check_hash
 from cl2cm.storage import open_confined
 
 _MOST = 2**26  # bytes of a log
+_STAGES, _NAMES, _POINTS = 4, 12, 400  # that are drawn; a log may come from anyone
 _PLACE = {"stage", "epoch", "step"}
 _OTHER = {"rate", "gradient"}  # logged with the losses
 Points = list[tuple[float, float]]
@@ -45,7 +46,22 @@ def read_curves(run: Path) -> Curves:
         _add(curves, _parse(line))
     if not curves.losses and not curves.validation:
         return Curves(missing="its log is empty")
-    return curves
+    losses = {
+        stage: {name: _thinned(named[name]) for name in sorted(named, key=_loss_first)[:_NAMES]}
+        for stage, named in list(curves.losses.items())[:_STAGES]
+    }
+    validation = list(curves.validation.items())[:_STAGES]
+    return Curves(losses, {stage: _thinned(points) for stage, points in validation})
+
+
+def _loss_first(name: str) -> tuple[bool, str]:
+    return name != "loss", name
+
+
+def _thinned(points: Points) -> Points:
+    """Return at most so many points as a line needs, with the last one."""
+    step = -(-len(points) // _POINTS)
+    return points[::step] if (len(points) - 1) % step == 0 else [*points[::step], points[-1]]
 
 
 def _add(curves: Curves, values: dict[str, object]) -> None:

@@ -150,9 +150,14 @@ def _sentences(reader: Reader, texts: Sequence[str]) -> Floats:
     return vectors
 
 
-def likeness(one: Matrix, other: Matrix) -> float:
-    """Return Pearson's correlation of two similarities [B, B], without their diagonals."""
+def likeness(one: Matrix, other: Matrix) -> float | None:
+    """Return Pearson's correlation of two similarities [B, B] without their diagonals.
+
+    None where one of them is the same everywhere, such as that of equal captions.
+    """
     off = ~np.eye(len(one), dtype=bool)
+    if one[off].std() == 0 or other[off].std() == 0:
+        return None
     return float(np.corrcoef(one[off], other[off])[0, 1])
 
 

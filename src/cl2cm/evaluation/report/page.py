@@ -5,6 +5,7 @@ that are inside of the page, and nothing else.
 """
 
 from collections.abc import Mapping, Sequence
+from itertools import groupby
 
 from cl2cm.evaluation.report.sections import Block, Drawn, Html, Section
 from cl2cm.evaluation.report.svg import COLOURS, Figure, inline, series_style, text_of
@@ -38,15 +39,17 @@ nav ul { padding: 0; margin: .5rem 0; display: flex; flex-wrap: wrap; gap: .3rem
 .wide { overflow-x: auto; margin: 1rem 0; max-width: 100%; }
 .wide:focus-visible { outline: 2px solid var(--link); }
 table { border-collapse: collapse; font-size: .9rem; overflow-wrap: normal; }
-caption { text-align: start; font-weight: 600; padding: .3rem 0; white-space: nowrap; }
+caption { text-align: start; font-weight: 600; padding: .3rem 0; }
 th, td { padding: .3rem .6rem; border-bottom: 1px solid var(--line); text-align: start;
   vertical-align: top; }
 th { font-weight: 600; }
-td { max-width: 22rem; overflow-wrap: anywhere; min-width: 3rem; }
-td.n { text-align: end; font-variant-numeric: tabular-nums; white-space: nowrap; }
+td { max-width: 22rem; overflow-wrap: break-word; min-width: 3rem; }
+td.n, th.n { text-align: end; font-variant-numeric: tabular-nums; white-space: nowrap; }
 td.n .ci { display: block; }
 th:first-child, td:first-child { position: sticky; left: 0; background: var(--paper); }
-.chart { margin: 1rem 0; }
+.chart { margin: 1rem 0; min-width: 0; }
+.charts { display: grid; grid-template-columns: repeat(auto-fit, minmax(min(100%, 30rem), 1fr));
+  gap: 0 1.5rem; }
 .chart > figcaption { color: var(--ink); font-weight: 600; font-size: 1rem; }
 .chart svg { display: block; height: auto; }
 .chart.light svg { background: #fff; }
@@ -119,11 +122,21 @@ def page(
 
 def _section(part: Section, missing: Sequence[str]) -> str:
     notes = "".join(f'<p class="missing">{text_of(sentence)}</p>\n' for sentence in missing)
-    blocks = "\n".join(map(_block, part.blocks))
+    blocks = "\n".join(_grouped(part.blocks))
     return (
         f'<section id="{part.name}" aria-labelledby="{part.name}-head">\n'
         f'<h2 id="{part.name}-head">{text_of(part.title)}</h2>\n{notes}{blocks}\n</section>'
     )
+
+
+def _grouped(blocks: Sequence[Block]) -> list[str]:
+    """Return the blocks; several figures in a row stand side by side where there is room."""
+    parts: list[str] = []
+    for drawn, group in groupby(blocks, key=lambda block: isinstance(block, Figure | Drawn)):
+        whole = [_block(block) for block in group]
+        side_by_side = ['<div class="charts">', *whole, "</div>"]
+        parts += side_by_side if drawn and len(whole) > 1 else whole
+    return parts
 
 
 def _block(block: Block) -> str:
@@ -149,5 +162,5 @@ def _figure(title: str, svg: str, kind: str, style: str) -> str:
 
 def _width(figure: Figure) -> str:
     """Return the style of a chart: as wide as it is drawn, and never unreadably small."""
-    least = min(figure.width, 560)
+    least = min(figure.width, 480)
     return f' style="width:100%;min-width:{least:.0f}px;max-width:{figure.width:.0f}px"'

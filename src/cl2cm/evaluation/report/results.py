@@ -21,6 +21,7 @@ from cl2cm.storage import open_confined, read_regular
 RECALLS = tuple(f"{side} R@{k}" for side in ("t2v", "v2t") for k in CUTOFFS)
 _MOST_JSON = 2**26  # bytes
 _MOST_RANKS = 2**28  # bytes of all arrays of a file
+_LONGEST = 100  # letters of a name
 _WORDS = ("regime", "table", "method", "language")
 _NUMBERS = ("SumR", *RECALLS, "queries", "gallery")
 
@@ -35,11 +36,23 @@ def read_results(path: Path) -> dict[str, Any]:
         found = json.loads(read_regular(path, _MOST_JSON))
         rows = [_row(row) for row in found["rows"]]
         mrv = [
-            {"regime": str(row["regime"]), "method": str(row["method"]), "MRV": _number(row["MRV"])}
+            {
+                "regime": str(row["regime"])[:_LONGEST],
+                "method": str(row["method"])[:_LONGEST],
+                "MRV": _number(row["MRV"]),
+            }
             for row in found.get("mrv", ())
         ]
-        suite = str(found["suite"])
-    except (OSError, ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
+        suite = str(found["suite"])[:_LONGEST]
+    except (
+        OSError,
+        ValueError,
+        TypeError,
+        KeyError,
+        AttributeError,
+        RecursionError,
+        OverflowError,
+    ) as error:
         found = getattr(error, "strerror", None) or f"{type(error).__name__}: {error}"
         raise _wrong(path, str(found)) from None
     if not rows:
@@ -48,7 +61,7 @@ def read_results(path: Path) -> dict[str, Any]:
 
 
 def _row(row: Mapping[str, Any]) -> dict[str, Any]:
-    words = {key: str(row[key]) for key in _WORDS}
+    words = {key: str(row[key])[:_LONGEST] for key in _WORDS}
     return {**words, "seed": int(row["seed"]), **{key: _number(row[key]) for key in _NUMBERS}}
 
 

@@ -164,7 +164,7 @@ def _curves(found: Material) -> Section:
     main = None if found.main is None else found.main.label
     for stage, named in found.curves[main].losses.items() if main in found.curves else ():
         if len(named) > 2:
-            parts = [Line(name, points) for name, points in sorted(named.items()) if points]
+            parts = [Line(name, points) for name, points in named.items()]
             title = f"Parts of the loss of {main}, {stage} stage"
             blocks.append(line_chart(f"parts-{_slug(stage)}", title, parts, "step", "loss"))
     if blocks:

@@ -14,7 +14,7 @@ from cl2cm.evaluation.bench.report import figures_of
 from cl2cm.evaluation.ranks import Ranks
 from cl2cm.evaluation.report.results import RECALLS, read_results, read_run_ranks
 from cl2cm.export.contract import is_export
-from cl2cm.model.config import Config
+from cl2cm.model.config import Config, parse_config, read_tree
 from cl2cm.model.encoders import Encoders
 from cl2cm.model.run_folder import read_provenance, read_run
 from cl2cm.storage import has_hash
@@ -22,7 +22,6 @@ from cl2cm.types import is_model_spec
 
 Row = dict[str, Any]  # as in ``rows`` of bench --json
 _SAME = 1e-6  # recalls in percent that are equal
-_UNUSED = Encoders("hf:unused", "onnx:unused")  # no encoder is opened for the settings
 
 
 @dataclass(slots=True)
@@ -108,12 +107,18 @@ def read_subjects(named: Sequence[str], split: str) -> Subjects:
         elif (path / "results.json").is_file():
             _add_bench(subjects, path / "results.json", path, split)
         else:
-            config, _ = read_run(path, _UNUSED)
+            config = _settings(path)
             subjects.runs.append(
                 Run(config.method, name, config=config, provenance=read_provenance(path))
             )
     _name_apart([run for run in subjects.runs if run.seed is None])
     return subjects
+
+
+def _settings(run: Path) -> Config:
+    """Return the settings of a finished run, with its encoders by the names that stand there."""
+    read_run(run, Encoders("hf:unused", "onnx:unused"))  # which checks it, and opens no encoder
+    return parse_config(read_tree(run / "config.toml"))
 
 
 def _name_apart(runs: Sequence[Run]) -> None:
@@ -169,7 +174,7 @@ def _open_run(run: Run, root: Path, split: str) -> None:
     if not folder.resolve().is_relative_to(root.resolve()):
         return
     try:
-        run.config, _ = read_run(folder, _UNUSED)
+        run.config = _settings(folder)
         run.provenance = read_provenance(folder)
     except CL2CMError:
         run.config = None

@@ -118,7 +118,8 @@ def mark(series: int, x: float, y: float, title: str = "", size: float = 4.0) ->
     path = _path(series % SHAPES, x, y, size)
     if series % SHAPES in (4, 5):  # plus and cross have no inside
         kind = f"l{series % len(COLOURS)}"
-        return f'<path d="{path}" class="{kind}" stroke-width="2">{inside}</path>'
+        bold = 2 if series < SHAPES else 1
+        return f'<path d="{path}" class="{kind}" stroke-width="{bold}">{inside}</path>'
     return f'<path d="{path}" class="{kind}">{inside}</path>'
 
 

@@ -16,7 +16,7 @@ class Number(NamedTuple):
         value: None where it is unknown.
         low: lower end of the interval.
         high: its upper end.
-        digits: that are shown after the point; files have four.
+        digits: that are shown after the point; files have four, and whole numbers none.
     """
 
     value: float | None
@@ -60,13 +60,26 @@ def html_table(table: Table) -> str:
 
     Each number stands in full precision in the ``value`` of its ``data`` element.
     """
-    head = "".join(f'<th scope="col">{text_of(column)}</th>' for column in table.columns)
+    head = "".join(
+        f'<th scope="col"{_kind(number)}>{text_of(column)}</th>'
+        for column, number in zip(table.columns, _numeric(table), strict=True)
+    )
     rows = "".join(f"<tr>{''.join(map(_html, row))}</tr>\n" for row in table.rows)
     return (
         f'<div class="wide" tabindex="0" role="region" aria-label="{text_of(table.caption)}">'
         f'<table id="table-{table.name}"><caption>{text_of(table.caption)}</caption>'
         f"<thead><tr>{head}</tr></thead>\n<tbody>\n{rows}</tbody></table></div>"
     )
+
+
+def _kind(is_number: bool) -> str:
+    return ' class="n"' if is_number else ""
+
+
+def _numeric(table: Table) -> list[bool]:
+    """Return which columns hold numbers alone."""
+    columns = range(len(table.columns))
+    return [all(not isinstance(row[place], str) for row in table.rows) for place in columns]
 
 
 def _html(cell: Cell) -> str:
@@ -98,7 +111,8 @@ def csv_table(table: Table) -> str:
                 cells += ["", ""] if place in intervals else []
                 continue
             shown = cell[:3] if place in intervals else cell[:1]
-            cells += ["" if value is None else f"{value:.4f}" for value in shown]
+            digits = 4 if cell.digits else 0
+            cells += ["" if value is None else f"{value:.{digits}f}" for value in shown]
         writer.writerow(cells)
     return text.getvalue()
 
@@ -119,8 +133,7 @@ def _plain(text: str) -> str:
 
 def latex_table(table: Table) -> str:
     """Return a table for LaTeX, with the package booktabs."""
-    numeric = [all(not isinstance(row[i], str) for row in table.rows) for i in _places(table)]
-    columns = "".join("r" if is_number else "l" for is_number in numeric)
+    columns = "".join("r" if is_number else "l" for is_number in _numeric(table))
     lines = [
         "\\begin{table}",
         f"\\caption{{{_latex(table.caption)}}}",
@@ -135,10 +148,6 @@ def latex_table(table: Table) -> str:
         "\\end{table}",
     ]
     return "\n".join(lines) + "\n"
-
-
-def _places(table: Table) -> range:
-    return range(len(table.columns))
 
 
 def _latex_cell(cell: Cell) -> str:

@@ -1,5 +1,6 @@
 """The kinds of charts of a report."""
 
+import math
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
@@ -59,8 +60,31 @@ class HeatMap(NamedTuple):
     high: float
 
 
-def line_chart(name: str, title: str, lines: Sequence[Line], x_name: str, y_name: str) -> Figure:
-    """Return lines over a common axis, each with a dash pattern and a mark of its own."""
+def line_chart(
+    name: str,
+    title: str,
+    lines: Sequence[Line],
+    x_name: str,
+    y_name: str,
+    *,
+    log: bool = False,
+) -> Figure:
+    """Return lines over a common axis, each with a dash pattern and a mark of its own.
+
+    Args:
+        name: of the figure.
+        title: of the figure.
+        lines: at least one, each with a point.
+        x_name: of the horizontal axis.
+        y_name: of the vertical axis.
+        log: whether both axes are logarithmic; then all values are above 0, and points are marked.
+    """
+    ends = "; ".join(f"{line.name} ends at {line.points[-1][1]:.3g}" for line in lines)
+    if log:
+        lines = [
+            Line(line.name, [(math.log10(a), math.log10(b)) for a, b in line.points])
+            for line in lines
+        ]
     head, height = legend([line.name for line in lines], LEFT, 16, WIDTH - LEFT - RIGHT)
     bottom = height + 12 + PANEL
     points = [point for line in lines for point in line.points]
@@ -68,7 +92,7 @@ def line_chart(name: str, title: str, lines: Sequence[Line], x_name: str, y_name
     x = Axis(min(p[0] for p in points), max(p[0] for p in points), x.start, x.end)
     x = x if x.low < x.high else Axis(x.low - 0.5, x.low + 0.5, x.start, x.end)
     y = fitting((p[1] for p in points), bottom, height + 12)
-    parts = [head, grid(x, y)]
+    parts = [head, grid(x, y, log=log)]
     for number, line in enumerate(lines):
         path = "L".join(f"{x.at(a):.1f} {y.at(b):.1f}" for a, b in line.points)
         dashes = DASHES[number % len(DASHES)]
@@ -76,12 +100,13 @@ def line_chart(name: str, title: str, lines: Sequence[Line], x_name: str, y_name
         parts.append(
             f'<path d="M{path}" class="l{number % len(COLOURS)}" stroke-width="2"{style}/>'
         )
-        parts += [mark(number, x.at(a), y.at(b), size=3) for a, b in line.points[-1:]]
+        parts += [
+            mark(number, x.at(a), y.at(b), size=3) for a, b in line.points[0 if log else -1 :]
+        ]
     parts += [
         label(x_name, (LEFT + WIDTH - RIGHT) / 2, bottom + 34, anchor="middle"),
         turned(y_name, 14, (bottom + height) / 2),
     ]
-    ends = "; ".join(f"{line.name} ends at {line.points[-1][1]:.3g}" for line in lines)
     return Figure(
         name, title, f"{y_name} over {x_name}. {ends}.", WIDTH, bottom + 42, "".join(parts)
     )

@@ -184,8 +184,10 @@ def fitting(values: Iterable[float], start: float, end: float, *, zero: bool = F
     return Axis(math.floor(low / step) * step, math.ceil(high / step) * step, start, end)
 
 
-def ticks(axis: Axis) -> list[float]:
-    """Return the round numbers on an axis."""
+def ticks(axis: Axis, *, log: bool = False) -> list[float]:
+    """Return the round numbers on an axis; of logarithms, those of the powers of ten on it."""
+    if log and math.floor(axis.high) - math.ceil(axis.low) >= 1:
+        return [float(n) for n in range(math.ceil(axis.low), math.floor(axis.high) + 1)]
     step = _step(axis.high - axis.low)
     first = math.ceil(axis.low / step - 1e-9)
     return [n * step for n in range(first, math.floor(axis.high / step + 1e-9) + 1)]
@@ -197,15 +199,29 @@ def _step(span: float) -> float:
     return next(factor * power for factor in (1, 2, 5, 10) if factor * power >= rough * 0.999)
 
 
-def grid(x: Axis, y: Axis, *, across: bool = True) -> str:
-    """Return the horizontal lines of a plot with their numbers, and the vertical numbers."""
+def grid(x: Axis, y: Axis, *, across: bool = True, log: bool = False) -> str:
+    """Return the horizontal lines of a plot with their numbers, and the numbers below.
+
+    Args:
+        x: the horizontal axis.
+        y: the vertical one.
+        across: whether the horizontal axis has numbers.
+        log: whether both are of logarithms to the base ten.
+    """
     parts = []
-    for value in ticks(y):
+    for value in ticks(y, log=log):
         at = y.at(value)
         parts.append(f'<path d="M{x.start:.1f} {at:.1f}H{x.end:.1f}" class="grid"/>')
-        parts.append(label(f"{value:g}", x.start - 6, at + 4, anchor="end"))
+        parts.append(label(_number(value, log=log), x.start - 6, at + 4, anchor="end"))
     if across:
         below = y.start + 16
-        parts += [label(f"{v:g}", x.at(v), below, anchor="middle") for v in ticks(x)]
+        for value in ticks(x, log=log):
+            parts += [label(_number(value, log=log), x.at(value), below, anchor="middle")]
     parts.append(f'<path d="M{x.start:.1f} {y.start:.1f}H{x.end:.1f}" class="axis"/>')
     return "".join(parts)
+
+
+def _number(value: float, *, log: bool) -> str:
+    return (
+        f"{10**value:,.3g}" if log and value < 3 else f"{10**value:,.0f}" if log else f"{value:g}"
+    )

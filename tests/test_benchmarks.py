@@ -134,7 +134,9 @@ def test_the_page_is_written_between_its_marks(module, tmp_path):
     rows, writer = module("rows"), module("page")
     page = tmp_path / "docs" / "performance.md"
     page.parent.mkdir()
-    page.write_text(f"# Mine\n\n{writer.BEGIN}\nformer words\n{writer.END}\n\nkept\n", encoding="utf-8")
+    page.write_text(
+        f"# Mine\n\n{writer.BEGIN}\nformer words\n{writer.END}\n\nkept\n", encoding="utf-8"
+    )
     writer.write_page(page, report_of(rows))
     once = page.read_text(encoding="utf-8")
     assert once.startswith("# Mine\n")

@@ -49,7 +49,8 @@ def drawings():
     }
     yield estimate_chart("b", EVIL, panels, ["de", "fr"], "language")
     yield scatter_chart("c", EVIL, [Point(9, 1, 1, EVIL), Point(0, 1, 1)], ["x"] * 10, None, EVIL)
-    yield scatter_chart("d", EVIL, [Point(0, 0.5, 40)], ["x"], ("x", "y"), EVIL)
+    yield scatter_chart("d", EVIL, [Point(0, 0.5, 40)], ["x"], ("x", "y"), EVIL, tags=[(EVIL, 0.5)])
+    yield line_chart("g", EVIL, [Line(EVIL, [(10, 0.02), (1e6, 40)])], "rows", "ms", log=True)
     yield heat_maps("e", EVIL, [HeatMap(EVIL, np.eye(3), 0, 1)] * 5, EVIL, labels=["a", "b", EVIL])
     yield heat_maps("f", EVIL, [HeatMap("flat", np.ones((2, 2)), 1, 1)], EVIL)
 
@@ -108,7 +109,7 @@ def test_tables():
     assert r"a\_b & 3.0 \\" in latex
     assert "12.3 [10.0, 15.0]" in latex
     html = html_table(TABLE)
-    ET.fromstring(html)
+    ET.fromstring(f"<div>{html}</div>")
     assert '<data value="12.34567">12.3</data>' in html
 
 

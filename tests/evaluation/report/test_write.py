@@ -257,6 +257,7 @@ def test_captions_and_names_of_strangers_stay_text(trained, small, tmp_path):
     assert any("alert(1)" in part for part in page.texts)
     assert not [values for tag, values in page.tags if tag == "img"]  # none below its folder
     assert "no file below the folders that may be shown" in text
+    assert "--media-root" in found["missing"]["worst"][0]
     assert {query["language"] for query in found["worst"]} >= {"ar"}
     json.dumps(found, allow_nan=False)
     again = report(

@@ -12,7 +12,9 @@ quality      quality of the translations
 thumbnails   small copies of images, made by the decoder processes
 svg, charts  figures
 tables       tables in HTML, CSV and LaTeX
-sections     the parts of the page
+blocks       what parts of the page consist of
+looks        the parts that look into a model
+sections     the other parts, and all in their order
 page         the page
 write        all of it: read, measure, write
 """

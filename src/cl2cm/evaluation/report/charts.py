@@ -21,7 +21,8 @@ from cl2cm.evaluation.report.svg import (
     turned,
 )
 
-WIDTH = 720.0
+WIDTH = 600.0
+WIDE = 720.0  # of matrices side by side
 LEFT, RIGHT = 56.0, 12.0
 PANEL = 190.0  # height of a plot
 Matrix = npt.NDArray[np.float64]
@@ -178,9 +179,23 @@ def scatter_chart(
     *,
     height: float = 420.0,
     size: float = 4.0,
+    tags: Sequence[tuple[str, float]] = (),
 ) -> Figure:
-    """Return points of several series; without names of the axes, which then mean nothing."""
+    """Return points of several series.
+
+    Args:
+        name: of the figure.
+        title: of the figure.
+        points: at least one.
+        names: of the series.
+        axes: names of both axes; None where places mean nothing.
+        description: the text alternative.
+        height: of the plot, pixels.
+        size: of the points, pixels.
+        tags: words above the plot, and their places on the horizontal axis.
+    """
     head, top = legend(names, LEFT, 16, WIDTH - LEFT - RIGHT)
+    top += 14 if tags else 0
     bottom = top + 12 + height
     pad_x, pad_y = (_padding([getattr(p, side) for p in points]) for side in ("x", "y"))
     x = fitting([*(p.x for p in points), *pad_x], LEFT, WIDTH - RIGHT)
@@ -195,6 +210,7 @@ def scatter_chart(
             label(axes[0], (LEFT + WIDTH - RIGHT) / 2, bottom + 34, anchor="middle"),
             turned(axes[1], 14, (bottom + top) / 2),
         ]
+    parts += [label(text, x.at(at), top + 9, anchor="middle") for text, at in tags]
     parts += [mark(p.series, x.at(p.x), y.at(p.y), p.title, size) for p in points]
     whole = bottom + (42 if axes else 12)
     return Figure(name, title, description, WIDTH, whole, "".join(parts))
@@ -229,7 +245,7 @@ def heat_maps(
     """
     edge = 30.0 if labels else 4.0
     side = max(side, 34.0 * len(labels))
-    per_row = max(1, int((WIDTH - 8) // (side + edge + 12)))
+    per_row = max(1, int((WIDE - 8) // (side + edge + 12)))
     parts = []
     whole = side + 70 + edge
     for number, one in enumerate(maps):

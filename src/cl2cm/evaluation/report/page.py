@@ -7,7 +7,7 @@ that are inside of the page, and nothing else.
 from collections.abc import Mapping, Sequence
 from itertools import groupby
 
-from cl2cm.evaluation.report.sections import Block, Drawn, Html, Section
+from cl2cm.evaluation.report.blocks import Block, Drawn, Html, Section
 from cl2cm.evaluation.report.svg import COLOURS, Figure, inline, series_style, text_of
 from cl2cm.evaluation.report.tables import Table, html_table
 
@@ -36,10 +36,10 @@ nav ul { padding: 0; margin: .5rem 0; display: flex; flex-wrap: wrap; gap: .3rem
   list-style: none; }
 .small, .ci, figcaption { color: var(--soft); font-size: .85rem; }
 .missing { border-inline-start: 4px solid var(--soft); padding-inline-start: .7rem; }
-.wide { overflow-x: auto; margin: 1rem 0; max-width: 100%; }
+.wide { overflow-x: auto; margin: .3rem 0 1rem; max-width: 100%; }
 .wide:focus-visible { outline: 2px solid var(--link); }
 table { border-collapse: collapse; font-size: .9rem; overflow-wrap: normal; }
-caption { text-align: start; font-weight: 600; padding: .3rem 0; }
+.caption { font-weight: 600; margin: 1rem 0 0; }
 th, td { padding: .3rem .6rem; border-bottom: 1px solid var(--line); text-align: start;
   vertical-align: top; }
 th { font-weight: 600; }

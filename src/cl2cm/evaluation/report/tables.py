@@ -66,8 +66,9 @@ def html_table(table: Table) -> str:
     )
     rows = "".join(f"<tr>{''.join(map(_html, row))}</tr>\n" for row in table.rows)
     return (
-        f'<div class="wide" tabindex="0" role="region" aria-label="{text_of(table.caption)}">'
-        f'<table id="table-{table.name}"><caption>{text_of(table.caption)}</caption>'
+        f'<p class="caption" id="caption-{table.name}">{text_of(table.caption)}</p>'
+        f'<div class="wide" tabindex="0" role="region" aria-labelledby="caption-{table.name}">'
+        f'<table id="table-{table.name}" aria-labelledby="caption-{table.name}">'
         f"<thead><tr>{head}</tr></thead>\n<tbody>\n{rows}</tbody></table></div>"
     )
 

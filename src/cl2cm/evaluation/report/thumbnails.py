@@ -17,6 +17,7 @@ from cl2cm.media.video_reading import still_of
 from cl2cm.storage import open_confined
 from cl2cm.types import Example
 
+ELSEWHERE = "no file below the folders that may be shown"
 SIDE = 128  # pixels of the longer side
 
 
@@ -67,7 +68,7 @@ class Thumbnails:
                         allowed=usual_limits(),
                     )
         except FileNotFoundError:
-            return Thumbnail(missing="no file below the folders that may be shown")
+            return Thumbnail(missing=ELSEWHERE)
         except CL2CMError as error:
             return Thumbnail(missing=error.found)
         content, kind = drawn

@@ -5,10 +5,11 @@ from pathlib import Path
 from typing import Any
 
 from cl2cm.errors import ConfigError, MissingExtraError
+from cl2cm.evaluation.report.blocks import Drawn, Section
 from cl2cm.evaluation.report.gather import Choice, Material, gather
 from cl2cm.evaluation.report.measurements import likeness
 from cl2cm.evaluation.report.page import page
-from cl2cm.evaluation.report.sections import Drawn, Section, sections
+from cl2cm.evaluation.report.sections import sections
 from cl2cm.evaluation.report.subjects import find_manifest, read_subjects
 from cl2cm.evaluation.report.svg import Figure, standalone
 from cl2cm.evaluation.report.tables import Table, csv_table, latex_table

@@ -22,7 +22,7 @@ def report(
     runs: Annotated[
         list[str],
         typer.Argument(
-            help="Run folders, or folders or JSON results of cl2cm bench.", metavar="RUN..."
+            help="Run folders, or folders or JSON results of cl2cm bench.", metavar="RUN"
         ),
     ],
     out: Annotated[Path, typer.Option(help="Write the page to this file.")] = Path("report.html"),
@@ -45,9 +45,10 @@ def report(
     skip_bad: SkipBad = False,
     as_json: Json = False,
 ) -> None:
-    """Write one HTML page about runs: curves, recall, worst queries, alignments, maps.
+    """Write an HTML page about runs: recall, curves, images, maps.
 
-    The page needs no network and no server: open the file in a browser.
+    Word alignments, similarities of a batch and the worst queries are on it, too. The page needs no
+    network and no server: open the file in a browser.
     """
     from cl2cm.evaluation.report.gather import Choice
     from cl2cm.evaluation.report.write import report as write_report

@@ -11,15 +11,14 @@ from scipy.stats import spearmanr
 from cl2cm.evaluation.ranks import Ranks
 from cl2cm.evaluation.report.charts import (
     Estimate,
-    HeatMap,
     Line,
     Point,
     estimate_chart,
-    heat_maps,
     line_chart,
     scatter_chart,
 )
 from cl2cm.evaluation.report.curves import read_curves
+from cl2cm.evaluation.report.matrices import HeatMap, heat_maps
 from cl2cm.evaluation.report.measurements import chained, likeness
 from cl2cm.evaluation.report.quality import CHRF, SCORE, translation_quality
 from cl2cm.evaluation.report.recall import consistency_rows, recall_rows, spearman

@@ -7,8 +7,9 @@ import numpy as np
 from cl2cm.evaluation.alignment.heat_map import to_svg
 from cl2cm.evaluation.alignment.links import Alignment
 from cl2cm.evaluation.report.blocks import Block, Drawn, Html, Section, slug
-from cl2cm.evaluation.report.charts import HeatMap, Point, heat_maps, scatter_chart
+from cl2cm.evaluation.report.charts import Point, scatter_chart
 from cl2cm.evaluation.report.gather import Material
+from cl2cm.evaluation.report.matrices import HeatMap, heat_maps
 from cl2cm.evaluation.report.measurements import IMAGES, Matrix, chained, likeness
 from cl2cm.evaluation.report.svg import text_of
 from cl2cm.evaluation.report.tables import Cell, Number, Table

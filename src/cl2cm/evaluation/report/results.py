@@ -20,6 +20,7 @@ from cl2cm.storage import open_confined, read_regular
 
 RECALLS = tuple(f"{side} R@{k}" for side in ("t2v", "v2t") for k in CUTOFFS)
 _MOST_JSON = 2**26  # bytes
+_MOST_ROWS = 10_000  # a run and language each
 _MOST_RANKS = 2**28  # bytes of all arrays of a file
 _LONGEST = 100  # letters of a name
 _WORDS = ("regime", "table", "method", "language")
@@ -55,8 +56,8 @@ def read_results(path: Path) -> dict[str, Any]:
     ) as error:
         found = getattr(error, "strerror", None) or f"{type(error).__name__}: {error}"
         raise _wrong(path, str(found)) from None
-    if not rows:
-        raise _wrong(path, "no rows")
+    if not 0 < len(rows) <= _MOST_ROWS:
+        raise _wrong(path, f"{len(rows):,} rows")
     return {"suite": suite, "rows": rows, "mrv": mrv}
 
 

@@ -5,11 +5,9 @@ import numpy as np
 from cl2cm.evaluation.report.blocks import Block, Section, slug
 from cl2cm.evaluation.report.charts import (
     Estimate,
-    HeatMap,
     Line,
     Point,
     estimate_chart,
-    heat_maps,
     line_chart,
     scatter_chart,
 )
@@ -20,6 +18,7 @@ from cl2cm.evaluation.report.looks import (
     transfer_section,
     worst_section,
 )
+from cl2cm.evaluation.report.matrices import HeatMap, heat_maps
 from cl2cm.evaluation.report.recall import FOUND, SEEDS, spearman
 from cl2cm.evaluation.report.results import RECALLS
 from cl2cm.evaluation.report.tables import Cell, Number, Table

@@ -45,7 +45,8 @@ def state(report: Mapping[str, Any]) -> str:
         f"| system | {found['system']} |",
         f"| load | {found['load_at_the_start']} at the start, {found['load_at_the_end']} at the "
         "end; a quiet machine has 0 at the start |",
-        f"| run | {found['date']}, {found['minutes']} min of at most {limit} |",
+        f"| run | {found['date']}, {found['minutes']} min of at most {limit}, "
+        f"{found['processor_minutes']} min of processor time |",
         f"| versions | {', '.join(f'{name} {number}' for name, number in names.items())} |",
     ]
     return "\n".join([quality, "", *lines])

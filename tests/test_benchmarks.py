@@ -124,6 +124,7 @@ def report_of(rows, *, quick=True, quiet=False):
         "load_at_the_start": 3.0,
         "load_at_the_end": 2.0,
         "minutes": 4.2,
+        "processor_minutes": 6.1,
         "quiet": quiet,
         "quick": quick,
     }

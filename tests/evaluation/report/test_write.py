@@ -204,6 +204,7 @@ def test_a_run_without_its_log_says_so(plain, tmp_path):
     changed = report([str(copy)], tmp_path / "r.html", choice=Choice(worst=0))
     assert "changed after training" in changed["missing"]["curves"][0]
     assert changed["worst"] == []
+    assert changed["missing"]["worst"] == ["None were asked for (--worst 0)."]
 
 
 def test_the_manifest_of_training_is_read_only_as_it_was(trained, small, tmp_path):
@@ -337,12 +338,13 @@ def test_ranks_of_another_benchmark_are_not_used(bench_folder, tmp_path):
     found = report([str(folder)], tmp_path / "r.html", choice=Choice(worst=5))
     assert "4 of 4 runs" in found["missing"]["recall"][0]
     assert all(row["t2v R@1"]["ci95"] is None for row in found["recall"])
+    assert "no ranks of cl2cm" in found["missing"]["worst"][0]
     assert found["recall"][0]["t2v R@1"]["value"] == pytest.approx(
         mean_of(changed, "cl2cm", "en", "t2v R@1")
     )
 
 
-def test_results_alone(bench_folder, tmp_path, capfd):
+def test_results_alone(bench_folder, small, tmp_path, capfd):
     """The JSON that a benchmark printed, without its folder."""
     alone = tmp_path / "printed.json"
     shutil.copy(bench_folder.folder / "results.json", alone)
@@ -356,6 +358,8 @@ def test_results_alone(bench_folder, tmp_path, capfd):
         mean_of(bench_folder.result, "cl2cm", "en", "SumR")
     )
     assert Read(out.read_text(encoding="utf-8")).tables["table-recall"]
+    again = report([str(alone)], out, manifest=small.manifest)
+    assert again["missing"]["worst"] == ["There is no run folder to look into."]
 
 
 @pytest.mark.skipif(not CHROMIUM, reason="no Chromium: apt-get install chromium")

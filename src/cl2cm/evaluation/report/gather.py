@@ -162,9 +162,10 @@ def _languages(found: Material, chosen: Sequence[str]) -> list[str]:
 
 def _ask_models(found: Material, everything: Sequence[Example], choice: Choice) -> None:
     """Open one model after the other; a model whose ranks are known only where it is looked at."""
-    if not found.examples:
+    if not found.examples or found.main is None:
+        absent = "run folder" if found.main is None else "manifest"
         for part in ("worst", "transfer", "alignment", "map"):
-            found.lacks(part, "There is neither a manifest nor a run folder to look into.")
+            found.lacks(part, f"There is no {absent} to look into.")
         return
     found.batch = choose_batch(found.examples, found.source, found.languages)
     looked_at = _looked_at(found)
@@ -209,9 +210,14 @@ def _ask(
         found.learned[run.label] = cross_modal(subject, found.batch)
     if run is not found.main:
         return
-    found.worst = worst_queries(run, subject, found.languages, choice.worst)
-    if run.ranks is None:
-        found.lacks("worst", "The ranks of this run are not here, so its queries are not sorted.")
+    worst = worst_queries(run, subject, found.languages, choice.worst)
+    found.worst = worst or []
+    if choice.worst == 0:
+        found.lacks("worst", "None were asked for (--worst 0).")
+    elif worst is None:
+        found.lacks("worst", f"There are no ranks of {run.label} for the captions of the manifest.")
+    elif not worst:
+        found.lacks("worst", "Every caption has found its image or video in the first place.")
     found.points = map_of(subject, found.languages)
     _ask_teacher(found, run, choice)
 

@@ -109,8 +109,6 @@ def worst_section(found: Material, thumbnails: Thumbnails) -> Section:
     """Return the worst queries as cards, with thumbnails."""
     title = f"The {len(found.worst)} worst queries" if found.worst else "The worst queries"
     if not found.worst:
-        if "worst" not in found.missing:
-            found.lacks("worst", "Every query has found its image or video in the first place.")
         return Section("worst", title, [])
     label = "" if found.main is None else f" of {found.main.label}"
     text = (

@@ -194,8 +194,10 @@ def alignments(reader: Reader, batch: Batch, languages: int = 6) -> list[tuple[s
 
 def worst_queries(
     run: Run, subject: Subject, languages: Sequence[str], most: int
-) -> list[dict[str, Any]]:
+) -> list[dict[str, Any]] | None:
     """Return the captions whose image or video has the worst rank, worst first.
+
+    None where the ranks are those of other captions than the manifest has.
 
     Returns:
         ``{"language", "caption", "item", "rank", "gallery", "first", "elsewhere"}``: ``first`` is
@@ -205,6 +207,8 @@ def worst_queries(
     ranks = run.ranks or {}
     galleries = {code: _queries(code, ranks[code], subject) for code in languages if code in ranks}
     asked = {code: found for code, found in galleries.items() if found is not None}
+    if not asked:
+        return None
     queries = [
         (rank, code, row)
         for code in asked

@@ -59,7 +59,7 @@ svg .grid { stroke: var(--line); } svg .axis { stroke: var(--soft); } svg .plot 
   padding: 0; list-style-position: inside; }
 .cards li { background: var(--panel); border-radius: .5rem; padding: .7rem; min-width: 0; }
 .cards li::marker { font-size: .8rem; color: var(--soft); }
-.query { margin: .2rem 0 .6rem; font-weight: 600; max-height: 9rem; overflow-y: auto; }
+.query { margin: .2rem 0 .6rem; font-weight: 600; }
 .pair { display: grid; grid-template-columns: 1fr 1fr; gap: .6rem; }
 .pair figure { margin: 0; min-width: 0; }
 .pair img, .none { width: 100%; max-width: 128px; height: 128px; object-fit: contain;

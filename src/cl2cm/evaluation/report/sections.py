@@ -61,7 +61,9 @@ def _runs(found: Material) -> Section:
             ]
         )
     heads = ("run", "method", "seeds", "languages learned", "text encoder", "vision encoder")
-    table = Table("runs", "Runs", (*heads, "seconds of training"), rows)
+    table = Table(
+        "runs", "Method, languages and encoders of each run", (*heads, "seconds of training"), rows
+    )
     return Section("runs", "Runs", [table])
 
 
@@ -221,7 +223,7 @@ def _quality(found: Material) -> Section:
             "captions. With so few languages this is a hint, not a test.",
             scatter_chart(
                 "quality",
-                title,
+                "Recall over the quality of the translations",
                 points,
                 labels,
                 axes,
@@ -229,6 +231,6 @@ def _quality(found: Material) -> Section:
                 height=260,
                 tags=list(quality.means.items()),
             ),
-            Table("quality", title, heads, table),
+            Table("quality", "Quality, recall, and their correlation", heads, table),
         ],
     )

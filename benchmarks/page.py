@@ -45,11 +45,15 @@ def state(report: Mapping[str, Any]) -> str:
         f"| system | {found['system']} |",
         f"| load | {found['load_at_the_start']} at the start, {found['load_at_the_end']} at the "
         "end; a quiet machine has 0 at the start |",
-        f"| run | {found['date']}, {found['minutes']} min of at most {limit}, "
+        f"| run | {found['date']}, {found['minutes']} min (limit on a quiet machine: {limit}), "
         f"{found['processor_minutes']} min of processor time |",
         f"| versions | {', '.join(f'{name} {number}' for name, number in names.items())} |",
     ]
-    return "\n".join([quality, "", *lines])
+    legend = (
+        "Below each peer: how many times as fast as the peer cl2cm is, and in brackets the peer's "
+        "figure in the same run."
+    )
+    return "\n".join([quality, "", *lines, "", legend])
 
 
 def part(suite: Mapping[str, Any], page: Path) -> str:
@@ -68,17 +72,28 @@ def part(suite: Mapping[str, Any], page: Path) -> str:
 
 
 def peer_table(rows: Rows) -> list[str]:
-    lines = [
-        "| measured | cl2cm | peer | its figure | times as fast |",
-        "|---|--:|---|--:|--:|",
-    ]
+    """Return tables of cases and peers, one for each set of peers."""
+    cases: dict[str, dict[str, Mapping[str, Any]]] = {}
     for row in rows:
-        note = f" ({row['note']})" if row["note"] else ""
-        lines.append(
-            f"| {row['case']} | {number(row['ours'])} {row['unit']} | {row['peer']}{note} | "
-            f"{number(row['theirs'])} {row['unit']} | **{number(row['times'])}** |"
-        )
+        cases.setdefault(row["case"], {})[row["peer"]] = row
+    lines: list[str] = []
+    for peers in dict.fromkeys(tuple(by_peer) for by_peer in cases.values()):
+        lines += [""] * bool(lines)
+        lines.append(f"| measured | cl2cm | {' | '.join(peers)} |")
+        lines.append("|---|--:|" + "--:|" * len(peers))
+        for case, by_peer in cases.items():
+            if tuple(by_peer) != peers:
+                continue
+            own = by_peer[peers[0]]
+            cells = [f"{number(own['ours'])} {own['unit']}", *map(beside, by_peer.values())]
+            lines.append(f"| {case} | {' | '.join(cells)} |")
     return lines
+
+
+def beside(row: Mapping[str, Any]) -> str:
+    """Return how many times as fast as a peer cl2cm is, and the peer's figure."""
+    note = f"; {row['note']}" if row["note"] else ""
+    return f"**{number(row['times'])}** ({number(row['theirs'])} {row['unit']}{note})"
 
 
 def limit_table(rows: Rows) -> list[str]:

@@ -164,18 +164,21 @@ def test_no_figure_stands_alone_on_the_page(module):
     before, _, rest = text.partition(writer.BEGIN)
     made, end, after = rest.partition(writer.END)
     assert end
-    heads = {}
+    heads: list[str] = []
     for line in made.splitlines():
         if not line.startswith("|"):
-            heads = {}
+            heads = []
             assert not FIGURE.search(line), line
             continue
         cells = [cell.strip() for cell in line.strip("|").split("|")]
-        if not heads:
-            heads = dict(enumerate(cells))
-            assert heads[0] == "machine" or {"peer", "limit"} & set(heads.values())
-        elif not set(line) <= set("|-: ") and heads[0] != "machine":
-            assert all(cells), line
+        heads = heads or cells
+        if cells == heads or set(line) <= set("|-: ") or heads[0] == "machine":
+            continue
+        assert len(cells) == len(heads) >= 3
+        if heads[2] == "limit":
+            assert re.match(r"at (most|least) [\d.,]+", cells[2]), line
+        else:  # peers
+            assert all(re.fullmatch(r"\*\*[\d.,]+\*\* \([\d.,]+ .+\)", c) for c in cells[2:]), line
     for line in f"{before}{after}".splitlines():
         if line.startswith("|"):
             assert len(line.strip("|").split("|")) == 4, line

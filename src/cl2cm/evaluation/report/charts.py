@@ -18,7 +18,7 @@ from cl2cm.evaluation.report.svg import (
 )
 
 WIDTH = 600.0
-LEFT, RIGHT = 56.0, 12.0
+LEFT, RIGHT = 56.0, 26.0
 PANEL = 190.0  # height of a plot
 
 

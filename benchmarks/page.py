@@ -13,6 +13,7 @@ from cl2cm.evaluation.report.svg import standalone
 
 BEGIN = "<!-- make bench writes from here -->"
 END = "<!-- to here -->"
+SIZES = {"search": "vectors", "transport": "pairs", "texts": "texts", "capacity": "vectors"}
 Rows = Sequence[Mapping[str, Any]]
 
 
@@ -125,7 +126,7 @@ def growth(suite: Mapping[str, Any], rows: Rows, page: Path) -> str:
         lines.setdefault(f"cl2cm {own}".strip(), {})[row["size"]] = row["ours"]
         lines.setdefault(row["peer"], {})[row["size"]] = row["theirs"]
     unit = sized[0]["unit"]
-    size = {"search": "vectors", "transport": "pairs", "texts": "texts"}.get(suite["name"], "size")
+    size = SIZES.get(suite["name"], "size")
     drawn = [
         Line(name, sorted(points.items())) for name, points in lines.items() if len(points) > 1
     ]

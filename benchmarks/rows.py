@@ -169,10 +169,15 @@ def neighbours(report: Report) -> list[Row]:
     return found
 
 
-def index(lines: Sequence[Mapping[str, Any]]) -> list[Row]:
+def each(report: Report) -> list[Mapping[str, Any]]:
+    """Return the objects of a script that prints one a line, of which there may be only one."""
+    return report if isinstance(report, list) else [report]
+
+
+def index(printed: Report) -> list[Row]:
     """``index.py`` prints one object for each size: times of cl2cm's own ways and of peers."""
     rows: list[Row] = []
-    for report in lines:
+    for report in each(printed):
         for key, times in report.items():
             if not key.endswith("queries, ms") or not isinstance(times, Mapping):
                 continue
@@ -186,6 +191,44 @@ def index(lines: Sequence[Mapping[str, Any]]) -> list[Row]:
             case = f"recall@10 of int8, {report['rows']:,} vectors"
             rows.append(Limit(case, "", report["int8 recall@10"], 0.95, most=False))
     return rows
+
+
+def capacity(printed: Report) -> list[Row]:
+    rows: list[Row] = []
+    for report in each(printed):
+        if "rows" not in report:
+            continue
+        size = f"{report['rows']:,} vectors"
+        first, read = (report[f"{n}, wall"] for n in ("open and first search", "plain read"))
+        parts, one = (report[f"search of {name}, wall ms"] for name in ("parts", "one part"))
+        changed = report["update"]["find out"] + report["update"]["write"]
+        rows += [
+            Peer(
+                f"opened and searched once, {size}",
+                "ms",
+                1e3 * first,
+                "a plain read of its bytes",
+                1e3 * read,
+                read / first,
+                size=report["rows"],
+            ),
+            Peer(f"search of 8 merged shards, {size}", "ms", parts, "one index", one, one / parts),
+            Limit(f"update, 100 items new and 100 removed, {size}", "s of CPU", changed, 2.0),
+        ]
+    return rows
+
+
+def grad_cache(report: Report) -> list[Row]:
+    return [
+        Limit(
+            f"peak memory of a {stage} step of {report['batch']} pairs in {report['chunks']} "
+            "chunks, share of a step at once",
+            "%",
+            100 * found["ratio"],
+            100 / 3,
+        )
+        for stage, found in report["stages"].items()
+    ]
 
 
 def training(report: Report) -> list[Row]:
@@ -270,9 +313,28 @@ TASKS: dict[str, tuple[str, list[Task]]] = {
             Task("index.py", ["--rows", "1000000", "--no-graph", "--repeat", "7"], None, index),
         ],
     ),
+    "capacity": (
+        "Indexes that grow",
+        [
+            Task(
+                "capacity.py",
+                ["--rows", "10000,100000,1000000"],
+                ["--rows", "10000", "--dim", "128"],
+                capacity,
+            )
+        ],
+    ),
     "training": (
         "Training",
-        [Task("training.py", [], ["--batch", "128", "--layers", "0", "--repeat", "3"], training)],
+        [
+            Task("training.py", [], ["--batch", "128", "--layers", "0", "--repeat", "3"], training),
+            Task(
+                "training.py",
+                ["--grad-cache", "8", "--batch", "1024", "--tokens", "32"],
+                None,
+                grad_cache,
+            ),
+        ],
     ),
     "features": (
         "Features computed elsewhere",

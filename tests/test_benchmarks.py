@@ -61,6 +61,25 @@ SAMPLES = {
             "look-up by id, ms": 0.01,
         }
     ],
+    "capacity": [
+        {"looking at a file, us": {"scan": 3.0}},
+        *(
+            {
+                "rows": n,
+                "open and first search, wall": 0.013,
+                "plain read, wall": 0.010,
+                "search of parts, wall ms": 4.0,
+                "search of one part, wall ms": 3.0,
+                "update": {"find out": 0.2, "write": 0.4},
+            }
+            for n in (10_000, 100_000)
+        ),
+    ],
+    "grad_cache": {
+        "batch": 1024,
+        "chunks": 8,
+        "stages": {"cross-lingual": {"ratio": 0.25}, "cross-modal": {"ratio": 0.4}},
+    },
     "training": {
         "steps": {
             "cross-lingual, 0 layers": {"share": {"transport": 0.13}},
@@ -103,6 +122,7 @@ def test_every_script_gives_rows_with_a_peer_or_a_limit(module):
     slow, fast = rows.features(SAMPLES["features"])[:2]
     assert (slow.kept, fast.kept) == (False, True)
     assert rows.index(SAMPLES["index"])[0].times == 0.25  # a quarter of numpy's speed
+    assert rows.index(SAMPLES["index"][0]) == rows.index(SAMPLES["index"])  # one object alone
 
 
 def report_of(rows, *, quick=True, quiet=False):

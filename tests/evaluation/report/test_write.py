@@ -16,7 +16,7 @@ from PIL import Image
 from cl2cm.cli.app import run
 from cl2cm.cli.evaluation import evaluate_manifest
 from cl2cm.data.manifest import read_manifest
-from cl2cm.errors import ConfigError, ManifestError, MissingExtraError
+from cl2cm.errors import ConfigError, LanguageError, ManifestError, MissingExtraError
 from cl2cm.evaluation.bench.report import report as bench_report
 from cl2cm.evaluation.bench.run import Job, _write_ranks
 from cl2cm.evaluation.evaluate import measure
@@ -27,6 +27,7 @@ from cl2cm.evaluation.report.write import report
 from cl2cm.evaluation.subject import open_subject
 from cl2cm.model.config import load_config
 from cl2cm.training.loop import train
+from fixtures.runs import change_record
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
 SIDES = {"t2v": "text_to_vision", "v2t": "vision_to_text"}
@@ -402,6 +403,40 @@ def test_what_cannot_be_written_is_refused_first(trained, tmp_path, monkeypatch)
     with pytest.raises(MissingExtraError, match=r"cl2cm\[report\]"):
         report([str(trained)], tmp_path / "r.html", files=tmp_path / "files", png=True)
     assert not list(tmp_path.iterdir())
+
+
+def test_a_language_without_captions_is_refused(bench_folder, trained, tmp_path):
+    for named in (str(bench_folder.folder), str(trained)):
+        with pytest.raises(LanguageError, match="en, xx, yy"):
+            report([named], tmp_path / "r.html", choice=Choice(languages=("de",)))
+
+
+def test_a_run_beside_a_benchmark_of_its_method_has_a_line_of_its_own(
+    bench_folder, trained, small, tmp_path
+):
+    measured = evaluate_manifest(trained, small.manifest)["languages"]["en"]
+    for named in (
+        [str(bench_folder.folder), str(trained)],
+        [str(trained), str(bench_folder.folder)],
+    ):
+        found = report(named, tmp_path / "r.html", choice=Choice(worst=0, languages=("en",)))
+        seeds = {row["label"]: row["seeds"] for row in found["recall"]}
+        assert sorted(seeds.values()) == [1, 2, 2]
+        (alone,) = [row for row in found["recall"] if row["seeds"] == 1]
+        assert alone["SumR"] == measured["SumR"]
+
+
+def test_a_strange_provenance_is_no_traceback(plain, tmp_path):
+    copy = shutil.copytree(plain, tmp_path / "run")
+    change_record(
+        copy / "provenance.json",
+        lambda record: record.update(data=[1], learned=7, seconds=10**400, files="none"),
+    )
+    manifest = load_config(copy / "config.toml").data.manifest
+    out = tmp_path / "r.html"
+    report([str(copy)], out, manifest=Path(manifest), choice=Choice(worst=0))
+    rows = Read(out.read_text(encoding="utf-8")).tables["table-runs"]
+    assert rows[1][0] == "zero-shot"
 
 
 def test_an_unknown_folder_is_refused_in_one_line(tmp_path, capfd):

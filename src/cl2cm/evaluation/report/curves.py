@@ -66,15 +66,15 @@ def _thinned(points: Points) -> Points:
 
 def _add(curves: Curves, values: dict[str, object]) -> None:
     stage = str(values.get("stage"))[:60]
-    step, epoch = _finite(values.get("step")), _finite(values.get("epoch"))
+    step, epoch = finite(values.get("step")), finite(values.get("epoch"))
     if step is None or epoch is None:
         return
-    if (total := _finite(values.get("SumR"))) is not None:
+    if (total := finite(values.get("SumR"))) is not None:
         curves.validation.setdefault(stage, []).append((epoch + 1, total))
     if "loss" not in values:
         return
     for name in values.keys() - _PLACE - _OTHER:
-        if (value := _finite(values[name])) is not None:
+        if (value := finite(values[name])) is not None:
             named = curves.losses.setdefault(stage, {})
             named.setdefault(str(name)[:60], []).append((step, value))
 
@@ -88,7 +88,8 @@ def _parse(line: bytes) -> dict[str, object]:
     return values if isinstance(values, dict) else {}
 
 
-def _finite(value: object) -> float | None:
+def finite(value: object) -> float | None:
+    """Return a value as a number; None where it is none, or not finite."""
     if isinstance(value, bool) or not isinstance(value, int | float):
         return None
     try:

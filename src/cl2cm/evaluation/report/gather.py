@@ -7,7 +7,7 @@ from typing import Any
 
 from cl2cm.data.manifest import Skipped, read_manifest, split_of_manifest
 from cl2cm.data.queries import caption_languages
-from cl2cm.errors import CL2CMError
+from cl2cm.errors import CL2CMError, LanguageError
 from cl2cm.evaluation.alignment.links import Alignment, load_reader
 from cl2cm.evaluation.report.curves import Curves, read_curves
 from cl2cm.evaluation.report.measurements import (
@@ -156,6 +156,13 @@ def _languages(found: Material, chosen: Sequence[str]) -> list[str]:
     there = set(caption_languages(found.examples)) if found.examples else ranked
     if ranked and all(run.rows for run in found.subjects.runs):
         there = ranked
+    if left := [code for code in chosen if code not in there]:
+        raise LanguageError(
+            f"--languages {','.join(left)}",
+            expected=f"some of {', '.join(sorted(there))}",
+            found="no captions or results in it",
+            remedy="choose among these, or another --split",
+        )
     codes = list(chosen) or sorted(there)
     return sorted(dict.fromkeys(codes), key=lambda code: code != found.source)
 
@@ -235,7 +242,8 @@ def _ask_teacher(found: Material, run: Run, choice: Choice) -> None:
         reader = load_reader(run.folder, encoders=choice.encoders)
         found.aligned = alignments(reader, found.batch)
     except CL2CMError as error:
-        found.lacks("alignment", f"The texts could not be aligned: {error.found}.")
+        for part in ("transfer", "alignment"):
+            found.lacks(part, f"The text side of {run.label} could not be read: {error.found}.")
         return
     if reader.side == "teacher":
         found.taught = cross_lingual(reader, found.batch)

@@ -11,6 +11,7 @@ from cl2cm.evaluation.report.charts import (
     line_chart,
     scatter_chart,
 )
+from cl2cm.evaluation.report.curves import finite
 from cl2cm.evaluation.report.gather import Material
 from cl2cm.evaluation.report.looks import (
     alignment_section,
@@ -45,9 +46,9 @@ def _runs(found: Material) -> Section:
     for label in found.subjects.labels:
         runs = found.subjects.of(label)
         first = runs[0]
-        data = first.provenance.get("data", {})
-        learned = first.provenance.get("learned") or data.get("languages", [])
-        seconds = first.provenance.get("seconds")
+        learned = first.provenance.get("learned") or first.data.get("languages")
+        learned = learned if isinstance(learned, list) else []
+        seconds = finite(first.provenance.get("seconds"))
         rows.append(
             [
                 label,
@@ -57,7 +58,7 @@ def _runs(found: Material) -> Section:
                 ", ".join(map(str, learned))[:200] or "–",
                 "–" if first.config is None else first.config.text.encoder,
                 "–" if first.config is None else first.config.vision.encoder,
-                Number(seconds if isinstance(seconds, int | float) else None, digits=0),
+                Number(seconds, digits=0),
             ]
         )
     heads = ("run", "method", "seeds", "languages learned", "text encoder", "vision encoder")

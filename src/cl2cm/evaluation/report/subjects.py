@@ -52,6 +52,12 @@ class Run:
         return None if self.config is None else Path(self.spec)
 
     @property
+    def data(self) -> Mapping[str, Any]:
+        """What its provenance says of its data; empty where that is nothing of the kind."""
+        found = self.provenance.get("data")
+        return found if isinstance(found, dict) else {}
+
+    @property
     def has_teacher(self) -> bool:
         """Whether it has a cross-lingual network."""
         return self.folder is not None and (self.folder / "teacher.safetensors").is_file()
@@ -111,7 +117,7 @@ def read_subjects(named: Sequence[str], split: str) -> Subjects:
             subjects.runs.append(
                 Run(config.method, name, config=config, provenance=read_provenance(path))
             )
-    _name_apart([run for run in subjects.runs if run.seed is None])
+    _name_apart(subjects)
     return subjects
 
 
@@ -121,11 +127,13 @@ def _settings(run: Path) -> Config:
     return parse_config(read_tree(run / "config.toml"))
 
 
-def _name_apart(runs: Sequence[Run]) -> None:
-    """Label runs by their method, and those of one method by their folders, too."""
-    methods = [run.label for run in runs]
-    for run in runs:
-        if methods.count(run.label) > 1 and run.config is not None:
+def _name_apart(subjects: Subjects) -> None:
+    """Label runs that were named themselves by their method and, where it is not alone, folder."""
+    taken = {run.label for run in subjects.runs if run.seed is not None}
+    named = [run for run in subjects.runs if run.seed is None]
+    methods = [run.label for run in named]
+    for run in named:
+        if run.config is not None and (methods.count(run.label) > 1 or run.label in taken):
             run.label = f"{run.label} ({run.spec})"
 
 
@@ -205,7 +213,7 @@ def find_manifest(subjects: Subjects, named: Path | None) -> Path | None:
         if run.config is None:
             continue
         path = Path(run.config.data.manifest)
-        known = run.provenance.get("data", {}).get("manifest_sha256")
+        known = run.data.get("manifest_sha256")
         if isinstance(known, str) and _is_trained_on(path, known):
             return path
     if all(run.rows for run in subjects.runs):

@@ -86,6 +86,7 @@ def done(trained, plain, tmp_path_factory):
         folder / "report.html",
         choice=Choice(worst=20),
         files=folder / "files",
+        png=True,
     )
     text = (folder / "report.html").read_text(encoding="utf-8")
     return SimpleNamespace(found=found, folder=folder, text=text, page=Read(text))
@@ -174,6 +175,8 @@ def test_files_for_papers(done):
     folder = done.folder / "files"
     for path in folder.glob("*.svg"):
         ET.parse(path)
+        with Image.open(path.with_suffix(".png")) as drawn:
+            assert min(drawn.size) > 50
     rows = list(csv.DictReader((folder / "recall.csv").open(encoding="utf-8")))
     for row in rows:
         found = next(

@@ -29,6 +29,10 @@ EXAMPLES: dict[str, tuple[str, ...]] = {
         'cl2cm align runs/mine "a dog runs" "ein Hund rennt" --html words.html',
         "cl2cm align runs/mine --gold",
     ),
+    "report": (
+        "cl2cm report runs/zero-shot runs/cl2cm --out report.html",
+        "cl2cm report bench/flickr8k-multi --files figures --png",
+    ),
     "export": ("cl2cm export runs/mine my-export --precision fp32,int8",),
     "index": (
         "cl2cm index runs/mine photos photos-index",

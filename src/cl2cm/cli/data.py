@@ -145,7 +145,13 @@ def translate(
 
 
 def encode(
-    source: Annotated[Path, typer.Argument(help="Manifest, or folder of images and videos.")],
+    source: Annotated[
+        str,
+        typer.Argument(
+            help="Manifest, folder of images and videos, WebDataset tars or Parquet files; a path "
+            "or a URL such as s3://bucket/photos."
+        ),
+    ],
     out: Annotated[Path, typer.Option(help="Feature store to write.")],
     encoder: Annotated[
         str,
@@ -185,7 +191,7 @@ def encode(
     from cl2cm.cli.sources import finish, is_lenient
     from cl2cm.encode.clip.pairs import side_of
 
-    lenient = is_lenient(source, skip_bad=skip_bad, strict=strict)
+    lenient = is_lenient(Path(source), skip_bad=skip_bad, strict=strict)
     chosen = side or side_of(encoder)
     result = encode_store(
         source,

@@ -22,10 +22,10 @@ _JOB = re.compile(r"(\d{1,5})/(\d{1,5})", re.ASCII)
 
 
 class ArrayJob(NamedTuple):
-    """One job of an array: ``number`` of ``count``, from 1."""
+    """One job of an array: ``number`` of ``jobs``, from 1."""
 
     number: int
-    count: int
+    jobs: int
 
     @classmethod
     def parse(cls, text: str) -> Self:
@@ -46,15 +46,15 @@ class ArrayJob(NamedTuple):
         return cls(number, count)
 
     def __str__(self) -> str:
-        return f"{self.number}/{self.count}"
+        return f"{self.number}/{self.jobs}"
 
     def folder(self, store: Path) -> Path:
         """Return the folder of the job's shards."""
-        return store / f"part-{self.number:05}-of-{self.count:05}"
+        return store / f"part-{self.number:05}-of-{self.jobs:05}"
 
     def shards(self, plan: Plan) -> list[tuple[int, range]]:
         """Return the job's shards: numbers, and positions of their items."""
-        return list(plan.shards())[self.number - 1 :: self.count]
+        return list(plan.shards())[self.number - 1 :: self.jobs]
 
 
 class Parts:

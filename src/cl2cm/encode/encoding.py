@@ -16,6 +16,7 @@ from cl2cm.encode.store import FeatureStore
 from cl2cm.encode.store_writing import OnFailure, ignore, write_part, write_planned
 from cl2cm.encode.text import TextBackbone
 from cl2cm.errors import CL2CMError, ManifestError, MediaError, OnSkip, StoreError
+from cl2cm.media.blob import Blob
 from cl2cm.progress import say, track
 from cl2cm.storage import cache_folder, sha256_text
 from cl2cm.types import Example
@@ -230,13 +231,23 @@ def picture_job(
     *,
     skip_bad: bool = False,
     on_skip: OnSkip | None = None,
+    images: Sequence[Blob] | None = None,
+    states: Sequence[str] | None = None,
 ) -> Job:
     """Return the job that encodes pictures and films; see `encode_pictures`.
+
+    Args:
+        examples: with pictures or films, or parts of films.
+        encoder: the vision backbone.
+        skip_bad: leave broken pictures out.
+        on_skip: told id and error of each of them.
+        images: of the examples, which then need no files.
+        states: of each image's file, with ``images``.
 
     Raises:
         ManifestError: an example has features in place of a file.
     """
-    for example in examples:
+    for example in examples if images is None else ():
         media_path(example)  # there must be one
     films = any(example.kind == "video" for example in examples)
     least, most = (LEAST_FILMS, FILMS_IN_SHARD) if films else (LEAST_PICTURES, SHARD_ITEMS)
@@ -246,7 +257,7 @@ def picture_job(
         fingerprint=visual_fingerprint(encoder, examples),
         width=encoder.width,
         preprocessing=f"{encoder.preprocessing}{f' {encoder.sampling}' if films else ''}",
-        contents=[file_state(example) for example in examples],
+        contents=[file_state(example) for example in examples] if states is None else states,
         shard_items=shard_size(len(examples), least, most),
     )
     failed: set[int] = set()
@@ -263,7 +274,8 @@ def picture_job(
                 remedy="check their paths",
             )
 
-    return Job("encode pictures", plan, VisionStep(encoder, examples, skip_bad=skip_bad), tell)
+    step = VisionStep(encoder, examples if images is None else images, skip_bad=skip_bad)
+    return Job("encode pictures", plan, step, tell)
 
 
 def tell_left_out(store: FeatureStore, examples: Sequence[Example], on_skip: OnSkip | None) -> None:
@@ -276,7 +288,7 @@ def tell_left_out(store: FeatureStore, examples: Sequence[Example], on_skip: OnS
         if store.has(example.id):
             continue
         error = MediaError(
-            str(media_path(example)),
+            str(example.path or f"item {example.id!r}"),
             expected="an image or video that can be read",
             found="one that was left out when it was encoded",
             remedy="replace it, or leave broken items out again (--skip-bad)",

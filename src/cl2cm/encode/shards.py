@@ -66,7 +66,8 @@ class Shards:
         try:
             meta = read_meta(self.folder)
         except StoreError as error:
-            return self._again(f"{error.found}", tell=tell)
+            self._again(error.found, tell=tell)
+            return None
         if meta["fingerprint"] == settings["fingerprint"]:
             if meta["ids"] != settings["ids"]:
                 raise StoreError(
@@ -77,13 +78,15 @@ class Shards:
                 )
             changed = sum(self._changed(number, meta) for number in range(len(meta["shards"])))
             if changed:
-                return self._again(f"{changed:,} files changed since", tell=tell)
+                self._again(f"{changed:,} files changed since", tell=tell)
+                return None
         try:
             return FeatureStore.open(self.folder, fingerprint=settings["fingerprint"])
         except StoreError as error:
             if meta["fingerprint"] != settings["fingerprint"]:
                 raise
-            return self._again(f"{error.subject}: {error.found}", tell=tell)
+            self._again(f"{error.subject}: {error.found}", tell=tell)
+            return None
 
     def _again(self, why: str, *, tell: bool) -> None:
         if tell:

@@ -26,6 +26,7 @@ from cl2cm.encode.text import TextBackbone
 from cl2cm.encode.tokens import pad_tokens
 from cl2cm.encode.vision import EncodedPictures, encode_paths, load_vision
 from cl2cm.errors import EncoderError, MediaError
+from cl2cm.media.blob import Blob
 from cl2cm.media.images import Source
 from cl2cm.types import Example, Tokens
 
@@ -99,7 +100,7 @@ class TextStep:
     ) -> None:
         self._backbone: TextBackbone | None = backbone
         self._name, self._fingerprint = backbone.name, backbone.fingerprint
-        self._options = {
+        self._options: dict[str, Any] = {
             "prefix": backbone.prefix,
             "max_tokens": backbone.max_tokens,
             "lower_case": backbone.lower_case,
@@ -191,6 +192,6 @@ def _finite(
 
 def _name(source: Source) -> str:
     """Return what an error calls a source."""
-    if isinstance(source, Example):
-        return str(source.path)
+    if isinstance(source, Example | Blob):
+        return source.name if isinstance(source, Blob) else str(source.path)
     return "an image in memory" if isinstance(source, bytes | np.ndarray) else str(source)

@@ -53,7 +53,8 @@ class Packed(NamedTuple):
 def pack(result: Rows | EncodedShard) -> Packed:
     """Return the result of a step as plain arrays."""
     rows, failures = encoded(result)
-    return Packed(*(column.numpy() for column in rows), failures=list(failures))
+    values, lengths, content = (column.numpy() for column in rows)
+    return Packed(values, lengths, content, list(failures))
 
 
 def unpack(packed: Packed) -> EncodedShard:

@@ -63,7 +63,7 @@ class Place:
             return self._read_file(start, end)
         for wait in (*_WAITS, None):
             try:
-                found = bytes(_system(self.url).cat_file(_path(self.url), start=start, end=end))
+                found = _range(self.url, start, end)
                 if len(found) != end - start:
                     raise EOFError(f"{len(found):,} bytes in place of {end - start:,}")
                 return found
@@ -171,10 +171,12 @@ def _local(place: Place) -> Iterator[File]:
 
 
 def _remote(place: Place) -> Iterator[File]:
-    protocol, path = place.url.split("://", 1)[0], _path(place.url).rstrip("/")
+    protocol, path = _protocol(place.url), _path(place.url).rstrip("/")
     system = _system(place.url)
     try:
         found = (system.glob if "*" in path else system.find)(path, detail=True)
+        if not found:
+            system.info(path.partition("*")[0].rpartition("/")[0] if "*" in path else path)
     except FileNotFoundError:
         return
     except Exception as error:  # each protocol has its own
@@ -194,12 +196,22 @@ def _hidden(name: str) -> bool:
     return any(part.startswith(".") or part == "__MACOSX" for part in name.split("/"))
 
 
+def _range(url: str, start: int, end: int) -> bytes:
+    # pyarrow's file system reads from the beginning only, where it is not told otherwise
+    options = {"seekable": True} if _protocol(url) == "s3" else {}
+    return bytes(_system(url).cat_file(_path(url), start=start, end=end, **options))
+
+
+def _protocol(url: str) -> str:
+    return url.split("://", 1)[0].lower()
+
+
 def _path(url: str) -> str:
     return url.split("://", 1)[1]
 
 
 def _system(url: str) -> Any:  # noqa: ANN401 - of fsspec
-    return _file_system(url.split("://", 1)[0].lower())
+    return _file_system(_protocol(url))
 
 
 @functools.cache
@@ -226,8 +238,12 @@ def _s3() -> Any:  # noqa: ANN401 - of fsspec
     arrow: Any = importlib.import_module("pyarrow.fs")
     wrapper: Any = importlib.import_module("fsspec.implementations.arrow").ArrowFSWrapper
     named = os.environ.get
+    scheme, _, host = (named("AWS_ENDPOINT_URL_S3") or named("AWS_ENDPOINT_URL") or "").rpartition(
+        "://"
+    )
     options = {
-        "endpoint_override": named("AWS_ENDPOINT_URL_S3") or named("AWS_ENDPOINT_URL"),
+        "endpoint_override": host.rstrip("/") or None,
+        "scheme": scheme or None,
         "region": named("AWS_REGION") or named("AWS_DEFAULT_REGION"),
         "anonymous": True if named(ANONYMOUS, "0") not in ("", "0") else None,
     }

@@ -50,7 +50,7 @@ class Stored:
 
 def is_stored(source: str) -> bool:
     """Return whether a source is a URL, a container, a pattern, or a folder of containers alone."""
-    if is_url(source) or "*" in source or source.endswith((*TARS, *TABLES)):
+    if "://" in source or "*" in source or source.endswith((*TARS, *TABLES)):
         return True
     folder = Path(source)
     if not folder.is_dir():

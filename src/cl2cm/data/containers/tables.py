@@ -22,8 +22,8 @@ from cl2cm.types import Example
 
 _END = 8  # bytes: the footer's length and "PAR1"
 _FOOTER = 2**26  # bytes
-_GROUP = 2**31  # bytes of a row group as it is stored
-_BUDGET = Budget(cpu=600, wall=1800, memory=2**32)
+_GROUP = 2**30  # bytes of a row group as it is stored
+_BUDGET = Budget(cpu=600, wall=1800, memory=2**31)
 _GROUPS = 2  # in memory
 _lock = threading.Lock()
 

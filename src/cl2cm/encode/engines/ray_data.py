@@ -6,6 +6,7 @@ reached over loopback alone and with a random token, sends no usage statistics, 
 and leaves no files behind.
 """
 
+import functools
 import importlib
 import json
 import logging
@@ -16,7 +17,7 @@ import sys
 import tempfile
 import warnings
 from collections.abc import Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager, redirect_stdout
 from typing import Any
 
 import numpy as np
@@ -144,29 +145,37 @@ def _error(text: str) -> CL2CMError:
 @contextmanager
 def _running(workers: int, address: str) -> Iterator[Any]:
     """Connect to Ray, or start it here, for a time."""
-    switches = {} if address else _private()
-    before = {name: os.environ.get(name) for name in switches}
-    os.environ.update(switches)
-    folder = None if address else tempfile.mkdtemp(prefix="cl2cm-ray-", dir=_short())
-    try:
+    with ExitStack() as stack:
+        # Ray prints what happens to its workers; standard output is for results.
+        stack.enter_context(redirect_stdout(sys.stderr))
+        options = _cluster(address)
+        if not address:
+            stack.enter_context(_environment(_private()))
+            folder = tempfile.mkdtemp(prefix="cl2cm-ray-", dir=_short())
+            stack.callback(shutil.rmtree, folder, ignore_errors=True)
+            options = _here(workers, f"{folder}/ray")  # Ray opens its own folder to all
         ray: Any = importlib.import_module("ray")
         importlib.import_module("ray.data")
-        options = _cluster(address) if folder is None else _here(workers, folder)
         try:
             ray.init(log_to_driver=False, logging_level="ERROR", **options)
         except (OSError, ValueError, RuntimeError) as error:
             raise _failed(str(error).splitlines()[0][:200], address) from error
-        try:
-            yield ray
-        finally:
-            ray.shutdown()
+        stack.callback(ray.shutdown)
+        yield ray
+
+
+@contextmanager
+def _environment(values: Mapping[str, str]) -> Iterator[None]:
+    """Set variables for a time."""
+    before = {name: os.environ.get(name) for name in values}
+    os.environ.update(values)
+    try:
+        yield
     finally:
         for name, value in before.items():
             os.environ.pop(name, None)
             if value is not None:
                 os.environ[name] = value
-        if folder is not None:
-            shutil.rmtree(folder, ignore_errors=True)
 
 
 def _private() -> dict[str, str]:
@@ -174,11 +183,17 @@ def _private() -> dict[str, str]:
     return {
         "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0",  # listen on loopback, as Ray does on these two
         "RAY_AUTH_MODE": "token",
-        "RAY_AUTH_TOKEN": secrets.token_hex(32),
+        "RAY_AUTH_TOKEN": _token(),
         "RAY_USAGE_STATS_ENABLED": "0",
         "RAY_BACKEND_LOG_LEVEL": "fatal",  # what fails is told as one error
         "PYTHONPATH": os.pathsep.join(path for path in sys.path if path),  # of the workers
     }
+
+
+@functools.cache
+def _token() -> str:
+    """Return one token of this process: Ray remembers the first."""
+    return secrets.token_hex(32)
 
 
 def _here(workers: int, folder: str) -> dict[str, Any]:
@@ -189,7 +204,11 @@ def _here(workers: int, folder: str) -> dict[str, Any]:
         "dashboard_host": "127.0.0.1",
         "object_store_memory": _MEMORY,
         "_temp_dir": folder,
-        "_system_config": {"automatic_object_spilling_enabled": False},
+        "_system_config": {
+            "automatic_object_spilling_enabled": False,  # no objects on the disk
+            "enable_metrics_collection": False,
+            "prestart_worker_first_driver": False,  # they would idle beside ours
+        },
     }
 
 

@@ -8,6 +8,7 @@ and leaves no files behind.
 
 import functools
 import importlib
+import io
 import json
 import logging
 import os
@@ -28,6 +29,7 @@ from cl2cm.encode.engines.engine import ATTEMPTS, Packed, Results, Shard, gave_u
 from cl2cm.encode.rows import Encode
 from cl2cm.encode.trust import ALLOW_HUB, MODEL_ROOTS
 from cl2cm.errors import CL2CMError, EncoderError, MissingExtraError
+from cl2cm.progress import say
 
 _MEMORY = 2**30  # bytes of Ray's object store on this machine: a few shards at a time are in it
 _PASSED = (ALLOW_HUB, MODEL_ROOTS, "HF_HUB_OFFLINE")  # to the workers of a cluster
@@ -146,8 +148,7 @@ def _error(text: str) -> CL2CMError:
 def _running(workers: int, address: str) -> Iterator[Any]:
     """Connect to Ray, or start it here, for a time."""
     with ExitStack() as stack:
-        # Ray prints what happens to its workers; standard output is for results.
-        stack.enter_context(redirect_stdout(sys.stderr))
+        stack.enter_context(redirect_stdout(_Aside()))
         options = _cluster(address)
         if not address:
             stack.enter_context(_environment(_private()))
@@ -162,6 +163,15 @@ def _running(workers: int, address: str) -> Iterator[Any]:
             raise _failed(str(error).splitlines()[0][:200], address) from error
         stack.callback(ray.shutdown)
         yield ray
+
+
+class _Aside(io.TextIOBase):
+    """Takes what Ray prints about its workers: standard output is for results."""
+
+    def write(self, text: str) -> int:
+        if line := " ".join(text.split()):
+            say(line[:200])
+        return len(text)
 
 
 @contextmanager

@@ -15,7 +15,11 @@ EXAMPLES: dict[str, tuple[str, ...]] = {
         "cl2cm translate manifest.jsonl --to es --engine apertium --out new.jsonl",
         "cl2cm translate new.jsonl --report",
     ),
-    "encode": ("cl2cm encode photos --encoder onnx:efficientnet-lite2 --out features",),
+    "encode": (
+        "cl2cm encode photos --encoder onnx:efficientnet-lite2 --out features",
+        "cl2cm encode photos --out features --shard 3/7",
+        "cl2cm encode s3://bucket/shards --out features --workers 4",
+    ),
     "train": (
         "cl2cm train recipe.toml --out runs/mine",
         "cl2cm train recipe.toml --out runs/mine --resume",

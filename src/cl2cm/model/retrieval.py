@@ -8,10 +8,11 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils.rnn import pad_sequence
 
-from cl2cm.encode.encoding import TOKENS_AT_ONCE, encode_pictures, find_pictures, text_states
+from cl2cm.encode.encoding import encode_pictures, find_pictures
 from cl2cm.encode.feature_files import FeatureFiles
 from cl2cm.encode.protocol import VisionEncoder
 from cl2cm.encode.rows import StoredFeatures, length_batches
+from cl2cm.encode.steps import TOKENS_AT_ONCE, text_states
 from cl2cm.encode.text import TextBackbone
 from cl2cm.encode.tokens import TextSource, pad_tokens
 from cl2cm.encode.vision import encode_paths

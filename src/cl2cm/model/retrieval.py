@@ -24,7 +24,8 @@ from cl2cm.model.networks import CrossModalNetwork, TextNetwork
 from cl2cm.text import Case, in_case, normalise
 from cl2cm.types import Example, Floats, Frames, StrPath, Tokens
 
-TEXTS_AT_ONCE = 1024
+TEXTS_AT_ONCE = 1024  # on a GPU
+TEXTS_AT_ONCE_ON_CPU = 64  # smaller groups of similar length need less padding
 PICTURES_AT_ONCE = 256  # films have many frames
 FRAMES_AT_ONCE = 4096  # padded
 
@@ -38,10 +39,11 @@ def sentence_vectors(network: TextNetwork, texts: TextSource, rows: Tensor) -> T
     training = network.training
     network.eval()
     device = next(network.parameters()).device
+    at_once = TEXTS_AT_ONCE_ON_CPU if device.type == "cpu" else TEXTS_AT_ONCE
     order = texts.lengths(rows).argsort(stable=True)
     parts = [
         network.encode_text(to_device(texts.gather(rows[part]), device)).sentence.float().cpu()
-        for part in order.split(TEXTS_AT_ONCE)
+        for part in order.split(at_once)
     ]
     network.train(training)
     found = torch.cat(parts)

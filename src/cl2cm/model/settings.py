@@ -144,8 +144,12 @@ class MatchConfig:
     margin: float = 0.2  # margin of the triplet loss
     smoothing: float = 0.0  # label smoothing of InfoNCE
     target: float = 1.0  # weight of M(V, T), whose T is noisy, beside M(V, S)
+    smallest_dim: int = 0  # Matryoshka: M is the mean over prefixes of the vectors, each half as
+    # wide, down to this width; 0: over the whole vectors alone
 
     def __post_init__(self) -> None:
+        width = self.smallest_dim
+        require("match.smallest_dim", 0 <= width <= 8192, "0 to 8192", width)
         require("match.target", self.target >= 0, "0 or more", self.target)
         require("match.tau", self.tau > 0, "more than 0", self.tau)
         require("match.margin", self.margin > 0, "more than 0", self.margin)

@@ -144,6 +144,10 @@ class FeatureStore:
             raise not_finite(self.folder, self.ids[int(rows[bad])])
         return Gathered(values, mask, content)
 
+    def lengths(self, rows: Tensor) -> Tensor:
+        """Vectors of each of the rows int64 [B], int64 [B]."""
+        return self._lengths[rows]
+
     def means(self) -> Tensor:
         """Mean of each item's normalised vectors, float32 [n, width]; kept beside the shards.
 

@@ -69,6 +69,13 @@ def index(
             metavar="NAME",
         ),
     ] = None,
+    dim: Annotated[
+        int,
+        typer.Option(
+            help="Store the first so many numbers of each vector, for a run that was trained with "
+            "match.smallest_dim; remembered.  [default: all]"
+        ),
+    ] = 0,
     media_root: Roots = None,
     allow_cleartext: Cleartext = False,
     shard: Annotated[
@@ -121,6 +128,7 @@ def index(
             encoders=where,
             exclude=exclude or (),
             shard=shard,
+            dim=dim,
         )
         line = (
             f"{result['items']} items in {result['index']}: {result['encoded']} encoded, "

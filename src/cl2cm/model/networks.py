@@ -7,7 +7,8 @@ takes the masked mean. All that stands beside the linear projection starts at ze
 training starts from what the backbone already knows.
 """
 
-from typing import TypeVar
+from collections.abc import Callable
+from typing import Any, Protocol, TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -182,21 +183,45 @@ class VisionHead(Head):
         return self.pool(values, mask)
 
 
+In = TypeVar("In", Tokens, Frames)
+Out = TypeVar("Out", Encoded, Tensor)
+
+
+class OverRows(Protocol):
+    """How the rows of a batch are encoded, at once or divided; the result is the same."""
+
+    def __call__(self, network: nn.Module, encode: Callable[[In], Out], rows: In) -> Out:
+        """Return the encoding of all rows."""
+        ...
+
+
+def at_once(network: nn.Module, encode: Callable[[Any], Any], rows: Any) -> Any:  # noqa: ANN401, ARG001
+    """Encode all rows at once."""
+    return encode(rows)
+
+
 class TextNetwork(nn.Module):
     """The text side that both networks share: a head on a backbone.
 
     Args:
         head: text head.
         backbone: turns ids into states; None if the tokens are frozen states already.
+
+    Attributes:
+        over_rows: how the rows of a batch are encoded; a training may divide them.
     """
 
     def __init__(self, head: TextHead, backbone: nn.Module | None = None) -> None:
         super().__init__()
         self.text = head
         self.backbone = backbone
+        self.over_rows: OverRows = at_once
 
     def encode_text(self, tokens: Tokens) -> Encoded:
         """Encode ids or states; see Tokens. Of means, the sentence vectors alone mean something."""
+        return self.over_rows(self, self._encode_text, tokens)
+
+    def _encode_text(self, tokens: Tokens) -> Encoded:
         if tokens.pooled:
             sentence = self.text.of_means(tokens.values.squeeze(1))
             nothing = torch.zeros_like(tokens.mask)
@@ -223,6 +248,9 @@ class CrossModalNetwork(TextNetwork):
 
     def encode_frames(self, frames: Frames) -> Tensor:
         """Return the unit vectors [B, D] of frame features."""
+        return self.over_rows(self, self._encode_frames, frames)
+
+    def _encode_frames(self, frames: Frames) -> Tensor:
         vectors: Tensor = self.vision(frames.values, frames.mask)
         return vectors
 

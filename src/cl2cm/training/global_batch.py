@@ -102,7 +102,7 @@ class Divided:
         """
         self._probe(network, encode, rows)
         if isinstance(rows, Tokens) and self.groups > 1 and not rows.pooled:
-            encode = partial(in_length_groups, encode, self.groups)
+            encode = partial(in_length_groups, encode, self.groups)  # type: ignore[assignment,arg-type]
         if self.count == 1:
             return self._in_chunks(encode, rows)
         sizes = shares(_length(rows), self.count)

@@ -57,6 +57,8 @@ SPECIAL = {
     ("vision", "frames"): st.integers(1, 10**4),
     ("vision", "fps"): st.floats(0.01, 1000),
     ("transport", "max_iterations"): st.integers(1, 10**4),
+    ("network", "adapters"): st.lists(WORDS, max_size=3, unique=True).map(tuple),
+    ("network", "adapter_width"): st.integers(1, 65536),
 }
 
 

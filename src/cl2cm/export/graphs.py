@@ -162,10 +162,11 @@ class _TextSide(nn.Module):
 
     def forward(self, ids: Tensor, mask: Tensor) -> Tensor:
         states = self.backbone(input_ids=ids, attention_mask=mask.to(torch.int64))
-        tokens = self.head.positions(states.last_hidden_state)
+        normal = self.head.normal(states.last_hidden_state)
+        tokens = self.head.linear(normal)
         for layer in self.layers:
             tokens = layer(tokens, mask)
-        return self.head.pool(tokens, mask)
+        return self.head.sentence(self.head.of_states(normal, tokens, mask))
 
 
 class _VisionSide(nn.Module):

@@ -74,7 +74,8 @@ def language_config(new: NewLanguage, examples: Sequence[Example]) -> Config:
         "min_quality": 0.0,
         "quality_weighting": 0.0,
     }
-    tree["train"] |= {"epochs": EPOCHS, "patience": 0}
+    tree["train"] |= {"epochs": EPOCHS, "patience": 0, "warm_start": False}
+    tree["network"] |= {"adapters": [*before.network.adapters, new.language]}
     tree["add_language"] = {"language": new.language, "text_only": new.text_only}
     for setting in new.settings:
         override(tree, setting)

@@ -7,14 +7,17 @@ takes the masked mean. All that stands beside the linear projection starts at ze
 training starts from what the backbone already knows.
 """
 
-from typing import TypeVar
+from collections.abc import Sequence
+from typing import NamedTuple, TypeVar
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from cl2cm.errors import NumberError
+from cl2cm.model.adapter import LanguageAdapter
 from cl2cm.model.settings import NetworkConfig
+from cl2cm.model.transformer import IdentityTransformer
 from cl2cm.types import Encoded, Frames, Tokens
 
 
@@ -22,34 +25,6 @@ def masked_mean(values: Tensor, mask: Tensor) -> Tensor:
     """Return the mean over the valid positions: values [B, T, D], mask bool [B, T] -> [B, D]."""
     weights = mask.unsqueeze(-1).to(values.dtype)
     return (values * weights).sum(1) / weights.sum(1).clamp(min=1)
-
-
-class IdentityTransformer(nn.Module):
-    """Pre-norm transformer layers on [B, T, D] whose residual branches start at zero."""
-
-    def __init__(self, dim: int, *, layers: int, heads: int, dropout: float) -> None:
-        super().__init__()
-        self.layers = nn.ModuleList(
-            nn.TransformerEncoderLayer(
-                dim,
-                heads,
-                dim_feedforward=dim,
-                dropout=dropout,
-                activation="gelu",
-                batch_first=True,
-                norm_first=True,
-            )
-            for _ in range(layers)
-        )
-        for name, parameter in self.named_parameters():
-            if "out_proj" in name or "linear2" in name:
-                nn.init.zeros_(parameter)
-
-    def forward(self, values: Tensor, mask: Tensor) -> Tensor:
-        """Map values [B, T, D] and mask bool [B, T] -> [B, T, D]."""
-        for layer in self.layers:
-            values = layer(values, src_key_padding_mask=~mask)
-        return values
 
 
 class Whitening(nn.Module):
@@ -102,7 +77,8 @@ class Head(nn.Module):
 
     Layer norm and a linear map for every position; the transformer; the masked mean; and on the
     mean a two-layer map that is added to it and starts at zero. The last is our choice: it costs
-    one position instead of T, and heads without it matched worse.
+    one position instead of T, and heads without it matched worse. A text head has an adapter for
+    each language that was added later.
     """
 
     def __init__(
@@ -114,6 +90,7 @@ class Head(nn.Module):
         heads: int,
         dropout: float,
         whiten: bool = False,
+        adapters: Sequence[int] = (),
     ) -> None:
         super().__init__()
         self.norm = nn.LayerNorm(width, elementwise_affine=not whiten)
@@ -123,19 +100,53 @@ class Head(nn.Module):
         self.up = nn.Linear(dim, 2 * dim)
         self.down = nn.Linear(2 * dim, dim)
         self.dropout = nn.Dropout(dropout)
+        self.adapters = nn.ModuleList(LanguageAdapter(width, dim, inner) for inner in adapters)
         nn.init.zeros_(self.down.weight)
         nn.init.zeros_(self.down.bias)
 
+    def normal(self, values: Tensor) -> Tensor:
+        """[B, T, D_in] -> [B, T, D_in], normalised and whitened."""
+        normal: Tensor = self.norm(values)
+        return normal if self.whitening is None else self.whitening(normal)
+
     def positions(self, values: Tensor) -> Tensor:
         """[B, T, D_in] -> [B, T, D], before the transformer."""
-        normal = self.norm(values)
-        if self.whitening is not None:
-            normal = self.whitening(normal)
-        projected: Tensor = self.linear(normal)
+        projected: Tensor = self.linear(self.normal(values))
         return projected
 
-    def of_means(self, means: Tensor) -> Tensor:
-        """Return the unit vectors [B, D] from the means [B, D_in] of normalised positions.
+    def pool(self, values: Tensor, mask: Tensor) -> Tensor:
+        """[B, T, D], mask bool [B, T] -> unit vectors [B, D]."""
+        return self.residual(masked_mean(values, mask))
+
+    def residual(self, mean: Tensor) -> Tensor:
+        """Map the mean [B, D] -> unit vectors [B, D]."""
+        return F.normalize(self.unscaled(mean), dim=-1)
+
+    def unscaled(self, mean: Tensor) -> Tensor:
+        """Map the mean [B, D] -> vectors [B, D] before normalisation."""
+        vectors: Tensor = mean + self.down(self.dropout(F.gelu(self.up(mean))))
+        return vectors
+
+
+class Pooled(NamedTuple):
+    """Masked means over a text's positions, from which its vector is computed.
+
+    states: [B, D_b], of normalised states; mean: [B, D], of transformed positions.
+    """
+
+    states: Tensor
+    mean: Tensor
+
+
+class TextHead(Head):
+    """Text side of either network, on backbone states."""
+
+    def of_states(self, normal: Tensor, tokens: Tensor, mask: Tensor) -> Pooled:
+        """Pool normalised states [B, T, D_b] and transformed positions [B, T, D]."""
+        return Pooled(masked_mean(normal, mask), masked_mean(tokens, mask))
+
+    def of_means(self, means: Tensor) -> Pooled:
+        """Pool means [B, D_b] of states that went through a layer norm without its scale.
 
         Without transformer layers all is linear from the layer norm's scale to the mean, so the
         mean may be taken first: the same vectors, T times cheaper.
@@ -144,25 +155,21 @@ class Head(nn.Module):
             normal = self.whitening(means)
         else:
             normal = means * self.norm.weight + self.norm.bias
-        return self.residual(self.linear(normal))
+        return Pooled(normal, self.linear(normal))
 
-    def pool(self, values: Tensor, mask: Tensor) -> Tensor:
-        """[B, T, D], mask bool [B, T] -> unit vectors [B, D]."""
-        return self.residual(masked_mean(values, mask))
-
-    def residual(self, mean: Tensor) -> Tensor:
-        """Map the mean [B, D] -> unit vectors [B, D]."""
-        return F.normalize(mean + self.down(self.dropout(F.gelu(self.up(mean)))), dim=-1)
-
-
-class TextHead(Head):
-    """Text side of either network, on backbone states."""
+    def sentence(self, pooled: Pooled, *, adapters: int | None = None) -> Tensor:
+        """Return unit vectors [B, D], with the first so many adapters (None: all)."""
+        vectors = self.unscaled(pooled.mean)
+        for adapter in self.adapters[:adapters]:
+            vectors = vectors + adapter(pooled.states)
+        return F.normalize(vectors, dim=-1)
 
     def forward(self, states: Tensor, mask: Tensor, content: Tensor) -> Encoded:
         """States [B, T, D_b] -> Encoded; ``content`` is the mask without special tokens."""
-        tokens = self.transformer(self.positions(states), mask)
+        normal = self.normal(states)
+        tokens = self.transformer(self.linear(normal), mask)
         return Encoded(
-            sentence=self.pool(tokens, mask),
+            sentence=self.sentence(self.of_states(normal, tokens, mask)),
             tokens=F.normalize(tokens, dim=-1),
             mask=content,
             salience=tokens.norm(dim=-1) * content,
@@ -198,14 +205,25 @@ class TextNetwork(nn.Module):
     def encode_text(self, tokens: Tokens) -> Encoded:
         """Encode ids or states; see Tokens. Of means, the sentence vectors alone mean something."""
         if tokens.pooled:
-            sentence = self.text.of_means(tokens.values.squeeze(1))
+            sentence = self.text.sentence(self.pooled(tokens))
             nothing = torch.zeros_like(tokens.mask)
             return Encoded(sentence, sentence[:, None], nothing, nothing.to(sentence.dtype))
-        states = tokens.values
-        if self.backbone is not None:
-            states = self.backbone(tokens.values, tokens.mask)
-        encoded: Encoded = self.text(states, tokens.mask, tokens.content)
+        encoded: Encoded = self.text(self._states(tokens), tokens.mask, tokens.content)
         return encoded
+
+    def pooled(self, tokens: Tokens) -> Pooled:
+        """Return what the head's sentence vectors are computed from."""
+        if tokens.pooled:
+            return self.text.of_means(tokens.values.squeeze(1))
+        normal = self.text.normal(self._states(tokens))
+        moved = self.text.transformer(self.text.linear(normal), tokens.mask)
+        return self.text.of_states(normal, moved, tokens.mask)
+
+    def _states(self, tokens: Tokens) -> Tensor:
+        if self.backbone is None:
+            return tokens.values
+        states: Tensor = self.backbone(tokens.values, tokens.mask)
+        return states
 
 
 class CrossLingualNetwork(TextNetwork):
@@ -256,11 +274,13 @@ def build_vision_head(network: NetworkConfig, width: int) -> VisionHead:
 
 
 def _head(kind: type[AnyHead], width: int, network: NetworkConfig) -> AnyHead:
+    is_text = kind is TextHead
     return kind(
         width,
         network.dim,
         layers=network.layers,
         heads=network.heads,
         dropout=network.dropout,
-        whiten=kind is TextHead and network.whitening > 0,
+        whiten=is_text and network.whitening > 0,
+        adapters=[network.adapter_width] * len(network.adapters) if is_text else (),
     )

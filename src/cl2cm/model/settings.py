@@ -13,6 +13,9 @@ from cl2cm.types import Sampling
 Freeze = Literal["all", "embeddings", "none"] | int
 
 
+MOST_ADAPTERS = 256
+
+
 def require(key: str, valid: bool, expected: str, found: object) -> None:
     """Refuse a value that a setting cannot have.
 
@@ -121,6 +124,8 @@ class NetworkConfig:
     dropout: float = 0.1
     whitening: float = 0.0  # whiten the text states by the training texts' statistics, with this
     # ridge, as a share of the mean variance; 0: do not
+    adapters: tuple[str, ...] = ()  # languages that add-language has added, each with an adapter
+    adapter_width: int = 512  # hidden width of an adapter
 
     def __post_init__(self) -> None:
         require("network.dim", 8 <= self.dim <= 8192, "8 to 8192", self.dim)
@@ -130,6 +135,12 @@ class NetworkConfig:
             self.heads > 0 and self.dim % self.heads == 0,
             f"a divisor of network.dim = {self.dim}",
             self.heads,
+        )
+        width, added = self.adapter_width, self.adapters
+        require("network.adapter_width", 1 <= width <= 65536, "1 to 65536", width)
+        distinct = len(set(added)) == len(added) <= MOST_ADAPTERS
+        require(
+            "network.adapters", distinct, f"at most {MOST_ADAPTERS} languages, each once", added
         )
         require("network.whitening", self.whitening >= 0, "0 or more", self.whitening)
         require("network.dropout", 0 <= self.dropout < 1, "at least 0, below 1", self.dropout)

@@ -72,7 +72,7 @@ class Initial:
         return {"run": str(self.run), "model": self.model}
 
     def load_student(self, student: TextNetwork) -> None:
-        """Load the student's weights."""
+        """Load the student's weights; adapters that the run does not have stay fresh."""
         self._load(student, "model.safetensors")
 
     def load_teacher(self, teacher: TextNetwork) -> None:
@@ -90,9 +90,12 @@ class Initial:
         if not self.weights:
             return
         before, _ = read_run(self.run, NOT_OPENED)
+        adapters = network.text.adapters
+        network.text.adapters = adapters[: len(before.network.adapters)]
         for name, part in network.named_children():
             if name != "backbone" or before.text.freeze != "all":
                 load_weights(part, self.run / file, prefix=f"{name}.")
+        network.text.adapters = adapters
         for module in network.modules():
             if isinstance(module, Whitening):
                 module.fixed = True
@@ -224,6 +227,12 @@ def _differing(before: Config, now: Config) -> list[str]:
                 found.append(f"{section}.{key}: {values[0]!r} → {values[1]!r}")
     if (before.network.whitening > 0) != (now.network.whitening > 0):
         found.append(f"network.whitening: {before.network.whitening} → {now.network.whitening}")
+    kept, added = before.network.adapters, now.network.adapters
+    if added[: len(kept)] != kept:
+        found.append(f"network.adapters: {list(kept)} → {list(added)}, which drops languages")
+    if kept and before.network.adapter_width != now.network.adapter_width:
+        widths = before.network.adapter_width, now.network.adapter_width
+        found.append(f"network.adapter_width: {widths[0]} → {widths[1]}")
     if before.text.freeze != "all" and now.text.freeze == "all":
         found.append(f"text.freeze: {before.text.freeze!r} → 'all', which drops trained weights")
     return found

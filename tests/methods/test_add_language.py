@@ -12,6 +12,8 @@ from torch.testing import assert_close
 from cl2cm.cli.app import run
 from cl2cm.data.manifest import read_manifest
 from cl2cm.errors import CheckpointError, ConfigError, LanguageError
+from cl2cm.export.model import load_export
+from cl2cm.export.write import export_run
 from cl2cm.index.folder import Index
 from cl2cm.methods.new_language import NewLanguage, language_config
 from cl2cm.model.checkpoint import load, load_visual
@@ -151,6 +153,13 @@ def test_a_trained_backbone_learns_it_too(settings, small, tmp_path):
     assert load(tmp_path / "a").fingerprint == load(tmp_path / "b").fingerprint
 
 
+def test_a_grown_run_is_exported(second, tmp_path):
+    (made,) = export_run(second, tmp_path / "export")
+    export, model = load_export(made.path), load(second)
+    texts = ["red square", "derxx erauqsxx", "derYy erauqsyy"]
+    assert_close(export.encode_text(texts), model.encode_text(texts), atol=1e-5, rtol=0)
+
+
 # --- texts alone -------------------------------------------------------------------------------
 
 
@@ -203,8 +212,6 @@ def test_a_language_that_is_known_and_one_without_translations_are_refused(first
         added(first, small.manifest, "xx")
     with pytest.raises(LanguageError, match=r"--language zz: .* found translations into xx, yy"):
         added(first, small.manifest, "zz")
-    with pytest.raises(CheckpointError, match="found an off-the-shelf model"):
-        added("hf:some/model", small.manifest)
     with pytest.raises(ConfigError, match="--set method"):
         added(first, small.manifest, settings=("method=dcot",))
 

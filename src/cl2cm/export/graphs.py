@@ -18,7 +18,7 @@ from cl2cm.encode.onnx_files import check_graph
 from cl2cm.encode.vision import OnnxVision
 from cl2cm.encode.vision_hf import HuggingFaceVision
 from cl2cm.errors import EncoderError
-from cl2cm.model.networks import Head, VisionHead
+from cl2cm.model.networks import Head, MeanOfFrames, Pooled, VisionHead, masked_mean
 from cl2cm.model.retrieval import RetrievalModel
 
 OPSET = 17
@@ -166,7 +166,8 @@ class _TextSide(nn.Module):
         tokens = self.head.linear(normal)
         for layer in self.layers:
             tokens = layer(tokens, mask)
-        return self.head.sentence(self.head.of_states(normal, tokens, mask))
+        pooled = Pooled(masked_mean(normal, mask), masked_mean(tokens, mask))
+        return self.head.sentence(pooled)
 
 
 class _VisionSide(nn.Module):
@@ -174,11 +175,13 @@ class _VisionSide(nn.Module):
 
     def __init__(self, head: nn.Module) -> None:
         super().__init__()
-        assert isinstance(head, VisionHead), "off-the-shelf models are refused before"  # noqa: S101
+        assert isinstance(head, VisionHead | MeanOfFrames)  # noqa: S101 - there are no others
         self.head = head
-        self.layers = _layers(head)
+        self.layers = _layers(head) if isinstance(head, VisionHead) else ()
 
     def forward(self, frames: Tensor, mask: Tensor) -> Tensor:
+        if isinstance(self.head, MeanOfFrames):
+            return self.head(frames, mask)  # type: ignore[no-any-return]
         values = moved = self.head.positions(frames)
         for layer in self.layers:
             moved = layer(moved, mask)

@@ -16,7 +16,7 @@ from torch.nn import functional as F
 
 from cl2cm.errors import NumberError
 from cl2cm.model.adapter import LanguageAdapter
-from cl2cm.model.settings import NetworkConfig
+from cl2cm.model.settings import NetworkConfig, require
 from cl2cm.model.transformer import IdentityTransformer
 from cl2cm.types import Encoded, Frames, Tokens
 
@@ -141,9 +141,11 @@ class Pooled(NamedTuple):
 class TextHead(Head):
     """Text side of either network, on backbone states."""
 
-    def of_states(self, normal: Tensor, tokens: Tensor, mask: Tensor) -> Pooled:
-        """Pool normalised states [B, T, D_b] and transformed positions [B, T, D]."""
-        return Pooled(masked_mean(normal, mask), masked_mean(tokens, mask))
+    def pooled(self, states: Tensor, mask: Tensor) -> tuple[Pooled, Tensor]:
+        """Map states [B, T, D_b] -> their means, and transformed positions [B, T, D]."""
+        normal = self.normal(states)
+        tokens = self.transformer(self.linear(normal), mask)
+        return Pooled(masked_mean(normal, mask), masked_mean(tokens, mask)), tokens
 
     def of_means(self, means: Tensor) -> Pooled:
         """Pool means [B, D_b] of states that went through a layer norm without its scale.
@@ -166,10 +168,9 @@ class TextHead(Head):
 
     def forward(self, states: Tensor, mask: Tensor, content: Tensor) -> Encoded:
         """States [B, T, D_b] -> Encoded; ``content`` is the mask without special tokens."""
-        normal = self.normal(states)
-        tokens = self.transformer(self.linear(normal), mask)
+        pooled, tokens = self.pooled(states, mask)
         return Encoded(
-            sentence=self.sentence(self.of_states(normal, tokens, mask)),
+            sentence=self.sentence(pooled),
             tokens=F.normalize(tokens, dim=-1),
             mask=content,
             salience=tokens.norm(dim=-1) * content,
@@ -187,6 +188,14 @@ class VisionHead(Head):
             moved = self.transformer(values[films], mask[films])
             values = values.index_put((films.nonzero().squeeze(1),), moved.to(values.dtype))
         return self.pool(values, mask)
+
+
+class MeanOfFrames(nn.Module):
+    """The vision side of a model that needs no head: the mean of its frames' unit vectors."""
+
+    def forward(self, frames: Tensor, mask: Tensor) -> Tensor:
+        """Map frames [B, F, D], mask bool [B, F] -> unit vectors [B, D]."""
+        return F.normalize(masked_mean(F.normalize(frames, dim=-1), mask), dim=-1)
 
 
 class TextNetwork(nn.Module):
@@ -215,9 +224,7 @@ class TextNetwork(nn.Module):
         """Return what the head's sentence vectors are computed from."""
         if tokens.pooled:
             return self.text.of_means(tokens.values.squeeze(1))
-        normal = self.text.normal(self._states(tokens))
-        moved = self.text.transformer(self.text.linear(normal), tokens.mask)
-        return self.text.of_states(normal, moved, tokens.mask)
+        return self.text.pooled(self._states(tokens), tokens.mask)[0]
 
     def _states(self, tokens: Tokens) -> Tensor:
         if self.backbone is None:
@@ -268,8 +275,15 @@ def build_teacher(
     return CrossLingualNetwork(_head(TextHead, text_width, network), backbone)
 
 
-def build_vision_head(network: NetworkConfig, width: int) -> VisionHead:
-    """Return a fresh head on frame features of width D_v."""
+def build_vision_head(network: NetworkConfig, width: int) -> VisionHead | MeanOfFrames:
+    """Return a fresh head on frame features of width D_v, or none where the settings say so.
+
+    Raises:
+        ConfigError: features are the vectors, and have another width than these.
+    """
+    if not network.vision_head:
+        require("network.dim", network.dim == width, f"{width}, as of the images", network.dim)
+        return MeanOfFrames()
     return _head(VisionHead, width, network)
 
 

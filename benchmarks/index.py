@@ -94,10 +94,10 @@ def measure_graph(
     }
 
 
-def vectors(rows: int) -> tuple[Floats, Floats]:
+def vectors(rows: int, dim: int = DIM, queries: int = QUERIES) -> tuple[Floats, Floats]:
     rng = np.random.default_rng(0)
     centres = rng.standard_normal((1000, LATENT), dtype=np.float32)
-    mapping = rng.standard_normal((LATENT, DIM), dtype=np.float32) / np.float32(np.sqrt(LATENT))
+    mapping = rng.standard_normal((LATENT, dim), dtype=np.float32) / np.float32(np.sqrt(LATENT))
 
     def some(count: int) -> Floats:
         latent = centres[rng.integers(0, len(centres), count)]
@@ -109,7 +109,7 @@ def vectors(rows: int) -> tuple[Floats, Floats]:
             part /= np.linalg.norm(part, axis=1, keepdims=True)
         return values
 
-    return some(rows), some(QUERIES)
+    return some(rows), some(queries)
 
 
 def look_up(path: Path, rows: int) -> float:

@@ -2,6 +2,7 @@
 
     python benchmarks/training.py [--batch 256] [--tokens 16] [--layers 0 1] [--repeat 15]
                                   [--threads 1] [--json]
+    python benchmarks/training.py --grad-cache 8 [--batch 1024] [--tokens 32]
 
 Frozen states of width 384, noisy copies of each other in another order, heads of width 384 with
 as many transformer layers as ``--layers`` says, the default losses. ``cross-lingual`` is a step
@@ -9,19 +10,27 @@ of the teacher (Eq. 1 to 7), ``cross-modal`` one of the student with a frozen te
 11). Milliseconds are medians over rounds in which the steps take turns; ``share`` is a part's
 share of its step, the median of the shares within a round. Transport is cost, marginals and plan;
 it shall be less than a third of a step of the teacher.
+
+``--grad-cache`` compares a step in so many chunks with a step at once, each in a process of its own
+with one transformer layer and without dropout: the peak of memory above what the process and the
+batch take, the loss, and the largest difference of a gradient. The peak shall be under a third.
 """
 
 import argparse
 import json
 import os
 import statistics
+import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import torch
+from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 from torch.nn.functional import normalize
 
@@ -29,7 +38,9 @@ from cl2cm.methods import word_level
 from cl2cm.methods.base import Method
 from cl2cm.methods.build import build_method
 from cl2cm.model.config import Config, parse_config
-from cl2cm.training.optimization import make_optimizer
+from cl2cm.training.global_batch import Divided
+from cl2cm.training.optimization import make_optimizer, return_freed_memory
+from cl2cm.training.processes import Processes
 from cl2cm.types import Batch, Frames, Tokens
 
 WIDTH = 384
@@ -45,9 +56,19 @@ def main() -> None:
     parser.add_argument("--layers", type=int, nargs="+", default=[0, 1])
     parser.add_argument("--repeat", type=int, default=15, help="rounds")
     parser.add_argument("--threads", type=int, default=1, help="of torch and of BLAS")
+    parser.add_argument("--grad-cache", type=int, default=0, help="chunks to compare with one")
+    parser.add_argument("--one-step", nargs=3, help=argparse.SUPPRESS)
     parser.add_argument("--json", action="store_true", help="print one JSON object")
     args = parser.parse_args()
     limit_threads(args.threads)
+    if args.one_step:
+        stage, chunks, out = args.one_step
+        peak_of_step(stage, int(chunks), make_batch(args.batch, args.tokens), Path(out))
+        return
+    if args.grad_cache:
+        report = grad_cache(args.batch, args.tokens, args.grad_cache)
+        print(json.dumps(report) if args.json else cache_table(report))
+        return
     batch = make_batch(args.batch, args.tokens)
     steps = {
         f"{stage}, {layers} layers": Step(stage, layers, batch)
@@ -121,8 +142,8 @@ class Clock:
 class Step:
     """A step of one stage, as the training loop does it, with a clock on its parts."""
 
-    def __init__(self, stage: str, layers: int, batch: Batch) -> None:
-        network = {"dim": WIDTH, "layers": layers}
+    def __init__(self, stage: str, layers: int, batch: Batch, dropout: float = 0.1) -> None:
+        network = {"dim": WIDTH, "layers": layers, "dropout": dropout}
         self.config: Config = parse_config({"method": "cl2cm", "network": network})
         torch.manual_seed(0)
         self.method: Method = build_method(self.config, text_width=WIDTH, vision_width=WIDTH)
@@ -202,6 +223,63 @@ def summary(step: Step, rounds: list[dict[str, float]]) -> dict[str, Any]:
         },
         "iterations": step.iterations,
     }
+
+
+def grad_cache(batch: int, tokens: int, chunks: int) -> dict[str, Any]:
+    """Peak, loss and gradients of a step at once and in chunks, for each stage."""
+    report: dict[str, Any] = {"batch": batch, "tokens": tokens, "chunks": chunks, "stages": {}}
+    options = ["--batch", str(batch), "--tokens", str(tokens)]
+    for stage in ("cross-lingual", "cross-modal"):
+        with TemporaryDirectory() as folder:
+            found = []
+            for count in (1, chunks):
+                out = f"{folder}/{count}"
+                command = [sys.executable, __file__, *options, "--one-step", stage, str(count), out]
+                subprocess.run(command, check=True)
+                found.append(load_file(out))
+        once, cached = found
+        report["stages"][stage] = {
+            "at_once_mb": round(float(once["peak"]) / 2**20, 1),
+            "in_chunks_mb": round(float(cached["peak"]) / 2**20, 1),
+            "ratio": round(float(cached["peak"] / once["peak"]), 3),
+            "largest_difference": max(
+                float((once[name] - cached[name]).abs().max()) for name in once if name != "peak"
+            ),
+        }
+    return report
+
+
+def peak_of_step(stage: str, chunks: int, batch: Batch, out: Path) -> None:
+    """Write the peak of memory in a step, above what is held before it, the loss and gradients."""
+    step = Step(stage, 1, batch, dropout=0.0)
+    return_freed_memory()  # in both, so that neither peak holds what is no longer in use
+    method, device = step.method, torch.device("cpu")
+    divided = Divided(Processes(), None, chunks=chunks, device=device)
+    held = memory("VmRSS")
+    Path("/proc/self/clear_refs").write_text("5", encoding="ascii")  # the peak starts anew
+    with divided.encoding(method):
+        loss = step.stage.loss(batch)["loss"]
+    loss.backward()
+    peak = torch.tensor(float(memory("VmHWM") - held), dtype=torch.float64)
+    gradients = {name: p.grad for name, p in method.named_parameters() if p.grad is not None}
+    save_file({"peak": peak, "loss": loss.detach(), **gradients}, out)
+
+
+def memory(field: str) -> int:
+    """Bytes of this process, of a field of /proc/self/status (Linux)."""
+    lines = Path("/proc/self/status").read_text(encoding="ascii").splitlines()
+    return 1024 * next(int(line.split()[1]) for line in lines if line.startswith(field))
+
+
+def cache_table(report: dict[str, Any]) -> str:
+    lines = [f"batch {report['batch']}, {report['tokens']} tokens, {report['chunks']} chunks"]
+    for stage, found in report["stages"].items():
+        lines.append(
+            f"{stage}: {found['at_once_mb']:.0f} MB at once, {found['in_chunks_mb']:.0f} MB in "
+            f"chunks, ratio {found['ratio']:.2f} ({'' if found['ratio'] < TARGET else 'NOT '}under "
+            f"a third); largest difference {found['largest_difference']:.1e}"
+        )
+    return "\n".join(lines)
 
 
 def table(report: dict[str, Any]) -> str:

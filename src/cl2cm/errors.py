@@ -15,6 +15,7 @@ CL2CMError                    an expected failure: one line, exit code 2
 ├── VectorIndexError          an index that is damaged or holds another model's vectors
 ├── QueryError                a search request that cannot be answered
 ├── NumberError               a number that is NaN or infinite, or a mean of nothing
+├── ProcessError             a training across processes, one of which ended or differs
 ├── StorageError              a disk that is full, read-only or without permission
 └── MissingExtraError         an optional dependency that is not installed
 
@@ -117,6 +118,10 @@ class QueryError(CL2CMError):
 
 class NumberError(CL2CMError):
     """A number that is NaN or infinite, or a mean of nothing."""
+
+
+class ProcessError(CL2CMError):
+    """A training across processes, one of which ended or differs from the others."""
 
 
 class StorageError(CL2CMError):

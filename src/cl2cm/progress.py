@@ -44,8 +44,19 @@ def plain_json(text: str) -> str:
     return _STEERING.sub(lambda found: f"\\u{ord(found[0]):04x}", text)
 
 
+_silent = False
+
+
+def silence(silent: bool) -> None:
+    """Print no news from now on, or print them again: of several processes one speaks."""
+    global _silent  # noqa: PLW0603 - of the whole process
+    _silent = silent
+
+
 def say(text: str) -> None:
     """One line of news on standard error, above a bar if there is one."""
+    if _silent:
+        return
     text = plain(text)
     if sys.stderr.isatty():
         _console().print(text, markup=False, highlight=False)
@@ -72,7 +83,7 @@ class Stages:
 @contextmanager
 def track(what: str, total: int) -> Iterator[Advance]:
     """Follow ``total`` pieces of work; call the result with the number that was just done."""
-    if sys.stderr.isatty():
+    if sys.stderr.isatty() and not _silent:
         with _bar() as progress:
             task = progress.add_task(what, total=total, rate="")
 

@@ -91,15 +91,16 @@ class Example:
     features: str | None = None
     start: float | None = None
     end: float | None = None
-    captions: Captions = field(default_factory=dict[str, tuple[str, ...]])
-    translations: Translations = field(default_factory=dict[str, dict[str, tuple[str | None, ...]]])
-    quality: Quality = field(default_factory=dict[str, dict[str, tuple[float | None, ...]]])
+    captions: Captions = field(default_factory=dict)
+    translations: Translations = field(default_factory=dict)
+    quality: Quality = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         """Take a path that was given as text for a path."""
         for name in ("image", "video"):
-            if getattr(self, name) is not None:
-                object.__setattr__(self, name, Path(getattr(self, name)))
+            path = getattr(self, name)
+            if path is not None and not isinstance(path, Path):
+                object.__setattr__(self, name, Path(path))
 
     @property
     def media(self) -> Media | None:

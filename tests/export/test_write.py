@@ -156,8 +156,8 @@ def test_the_contract_says_what_was_measured(exports):
 
 
 def test_a_graph_that_differs_is_refused_and_nothing_is_kept(trained, tmp_path, monkeypatch):
-    def wrong(model):
-        graph = text(model)
+    def wrong(model, **more):
+        graph = text(model, **more)
         (norm,) = [t for t in graph.graph.initializer if t.name.endswith("head.linear.bias")]
         values = onnx.numpy_helper.to_array(norm) + 0.1
         norm.CopyFrom(onnx.numpy_helper.from_array(values, norm.name))

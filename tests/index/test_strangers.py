@@ -188,7 +188,7 @@ _COLUMNS = """row INTEGER PRIMARY KEY, id TEXT NOT NULL UNIQUE, path TEXT NOT NU
         f"DROP TABLE items; CREATE TABLE items ({_COLUMNS}, CHECK (row >= 0))",
         f"DROP TABLE items; CREATE TABLE items ({_COLUMNS.replace('start REAL', 'start REAL AS (1.0)')})",
         "CREATE VIRTUAL TABLE f USING fts5(x)",
-        "PRAGMA user_version = 3",
+        "PRAGMA user_version = 4",
         "DROP TABLE items",
     ],
     ids=range(13),

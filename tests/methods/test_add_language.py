@@ -12,6 +12,7 @@ from torch.testing import assert_close
 from cl2cm.cli.app import run
 from cl2cm.data.manifest import read_manifest
 from cl2cm.errors import CheckpointError, ConfigError, LanguageError
+from cl2cm.export.hub.folder import export_hub
 from cl2cm.export.model import load_export
 from cl2cm.export.write import export_run
 from cl2cm.index.folder import Index
@@ -61,7 +62,7 @@ def test_the_weights_of_the_run_are_bit_equal_and_an_adapter_is_new(first, secon
         assert torch.equal(tensor, after[name]), name
     new = after.keys() - before.keys()
     assert all(name.startswith("text.adapters.0.") for name in new)
-    assert len(new) == 6
+    assert len(new) == 8
     sides = [load_visual(folder) for folder in (first, second)]
     assert vision_side(sides[0].head, sides[0].vision) == vision_side(
         sides[1].head, sides[1].vision
@@ -158,6 +159,8 @@ def test_a_grown_run_is_exported(second, tmp_path):
     export, model = load_export(made.path), load(second)
     texts = ["red square", "derxx erauqsxx", "derYy erauqsyy"]
     assert_close(export.encode_text(texts), model.encode_text(texts), atol=1e-5, rtol=0)
+    with pytest.raises(ConfigError, match="found adapters for yy, of add-language"):
+        export_hub(second, tmp_path / "hub")
 
 
 # --- texts alone -------------------------------------------------------------------------------

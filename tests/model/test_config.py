@@ -40,6 +40,7 @@ SPECIAL = {
     ("match", "smoothing"): SHARE,
     ("transfer", "decay"): SHARE,
     ("match", "margin"): ABOVE_0,
+    ("match", "smallest_dim"): st.integers(0, 7),  # below any network.dim
     ("transport", "rho"): st.just(0.0),
     ("transfer", "word_relation"): st.floats(0, 1),
     ("teacher", "apart"): st.floats(0, 1),

@@ -10,7 +10,6 @@ from cl2cm.model.networks import (
     CrossModalNetwork,
     TextHead,
     TextNetwork,
-    Whitening,
     build_student,
     build_teacher,
     masked_mean,
@@ -18,6 +17,7 @@ from cl2cm.model.networks import (
 )
 from cl2cm.model.settings import NetworkConfig
 from cl2cm.model.transformer import IdentityTransformer
+from cl2cm.model.whitening import Whitening
 from cl2cm.types import Frames, Tokens
 
 TEXT, VISION, DIM = 6, 5, 8
@@ -210,8 +210,9 @@ def test_means_first_gives_the_same_vectors(whiten):
     """Without layers the mean and the linear map change places: PooledStates against states."""
     torch.manual_seed(5)
     head = TextHead(6, 8, layers=0, heads=2, dropout=0.0, whiten=whiten, adapters=(3,)).eval()
-    if whiten:
-        head.whitening.fit(torch.randn(40, 6), ridge=0.1)
+    for whitening in (head.whitening, head.adapters[0].whitening):
+        if whitening is not None:
+            whitening.fit(torch.randn(40, 6), ridge=0.1)
     for parameter in head.parameters():
         torch.nn.init.normal_(parameter, std=0.5)
     states, mask = torch.randn(3, 6, 6), torch.arange(6) < torch.tensor([[6], [2], [4]])

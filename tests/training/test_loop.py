@@ -29,7 +29,8 @@ from cl2cm.storage import read_record
 from cl2cm.training.data import load_training_data
 from cl2cm.training.loop import train, train_again
 from cl2cm.training.optimization import choose_device, learning_rate
-from cl2cm.training.stages import Loop, _mean
+from cl2cm.training.stage_loss import mean_losses
+from cl2cm.training.stages import Loop
 
 FRESH = [name for name in METHODS if not method_class(name).keeps_vision]  # need no earlier run
 
@@ -398,5 +399,5 @@ def test_every_step_may_see_all_languages(method, settings, tmp_path):
 
 def test_losses_are_averaged_over_languages():
     one, two = {"loss": torch.tensor(1.0)}, {"loss": torch.tensor(3.0), "cycle": torch.tensor(5.0)}
-    assert _mean([one, two]) == {"loss": torch.tensor(2.0), "cycle": torch.tensor(5.0)}
-    assert _mean([one]) is one
+    assert mean_losses([one, two]) == {"loss": torch.tensor(2.0), "cycle": torch.tensor(5.0)}
+    assert mean_losses([one]) is one

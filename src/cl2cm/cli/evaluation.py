@@ -29,6 +29,7 @@ def evaluate_manifest(
     leak_check: bool = True,
     skip_bad: bool = False,
     encoders: Encoders = AS_TRAINED,
+    dim: int = 0,
 ) -> dict[str, Any]:
     """The object of ``evaluate --json``, with the pictures that are in two splits as ``leaks``.
 
@@ -51,6 +52,7 @@ def evaluate_manifest(
         leak_check: look for images that are in two splits.
         skip_bad: leave broken lines and items out.
         encoders: where the run's encoders or features are by now.
+        dim: width of the vectors, of which the rest is left out; 0: all.
 
     Raises:
         ManifestError: the manifest does not fit the format, or has no items of the split.
@@ -71,6 +73,7 @@ def evaluate_manifest(
         languages=languages,
         skipped=skipped if skip_bad else None,
         encoders=encoders,
+        dim=dim,
     )
     found = evaluate(
         subject.model,

@@ -5,11 +5,12 @@ from typing import Annotated, Any
 
 import typer
 
-from cl2cm.cli.options import Json, show, words
+from cl2cm.cli.options import Json, Model, show, words
+from cl2cm.errors import ConfigError
 
 
 def export(
-    run: Annotated[Path, typer.Argument(help="Run folder.")],
+    run: Model,
     out: Annotated[Path, typer.Argument(help="Folder to make.")],
     precision: Annotated[
         str,
@@ -22,16 +23,34 @@ def export(
         str,
         typer.Option(help="Of the vision side; other than fp32, images must be indexed anew."),
     ] = "fp32",
+    dim: Annotated[
+        int,
+        typer.Option(
+            help="Keep the first so many numbers of each vector, for a run that was trained with "
+            "match.smallest_dim.  [default: all]"
+        ),
+    ] = 0,
     manifest: Annotated[
         Path | None, typer.Option(help="Measure the loss of recall on this manifest.")
     ] = None,
     split: Annotated[str, typer.Option(help="Split of the manifest.")] = "val",
+    layout: Annotated[
+        str,
+        typer.Option(
+            help="onnx, or hf: a Hugging Face folder with a model card, whose text side "
+            "sentence-transformers loads, and the ONNX graphs in its folder cl2cm.",
+        ),
+    ] = "onnx",
     as_json: Json = False,
 ) -> None:
-    """Write a run as ONNX graphs that need no torch.
+    """Write a run as ONNX graphs that need no torch, or as a Hugging Face folder.
 
-    The graphs are compared with the run; an export that differs is not kept.
+    What is written is compared with the run; an export that differs is not kept.
     """
+    if layout not in ("onnx", "hf"):
+        raise ConfigError(
+            "--layout", expected="onnx or hf", found=repr(layout), remedy="choose one"
+        )
     from cl2cm.data.examples import examples_of
     from cl2cm.evaluation.evaluate import evaluate
     from cl2cm.export.write import export_run
@@ -42,14 +61,20 @@ def export(
         found = evaluate(model, examples)
         return {language: scores["SumR"] for language, scores in found.items()}
 
-    made = export_run(
-        run,
-        out,
-        precisions=words(precision) or ["fp32"],
-        vision_precision=vision_precision,
-        examples=examples,
-        recall=recall if examples else None,
-    )
+    measured: dict[str, Any] = {"examples": examples, "recall": recall if examples else None}
+    measured["dim"] = dim
+    precisions = words(precision) or ["fp32"]
+    if layout == "hf":
+        from cl2cm.export.hub.folder import export_hub
+
+        hub = export_hub(
+            run, out, precisions=precisions, vision_precision=vision_precision, **measured
+        )
+        made = [hub.export]
+    else:
+        made = export_run(
+            run, out, precisions=precisions, vision_precision=vision_precision, **measured
+        )
     result = {
         "run": str(run),
         "exports": [
@@ -63,7 +88,14 @@ def export(
             for one in made
         ],
     }
-    show(result, as_json=as_json, lines=[line for one in made for line in _lines(one)])
+    lines = [line for one in made for line in _lines(one)]
+    if layout == "hf":
+        result["sentence_transformers"] = {"difference": hub.difference}
+        lines.append(
+            f"  its text side for sentence-transformers differs by at most {hub.difference:.1e}; "
+            f"to publish it: hf upload OWNER/NAME {out}"
+        )
+    show(result, as_json=as_json, lines=lines)
 
 
 def _lines(one: Any) -> list[str]:  # noqa: ANN401 - an Exported, which is not imported yet

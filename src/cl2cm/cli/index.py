@@ -69,8 +69,22 @@ def index(
             metavar="NAME",
         ),
     ] = None,
+    dim: Annotated[
+        int,
+        typer.Option(
+            help="Store the first so many numbers of each vector, for a run that was trained with "
+            "match.smallest_dim; remembered.  [default: all]"
+        ),
+    ] = 0,
     media_root: Roots = None,
     allow_cleartext: Cleartext = False,
+    shard: Annotated[
+        str,
+        typer.Option(help="Index one part, such as 2/8, as a job of an array.", metavar="I/N"),
+    ] = "",
+    merge: Annotated[
+        bool, typer.Option("--merge", help="Make the index of its shards, and encode nothing.")
+    ] = False,
     vision_encoder: VisionEncoder = "",
     features: Features = None,
     exclude: Exclude = None,
@@ -87,6 +101,10 @@ def index(
 
     if source is None or out is None:
         raise need_model(run, source)
+    _check_shard(shard, merge=merge, watch=watch)
+    if merge:
+        _merge(out, as_json=as_json)
+        return
     from cl2cm.cli.indexing import index_source
     from cl2cm.cli.sources import finish, is_lenient
     from cl2cm.index import BackendOptions
@@ -109,9 +127,11 @@ def index(
             roots=media_root or (),
             encoders=where,
             exclude=exclude or (),
+            shard=shard,
+            dim=dim,
         )
         line = (
-            f"{result['items']} items in {out}: {result['encoded']} encoded, "
+            f"{result['items']} items in {result['index']}: {result['encoded']} encoded, "
             f"{result['kept']} kept, {result['dropped']} dropped; {len(result['skipped'])} skipped"
         )
         show(result, as_json=as_json, lines=[line])
@@ -132,6 +152,27 @@ def index(
         follow(once, look, on_skip=lambda _, bad: say(f"not indexed: {bad}"))
     except KeyboardInterrupt:
         say("interrupted; the index is complete up to the last update")
+
+
+def _check_shard(shard: str, *, merge: bool, watch: bool) -> None:
+    chosen = [
+        name
+        for name, given in (("--shard", shard), ("--merge", merge), ("--watch", watch))
+        if given
+    ]
+    if len(chosen) > 1:
+        raise ConfigError(
+            " and ".join(chosen), expected="one of them", found="both", remedy="remove one"
+        )
+
+
+def _merge(out: Path, *, as_json: bool) -> None:
+    from cl2cm.index.update.shards import find_shards, merge_shards
+
+    shards = find_shards(out)
+    merged = merge_shards(out)
+    result = {"index": str(out), "items": len(merged), "shards": len(shards)}
+    show(result, as_json=as_json, lines=[f"{len(merged)} items in {out}, of {len(shards)} shards"])
 
 
 def _examples(folder: Path, exclude: Sequence[str]) -> "list[Example]":

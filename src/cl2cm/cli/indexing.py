@@ -7,13 +7,21 @@ from typing import Any
 
 from cl2cm.cli.sources import left_out_json, read_source
 from cl2cm.data.manifest import Skipped
+from cl2cm.errors import VectorIndexError
 from cl2cm.export.contract import read_contract
-from cl2cm.export.load import load, load_visual, opens_export
+from cl2cm.export.load import AnyVisual, load, load_visual, opens_export
 from cl2cm.export.model import ExportedModel
-from cl2cm.index import Allowed, Index
-from cl2cm.index.metadata import check_path
+from cl2cm.index import Allowed, BackendOptions, Index
+from cl2cm.index.metadata import check_path, read_metadata
+from cl2cm.index.shortened import fitting, shortened
 from cl2cm.index.update.build import confine
-from cl2cm.index.update.update import UpdateOptions, replace_index, update_index
+from cl2cm.index.update.shards import Shard
+from cl2cm.index.update.update import (
+    UpdateOptions,
+    has_index_of,
+    replace_index,
+    update_index,
+)
 from cl2cm.media.shots import LONG, split_films
 from cl2cm.model.encoders import AS_TRAINED, Encoders
 from cl2cm.progress import track
@@ -32,11 +40,12 @@ def index_source(
     roots: Sequence[Path] = (),
     encoders: Encoders = AS_TRAINED,
     exclude: Sequence[str] = (),
+    shard: str = "",
+    dim: int = 0,
 ) -> dict[str, Any]:
     """Index a folder or a manifest; in an existing index, encode only new and changed files.
 
-    If training has cached the features of a manifest's images, they are reused and the index is
-    rewritten.
+    If training has cached the features of all images, a first index is made of them.
 
     Args:
         run: finished run, export, or off-the-shelf model: ``hf:MODEL``.
@@ -48,7 +57,10 @@ def index_source(
         roots: folders that a manifest may lead to, besides its own.
         encoders: where the run's vision encoder or features are by now.
         exclude: patterns of files and folders to leave out of a folder.
+        shard: ``2/8``: the second of eight ranges of the items, whose index is beside ``out``.
+        dim: width of the stored vectors; 0: that of the index, or of the model.
     """
+    part = Shard.parse(shard) if shard else None
     for path in (Path(run), out):
         check_path(path)
     _check_model(run, encoders)
@@ -56,19 +68,27 @@ def index_source(
     bad = skipped.item if skip_bad else None
     found = read_source(source, skipped=skipped if skip_bad else None, exclude=exclude)
     examples = found.examples
-    if source.is_dir():  # whose files are all below it
-        roots = (source.absolute(),)
+    folder = source.absolute() if source.is_dir() else None
+    if folder is not None:  # whose files are all below it
+        roots = (folder,)
     else:
         roots = (source.parent.resolve(), *(root.resolve() for root in roots))
         examples = confine(examples, roots, bad)
-    options = replace(options or UpdateOptions(), roots=roots)
-    model = load_visual(run, vision_encoder=encoders.vision)
-    stored = not isinstance(model, ExportedModel) and model.stored
-    if skip_bad and not isinstance(model, ExportedModel):
+    options = replace(options or UpdateOptions(), roots=roots, folder=folder)
+    loaded = load_visual(run, vision_encoder=encoders.vision)
+    exported = isinstance(loaded, ExportedModel)
+    model = _short(loaded, out if part is None else part.folder(out), dim)
+    stored = not exported and model.stored
+    if skip_bad and not exported:
         examples = model.known(examples, skipped.item)
     if shots is not False and not stored:
         examples = split_films(examples, longer_than=0.0 if shots else LONG, on_skip=bad)
-    vectors = None if isinstance(model, ExportedModel) else model.known_vectors(examples)
+    if part is not None:
+        options = replace(options, backend=_same_dtype(options.backend, len(examples) * model.dim))
+        examples, out = list(part.of(examples)), part.folder(out)
+    vectors = None
+    if not exported and (stored or not has_index_of(model, out)):
+        vectors = model.known_vectors(examples)  # of a first index: later, only little is new
     if vectors is not None:
         update = replace_index(model, examples, vectors, out, run=model.run or run, options=options)
     else:
@@ -90,7 +110,24 @@ def index_source(
         "dropped": update.dropped,
         **left_out_json(skipped, found.left_out),
         "model": model.fingerprint,
+        "dim": model.dim,
     }
+
+
+def _same_dtype(backend: BackendOptions, values: int) -> BackendOptions:
+    """Return options with the number format that the whole index would have by its size."""
+    return replace(backend, dtype=backend.resolve({}, values).dtype)
+
+
+def _short(model: AnyVisual, out: Path, dim: int) -> Any:  # noqa: ANN401 - the model, or alike
+    """Return the model with vectors of a width, or of that of the index that is there."""
+    if dim:
+        return shortened(model, dim)
+    try:
+        metadata = read_metadata(out)
+    except VectorIndexError:
+        return model
+    return fitting(model, metadata["model"], metadata["dim"])
 
 
 def _check_model(run: StrPath, encoders: Encoders) -> None:

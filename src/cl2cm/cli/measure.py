@@ -37,6 +37,13 @@ def evaluate(
     top: Annotated[
         int, typer.Option(min=0, help="Number of best items that --per-query lists; 0: all.")
     ] = 10,
+    dim: Annotated[
+        int,
+        typer.Option(
+            help="Measure the first so many numbers of each vector, for a run that was trained "
+            "with match.smallest_dim.  [default: all]"
+        ),
+    ] = 0,
     leak_check: Annotated[
         bool,
         typer.Option(
@@ -67,6 +74,7 @@ def evaluate(
         leak_check=leak_check,
         skip_bad=skip_bad,
         encoders=encoders(text_encoder, vision_encoder, features),
+        dim=dim,
     )
     show(result, as_json=as_json, lines=evaluation_lines(result))
 

@@ -40,16 +40,24 @@ def train(
     skip_bad: SkipBad = False,
     as_json: Json = False,
 ) -> None:
-    """Train a model from a recipe."""
+    """Train a model from a recipe.
+
+    On several processes: torchrun --nproc-per-node N -m cl2cm train RECIPE.
+    """
     from cl2cm.cli.own_data import RECIPES, packaged
     from cl2cm.methods.settings import load_config
     from cl2cm.training.loop import train as train_run
+    from cl2cm.training.processes import joined
 
     lenient = ["data.skip_bad=true"] if skip_bad else []
     if str(config) in RECIPES and not config.exists():
         config = packaged(str(config))
-    loaded = load_config(config, [*(settings or ()), *lenient])
-    provenance = train_run(loaded, out, resume=resume, init_from=init_from)
+    chosen = config
+    with joined() as processes:
+        loaded = processes.together(lambda: load_config(chosen, [*(settings or ()), *lenient]))
+        provenance = train_run(loaded, out, resume=resume, init_from=init_from)
+    if not processes.first:
+        return
     best = ", ".join(
         f"{stage} {'not measured' if value is None else f'{value:.1f}'}"
         for stage, value in provenance["validation_SumR"].items()

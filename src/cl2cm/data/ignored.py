@@ -46,24 +46,27 @@ class Ignored:
             self._rules[folder] = _read(folder / IGNORE_FILE)
         return NO_MEDIA not in names or folder == self._root
 
-    def has_folder(self, folder: Path) -> bool:
-        """Return whether a folder is left out, with all that is in it."""
-        name = folder.name
-        return name.startswith(".") or name.lower() in FOLDERS or self._matches(folder, "/")
+    def has_folder(self, folder: Path, name: str) -> bool:
+        """Return whether a folder in a folder is left out, with all that is in it."""
+        known = name.startswith(".") or name.lower() in FOLDERS
+        return known or self._matches(folder, name, "/")
 
-    def has_file(self, file: Path) -> bool:
-        """Return whether a file is left out; its folder is not."""
-        return file.name.startswith(".") or self._matches(file, "")
+    def has_file(self, folder: Path, name: str) -> bool:
+        """Return whether a file in a folder is left out; its folder is not."""
+        return name.startswith(".") or self._matches(folder, name, "")
 
-    def _matches(self, path: Path, end: str) -> bool:
+    def _matches(self, folder: Path, name: str, end: str) -> bool:
+        if not self._rules and not len(self._exclude):  # as nearly always
+            return False
+        path = folder / name
         if _said(self._exclude, self._root, path, end):
             return True
-        for folder in path.parents:  # the nearest rules decide
-            rules = self._rules.get(folder)
-            found = None if rules is None else _said(rules, folder, path, end)
+        for above in path.parents:  # the nearest rules decide
+            rules = self._rules.get(above)
+            found = None if rules is None else _said(rules, above, path, end)
             if found is not None:
                 return found
-            if folder == self._root:
+            if above == self._root:
                 break
         return False
 

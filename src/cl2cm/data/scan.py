@@ -1,8 +1,11 @@
 """Find the images and videos in a folder, and count what else is there."""
 
+import errno
+import gc
 import os
 from collections import Counter
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -15,11 +18,10 @@ from cl2cm.media.kinds import (
     is_ambiguous,
     is_unread,
     is_video_type,
-    media_of,
     media_type,
 )
 from cl2cm.progress import say
-from cl2cm.types import Example, StrPath
+from cl2cm.types import Example, Kind, StrPath
 
 _KINDS = 12  # suffixes of a message
 _TABLES = frozenset(  # of captions, for ``cl2cm prepare`` and ``cl2cm init``: not worth a word
@@ -108,26 +110,17 @@ def scan_folder(folder: StrPath, *, exclude: Sequence[str] = ()) -> list[Example
 def survey_folder(folder: StrPath, *, exclude: Sequence[str] = ()) -> Scan:
     """Find the images and videos in a folder and list the files left out; see `scan_folder`."""
     folder = Path(folder)
-    if not folder.is_dir():
+    if not _is_folder(folder):
         raise MediaError(
             str(folder),
             expected="a folder of images or videos",
             found="a file" if folder.exists() else "no such folder",
             remedy="give the folder that holds them",
         )
-    root = folder.absolute()
-    real = root.resolve()
     left_out = LeftOut()
-    paths = {}
-    for path in walk(root, exclude):
-        name = path.relative_to(root).as_posix()
-        if not _is_read(path, name, left_out):
-            continue
-        if not path.is_symlink():
-            paths[name] = path
-        elif (target := path.resolve()).is_relative_to(real):
-            paths[name] = root / target.relative_to(real)  # it is opened without a link
-    if not paths:
+    with _no_collection():
+        examples = _find(folder.absolute(), exclude, left_out)
+    if not examples:
         raise MediaError(
             str(folder),
             expected="at least one image or video of a format in cl2cm index --help",
@@ -135,8 +128,35 @@ def survey_folder(folder: StrPath, *, exclude: Sequence[str] = ()) -> Scan:
             remedy="give the folder that holds them",
         )
     left_out.media.sort()
-    examples = [Example(name, "all").with_media(media_of(paths[name])) for name in sorted(paths)]
     return Scan(examples, left_out)
+
+
+def _find(root: Path, exclude: Sequence[str], left_out: LeftOut) -> list[Example]:
+    """Return the images and videos below a folder in the order of their names."""
+    real = root.resolve()
+    found: dict[str, tuple[Kind, Path]] = {}
+    for folder, prefix, entry in _files(root, exclude):
+        name = prefix + entry.name
+        kind = _kind(entry.path, name, left_out)
+        if kind is None:
+            continue
+        if not entry.is_symlink():
+            found[name] = kind, folder / entry.name
+        elif (target := Path(entry.path).resolve()).is_relative_to(real):
+            found[name] = kind, root / target.relative_to(real)  # it is opened without a link
+    return [_example(name, *found[name]) for name in sorted(found)]
+
+
+@contextmanager
+def _no_collection() -> Iterator[None]:
+    """Pause the collection of garbage: of a million new objects that stay it looks in vain."""
+    enabled = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if enabled:
+            gc.enable()
 
 
 def walk(root: Path, exclude: Sequence[str] = ()) -> Iterator[Path]:
@@ -145,56 +165,87 @@ def walk(root: Path, exclude: Sequence[str] = ()) -> Iterator[Path]:
     Raises:
         MediaError: a folder that cannot be read.
     """
+    for folder, _, entry in _files(root, exclude):
+        yield folder / entry.name
+
+
+def _files(root: Path, exclude: Sequence[str]) -> Iterator[tuple[Path, str, os.DirEntry[str]]]:
+    """Yield the folder of each file, the folder's name below the root with ``/``, and the file.
+
+    A path is made for no file, since there may be a million; an entry knows what it is.
+    """
     ignored = Ignored(root, exclude)
-    for folder, folders, names in os.walk(root, onerror=_unreadable):
-        here = Path(folder)
-        if not ignored.enter(here, names):
-            folders.clear()
+    waiting = [(root, "")]
+    while waiting:
+        folder, prefix = waiting.pop()
+        try:
+            with os.scandir(folder) as found:
+                entries = list(found)
+        except OSError as error:
+            raise _unreadable(folder, error) from error
+        if not ignored.enter(folder, [entry.name for entry in entries]):
             continue
-        folders[:] = [name for name in folders if not ignored.has_folder(here / name)]
-        for name in names:
-            path = here / name
-            if not ignored.has_file(path) and _may_be_file(path):
-                yield path
+        for entry in entries:
+            name = entry.name
+            if _is_folder(entry):
+                if not entry.is_symlink() and not ignored.has_folder(folder, name):
+                    waiting.append((folder / name, f"{prefix}{name}/"))
+            elif not ignored.has_file(folder, name) and _may_be_file(entry):
+                yield folder, prefix, entry
 
 
-def _is_read(path: Path, name: str, left_out: LeftOut) -> bool:
-    """Whether a file is an image or video that can be read here; the others are noted."""
+def _example(name: str, kind: Kind, path: Path) -> Example:
+    if kind == "video":
+        return Example(name, "all", video=path)
+    return Example(name, "all", image=path)
+
+
+def _kind(path: str, name: str, left_out: LeftOut) -> Kind | None:
+    """Return what a file is; None if it cannot be read here, which is noted."""
     found = format_by_name(name)
-    if name.lower() in _TABLES:
-        return False
-    if found is None or (is_ambiguous(name) and not _is_video(path)):
-        left_out.add(name)
-        return False
-    if not has_extra(found.extra):
-        left_out.add(name, found.extra)
-        return False
-    return True
+    if found is None or found.is_video or found.extra:
+        if found is None and name.lower() in _TABLES:
+            return None
+        if found is None or (is_ambiguous(name) and not _is_video(path)):
+            left_out.add(name)
+            return None
+        if not has_extra(found.extra):
+            left_out.add(name, found.extra)
+            return None
+    return "video" if found.is_video else "image"
 
 
-def _is_video(path: Path) -> bool:
+def _is_video(path: str) -> bool:
     try:
-        with path.open("rb") as file:
+        with Path(path).open("rb") as file:
             return is_video_type(media_type(file.read(START)))
     except (OSError, MediaError):
         return False
 
 
-def _unreadable(error: OSError) -> None:
-    raise MediaError(
-        str(error.filename),
+def _unreadable(folder: Path, error: OSError) -> MediaError:
+    return MediaError(
+        str(folder),
         expected="a folder that can be read",
         found=(error.strerror or str(error)).lower(),
         remedy="correct its permissions, or leave it out with --exclude",
-    ) from error
+    )
 
 
-def _may_be_file(path: Path) -> bool:
+def _is_folder(entry: os.DirEntry[str] | Path) -> bool:
+    """Whether it is a folder, or a link to one; a disk that is gone has none."""
+    try:
+        return entry.is_dir()
+    except OSError:
+        return False
+
+
+def _may_be_file(entry: os.DirEntry[str]) -> bool:
     """Whether to read it; what cannot even be looked at fails there, with its reason."""
     try:
-        return path.is_file()
-    except OSError:
-        return True
+        return entry.is_file()
+    except OSError as error:
+        return error.errno not in (errno.ELOOP, errno.ENOTDIR)  # a link to nowhere
 
 
 def check_name(example: Example) -> None:

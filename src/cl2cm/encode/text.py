@@ -23,6 +23,7 @@ from cl2cm.encode.text_loading import (
     load_model,
     load_tokenizer,
     token_ids,
+    tokenizer_json,
 )
 from cl2cm.errors import EncoderError
 from cl2cm.storage import sha256_text
@@ -145,14 +146,12 @@ class TextBackbone(nn.Module):
         Raises:
             EncoderError: it is written in Python and has no such form.
         """
-        fast = getattr(self._tokenizer, "backend_tokenizer", None)
-        if fast is None:
-            found = f"{type(self._tokenizer).__name__}, which is not of the library tokenizers"
-            raise self._misfit("a fast tokenizer", found, "convert it to tokenizer.json first")
-        copy = type(fast).from_str(fast.to_str())
-        copy.no_padding()
-        copy.no_truncation()
-        return str(copy.to_str())
+        return tokenizer_json(self.name, self._tokenizer)
+
+    def special_tokens(self) -> dict[str, str]:
+        """Return the special tokens by their names, such as ``pad_token``."""
+        named = self._tokenizer.special_tokens_map.items()
+        return {name: str(token) for name, token in named if isinstance(token, str)}
 
     def unknown_share(self, texts: Sequence[str]) -> float:
         """Share of the tokens of some texts that stand for a word of no vocabulary, 0 to 1."""

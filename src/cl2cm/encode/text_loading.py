@@ -173,6 +173,26 @@ def token_ids(
     return ids
 
 
+def tokenizer_json(name: str, tokenizer: Any) -> str:  # noqa: ANN401
+    """Return a tokenizer as the text of a ``tokenizer.json``, without padding and cutting.
+
+    Raises:
+        EncoderError: it is written in Python and has no such form.
+    """
+    fast = getattr(tokenizer, "backend_tokenizer", None)
+    if fast is None:
+        raise EncoderError(
+            name,
+            expected="a fast tokenizer",
+            found=f"{type(tokenizer).__name__}, which is not of the library tokenizers",
+            remedy="convert it to tokenizer.json first",
+        )
+    copy = type(fast).from_str(fast.to_str())
+    copy.no_padding()
+    copy.no_truncation()
+    return str(copy.to_str())
+
+
 def load_model(name: str, folder: Path) -> Any:  # noqa: ANN401
     """Return an encoder in float32 with all weights from its files.
 

@@ -14,6 +14,7 @@ from cl2cm.evaluation.evaluate import Translate
 from cl2cm.export.contract import read_contract
 from cl2cm.export.load import AnyModel, load, opens_export
 from cl2cm.export.model import ExportedModel
+from cl2cm.index.shortened import shortened
 from cl2cm.model.encoders import AS_TRAINED, Encoders
 from cl2cm.progress import say
 from cl2cm.translate import find_translators
@@ -46,6 +47,7 @@ def open_subject(
     languages: Sequence[str] = (),
     skipped: Skipped | None = None,
     encoders: Encoders = AS_TRAINED,
+    dim: int = 0,
 ) -> Subject:
     """Load a run or an export and encode the items of a split.
 
@@ -56,6 +58,7 @@ def open_subject(
         languages: of the captions; empty: all.
         skipped: told items that cannot be read, which are left out; None: the first is an error.
         encoders: where the run's encoders or features are by now.
+        dim: width of the vectors, of which the rest is left out; 0: all.
 
     Raises:
         CL2CMError: as ``cl2cm.cli.evaluation.evaluate_manifest``.
@@ -65,8 +68,12 @@ def open_subject(
     translate = None
     if source is not None:
         asked, translate = _translated(asked, source, named=bool(languages))
-    model = load(run, text_encoder=encoders.text, vision_encoder=encoders.vision)
-    vectors = _vectors(model, everything, examples, skipped)
+    loaded = load(run, text_encoder=encoders.text, vision_encoder=encoders.vision)
+    model = shortened(loaded, dim)
+    whole = not isinstance(loaded, ExportedModel) and loaded.has_stored(
+        everything, partial=skipped is not None
+    )
+    vectors = _vectors(model, everything if whole else examples, examples, skipped)
     kept = [example for example in examples if example.id in vectors]
     if not languages:
         there = caption_languages(kept)
@@ -76,21 +83,18 @@ def open_subject(
 
 def _vectors(
     model: AnyModel,
-    everything: Sequence[Example],
+    known: Sequence[Example],
     examples: Sequence[Example],
     skipped: Skipped | None,
 ) -> dict[str, Floats]:
-    """Vectors of the examples, from the store of everything where training has made one."""
-    lenient = skipped is not None
-    whole = not isinstance(model, ExportedModel) and model.has_stored(everything, partial=lenient)
+    """Vectors of what is known, which are the examples, or all items where training stored them."""
     asked = {example.id for example in examples}
 
     def on_skip(name: str, error: CL2CMError) -> None:
         if skipped is not None and name in asked:
             skipped.item(name, error)
 
-    known = everything if whole else examples
-    return model.vectors_by_id(known, skip_bad=lenient, on_skip=on_skip)
+    return model.vectors_by_id(known, skip_bad=skipped is not None, on_skip=on_skip)
 
 
 def _source_of_translations(run: StrPath, encoders: Encoders) -> str | None:

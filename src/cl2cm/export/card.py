@@ -1,7 +1,9 @@
 """A model card, filled in from what a run and its export know of themselves."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
+
+from cl2cm.export.origins import Origins
 
 LIMITS = """\
 - The model ranks the images of a collection; its scores are no probabilities, and those of two
@@ -12,13 +14,22 @@ LIMITS = """\
   judge people."""
 
 
-def card(contract: Mapping[str, Any], provenance: Mapping[str, Any], *, head: str = "") -> str:
+def card(
+    contract: Mapping[str, Any],
+    provenance: Mapping[str, Any],
+    origins: Origins,
+    *,
+    head: str = "",
+    use: str = "",
+) -> str:
     """Return the card as Markdown.
 
     Args:
         contract: of the export.
         provenance: of the run.
+        origins: of the run.
         head: what stands before it, such as the metadata of a model hub.
+        use: how to use it, before the description of inputs and vectors.
     """
     data = provenance.get("data", {})
     languages = ", ".join(data.get("languages", [])) or "not recorded"
@@ -30,8 +41,10 @@ def card(contract: Mapping[str, Any], provenance: Mapping[str, Any], *, head: st
         f"- Manifest: SHA-256 `{data.get('manifest_sha256', 'not recorded')}`",
         f"- {_count(data, 'train_pictures')} images, {_count(data, 'caption_pairs')} captions, "
         f"{_count(data, 'texts')} texts with their translations",
+        f"- Captions: {origins.source or 'language not recorded'}",
         f"- Languages learned from machine translations: {languages}",
-        f"- Translation engines: {_engines(data)}",
+        *_listed("Translation engines", origins.engines, "as the manifest names them"),
+        *_listed("Backbones", origins.backbones, "not recorded"),
         "- Licences: those of the data, the translations and the backbones hold; this card does "
         "not change them.\n",
         "## Training\n",
@@ -40,6 +53,7 @@ def card(contract: Mapping[str, Any], provenance: Mapping[str, Any], *, head: st
         f"- SumR on the validation split: {_scores(provenance.get('validation_SumR', {}))}",
         f"- Versions: {_versions(provenance.get('versions', {}))}\n",
         "## Use\n",
+        *([use] if use else []),
         *_use(contract),
         "## Measured at export\n",
         *_measured(contract),
@@ -56,9 +70,10 @@ def _count(data: Mapping[str, Any], key: str) -> str:
     return f"{value:,}" if isinstance(value, int) else "an unknown number of"
 
 
-def _engines(data: Mapping[str, Any]) -> str:
-    engines = data.get("engines")
-    return ", ".join(engines) if engines else "as the manifest names them"
+def _listed(what: str, lines: Sequence[str], otherwise: str) -> list[str]:
+    if not lines:
+        return [f"- {what}: {otherwise}"]
+    return [f"- {what}:", *(f"  - {line}" for line in lines)]
 
 
 def _scores(scores: Mapping[str, Any]) -> str:

@@ -5,6 +5,7 @@ of its head. Layers that would be traced with the shapes of the example in them 
 here; they compute the same ("Two networks" of the method page).
 """
 
+import contextlib
 import io
 import warnings
 from pathlib import Path
@@ -14,6 +15,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from cl2cm.encode.clip.text import TextSide
 from cl2cm.encode.onnx_files import check_graph
 from cl2cm.encode.vision import OnnxVision
 from cl2cm.encode.vision_hf import HuggingFaceVision
@@ -25,25 +27,40 @@ OPSET = 17
 TEXT_INPUTS, VISION_INPUTS, OUTPUT = ("ids", "mask"), ("frames", "mask"), "vectors"
 
 
-def text_graph(model: RetrievalModel) -> Any:  # noqa: ANN401 - onnx has no types
-    """Return the graph ids int64 [B, T], mask bool [B, T] → unit vectors float32 [B, D]."""
-    ids = torch.tensor([[*model.backbone.tokenize(["a"])[0]] * 2] * 2)
+def text_graph(model: RetrievalModel, *, dim: int = 0) -> Any:  # noqa: ANN401 - onnx has no types
+    """Return the graph ids int64 [B, T], mask bool [B, T] → unit vectors float32 [B, D].
+
+    Args:
+        model: the run.
+        dim: D; 0: as wide as the model's.
+    """
+    backbone: Any = model.backbone
+    off_the_shelf = isinstance(backbone, TextSide)
+    one = backbone.ids(["a"])[0] if off_the_shelf else backbone.tokenize(["a"])[0]
+    ids = torch.tensor([[*one] * 2] * 2)
     mask = torch.ones_like(ids, dtype=torch.bool)
     mask[1, ids.shape[1] // 2 :] = False
     axes = {"ids": {0: "B", 1: "T"}, "mask": {0: "B", 1: "T"}, OUTPUT: {0: "B"}}
-    return _trace(_TextSide(model).eval(), (ids, mask), TEXT_INPUTS, axes)
+    side = _OffTheShelf(backbone) if off_the_shelf else _TextSide(model)
+    return _trace(_Prefix(side, dim).eval(), (ids, mask), TEXT_INPUTS, axes)
 
 
-def vision_graph(model: RetrievalModel) -> Any:  # noqa: ANN401
+def vision_graph(model: RetrievalModel, *, dim: int = 0) -> Any:  # noqa: ANN401
     """Return the graph frames [B, F, …], mask bool [B, F] → unit vectors float32 [B, D].
 
     Frames are pixels uint8 [B, F, size, size, 3]; of a run on stored features they are those
     features, float32 [B, F, D_v].
 
+    Args:
+        model: the run.
+        dim: D; 0: as wide as the model's.
+
     Raises:
         EncoderError: the vision backbone cannot be put into a graph.
     """
-    head = _VisionSide(model.student.vision).eval()
+    known = model.student.vision
+    side = known if isinstance(known, MeanOfFrames) else _VisionSide(known)
+    head = _Prefix(side, dim).eval()
     mask = torch.tensor([[True, True], [True, False]])
     axes = {"frames": {0: "B", 1: "F"}, "mask": {0: "B", 1: "F"}, OUTPUT: {0: "B"}}
     vision = model.vision
@@ -70,18 +87,26 @@ def _trace(
     import onnx  # noqa: PLC0415 - heavy
 
     file = io.BytesIO()
-    with torch.no_grad(), warnings.catch_warnings():
+    with torch.no_grad(), warnings.catch_warnings(), contextlib.redirect_stdout(io.StringIO()):
         warnings.simplefilter("ignore")  # about constants in the trace; the parity test finds them
-        torch.onnx.export(
-            module,
-            inputs,
-            file,  # type: ignore[arg-type]
-            input_names=list(names),
-            output_names=[OUTPUT],
-            dynamic_axes=axes,
-            opset_version=opset,
-            dynamo=False,
-        )
+        try:
+            torch.onnx.export(
+                module,
+                inputs,
+                file,  # type: ignore[arg-type]
+                input_names=list(names),
+                output_names=[OUTPUT],
+                dynamic_axes=axes,
+                opset_version=opset,
+                dynamo=False,
+            )
+        except torch.onnx.errors.OnnxExporterError as error:  # it prints the graph, too
+            raise EncoderError(
+                "export",
+                expected="a model whose operations ONNX has",
+                found=str(error).splitlines()[0][:120],
+                remedy="choose another checkpoint, such as one of a fixed size in place of NaFlex",
+            ) from None
     return onnx.ModelProto.FromString(file.getvalue())
 
 
@@ -153,6 +178,18 @@ def _width_of(graph: Any) -> int | str:  # noqa: ANN401
 # --- the networks, so that they can be traced ------------------------------------------------
 
 
+class _Prefix(nn.Module):
+    """The first numbers of a side's vectors, as unit vectors."""
+
+    def __init__(self, side: nn.Module, dim: int) -> None:
+        super().__init__()
+        self.side, self.dim = side, dim
+
+    def forward(self, values: Tensor, mask: Tensor) -> Tensor:
+        vectors: Tensor = self.side(values, mask)
+        return F.normalize(vectors[:, : self.dim], dim=-1) if self.dim else vectors
+
+
 class _TextSide(nn.Module):
     def __init__(self, model: RetrievalModel) -> None:
         super().__init__()
@@ -161,13 +198,40 @@ class _TextSide(nn.Module):
         self.layers = _layers(self.head)
 
     def forward(self, ids: Tensor, mask: Tensor) -> Tensor:
-        states = self.backbone(input_ids=ids, attention_mask=mask.to(torch.int64))
-        normal = self.head.normal(states.last_hidden_state)
+        found = self.backbone(input_ids=ids, attention_mask=mask.to(torch.int64))
+        states = found.last_hidden_state
+        normal = self.head.normal(states)
         tokens = self.head.linear(normal)
         for layer in self.layers:
             tokens = layer(tokens, mask)
-        pooled = Pooled(masked_mean(normal, mask), masked_mean(tokens, mask))
+        seen = self.head.of_adapters(states, normal, mask)
+        pooled = Pooled(seen, masked_mean(tokens, mask))
         return self.head.sentence(pooled)
+
+
+class _OffTheShelf(nn.Module):
+    """The text side of an off-the-shelf model, with the padding that some have."""
+
+    def __init__(self, text: TextSide) -> None:
+        super().__init__()
+        self.text = text
+
+    def forward(self, ids: Tensor, mask: Tensor) -> Tensor:
+        if self.text.contract.fixed:
+            ids = self._padded(ids, mask)
+            mask = torch.ones_like(ids, dtype=torch.bool)
+        return F.normalize(self.text.model(ids, mask), dim=-1)
+
+    def _padded(self, ids: Tensor, mask: Tensor) -> Tensor:
+        """Return ids [B, T] as [B, longest], each text at the side that it stands on."""
+        text, longest = self.text, self.text.contract.max_tokens
+        lengths = mask.to(torch.int64).sum(1, keepdim=True)
+        places = torch.arange(longest)[None] - (
+            longest - lengths if text.pads_left else 0 * lengths
+        )
+        last = torch.full_like(lengths, ids.shape[1] - 1)
+        found = ids.gather(1, torch.minimum(places.clamp(min=0), last))
+        return torch.where((places >= 0) & (places < lengths), found, text.special.pad)
 
 
 class _VisionSide(nn.Module):
@@ -175,13 +239,11 @@ class _VisionSide(nn.Module):
 
     def __init__(self, head: nn.Module) -> None:
         super().__init__()
-        assert isinstance(head, VisionHead | MeanOfFrames)  # noqa: S101 - there are no others
+        assert isinstance(head, VisionHead)  # noqa: S101 - as runs have it
         self.head = head
-        self.layers = _layers(head) if isinstance(head, VisionHead) else ()
+        self.layers = _layers(head)
 
     def forward(self, frames: Tensor, mask: Tensor) -> Tensor:
-        if isinstance(self.head, MeanOfFrames):
-            return self.head(frames, mask)  # type: ignore[no-any-return]
         values = moved = self.head.positions(frames)
         for layer in self.layers:
             moved = layer(moved, mask)
@@ -190,7 +252,7 @@ class _VisionSide(nn.Module):
 
 
 class _WithBackbone(nn.Module):
-    def __init__(self, vision: HuggingFaceVision, head: _VisionSide) -> None:
+    def __init__(self, vision: HuggingFaceVision, head: nn.Module) -> None:
         super().__init__()
         self.vision, self.model, self.head = vision, vision.model, head
 

@@ -110,13 +110,20 @@ class Reader:
         if image.has_transparency_data:
             white = Image.new("RGBA", image.size, "white")
             image = Image.alpha_composite(white, image.convert("RGBA"))
-        image, short = image.convert("RGB"), how["shorter_side"]
-        if min(image.size) != short:
-            size = tuple(short * side // min(image.size) for side in image.size)
+        image, side, size = image.convert("RGB"), how["size"], (how["size"], how["size"])
+        if not how.get("stretch"):
+            short, wanted = min(image.size), how["shorter_side"]
+            image = _centre(image, *(min(one, 3 * short) for one in image.size))  # of a long strip
+            size = tuple(wanted * one // short for one in image.size)
+        if image.size != size:
             resample = Image.Resampling[how["resample"].upper()]
             image = image.resize(size, resample, reducing_gap=3.0)
-        left, top = ((side - how["size"]) // 2 for side in image.size)
-        return np.asarray(image.crop((left, top, left + how["size"], top + how["size"])))
+        return np.asarray(_centre(image, side, side))
+
+
+def _centre(image: Any, width: int, height: int) -> Any:  # noqa: ANN401 - of Pillow
+    left, top = (image.width - width) // 2, (image.height - height) // 2
+    return image.crop((left, top, left + width, top + height))
 
 
 def in_case(text: str, rule: str) -> str:

@@ -5,10 +5,12 @@
     items-TOKEN.sqlite     ids, paths, times, captions
     graph-TOKEN.faiss      with the backend faiss
     place-TOKEN.json       with a server: where, and under which name; no password
+    removed-TOKEN.rows     rows of the other files that no longer count
 
 ``index.json`` is written last and replaced in one step; it names the files of its own generation. A
 reader finds either the old index or the new one, and can continue to read the old one if it is
-open. On a server, the last generation but one is dropped when the next is made.
+open. An update adds a part: files with the rows that are new (parts.py). On a server, the last
+generation but one is dropped when the next is made.
 """
 
 from collections.abc import Mapping, Sequence
@@ -24,7 +26,14 @@ from cl2cm.index.backend_choice import BackendOptions
 from cl2cm.index.filter import Filter
 from cl2cm.index.generation import open_generation
 from cl2cm.index.media import media_path, open_media, roots_of, run_of
-from cl2cm.index.metadata import REMEDY, check_files, check_hashes, is_ours, read_metadata
+from cl2cm.index.metadata import (
+    check_files,
+    check_hashes,
+    entries_of,
+    is_ours,
+    read_metadata,
+)
+from cl2cm.index.metadata_fields import REMEDY
 from cl2cm.index.selection import Selections
 from cl2cm.index.write import write_index
 from cl2cm.storage import sha256_text
@@ -56,7 +65,7 @@ class Index:
         if len(self._items) != metadata["count"]:
             self.close()
             raise VectorIndexError(
-                str(path / metadata["files"].get("items", {}).get("name", "")),
+                str(path / next((e["name"] for k, e in entries_of(metadata) if k == "items"), "")),
                 expected=f"{metadata['count']} items, one for each vector",
                 found=f"{len(self._items)}",
                 remedy=REMEDY,
@@ -165,9 +174,7 @@ class Index:
     @property
     def generation(self) -> str:
         """Names this state of the folder; another once vectors or items are others."""
-        hashes = sorted(
-            f"{kind} {file['sha256']}" for kind, file in self._metadata["files"].items()
-        )
+        hashes = sorted(f"{kind} {file['sha256']}" for kind, file in entries_of(self._metadata))
         return sha256_text("\n".join(hashes))[:16]
 
     def __len__(self) -> int:

@@ -13,7 +13,10 @@ from cl2cm.index.backend_choice import BackendConfig, trusted_name
 from cl2cm.index.backends.base import Backend, Generation
 from cl2cm.index.backends.location import Location, remote_name
 from cl2cm.index.backends.registry import load_backend, warn_of_shadowed
-from cl2cm.index.metadata import METADATA, REMEDY, is_ours
+from cl2cm.index.items import ItemStore
+from cl2cm.index.metadata import METADATA, Part, is_ours, parts_of
+from cl2cm.index.metadata_fields import REMEDY, REMOVED
+from cl2cm.index.parts import OpenPart, PartedItems, PartedVectors, other_rows, read_removed
 from cl2cm.index.protocol import Items, VectorIndex
 from cl2cm.progress import say
 from cl2cm.types import Floats, Item
@@ -40,6 +43,7 @@ def write(
     vectors: Floats,
     items: Sequence[Item],
     folder: str,
+    states: Sequence[int | None] = (),
 ) -> None:
     """Write vectors and items to the files of a generation, and to a server if there is one.
 
@@ -49,6 +53,7 @@ def write(
         vectors: unit vectors float32 [N, D].
         items: item i for vector i.
         folder: that will hold the files.
+        states: of the files of the items, where they are known; see `ItemStore`.
 
     Raises:
         VectorIndexError: no vectors, or not of unit length; an id twice; a server that refuses.
@@ -62,7 +67,7 @@ def write(
         location.write(files["place"])
     count, dim = vectors.shape if vectors.ndim == 2 else (0, 0)
     generation = Generation(
-        files, config.dtype, count, dim, location=location, server=config.server
+        files, config.dtype, count, dim, location=location, server=config.server, states=states
     )
     try:
         backend.write(generation, vectors, items)
@@ -85,16 +90,46 @@ def open_generation(
         MissingExtraError: the backend's package is not installed.
     """
     backend = _backend_of(folder, metadata, allowed)
-    files = {kind: folder / entry["name"] for kind, entry in metadata["files"].items()}
+    parts = parts_of(metadata)
+    if len(parts) == 1 and REMOVED not in parts[0]:
+        return _open_part(backend, folder, metadata, parts[0], allowed)
+    opened: list[OpenPart] = []
+    try:
+        for part in parts:
+            vectors, items = _open_part(backend, folder, metadata, part, allowed)
+            live = None
+            if REMOVED in part:
+                removed = read_removed(folder / part[REMOVED]["name"], part["count"])
+                live = other_rows(removed, part["count"])
+            if not isinstance(items, ItemStore) or len(items) != part["count"]:
+                raise VectorIndexError(
+                    str(folder / METADATA),
+                    expected=f"parts with their items in files, one of {part['count']} items",
+                    found=f"{len(items)} items of the backend {backend.name}",
+                    remedy=REMEDY,
+                )
+            opened.append(OpenPart(vectors, items, live))
+    except BaseException:
+        for one in opened:
+            one.vectors.close()
+            one.items.close()
+        raise
+    return PartedVectors(opened), PartedItems(opened)
+
+
+def _open_part(
+    backend: Backend, folder: Path, metadata: Mapping[str, Any], part: Part, allowed: Allowed
+) -> tuple[VectorIndex, Items]:
+    files = {kind: folder / entry["name"] for kind, entry in part["files"].items()}
     location, server = None, None
     if "place" in files:
         location = Location.read(files["place"], backend.name)
         server = location.server(allowed, backend.public_url)
-    hashes = {kind: str(entry["sha256"]) for kind, entry in metadata["files"].items()}
+    hashes = {kind: str(entry["sha256"]) for kind, entry in part["files"].items()}
     generation = Generation(
         files,
         metadata["dtype"],
-        int(metadata["count"]),
+        int(part["count"]),
         int(metadata["dim"]),
         hashes,
         is_ours(metadata),
@@ -116,14 +151,15 @@ def _backend_of(folder: Path, metadata: Mapping[str, Any], allowed: Allowed) -> 
             found=error.found,
             remedy=error.remedy,
         ) from error
-    kinds = metadata["files"].keys()
-    if kinds != set(backend.kinds) or metadata["dtype"] not in backend.dtypes:
-        raise VectorIndexError(
-            str(folder / METADATA),
-            expected=f"an index of the backend {name}: {', '.join(backend.kinds)}",
-            found=f"{', '.join(sorted(kinds))} in {metadata['dtype']!r:.40}",
-            remedy=REMEDY,
-        )
+    for part in parts_of(metadata):
+        kinds = part["files"].keys()
+        if kinds != set(backend.kinds) or metadata["dtype"] not in backend.dtypes:
+            raise VectorIndexError(
+                str(folder / METADATA),
+                expected=f"an index of the backend {name}: {', '.join(backend.kinds)}",
+                found=f"{', '.join(sorted(kinds))} in {metadata['dtype']!r:.40}",
+                remedy=REMEDY,
+            )
     return backend
 
 

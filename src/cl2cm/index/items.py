@@ -2,16 +2,22 @@
 
 A look-up by row or by id is a walk down a B-tree, so it stays flat as the index grows. The file
 is written once and opened read-only as immutable: no locks, no journal beside it.
+
+``state`` says of which file, of which size and time, an item was made (update/state.py), so that an
+update knows what is unchanged. Files of version 2 do not have it.
 """
 
 import sqlite3
 import threading
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import closing, contextmanager
 from pathlib import Path
+from typing import Any
 from urllib.parse import quote
 
 import numpy as np
+import numpy.typing as npt
 
 from cl2cm.errors import StorageError, VectorIndexError
 from cl2cm.index.database import check_file, check_schema, confine, limited
@@ -21,7 +27,7 @@ from cl2cm.storage import atomic_path, sqlite_error
 from cl2cm.text import spellings
 from cl2cm.types import Ints, Item
 
-_SCHEMA = """
+_SCHEMA_2 = """
 CREATE TABLE items (
     row INTEGER PRIMARY KEY,
     id TEXT NOT NULL UNIQUE,
@@ -35,9 +41,11 @@ CREATE TABLE items (
     folder TEXT NOT NULL
 )
 """
+_SCHEMA = _SCHEMA_2.replace("NOT NULL\n)", "NOT NULL,\n    state INTEGER\n)")
 _INDEXES = ("folder", "media, modified", "modified", "bytes")
 _COLUMNS = 'SELECT row, id, path, start, "end", captions, media, bytes, modified FROM items'
-_VERSION = 2
+_VERSION = 3
+_SCHEMAS = {2: _SCHEMA_2, _VERSION: _SCHEMA}
 _LIMIT = 2**28  # bytes of the items of one question
 _PARAMETERS = 500  # SQLite's smallest limit of question marks is 999
 
@@ -64,8 +72,8 @@ class ItemStore:
                 confine(self._db)
                 version = self._db.execute("PRAGMA user_version").fetchone()[0]
                 last = None
-                if version == _VERSION:
-                    check_schema(self._db, _whole_schema())
+                if version in _SCHEMAS:
+                    check_schema(self._db, _whole_schema(_SCHEMAS[version]))
                     with limited(self._db):
                         first, last = self._db.execute(
                             "SELECT (SELECT min(row) FROM items), (SELECT max(row) FROM items)"
@@ -75,26 +83,36 @@ class ItemStore:
             except BaseException:
                 self._db.close()
                 raise
-        if version != _VERSION:
+        if version not in _SCHEMAS:
             self._db.close()
             raise VectorIndexError(
                 str(path),
-                expected=f"items of format {_VERSION}",
+                expected=f"items of format {' or '.join(map(str, _SCHEMAS))}",
                 found=f"format {version}",
                 remedy="build the index again",
             )
         self._count = 0 if last is None else int(last) + 1
+        self._has_states = version == _VERSION
 
     @staticmethod
-    def write(path: Path, items: Sequence[Item]) -> None:
+    def write(path: Path, items: Sequence[Item], states: Sequence[int | None] = ()) -> None:
         """Write items, item i for vector i; the file appears whole or not at all.
+
+        Args:
+            path: the file.
+            items: all of them.
+            states: of the file of each item, where that is known.
 
         Raises:
             VectorIndexError: two items with one id, or text that is not valid Unicode.
             StorageError: the disk is full, read-only or closed to us.
         """
         check_items(items)
-        records = ((row, *item_fields(item)) for row, item in enumerate(items))
+        known = states or [None] * len(items)  # of an index that no update made
+        records = (
+            (row, *item_fields(item), state)
+            for row, (item, state) in enumerate(zip(items, known, strict=True))
+        )
         with (
             atomic_path(path) as partial,
             _full_disk(path),
@@ -104,7 +122,7 @@ class ItemStore:
             db.execute("PRAGMA journal_mode = OFF")
             db.execute("PRAGMA synchronous = OFF")  # atomic_path flushes the whole file
             db.execute(_SCHEMA)
-            db.executemany("INSERT INTO items VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)", records)
+            db.executemany("INSERT INTO items VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)", records)
             for statement in _index_statements():
                 db.execute(statement)
             db.execute(f"PRAGMA user_version = {_VERSION}")
@@ -136,10 +154,15 @@ class ItemStore:
         Raises:
             VectorIndexError: no item has this id, or the file is damaged.
         """
-        for name in spellings(item_id) if _is_text(item_id) else ():
-            if found := self._select(f"{_COLUMNS} WHERE id = ?", [name]):
-                return found[0][0]
+        for name in spellings(item_id) if is_text(item_id) else ():
+            if (row := self.find(name)) is not None:
+                return row
         raise no_such_id(item_id)
+
+    def find(self, name: str) -> int | None:
+        """Return the row of an id in this spelling; None if there is none."""
+        found = self._select(f"{_COLUMNS} WHERE id = ?", [name])
+        return found[0][0] if found else None
 
     def matching(self, filter_: Filter, order: Order | None = None) -> Ints:
         """Rows int64 of the items that a filter lets through, rising or in another order."""
@@ -154,6 +177,38 @@ class ItemStore:
             if bool((np.diff(rising) <= 0).any()):
                 raise sqlite3.DatabaseError("an index of repeated rows")
             return rows
+
+    def states(self) -> tuple[list[str], list[int | None]]:
+        """Return the id of each row, and the state of its file where that is known.
+
+        Raises:
+            VectorIndexError: a damaged file.
+        """
+        column = "state" if self._has_states else "NULL"
+        with self._damage(), self._lock, limited(self._db):
+            query = f"SELECT id, {column} FROM items ORDER BY row"  # noqa: S608 - of constants
+            names, states = list[str](), list[int | None]()
+            for name, state in self._db.execute(query):
+                names.append(str(name))
+                states.append(state)
+            if len(names) != len(self):
+                raise sqlite3.DatabaseError(f"{len(names)} rows of {len(self)}")
+        return names, states
+
+    def modified(self, rows: Ints) -> npt.NDArray[np.float64]:
+        """Return the dates float64 of some rows, in seconds of the epoch; NaN where unknown."""
+        found = dict(self._column("modified", rows))
+        dates = [found[row] for row in rows.tolist()]
+        return np.array([np.nan if date is None else date for date in dates], np.float64)
+
+    def folder_counts(self, without: Ints) -> Counter[str]:
+        """Return how many items each folder has, apart from some rows."""
+        with self._damage(), self._lock, limited(self._db):
+            counts = Counter[str](
+                dict(self._db.execute("SELECT folder, count(*) FROM items GROUP BY folder"))
+            )
+        counts.subtract(str(folder) for _, folder in self._column("folder", without))
+        return counts
 
     def folders(self) -> list[str]:
         """Return every folder that items are in, by their ids, in the order of names."""
@@ -170,6 +225,17 @@ class ItemStore:
     def close(self) -> None:
         """Close the file; no look-up is possible afterwards."""
         self._db.close()
+
+    def _column(self, name: str, rows: Ints) -> Iterator[tuple[int, Any]]:
+        """Yield some rows with one of their columns."""
+        with self._damage(), self._lock, limited(self._db):
+            for start in range(0, len(rows), _PARAMETERS):
+                part = rows[start : start + _PARAMETERS].tolist()
+                marks = ", ".join("?" * len(part))
+                yield from self._db.execute(
+                    f"SELECT row, {name} FROM items WHERE row IN ({marks})",  # noqa: S608
+                    part,
+                )
 
     def _select(self, query: str, values: Sequence[int | str]) -> list[tuple[int, Item]]:
         with self._damage():
@@ -198,7 +264,7 @@ class ItemStore:
             ) from error
 
 
-def _is_text(text: str) -> bool:
+def is_text(text: str) -> bool:
     """Return whether SQLite can hold it: half a surrogate pair is no text."""
     try:
         text.encode()
@@ -214,8 +280,8 @@ def _index_statements() -> list[str]:
     ]
 
 
-def _whole_schema() -> str:
-    return ";".join([_SCHEMA, *_index_statements()])
+def _whole_schema(table: str) -> str:
+    return ";".join([table, *_index_statements()])
 
 
 @contextmanager

@@ -6,7 +6,8 @@ import time
 from pathlib import Path
 
 from cl2cm.errors import VectorIndexError
-from cl2cm.index.metadata import JOURNAL, METADATA, SUFFIXES, files_in_use, read_metadata
+from cl2cm.index.metadata import JOURNAL, METADATA, files_in_use, read_metadata
+from cl2cm.index.metadata_fields import SUFFIXES
 
 _OTHER_DATA = re.compile(r"[a-z]{1,20}-[0-9a-f]{8}\.cl2cm")  # of a backend that need not be asked
 _ORPHAN_SECONDS = 24 * 3600  # after this nobody is still writing a file that nothing names

@@ -4,24 +4,37 @@ It names the data files of its generation with their sizes and hashes. A new gen
 beside the old one; once ``index.json`` points at it, the old files are removed, which a reader
 that has them open does not notice.
 
+Version 1 has one part, all of whose rows count: ``files``. Version 2 has ``parts``, each with its
+files, its number of rows and perhaps a file of the rows that no longer count (parts.py). Version 1
+is written where it suffices, so that earlier versions of cl2cm can read it.
+
 It carries the user's seal (seal.py). Metadata without a seal is from somebody else, or from a
 version that wrote none: what it says about other folders and about servers is then ignored.
 """
 
 import json
 import os
-import re
 import secrets
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, NotRequired, TypedDict
 
 from cl2cm.errors import VectorIndexError
-from cl2cm.index.backends.registry import BACKENDS, is_kind, is_name, load_backend
-from cl2cm.index.seal import SEAL, is_sealed, sealed
+from cl2cm.index.backends.registry import load_backend
+from cl2cm.index.metadata_fields import (
+    FORMAT,
+    REMOVED,
+    VERSION,
+    VERSION_OF_PARTS,
+    check_fields,
+    damaged,
+    suffix_of,
+)
+from cl2cm.index.seal import is_sealed, sealed
 from cl2cm.storage import (
     CHECKSUM,
+    atomic_file,
     checksummed,
     has_hash,
     hash_and_remember,
@@ -29,58 +42,100 @@ from cl2cm.storage import (
     open_confined,
     write_json,
 )
-from cl2cm.types import is_model_spec
+from cl2cm.types import Ints
 
-FORMAT = "cl2cm-index"
-VERSION = 1
 METADATA = "index.json"
 JOURNAL = "encoded.sqlite"  # what was encoded so far; an index that is begun has nothing else
-REMEDY = "build the index again with cl2cm index"
 
 _SEALED = "head"  # as seals of earlier versions have it
 _BYTES = 2**24  # of index.json: more than any list of folders
-_MOST = {"count": 2**40, "dim": 2**16}
-_FIELDS: dict[str, type] = {
-    "format": str,
-    "version": int,
-    "backend": str,
-    "count": int,
-    "dim": int,
-    "dtype": str,
-    "model": str,
-    "folder": str,
-    "run": dict,
-    "files": dict,
-}
-_LATER: dict[str, type] = {  # fields that an older index does not have
-    "url": str,
-    "previous": str,
-    "cleartext": bool,
-    "roots": list,
-    SEAL: str,
-}
-SUFFIXES = {"vectors": ".npy", "items": ".sqlite", "graph": ".faiss", "place": ".json"}
-_SUFFIX = ".cl2cm"  # of every other kind of file; so a backend's files are known without it
-_MOST_KINDS = 16
+
+
+class Entry(TypedDict):
+    """A data file as ``index.json`` names it."""
+
+    name: str
+    bytes: int
+    sha256: str
+
+
+class Part(TypedDict):
+    """Files that hold a number of rows; ``removed`` names those of them that no longer count."""
+
+    count: int
+    files: dict[str, Entry]
+    removed: NotRequired[Entry]
+
+
+def parts_of(metadata: Mapping[str, Any]) -> list[Part]:
+    """Return the parts of an index, in the order of its rows; one for an index of version 1."""
+    if "files" in metadata:
+        return [{"count": metadata["count"], "files": metadata["files"]}]
+    parts: list[Part] = metadata.get("parts", [])
+    return parts
+
+
+def entries_of(metadata: Mapping[str, Any]) -> Iterator[tuple[str, Entry]]:
+    """Yield kind and entry of each data file of an index."""
+    for part in parts_of(metadata):
+        yield from part["files"].items()
+        if REMOVED in part:
+            yield REMOVED, part[REMOVED]
 
 
 @contextmanager
-def write_generation(folder: Path, metadata: Mapping[str, Any]) -> Iterator[dict[str, Path]]:
-    """Yield the paths of a new generation's files; point ``index.json`` at them on success."""
+def write_generation(
+    folder: Path,
+    metadata: Mapping[str, Any],
+    *,
+    count: int,
+    kept: Sequence[Part] = (),
+    removed: Mapping[int, Ints] | None = None,
+) -> Iterator[dict[str, Path]]:
+    """Yield the paths of a new part's files; point ``index.json`` at them on success.
+
+    Args:
+        folder: of the index.
+        metadata: all of ``index.json`` but its parts.
+        count: rows of the new part; 0: there is none, and no path is yielded.
+        kept: parts of the last generation that stay, before the new one.
+        removed: number of a kept part → its rows int64 that no longer count, rising; for the others
+            this stays as it was.
+    """
     token = secrets.token_hex(4)
-    kinds = load_backend(metadata["backend"]).kinds
-    paths = {kind: folder / f"{kind}-{token}{_suffix(kind)}" for kind in kinds}
+    kinds = load_backend(metadata["backend"]).kinds if count else ()
+    paths = {kind: folder / f"{kind}-{token}{suffix_of(kind)}" for kind in kinds}
+    lists = {at: folder / f"{REMOVED}-{token}{at:x}{suffix_of(REMOVED)}" for at in removed or {}}
     try:
         yield paths
-        files = {
-            kind: {"name": p.name, "bytes": p.stat().st_size, "sha256": hash_and_remember(p)}
-            for kind, p in paths.items()
-        }
-        write_json(folder / METADATA, checksummed(sealed(_SEALED, {**metadata, "files": files})))
+        parts = [*kept]
+        for at, path in lists.items():
+            with atomic_file(path) as file:
+                file.write((removed or {})[at].astype("<i8").tobytes())
+            kept_part = parts[at]
+            parts[at] = Part(
+                count=kept_part["count"], files=kept_part["files"], removed=_entry(path)
+            )
+        if count:
+            files = {kind: _entry(path) for kind, path in paths.items()}
+            parts.append({"count": count, "files": files})
+        write_metadata(folder, metadata, parts)
     finally:
-        for path in paths.values():
+        for path in (*paths.values(), *lists.values()):
             if path.name not in files_in_use(folder):
                 path.unlink(missing_ok=True)
+
+
+def write_metadata(folder: Path, metadata: Mapping[str, Any], parts: Sequence[Part]) -> None:
+    """Write ``index.json`` with the user's seal and a checksum, whole or not at all."""
+    about: dict[str, Any] = {**metadata, "version": VERSION_OF_PARTS, "parts": [*parts]}
+    if len(parts) == 1 and REMOVED not in parts[0]:
+        about = {**metadata, "version": VERSION, "files": parts[0]["files"]}
+    write_json(folder / METADATA, checksummed(sealed(_SEALED, about)))
+
+
+def _entry(path: Path) -> Entry:
+    return {"name": path.name, "bytes": path.stat().st_size, "sha256": hash_and_remember(path)}
 
 
 def read_metadata(folder: Path) -> dict[str, Any]:
@@ -94,11 +149,11 @@ def read_metadata(folder: Path) -> dict[str, Any]:
         with open_confined(path, [folder]) as file:
             content = file.read(_BYTES + 1)
         if len(content) > _BYTES:
-            raise _damaged(path, f"at most {_BYTES // 2**20} MB", "a longer file")
+            raise damaged(path, f"at most {_BYTES // 2**20} MB", "a longer file")
         metadata = json.loads(content)
     except FileNotFoundError:
         if os.path.lexists(path):
-            raise _damaged(
+            raise damaged(
                 path, "a file that can be read", "a link, a folder, a pipe or no permission"
             ) from None
         raise VectorIndexError(
@@ -109,18 +164,18 @@ def read_metadata(folder: Path) -> dict[str, Any]:
         ) from None
     except OSError as error:
         found = (error.strerror or str(error)).lower()
-        raise _damaged(path, "a file that can be read", found) from error
+        raise damaged(path, "a file that can be read", found) from error
     except (ValueError, RecursionError) as error:
-        raise _damaged(path, "one JSON object", str(error)) from error
+        raise damaged(path, "one JSON object", str(error)) from error
     if not isinstance(metadata, dict) or metadata.get("format") != FORMAT:
-        raise _damaged(path, f"the metadata of an index ({FORMAT})", "something else")
-    if metadata.get("version") != VERSION:
+        raise damaged(path, f"the metadata of an index ({FORMAT})", "something else")
+    if metadata.get("version") not in (VERSION, VERSION_OF_PARTS):
         found = f"version {metadata.get('version')}"
-        raise _damaged(path, f"version {VERSION} of the format", found)
+        raise damaged(path, f"version {VERSION} or {VERSION_OF_PARTS} of the format", found)
     if not is_unchanged(metadata):
-        raise _damaged(path, "the content of its checksum", "another")
+        raise damaged(path, "the content of its checksum", "another")
     metadata.pop(CHECKSUM, None)
-    _check_fields(path, metadata)
+    check_fields(path, metadata)
     return metadata
 
 
@@ -130,7 +185,7 @@ def check_files(folder: Path, metadata: Mapping[str, Any]) -> None:
     Raises:
         VectorIndexError: a file is absent, a link, or shorter or longer than it was written.
     """
-    for entry in metadata["files"].values():
+    for _, entry in entries_of(metadata):
         path = folder / entry["name"]
         try:
             with open_confined(path, [folder]) as file:
@@ -138,7 +193,7 @@ def check_files(folder: Path, metadata: Mapping[str, Any]) -> None:
         except FileNotFoundError:
             found = "no such file" if not os.path.lexists(path) else "a link, or no file"
         if found != f"{entry['bytes']} bytes":
-            raise _damaged(path, f"{entry['bytes']} bytes", found)
+            raise damaged(path, f"{entry['bytes']} bytes", found)
 
 
 def check_hashes(folder: Path, metadata: Mapping[str, Any], *, again: bool = False) -> None:
@@ -152,12 +207,12 @@ def check_hashes(folder: Path, metadata: Mapping[str, Any], *, again: bool = Fal
     Raises:
         VectorIndexError: a file is not the one that was written.
     """
-    for kind, entry in metadata["files"].items():
+    for kind, entry in entries_of(metadata):
         if kind == "place" and not again:  # it has the user's seal
             continue
         if not has_hash(folder / entry["name"], entry["sha256"], again=again):
             expected = f"the hash {entry['sha256'][:16]}…"
-            raise _damaged(folder / entry["name"], expected, "a damaged file of another hash")
+            raise damaged(folder / entry["name"], expected, "a damaged file of another hash")
 
 
 def is_ours(metadata: Mapping[str, Any]) -> bool:
@@ -168,7 +223,7 @@ def is_ours(metadata: Mapping[str, Any]) -> bool:
 def files_in_use(folder: Path) -> frozenset[str]:
     """Names of the data files of the present generation; none where there is no good index."""
     try:
-        return frozenset(entry["name"] for entry in read_metadata(folder)["files"].values())
+        return frozenset(entry["name"] for _, entry in entries_of(read_metadata(folder)))
     except VectorIndexError:
         return frozenset()
 
@@ -188,74 +243,3 @@ def check_path(path: Path) -> None:
             found=ascii(error.object[error.start : error.end]),
             remedy="choose another name",
         ) from error
-
-
-def _suffix(kind: str) -> str:
-    return SUFFIXES.get(kind, _SUFFIX)
-
-
-def _check_fields(path: Path, metadata: Mapping[str, Any]) -> None:
-    for key, kind in (_FIELDS | {key: _LATER[key] for key in _LATER if key in metadata}).items():
-        if type(metadata.get(key)) is not kind:
-            raise _damaged(path, f"{key} as {kind.__name__}", _shown(metadata.get(key)))
-    _check_keys(path, "index.json", metadata, {*_FIELDS, *_LATER})
-    for key, most in _MOST.items():
-        if not 1 <= metadata[key] <= most:
-            raise _damaged(path, f"{key} from 1 to {most}", _shown(metadata[key]))
-    _check_folders(path, metadata)
-    for name in _kinds(path, metadata):
-        _check_entry(path, name, metadata["files"].get(name))
-
-
-def _kinds(path: Path, metadata: Mapping[str, Any]) -> Collection[str]:
-    """Return the kinds of the files; of a backend of another package, which is not asked here."""
-    name, files = metadata["backend"], metadata["files"]
-    if name in BACKENDS:
-        kinds = load_backend(name).kinds
-        _check_keys(path, "files", files, set(kinds))
-        return kinds
-    if not is_name(name):
-        raise _damaged(path, f"a backend, {' or '.join(BACKENDS)}", _shown(name))
-    if len(files) > _MOST_KINDS or not all(map(is_kind, files)):
-        raise _damaged(path, "files of a backend by their kinds", _shown(sorted(files)))
-    return list(files)
-
-
-def _check_folders(path: Path, metadata: Mapping[str, Any]) -> None:
-    run = metadata["run"]
-    keys = {"spec"} if "spec" in run else {"absolute", "relative"}
-    _check_keys(path, "run", run, keys)
-    if "spec" in run and not (type(run["spec"]) is str and is_model_spec(run["spec"])):
-        raise _damaged(path, "run.spec as hf:MODEL", _shown(run["spec"]))
-    named = [
-        *(run.get(key) for key in sorted(keys)),
-        metadata["folder"],
-        *metadata.get("roots", ()),
-    ]
-    for folder in named:
-        if type(folder) is not str or "\0" in folder:
-            raise _damaged(path, "run, folder and roots as paths", _shown(folder))
-
-
-def _check_keys(path: Path, what: str, value: Mapping[str, Any], known: set[str]) -> None:
-    if unknown := sorted(value.keys() - known):
-        raise _damaged(path, f"in {what} the keys {', '.join(sorted(known))}", _shown(unknown[0]))
-
-
-def _check_entry(path: Path, kind: str, entry: object) -> None:
-    fields = {"name": str, "bytes": int, "sha256": str}
-    if not isinstance(entry, dict) or any(type(entry.get(k)) is not t for k, t in fields.items()):
-        raise _damaged(path, f"files.{kind} with name, bytes and sha256", _shown(entry))
-    _check_keys(path, f"files.{kind}", entry, set(fields))
-    if not re.fullmatch(rf"{kind}-[0-9A-Za-z]{{1,40}}\{_suffix(kind)}", entry["name"]):
-        raise _damaged(path, f"a plain file name in files.{kind}", _shown(entry["name"]))
-
-
-def _shown(value: object) -> str:
-    """A value for a message; a stranger's may be long."""
-    text = repr(value)
-    return text if len(text) <= 80 else f"{text[:80]}…"
-
-
-def _damaged(path: Path, expected: str, found: str) -> VectorIndexError:
-    return VectorIndexError(str(path), expected=expected, found=found, remedy=REMEDY)

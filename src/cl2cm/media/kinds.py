@@ -5,6 +5,7 @@ suffix, or, where names cannot be trusted, by its first bytes. Some formats need
 """
 
 import importlib.util
+import os
 from collections.abc import Iterable
 from pathlib import Path, PurePath
 from typing import NamedTuple
@@ -111,17 +112,21 @@ def kind_by_name(name: str | PurePath) -> Kind | None:
 
 def format_by_name(name: str | PurePath) -> Format | None:
     """Return the format of a file by its name; None if it is not supported."""
-    return _BY_SUFFIX.get(PurePath(name).suffix.lower())
+    return _BY_SUFFIX.get(_suffix(name))
 
 
 def is_unread(name: str | PurePath) -> bool:
     """Return whether a name belongs to an image or video format that is not supported."""
-    return PurePath(name).suffix.lower() in _UNREAD
+    return _suffix(name) in _UNREAD
 
 
 def is_ambiguous(name: str | PurePath) -> bool:
     """Return whether files of this name are often not media: ``.ts`` is also TypeScript."""
-    return PurePath(name).suffix.lower() == ".ts"
+    return _suffix(name) == ".ts"
+
+
+def _suffix(name: str | PurePath) -> str:
+    return os.path.splitext(name)[1].lower()  # noqa: PTH122 - five times as fast as a path
 
 
 def has_extra(extra: str) -> bool:

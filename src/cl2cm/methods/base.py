@@ -11,6 +11,7 @@ from typing import Any, ClassVar, Literal, Protocol
 from torch import Tensor, nn
 
 from cl2cm.losses.contrastive import info_nce, triplet_hardest
+from cl2cm.losses.prefixes import over_prefixes
 from cl2cm.model.networks import (
     CrossLingualNetwork,
     CrossModalNetwork,
@@ -212,8 +213,14 @@ def matching(
         match: which loss, and its settings.
         weights: see ``info_nce``.
     """
-    if match.loss == "triplet":
-        return triplet_hardest(x, y, margin=match.margin, positives=same, weights=weights)
-    return info_nce(
-        x, y, tau=match.tau, label_smoothing=match.smoothing, positives=same, weights=weights
-    )
+
+    def one_width(one: Tensor, other: Tensor) -> Tensor:
+        if match.loss == "triplet":
+            margin = match.margin
+            return triplet_hardest(one, other, margin=margin, positives=same, weights=weights)
+        tau, smoothing = match.tau, match.smoothing
+        return info_nce(
+            one, other, tau=tau, label_smoothing=smoothing, positives=same, weights=weights
+        )
+
+    return over_prefixes(one_width, x, y, smallest=match.smallest_dim)

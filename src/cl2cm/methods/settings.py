@@ -17,6 +17,7 @@ from cl2cm.methods.word_level import TransportConfig
 from cl2cm.model.config import COMMON, Config, as_table
 from cl2cm.model.config import load_config as read_config
 from cl2cm.model.networks import CrossLingualNetwork
+from cl2cm.model.settings import require
 from cl2cm.model.values import unknown_setting
 from cl2cm.types import StrPath
 
@@ -63,6 +64,8 @@ def checked(config: Config) -> Config:
             config.section(name, kinds[name])
         elif name not in (others := plug_ins()):
             raise unknown_setting(name, ("method", *COMMON, *kinds, *others))
+    smallest, dim = config.match.smallest_dim, config.network.dim
+    require("match.smallest_dim", smallest < dim, f"less than network.dim = {dim}", smallest)
     settings = _of(config, dict(cls.sections) | _start_sections(config))
     own = {name: as_table(values) for name, values in settings.items()}
     return dataclasses.replace(config, sections=own)

@@ -60,8 +60,12 @@ class Config:
 
     @property
     def training(self) -> str:
-        """The same of what changes the weights: not of ``train.log_to``, where curves go."""
-        return sha256_text(to_toml(self, without=("train.log_to",)))
+        """The same of what changes the weights: not of ``train.log_to``, where curves go.
+
+        A setting that came later is left out at its default, for runs that were started before.
+        """
+        later = ("train.grad_cache_chunks",) if self.train.grad_cache_chunks == 1 else ()
+        return sha256_text(to_toml(self, without=("train.log_to", *later)))
 
     def section(self, name: str, kind: type[T]) -> T:
         """Return the settings of one of the methods' tables, defaults where it is silent.

@@ -7,17 +7,17 @@ takes the masked mean. All that stands beside the linear projection starts at ze
 training starts from what the backbone already knows.
 """
 
-from collections.abc import Sequence
-from typing import NamedTuple, TypeVar
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple, Protocol, TypeVar
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from cl2cm.errors import NumberError
 from cl2cm.model.adapter import LanguageAdapter
 from cl2cm.model.settings import NetworkConfig, require
 from cl2cm.model.transformer import IdentityTransformer
+from cl2cm.model.whitening import Whitening
 from cl2cm.types import Encoded, Frames, Tokens
 
 
@@ -25,51 +25,6 @@ def masked_mean(values: Tensor, mask: Tensor) -> Tensor:
     """Return the mean over the valid positions: values [B, T, D], mask bool [B, T] -> [B, D]."""
     weights = mask.unsqueeze(-1).to(values.dtype)
     return (values * weights).sum(1) / weights.sum(1).clamp(min=1)
-
-
-class Whitening(nn.Module):
-    """A fixed map x -> (x - mean) W that whitens its inputs; initially the identity.
-
-    Sentence encoders keep all texts in a narrow cone. A head that starts there spends its first
-    epochs, and its capacity to overfit, on getting out of it.
-    """
-
-    def __init__(self, width: int) -> None:
-        super().__init__()
-        self.mean: Tensor
-        self.matrix: Tensor
-        self.fixed = False  # fitted to the texts of an earlier training
-        self.register_buffer("mean", torch.zeros(width))
-        self.register_buffer("matrix", torch.eye(width))
-
-    @torch.no_grad()
-    def fit(self, values: Tensor, *, ridge: float) -> None:
-        """Take mean and covariance of values [N, width], N > 1.
-
-        W is the symmetric (C + ridge · mean eigenvalue · I)^(-1/2), in float64: the ridge keeps
-        directions that hardly vary from being blown up.
-
-        Raises:
-            NumberError: the values do not vary, or are not finite.
-        """
-        exact = values.double()
-        covariance = torch.cov(exact.T) if len(exact) > 1 else torch.zeros(0)
-        if not covariance.numel() or not float(covariance.diagonal().sum()) > 0:  # NaN, too
-            raise NumberError(
-                "network.whitening",
-                expected="texts whose states differ",
-                found=f"{len(exact)} texts whose states are all the same, or not finite",
-                remedy="set network.whitening to 0, or check the texts and the text encoder",
-            )
-        eigenvalues, vectors = torch.linalg.eigh(covariance)
-        scale = (eigenvalues.clamp(min=0) + ridge * eigenvalues.mean()).rsqrt()
-        self.mean.copy_(exact.mean(0))
-        self.matrix.copy_(vectors * scale @ vectors.T)
-
-    def forward(self, values: Tensor) -> Tensor:
-        """[..., width] -> [..., width]."""
-        whitened: Tensor = (values - self.mean) @ self.matrix
-        return whitened
 
 
 class Head(nn.Module):
@@ -100,7 +55,9 @@ class Head(nn.Module):
         self.up = nn.Linear(dim, 2 * dim)
         self.down = nn.Linear(2 * dim, dim)
         self.dropout = nn.Dropout(dropout)
-        self.adapters = nn.ModuleList(LanguageAdapter(width, dim, inner) for inner in adapters)
+        self.adapters = nn.ModuleList(
+            LanguageAdapter(width, dim, inner, whiten=not whiten) for inner in adapters
+        )
         nn.init.zeros_(self.down.weight)
         nn.init.zeros_(self.down.bias)
 
@@ -131,7 +88,8 @@ class Head(nn.Module):
 class Pooled(NamedTuple):
     """Masked means over a text's positions, from which its vector is computed.
 
-    states: [B, D_b], of normalised states; mean: [B, D], of transformed positions.
+    states: [B, D_b], of states after a layer norm without scale, whitened if the head whitens;
+    mean: [B, D], of transformed positions.
     """
 
     states: Tensor
@@ -145,7 +103,13 @@ class TextHead(Head):
         """Map states [B, T, D_b] -> their means, and transformed positions [B, T, D]."""
         normal = self.normal(states)
         tokens = self.transformer(self.linear(normal), mask)
-        return Pooled(masked_mean(normal, mask), masked_mean(tokens, mask)), tokens
+        return Pooled(self.of_adapters(states, normal, mask), masked_mean(tokens, mask)), tokens
+
+    def of_adapters(self, states: Tensor, normal: Tensor, mask: Tensor) -> Tensor:
+        """Return what adapters see of states [B, T, D_b] and `normal` of them -> [B, D_b]."""
+        plain = self.whitening is not None or not self.adapters
+        seen = normal if plain else F.layer_norm(states, self.norm.normalized_shape)
+        return masked_mean(seen, mask)
 
     def of_means(self, means: Tensor) -> Pooled:
         """Pool means [B, D_b] of states that went through a layer norm without its scale.
@@ -154,10 +118,10 @@ class TextHead(Head):
         mean may be taken first: the same vectors, T times cheaper.
         """
         if self.whitening is not None:
-            normal = self.whitening(means)
+            normal = means = self.whitening(means)
         else:
             normal = means * self.norm.weight + self.norm.bias
-        return Pooled(normal, self.linear(normal))
+        return Pooled(means, self.linear(normal))
 
     def sentence(self, pooled: Pooled, *, adapters: int | None = None) -> Tensor:
         """Return unit vectors [B, D], with the first so many adapters (None: all)."""
@@ -198,21 +162,45 @@ class MeanOfFrames(nn.Module):
         return F.normalize(masked_mean(F.normalize(frames, dim=-1), mask), dim=-1)
 
 
+In = TypeVar("In", Tokens, Frames)
+Out = TypeVar("Out", Encoded, Tensor)
+
+
+class OverRows(Protocol):
+    """How the rows of a batch are encoded, at once or divided; the result is the same."""
+
+    def __call__(self, network: nn.Module, encode: Callable[[In], Out], rows: In) -> Out:
+        """Return the encoding of all rows."""
+        ...
+
+
+def at_once(network: nn.Module, encode: Callable[[Any], Any], rows: Any) -> Any:  # noqa: ANN401, ARG001
+    """Encode all rows at once."""
+    return encode(rows)
+
+
 class TextNetwork(nn.Module):
     """The text side that both networks share: a head on a backbone.
 
     Args:
         head: text head.
         backbone: turns ids into states; None if the tokens are frozen states already.
+
+    Attributes:
+        over_rows: how the rows of a batch are encoded; a training may divide them.
     """
 
     def __init__(self, head: TextHead, backbone: nn.Module | None = None) -> None:
         super().__init__()
         self.text = head
         self.backbone = backbone
+        self.over_rows: OverRows = at_once
 
     def encode_text(self, tokens: Tokens) -> Encoded:
         """Encode ids or states; see Tokens. Of means, the sentence vectors alone mean something."""
+        return self.over_rows(self, self._encode_text, tokens)
+
+    def _encode_text(self, tokens: Tokens) -> Encoded:
         if tokens.pooled:
             sentence = self.text.sentence(self.pooled(tokens))
             nothing = torch.zeros_like(tokens.mask)
@@ -248,6 +236,9 @@ class CrossModalNetwork(TextNetwork):
 
     def encode_frames(self, frames: Frames) -> Tensor:
         """Return the unit vectors [B, D] of frame features."""
+        return self.over_rows(self, self._encode_frames, frames)
+
+    def _encode_frames(self, frames: Frames) -> Tensor:
         vectors: Tensor = self.vision(frames.values, frames.mask)
         return vectors
 

@@ -21,7 +21,7 @@ from cl2cm.encode.trust import check_inside, confine
 from cl2cm.errors import CheckpointError, ConfigError
 from cl2cm.model.config import Config, parse_config, read_tree, to_toml
 from cl2cm.model.contract import check_form
-from cl2cm.model.encoders import AS_TRAINED, Encoders
+from cl2cm.model.encoders import AS_TRAINED, NOT_OPENED, Encoders
 from cl2cm.storage import atomic_file, has_hash, hash_and_remember, read_record, sha256_file
 
 FILES = (
@@ -179,7 +179,7 @@ def languages_of(run: Path) -> tuple[str, ...]:
     Raises:
         CheckpointError: the run is damaged or unfinished.
     """
-    config, _ = read_run(run, Encoders("hf:unused", "onnx:unused"))
+    config, _ = read_run(run, NOT_OPENED)
     provenance = read_provenance(run)
     learned = provenance.get("learned") or provenance.get("data", {}).get("languages", ())
     return tuple(dict.fromkeys([config.data.source, *map(str, learned)]))

@@ -156,8 +156,12 @@ class MatchConfig:
     margin: float = 0.2  # margin of the triplet loss
     smoothing: float = 0.0  # label smoothing of InfoNCE
     target: float = 1.0  # weight of M(V, T), whose T is noisy, beside M(V, S)
+    smallest_dim: int = 0  # Matryoshka: M is the mean over prefixes of the vectors, each half as
+    # wide, down to this width; 0: over the whole vectors alone
 
     def __post_init__(self) -> None:
+        width = self.smallest_dim
+        require("match.smallest_dim", 0 <= width <= 8192, "0 to 8192", width)
         require("match.target", self.target >= 0, "0 or more", self.target)
         require("match.tau", self.tau > 0, "more than 0", self.tau)
         require("match.margin", self.margin > 0, "more than 0", self.margin)
@@ -172,7 +176,9 @@ class TrainConfig:
     epochs: int = 20  # of the cross-modal network
     warm_start: bool = False  # initialise any method's text side from a teacher
     # that learned before, as [teacher] and [transport] of cl2cm say
-    batch_size: int = 256
+    batch_size: int = 256  # of all processes together
+    grad_cache_chunks: int = 1  # encode a batch in so many chunks, each of them twice (GradCache):
+    # the same gradients in less memory; 1: all at once
     lr: float = 5e-4
     backbone_lr: float = 2e-5  # for what is not frozen of the text backbone
     weight_decay: float = 0.01
@@ -193,6 +199,8 @@ class TrainConfig:
         require("train.log_to", known, "some of 'tensorboard', 'wandb', 'mlflow'", self.log_to)
         require("train.epochs", self.epochs >= 1, "1 or more", self.epochs)
         require("train.batch_size", self.batch_size >= 2, "2 or more", self.batch_size)
+        chunks = self.grad_cache_chunks
+        require("train.grad_cache_chunks", 1 <= chunks <= 65536, "1 to 65536", chunks)
         require("train.lr", self.lr > 0, "more than 0", self.lr)
         require("train.backbone_lr", self.backbone_lr > 0, "more than 0", self.backbone_lr)
         require("train.weight_decay", self.weight_decay >= 0, "0 or more", self.weight_decay)

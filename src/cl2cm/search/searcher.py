@@ -18,6 +18,7 @@ import numpy as np
 
 from cl2cm.errors import QueryError, VectorIndexError
 from cl2cm.index import Index
+from cl2cm.index.shortened import fitting
 from cl2cm.search.folding import fold, unfolded
 from cl2cm.search.gathering import MOST, HitPage, gathered, listed, total
 from cl2cm.search.hits import Hits, with_matches
@@ -48,7 +49,7 @@ class Searcher:
 
     Args:
         model: encodes the queries, one at a time.
-        index: made with the same model.
+        index: made with the same model, or with prefixes of its vectors (``cl2cm index --dim``).
 
     Raises:
         VectorIndexError: the index is of another model.
@@ -62,6 +63,7 @@ class Searcher:
     """
 
     def __init__(self, model: SearchModel, index: Index) -> None:
+        model = fitting(model, index.model, index.dim)
         if (model.fingerprint, model.dim) != (index.model, index.dim):
             raise VectorIndexError(
                 str(index.path),

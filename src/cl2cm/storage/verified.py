@@ -37,6 +37,7 @@ def has_hash(path: Path, sha256: str, *, again: bool = False) -> bool:
     if not again and before.st_size > SMALL and _is_known(key):
         return True
     if sha256_file(path) != sha256:
+        _forget(key)
         return False
     if before.st_size > SMALL and _key(path.stat(), sha256) == key:
         _remember(key, before)
@@ -72,6 +73,13 @@ def _is_known(key: str) -> bool:
     if known:
         _known.add(key)
     return known
+
+
+def _forget(key: str) -> None:
+    """Forget a file that a disk has changed since, without another time."""
+    _known.discard(key)
+    with contextlib.suppress(OSError, RuntimeError):
+        (_folder() / key).unlink(missing_ok=True)
 
 
 def _remember(key: str, file: os.stat_result) -> None:

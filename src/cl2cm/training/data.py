@@ -31,10 +31,10 @@ from cl2cm.model.config import Config
 from cl2cm.model.networks import (
     CrossModalNetwork,
     TextNetwork,
-    Whitening,
     masked_mean,
 )
 from cl2cm.model.retrieval import picture_vectors, sentence_vectors
+from cl2cm.model.whitening import Whitening
 from cl2cm.storage import sha256_file
 from cl2cm.text import case_rule
 from cl2cm.training.batches import Batches

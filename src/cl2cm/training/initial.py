@@ -26,11 +26,12 @@ from cl2cm.errors import CheckpointError, OtherSettingsError
 from cl2cm.model.checkpoint import fingerprint, space_of
 from cl2cm.model.config import Config
 from cl2cm.model.contract import Space, vision_side
-from cl2cm.model.encoders import Encoders
-from cl2cm.model.networks import MeanOfFrames, TextNetwork, Whitening
+from cl2cm.model.encoders import NOT_OPENED, Encoders
+from cl2cm.model.networks import MeanOfFrames, TextNetwork
 from cl2cm.model.off_the_shelf import pair_model
 from cl2cm.model.run_folder import languages_of, read_provenance, read_run
 from cl2cm.model.weights import load_weights
+from cl2cm.model.whitening import Whitening
 from cl2cm.progress import say
 from cl2cm.storage import read_record, sha256_file, write_record
 from cl2cm.text import Case
@@ -38,7 +39,6 @@ from cl2cm.types import Ints, is_model_spec
 
 GOALS_AT_ONCE = 4096  # texts of which an off-the-shelf model is asked for vectors
 START = Path("state") / "start.json"
-NOT_OPENED = Encoders("hf:unused", "onnx:unused")  # encoders of a run that stay closed
 
 
 class Kept(NamedTuple):
@@ -109,10 +109,10 @@ class Initial:
         for name, part in network.named_children():
             if name != "backbone" or before.text.freeze != "all":
                 load_weights(part, self.run / file, prefix=f"{name}.")
-        network.text.adapters = adapters
         for module in network.modules():
             if isinstance(module, Whitening):
                 module.fixed = True
+        network.text.adapters = adapters
 
 
 class InitialPair(Initial):

@@ -53,3 +53,20 @@ class Log:
         """Close all."""
         self.file.close()
         self.trackers.close()
+
+
+class Unwritten(Log):
+    """The log of a process that leaves writing to the first one."""
+
+    def start(self, length: int) -> None:
+        """Nothing is opened."""
+
+    def write(self, stage: str, position: Position, values: dict[str, float]) -> None:
+        """Nothing is written."""
+
+    def flush(self) -> int:
+        """There is nothing to bring to the disk."""
+        return 0
+
+    def close(self) -> None:
+        """Nothing is open."""

@@ -11,6 +11,7 @@ saved together, and the learning rate is a function of the step alone.
 import platform
 import shutil
 import time
+from contextlib import ExitStack
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -28,11 +29,14 @@ from cl2cm.progress import say
 from cl2cm.storage import only_writer
 from cl2cm.training.data import Stores, load_training_data
 from cl2cm.training.initial import Initial, InitialPair, Kept, check_initial, find_initial
-from cl2cm.training.optimization import choose_device, matmul_precision
+from cl2cm.training.optimization import matmul_precision, return_freed_memory
+from cl2cm.training.processes import Group, Processes, joined
 from cl2cm.training.run_folder import diverged_error, is_started, open_run
 from cl2cm.training.stages import Loop
 from cl2cm.training.trackers import check_trackers
 from cl2cm.types import StrPath
+
+ADAPTER_RIDGE = 0.1  # of the whitening in adapters, where the head has none
 
 
 def train(
@@ -69,34 +73,97 @@ def train(
         >>> cl2cm.load("new-run").dim
         32
     """
-    run = Path(run)
-    start = None if init_from is None else Path(init_from)
-    config = config if isinstance(config, Config) else load_config(config)
-    config = checked(with_absolute_paths(config))
-    finished = open_run(config, run, resume=resume)
+    with joined() as processes:
+        start = None if init_from is None else Path(init_from)
+        return _train_once(processes, config, Path(run), resume, start, stores)
+
+
+def _train_once(
+    processes: Processes,
+    given: Config | StrPath,
+    run: Path,
+    resume: bool,
+    init_from: Path | None,
+    stores: Stores | None,
+) -> dict[str, Any]:
+    """As `train`, on one of the processes; a finished run is left as it is."""
+    config = processes.together(lambda: _complete(given))
+    finished = processes.on_first(lambda: open_run(config, run, resume=resume))
     if finished is not None:
-        find_initial(run, start, resume=resume)  # another one is refused
+        processes.together(lambda: find_initial(run, init_from, resume=resume))  # another: refused
         say(f"{run} is finished already")
         return finished
-    with only_writer(run, remedy="choose another --out"):
-        finished = open_run(config, run, resume=resume)  # by the writer that has just ended
-        return finished or _train(config, run, resume=resume, init_from=start, stores=stores)
+    with ExitStack() as stack:
+        lock = only_writer(run, remedy="choose another --out")
+        processes.on_first(lambda: stack.enter_context(lock))
+        # by the writer that has just ended
+        finished = processes.on_first(lambda: open_run(config, run, resume=resume))
+        return finished or _train(
+            processes, config, run, resume=resume, init_from=init_from, stores=stores
+        )
+
+
+def _complete(given: Config | StrPath) -> Config:
+    config = given if isinstance(given, Config) else load_config(given)
+    return checked(with_absolute_paths(config))
 
 
 def _train(
-    config: Config, run: Path, *, resume: bool, init_from: Path | None, stores: Stores | None
+    processes: Processes,
+    config: Config,
+    run: Path,
+    *,
+    resume: bool,
+    init_from: Path | None,
+    stores: Stores | None,
 ) -> dict[str, Any]:
     """As `train`, of settings that are complete, as the only writer of the run."""
+
+    def prepare() -> tuple[Loop, Kept | None]:
+        return _prepare(processes, config, run, resume, init_from, stores, device, group)
+
+    device, group = processes.together(lambda: processes.device(config.train.device))
+    loop, kept = processes.together(prepare, in_turn=True)
+    started = time.monotonic()
+
+    def finish(diverged: str = "") -> dict[str, Any]:
+        return _finish(loop, config, time.monotonic() - started, kept, diverged=diverged)
+
+    with matmul_precision(config.train.matmul):
+        try:
+            loop.run_all(resume=resume)
+        except NumberError as error:
+            if not loop.take_best():
+                raise
+            reason = str(error)
+            processes.on_first(lambda: finish(reason))
+            raise diverged_error(run, reason) from error
+    return processes.on_first(finish)
+
+
+def _prepare(
+    processes: Processes,
+    config: Config,
+    run: Path,
+    resume: bool,
+    init_from: Path | None,
+    stores: Stores | None,
+    device: torch.device,
+    group: Group,
+) -> tuple[Loop, Kept | None]:
+    """Load the data and build the method, and what runs its loop."""
     initial = find_initial(run, init_from, resume=resume)
     if config.train.threads:
         torch.set_num_threads(config.train.threads)
-    device = choose_device(config.train.device)
+    if config.train.grad_cache_chunks > 1:
+        return_freed_memory()
     check_trackers(config.train.log_to)
     kept = _kept(config, initial)
     data = load_training_data(config, stores, kept)
     if initial is not None:
         check_initial(initial, config, data.backbone, data.encoder)
-    remember([config.text.encoder, config.vision.encoder])
+    if processes.first:
+        remember([config.text.encoder, config.vision.encoder])
     torch.manual_seed(config.train.seed)
     method = build_method(
         config,
@@ -108,19 +175,9 @@ def _train(
     if method.teacher is not None and data.teacher_note:
         say(data.teacher_note)
     method.goals = data.goals
-    data.fit_whitening(method, ridge=config.network.whitening)
+    data.fit_whitening(method, ridge=config.network.whitening or ADAPTER_RIDGE)
     method.to(device)
-    loop = Loop(config, run, data, method, device, initial)
-    started = time.monotonic()
-    with matmul_precision(config.train.matmul):
-        try:
-            loop.run_all(resume=resume)
-        except NumberError as error:
-            if not loop.take_best():
-                raise
-            _finish(loop, config, time.monotonic() - started, kept, diverged=str(error))
-            raise diverged_error(run, str(error)) from error
-    return _finish(loop, config, time.monotonic() - started, kept)
+    return Loop(config, run, data, method, device, initial, processes, group), kept
 
 
 def _kept(config: Config, initial: Initial | None) -> Kept | None:

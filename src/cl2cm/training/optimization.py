@@ -1,6 +1,8 @@
-"""Device, optimiser and learning rate of the loop."""
+"""Device, memory, optimiser and learning rate of the loop."""
 
+import ctypes
 import math
+import sys
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 
@@ -42,6 +44,21 @@ def choose_device(name: str) -> torch.device:
             "train.device", expected=f"one of {there}", found=repr(name), remedy="use 'auto'"
         )
     return device
+
+
+def return_freed_memory() -> None:
+    """Let the C library give freed blocks of 1 MiB and more back to the system, on Linux.
+
+    glibc otherwise keeps blocks of up to 32 MiB, and a training in chunks of all sizes then
+    occupies two to three times what it uses. Page faults make it slightly slower.
+    """
+    if sys.platform == "linux":
+        mallopt = getattr(ctypes.CDLL(None), "mallopt", None)  # musl has none
+        if mallopt is not None:
+            mallopt(_M_MMAP_THRESHOLD, 1 << 20)
+
+
+_M_MMAP_THRESHOLD = -3  # of malloc.h
 
 
 def learning_rate(step: int, steps: int, warmup: float) -> float:

@@ -63,8 +63,11 @@ def save_state(
     best: dict[str, Tensor],
     optimizer: torch.optim.Optimizer | None,
     scaler: torch.amp.GradScaler,
+    processes: int = 1,
 ) -> None:
     """Write the state; it replaces the one before when it is whole.
+
+    The random state is that of rank 0, which all processes share.
 
     Between two stages there is no optimiser: each stage starts its own.
     """
@@ -89,6 +92,7 @@ def save_state(
                 "config": config_hash,
                 "position": asdict(position),
                 "scaler": scaler.state_dict(),
+                "processes": processes,
                 "sha256": sha256_file(partial / "state.safetensors"),
             },
         )
@@ -125,11 +129,14 @@ class State:
         whole["state"] = state
         optimizer.load_state_dict(whole)
 
-    def restore_random(self) -> None:
-        """Torch's random state on every device."""
+    def restore_random(self, processes: int = 1) -> None:
+        """Torch's random state on every device; of several processes, on the one of each."""
         for name, value in self.part("random").items():
             if name == "cpu":
                 torch.set_rng_state(value)
+            elif torch.cuda.is_available() and processes > 1:
+                if name == "cuda0":
+                    torch.cuda.set_rng_state(value)
             elif torch.cuda.is_available():
                 torch.cuda.set_rng_state(value, int(name.removeprefix("cuda")))
 
@@ -165,12 +172,13 @@ def check_state(folder: Path) -> None:
         load_state(folder, config_hash="")
 
 
-def load_state(folder: Path, *, config_hash: str) -> State | None:
+def load_state(folder: Path, *, config_hash: str, processes: int = 1) -> State | None:
     """The current state, or None where nothing was saved yet.
 
     Raises:
         CheckpointError: it is damaged.
-        OtherSettingsError: it is of other settings, data or encoders.
+        OtherSettingsError: it is of other settings, data or encoders, or of another number of
+            processes, whose sums and random numbers are others.
     """
     name = _current(folder)
     if name is None:
@@ -186,6 +194,7 @@ def load_state(folder: Path, *, config_hash: str) -> State | None:
             raise ValueError("state.safetensors has another hash")
         tensors = load_file(where / "state.safetensors")
         position, scaler, key = Position(**meta["position"]), meta["scaler"], meta["config"]
+        started_with = int(meta.get("processes", 1))
     except (OSError, ValueError, KeyError, TypeError, RecursionError, SafetensorError) as error:
         raise CheckpointError(
             str(folder),
@@ -200,4 +209,18 @@ def load_state(folder: Path, *, config_hash: str) -> State | None:
             found="others",
             remedy="resume with the same ones, or choose another --out",
         )
+    if started_with != processes:
+        again = (
+            f"torchrun --nproc-per-node {started_with} -m cl2cm train" if started_with > 1 else ""
+        )
+        raise OtherSettingsError(
+            str(folder.parent),
+            expected=f"{_count(started_with)}, as the run was started with",
+            found=_count(processes),
+            remedy=f"resume with {again or 'cl2cm train'} … --resume, or choose another --out",
+        )
     return State(position, scaler, tensors)
+
+
+def _count(processes: int) -> str:
+    return f"{processes} process{'es' if processes > 1 else ''}"

@@ -1,5 +1,6 @@
 """The stages, epochs and steps of a training."""
 
+import hashlib
 import json
 import math
 from collections.abc import Callable
@@ -11,19 +12,21 @@ from torch import Tensor, nn
 from cl2cm.errors import NumberError
 from cl2cm.methods.base import Losses, Method, Stage
 from cl2cm.model.config import Config
-from cl2cm.model.retrieval import to_device
 from cl2cm.model.run_folder import save_config
 from cl2cm.progress import say, track
 from cl2cm.storage import sha256_text
 from cl2cm.training.data import TrainingData
+from cl2cm.training.global_batch import Divided
 from cl2cm.training.initial import Initial, write_start
-from cl2cm.training.log import Log
+from cl2cm.training.log import Log, Unwritten
 from cl2cm.training.optimization import (
     learning_rate,
     make_optimizer,
 )
+from cl2cm.training.processes import Group, Processes
 from cl2cm.training.resume import Position, State, load_state, save_state
-from cl2cm.types import Batch, Frames
+from cl2cm.training.stage_loss import shared_loss
+from cl2cm.types import Batch
 
 LOG_STEPS = 10
 
@@ -32,7 +35,7 @@ NOT_MEASURED = -1.0  # less than any SumR
 
 
 class Loop:
-    """The stages, epochs and steps of one run."""
+    """The stages, epochs and steps of one run, on one process or on several in step."""
 
     def __init__(
         self,
@@ -42,8 +45,13 @@ class Loop:
         method: Method,
         device: torch.device,
         initial: Initial | None = None,
+        processes: Processes = Processes(),  # noqa: B008 - it is frozen
+        group: Group = None,
     ) -> None:
         self.config = config.train
+        self.processes, self.group = processes, group
+        chunks = self.config.grad_cache_chunks
+        self.divided = Divided(processes, group, chunks=chunks, device=device)
         self.run = run
         self.data = data
         self.method = method
@@ -53,7 +61,8 @@ class Loop:
         settings = {
             f"{name}.{key}": v for name, t in config.tables().items() for key, v in t.items()
         }
-        self.log = Log(run, config.train.log_to, {"method": config.method, **settings})
+        kind = Log if processes.first else Unwritten
+        self.log = kind(run, config.train.log_to, {"method": config.method, **settings})
         self.settings = config
         self.initial = initial
         key = config.training + json.dumps(data.provenance, sort_keys=True)
@@ -68,22 +77,29 @@ class Loop:
         Raises:
             NumberError: a loss, gradient or validation score is not finite.
         """
-        state = load_state(self.states, config_hash=self.key) if resume else None
+        processes = self.processes
+        state = processes.together(self._load_state) if resume else None
         if resume and state is None:
             say(f"{self.run}: stopped before a state was saved, so it starts from the beginning")
         if state is not None:
             self.position = state.position
             self.method.load_state_dict(state.part("method"))
             self.best = state.part("best")
-        write_start(self.run, self.initial)
-        self.log.start(self.position.log_bytes)
-        save_config(self.run, self.settings)  # a resume can then say what differs
+        processes.on_first(self._start_files)
         try:
             while self.position.stage < len(self.stages):
                 self._stage(state)
                 state = None
         finally:
             self.log.close()
+
+    def _load_state(self) -> State | None:
+        return load_state(self.states, config_hash=self.key, processes=self.processes.count)
+
+    def _start_files(self) -> None:
+        write_start(self.run, self.initial)
+        self.log.start(self.position.log_bytes)
+        save_config(self.run, self.settings)  # a resume can then say what differs
 
     def take_best(self) -> bool:
         """Whether the last stage has a best epoch to end with; its weights are then loaded."""
@@ -109,7 +125,8 @@ class Loop:
         if state is not None:
             state.restore_optimizer(optimizer)
             scaler.load_state_dict(state.scaler)
-            state.restore_random()
+            state.restore_random(self.processes.count)
+        self.loss = shared_loss(stage, self.device, self.processes, self.group)
         with track(
             f"{self.method.name}, {stage.name}", stage.epochs * self.data.batches.steps
         ) as advance:
@@ -151,6 +168,7 @@ class Loop:
             if every and position.total % every == 0 and position.step < steps:
                 self._save(optimizer, scaler)
             advance(1)
+        self._check_equal(stage)
         self._validate(stage)
         position.epoch, position.step = position.epoch + 1, 0
         self._save(optimizer, scaler)
@@ -165,8 +183,8 @@ class Loop:
     ) -> dict[str, float]:
         for group in optimizer.param_groups:
             group["lr"] = group["peak"] * rate
-        with torch.autocast(self.device.type, enabled=self.amp):
-            losses = _mean([stage.loss(_to(one, self.device)) for one in (batch, *batch.also)])
+        with torch.autocast(self.device.type, enabled=self.amp), self.divided.encoding(self.method):
+            losses: Losses = self.loss(batch)
         self._require_finite(stage, "loss", float(losses["loss"].detach()))
         optimizer.zero_grad(set_to_none=True)
         scaler.scale(losses["loss"]).backward()
@@ -182,6 +200,17 @@ class Loop:
             "gradient": float(norm)
         }
 
+    def _check_equal(self, stage: Stage) -> None:
+        """Check that all processes have the same weights."""
+        if self.processes.count > 1:
+            digest = hashlib.sha256()
+            for value in self.method.state_dict().values():
+                digest.update(value.detach().cpu().contiguous().view(-1).view(torch.uint8).numpy())
+            where = (
+                f"{self.method.name}, {stage.name}: weights after epoch {self.position.epoch + 1}"
+            )
+            self.processes.check_equal(where, digest.hexdigest())
+
     def _require_finite(self, stage: Stage, what: str, value: float) -> None:
         if not math.isfinite(value):
             at, where = self.position, f"{self.method.name}, {stage.name}"
@@ -196,7 +225,7 @@ class Loop:
         position, name = self.position, stage.name
         where = f"{self.method.name}, {name}: epoch {position.epoch + 1}"
         try:
-            by_language = self.data.sum_of_recalls(stage.validated)
+            by_language = self.processes.on_first(lambda: self.data.sum_of_recalls(stage.validated))
         except NumberError as error:
             raise NumberError(
                 f"{where}, validation, {error.subject}",
@@ -233,46 +262,21 @@ class Loop:
 
     def _save(self, optimizer: torch.optim.Optimizer | None, scaler: torch.amp.GradScaler) -> None:
         """Save the state; between two stages there is no optimiser."""
-        self.position.log_bytes = self.log.flush()
-        save_state(
-            self.states,
-            config_hash=self.key,
-            position=self.position,
-            method=self.method,
-            best=self.best,
-            optimizer=optimizer,
-            scaler=scaler,
-        )
 
+        def save() -> None:
+            self.position.log_bytes = self.log.flush()
+            save_state(
+                self.states,
+                config_hash=self.key,
+                position=self.position,
+                method=self.method,
+                best=self.best,
+                optimizer=optimizer,
+                scaler=scaler,
+                processes=self.processes.count,
+            )
 
-def _mean(parts: list[Losses]) -> Losses:
-    """The mean of each loss over the target languages of a step; some may lack a part."""
-    if len(parts) == 1:
-        return parts[0]
-    names = {name for part in parts for name in part}
-    return {
-        name: torch.stack([part[name] for part in parts if name in part]).mean()
-        for name in sorted(names)
-    }
-
-
-def _to(batch: Batch, device: torch.device) -> Batch:
-    if device.type == "cpu":
-        return batch
-    return batch._replace(
-        vision=Frames(*(t.to(device) for t in batch.vision)),
-        source=to_device(batch.source, device),
-        target=to_device(batch.target, device),
-        other=None if batch.other is None else to_device(batch.other, device),
-        words=None
-        if batch.words is None
-        else (to_device(batch.words[0], device), to_device(batch.words[1], device)),
-        back=None if batch.back is None else to_device(batch.back, device),
-        has_back=None if batch.has_back is None else batch.has_back.to(device),
-        pictures=batch.pictures.to(device),
-        source_texts=batch.source_texts.to(device),
-        target_texts=batch.target_texts.to(device),
-    )
+        self.processes.on_first(save)
 
 
 def _load_part(network: nn.Module, best: dict[str, Tensor], prefix: str) -> None:

@@ -15,7 +15,13 @@ import pytest
 from PIL import Image
 
 from cl2cm.data.scan import scan_folder
-from cl2cm.errors import CL2CMError, MediaError, QueryError, VectorIndexError
+from cl2cm.errors import (
+    CL2CMError,
+    MediaError,
+    QueryError,
+    StorageError,
+    VectorIndexError,
+)
 from cl2cm.index import Filter, Index
 from cl2cm.index.update.journal import JOURNAL
 from cl2cm.index.update.update import UpdateOptions, replace_index, update_index
@@ -262,6 +268,79 @@ def test_watching_waits_for_a_change_to_last(folder, tmp_path):
     stop.set()
     thread.join()
     assert [each.encoded for each in made] == [40, 1]
+
+
+def watched(once, look, on_skip):
+    """Watch in a thread; returns what ends it."""
+    stop = threading.Event()
+    thread = threading.Thread(
+        target=watch, args=(once, look),
+        kwargs={"seconds": 0.01, "stop": stop.is_set, "on_skip": on_skip},
+    )  # fmt: skip
+    thread.start()
+
+    def end():
+        stop.set()
+        thread.join()
+
+    return end
+
+
+def wait_for(condition):
+    deadline = time.monotonic() + 20
+    while not condition() and time.monotonic() < deadline:
+        time.sleep(0.005)
+    assert condition()
+
+
+def test_watching_goes_on_when_the_folder_is_gone_for_a_while(folder, tmp_path):
+    made, told, model = [], [], Model()
+    end = watched(
+        lambda: made.append(update(folder, tmp_path / "index", model)),
+        lambda: scan_folder(folder),
+        lambda name, error: told.append(str(error)),
+    )
+    wait_for(lambda: len(made) == 1)
+    for away in (lambda: None, folder.mkdir):  # no folder, and an empty one: not mounted
+        count = len(told)
+        folder.rename(tmp_path / "away")
+        away()
+        wait_for(lambda count=count: len(told) > count)
+        assert len(Index.open(tmp_path / "index")) == 40
+        if folder.exists():
+            folder.rmdir()
+        (tmp_path / "away").rename(folder)
+        wait_for(lambda count=count: len(made) > count + 1)
+    end()
+    assert len(model.encoded) == 40
+    assert (made[-1].encoded, made[-1].kept, made[-1].dropped) == (0, 40, 0)
+
+
+def test_watching_goes_on_after_a_full_disk(folder, tmp_path):
+    made, told, full = [], [], threading.Event()
+
+    def once():
+        if full.is_set():
+            raise StorageError("disk", expected="room", found="none", remedy="free some")
+        made.append(update(folder, tmp_path / "index"))
+
+    end = watched(once, lambda: scan_folder(folder), lambda name, error: told.append(name))
+    wait_for(lambda: len(made) == 1)
+    full.set()
+    (folder / "late.png").write_bytes(b"late")
+    wait_for(lambda: told == ["disk"])
+    full.clear()
+    wait_for(lambda: len(made) == 2)  # without another change
+    end()
+    assert (made[-1].encoded, told) == (1, ["disk"])
+
+
+def test_watching_ends_with_an_error_of_the_first_update(folder):
+    def once():
+        raise VectorIndexError("x", expected="a", found="b", remedy="c")
+
+    with pytest.raises(VectorIndexError):
+        watch(once, lambda: scan_folder(folder), seconds=0.01, on_skip=lambda *_: None)
 
 
 @pytest.mark.parametrize(

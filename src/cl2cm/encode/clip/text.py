@@ -35,6 +35,7 @@ from cl2cm.encode.text_loading import (
     check_words,
     load_tokenizer,
     token_ids,
+    tokenizer_json,
 )
 from cl2cm.encode.tokens import pad_tokens
 from cl2cm.errors import EncoderError
@@ -76,6 +77,7 @@ class TextSide(nn.Module):
         tokenizer_hash: hexadecimal hash of the tokenizer's files.
         fingerprint: hexadecimal hash of weights, tokenizer and contract.
         width: D, of the vectors.
+        pads_left: whether a padded text stands at the end.
     """
 
     def __init__(self, name: str, layout: Layout, model: nn.Module | None = None) -> None:
@@ -84,7 +86,7 @@ class TextSide(nn.Module):
         self.name = name
         self._tokenizer = load_tokenizer(name, folder)
         check_words(name, folder, self._tokenizer)
-        self._left = _pads_left(self._tokenizer)
+        self.pads_left = _pads_left(self._tokenizer)
         self.model, told = _load(name, layout, model)
         longest = int(min(self._tokenizer.model_max_length, told.max_tokens))
         self.contract = told if told.fixed else told._replace(max_tokens=longest)
@@ -96,6 +98,11 @@ class TextSide(nn.Module):
 
     def tokenize(self, texts: Sequence[str]) -> list[list[int]]:
         """Return the ids of each text, padded if the contract says so."""
+        ids = self.ids(texts)
+        return [self._padded(row) for row in ids] if self.contract.fixed else ids
+
+    def ids(self, texts: Sequence[str]) -> list[list[int]]:
+        """Return the ids of each text, without padding."""
         if not texts:
             return []
         whole = [self.contract.prefix + normalise(text) for text in texts]
@@ -105,7 +112,30 @@ class TextSide(nn.Module):
         ids = token_ids(self.name, self._tokenizer, whole, most)
         if not self._said:
             self._tell_of_cut([t for t, i in zip(whole, ids, strict=True) if len(i) >= most])
-        return [self._padded(row) for row in ids] if self.contract.fixed else ids
+        return ids
+
+    @property
+    def prefix(self) -> str:
+        """What is put before every text."""
+        return self.contract.prefix
+
+    @property
+    def lower_case(self) -> bool:
+        """Whether texts are lower-cased first."""
+        return self.contract.lower_case
+
+    @property
+    def max_tokens(self) -> int:
+        """Longest text, special tokens included."""
+        return self.contract.max_tokens
+
+    def tokenizer_json(self) -> str:
+        """Return the tokenizer as the text of a ``tokenizer.json``, without padding and cutting.
+
+        Raises:
+            EncoderError: it is written in Python and has no such form.
+        """
+        return tokenizer_json(self.name, self._tokenizer)
 
     def forward(self, ids: Tensor, mask: Tensor) -> Tensor:
         """Map ids int64 [B, T] and mask bool [B, T] -> vectors [B, D], not normalised."""
@@ -115,7 +145,7 @@ class TextSide(nn.Module):
 
     def _padded(self, row: list[int]) -> list[int]:
         more = [self.special.pad] * (self.contract.max_tokens - len(row))
-        return [*more, *row] if self._left else [*row, *more]
+        return [*more, *row] if self.pads_left else [*row, *more]
 
     def _tell_of_cut(self, long: Sequence[str]) -> None:
         most = self.contract.max_tokens

@@ -34,6 +34,7 @@ class Generation:
         ours: whether this user made the index; files of others must be read with suspicion.
         location: name of the vectors on a server, for a backend with a server.
         server: the server, which the user allowed.
+        states: of the files of the items while the generation is written; see `ItemStore.write`.
     """
 
     files: Mapping[str, Path]
@@ -44,6 +45,7 @@ class Generation:
     ours: bool = True
     location: "Location | None" = None
     server: Server | None = None
+    states: Sequence[int | None] = ()
 
     @property
     def remote(self) -> "tuple[Location, Server]":
@@ -63,6 +65,8 @@ class Backend(ABC):
             the kinds of `ExactBackend`.
         server: whether it needs a server: ``none``, ``optional`` or ``required``.
         address: form of the server's address, for error messages.
+        parted: whether an index may have several generations of it, each with a part of the rows,
+            so that an update writes only what is new; `open` then returns an `ItemStore`.
     """
 
     name: ClassVar[str]
@@ -70,6 +74,7 @@ class Backend(ABC):
     files: ClassVar[tuple[str, ...]] = ("vectors", "items")
     server: ClassVar[ServerUse] = "none"
     address: ClassVar[str] = "http://HOST:PORT"
+    parted: ClassVar[bool] = False
 
     @property
     def kinds(self) -> tuple[str, ...]:

@@ -12,7 +12,6 @@ chunk by chunk, the cores sharing the chunks of a single query among them; from 
 second search on a copy is kept where there is room for it, which halves the time.
 """
 
-import threading
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -22,7 +21,7 @@ import numpy as np
 
 from cl2cm.errors import VectorIndexError
 from cl2cm.index.backends.base import Backend, Generation
-from cl2cm.index.backends.machine import cores, memory
+from cl2cm.index.backends.machine import cores
 from cl2cm.index.backends.quantization import (
     DTYPES,
     DType,
@@ -37,6 +36,7 @@ from cl2cm.index.backends.quantization import (
     write_matrix,
 )
 from cl2cm.index.backends.topk import CHUNK_ROWS, TopK, exact_scores, products
+from cl2cm.index.backends.wide_copy import WideCopy, copy_of_file
 from cl2cm.index.items import ItemStore
 from cl2cm.index.protocol import Items, VectorIndex
 from cl2cm.storage import atomic_file
@@ -53,11 +53,12 @@ class ExactBackend(Backend):
     """Vectors in a memory-mapped file and items in SQLite; every row is compared."""
 
     name: ClassVar[str] = "exact"
+    parted: ClassVar[bool] = True
 
     def write(self, generation: Generation, vectors: Floats, items: Sequence[Item]) -> None:
         """Write the vectors and the items; see `Backend.write`."""
         ExactIndex.write(generation.files["vectors"], vectors, generation.dtype)
-        ItemStore.write(generation.files["items"], items)
+        ItemStore.write(generation.files["items"], items, generation.states)
 
     def open(self, generation: Generation) -> tuple[VectorIndex, Items]:
         """Open the vectors and the items; see `Backend.open`."""
@@ -82,7 +83,8 @@ class ExactIndex:
         name: what an error calls it.
         chunk_rows: rows widened and multiplied at once.
         resident_bytes: up to this size a float32 copy is kept; 0 keeps none. None: an eighth of
-            the memory that this process may have.
+            the memory that this process may have, for all copies of it.
+        copy: that of the same matrix, where it is shared.
     """
 
     def __init__(
@@ -92,6 +94,7 @@ class ExactIndex:
         name: str = "index",
         chunk_rows: int = CHUNK_ROWS,
         resident_bytes: int | None = None,
+        copy: WideCopy | None = None,
     ) -> None:
         if matrix.ndim != 2 or not matrix.size or matrix.dtype.name not in DTYPES:
             raise VectorIndexError(
@@ -103,10 +106,8 @@ class ExactIndex:
         self._matrix = matrix
         self._name = name
         self._chunk_rows = chunk_rows
-        room = memory() // 8 if resident_bytes is None else resident_bytes
-        self._keep = len(matrix) * width(matrix) * 4 <= room
+        self._copy = copy or WideCopy(_wide_bytes(matrix), resident_bytes)
         self._blocks = 0  # of queries, that were searched for
-        self._widening = threading.Lock()
         wide = matrix.dtype == np.float32
         self._resident: Floats | None = cast("Floats", matrix) if wide else None
 
@@ -143,7 +144,8 @@ class ExactIndex:
         matrix = map_matrix(path, count, dim, dtype)
         if not trusted:
             check_stored(matrix, str(path))
-        return cls(matrix, name=str(path), resident_bytes=resident_bytes)
+        copy = copy_of_file(path, _wide_bytes(matrix)) if resident_bytes is None else None
+        return cls(matrix, name=str(path), resident_bytes=resident_bytes, copy=copy)
 
     @classmethod
     def of(cls, generation: Generation, *, resident_bytes: int | None = None) -> "ExactIndex":
@@ -229,15 +231,28 @@ class ExactIndex:
         return queries
 
     def _approximate(self, block: Floats, among: Ints | None) -> Iterator[tuple[int, Floats]]:
-        """Yield the first row of a chunk, and scores float32 [Q, C] of queries with its rows."""
-        if among is not None:
-            chunks = self._chunks_among(among)
-        elif len(block) == 1 and self._kept() is None:
+        """Yield the first row of a chunk, and scores float32 [Q, C] of queries with its rows.
+
+        With ``among``, rows are counted among those.
+        """
+        if among is None:
+            yield from self._of_all(block)
+        elif 2 * len(among) < len(self):
+            for first, chunk, scale in self._chunks_among(among):
+                yield first, products(block * scale, chunk)
+        else:  # most rows: cheaper compared where they are than copied out
+            for first, scores in self._of_all(block):
+                end = first + scores.shape[1]
+                low, high = np.searchsorted(among, (first, end))
+                some = high - low < scores.shape[1]
+                yield low, scores[:, among[low:high] - first] if some else scores
+
+    def _of_all(self, block: Floats) -> Iterator[tuple[int, Floats]]:
+        """As `_approximate`, of all rows."""
+        if len(block) == 1 and self._kept() is None:
             yield from self._shared(block)
             return
-        else:
-            chunks = self._chunks(len(block))
-        for first, chunk, scale in chunks:
+        for first, chunk, scale in self._chunks(len(block)):
             yield first, products(block * scale, chunk)
 
     def _shared(self, query: Floats) -> Iterator[tuple[int, Floats]]:
@@ -282,13 +297,8 @@ class ExactIndex:
 
     def _kept(self) -> Floats | None:
         """Return the matrix in float32 if it is so, or worth keeping so and not just being made."""
-        wanted = self._resident is None and self._keep and self._blocks > 1
-        if wanted and self._widening.acquire(blocking=False):
-            try:
-                if self._resident is None:
-                    self._resident = self._widen_all()
-            finally:
-                self._widening.release()
+        if self._resident is None and self._blocks > 1:
+            self._resident = self._copy.get(self._widen_all)
         return self._resident
 
     def _widen_all(self) -> Floats:
@@ -298,3 +308,7 @@ class ExactIndex:
             scale = widen(self._matrix[first : first + self._chunk_rows], part)
             np.multiply(part, scale, out=part)
         return whole
+
+
+def _wide_bytes(matrix: Matrix) -> int:
+    return len(matrix) * width(matrix) * 4

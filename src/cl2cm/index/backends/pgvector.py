@@ -30,6 +30,7 @@ LINKS = 16
 EF_CONSTRUCTION = 100
 EF_SEARCH = 128  # rows kept in view; more for more hits, at most 1,000
 _MOST = 1000
+_MOST_MEMORY = 1024  # megabytes, for the construction of a graph
 _TYPES = {"float16": "halfvec", "float32": "vector"}
 _COLUMNS = 'row, id, path, start, "end", captions, media, bytes, modified'
 _SCHEMA = """
@@ -134,6 +135,7 @@ class PostgresIndex:
                     copy.write_row(_record(row, item, vector, kind))
             for column in ("folder", "modified", "bytes"):
                 cursor.execute(f"CREATE INDEX ON {location.name} ({column})")
+            cursor.execute(f"SET LOCAL maintenance_work_mem = '{_memory(vectors.shape)}MB'")
             cursor.execute(
                 f"CREATE INDEX ON {location.name} USING hnsw (vector {kind}_ip_ops) "
                 f"WITH (m = {LINKS}, ef_construction = {EF_CONSTRUCTION})"
@@ -251,6 +253,12 @@ class PostgresIndex:
 
         with self._lock, answers(self._location):
             return again(ask)
+
+
+def _memory(shape: tuple[int, ...]) -> int:
+    """Return the megabytes that a graph of so many vectors is built in, many times as fast."""
+    needed = shape[0] * (4 * shape[1] + 32 * LINKS) >> 20
+    return min(max(needed, 64), _MOST_MEMORY)
 
 
 def _record(row: int, item: Item, vector: Floats, kind: str) -> tuple[Any, ...]:

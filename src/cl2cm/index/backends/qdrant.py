@@ -57,6 +57,7 @@ class QdrantBackend(CandidateBackend):
 
     name: ClassVar[str] = "qdrant"
     server: ClassVar[ServerUse] = "optional"
+    parted: ClassVar[bool] = False  # a collection holds all rows
 
     def check(self, location: Location, server: Server) -> None:
         """Refuse a server that does not respond; see `Backend.check`."""

@@ -80,7 +80,6 @@ def build_index(
     roots: Sequence[Path] | None = None,
     on_skip: OnSkip | None = None,
     progress: Advance | None = None,
-    dates: Mapping[str, datetime | None] | None = None,
 ) -> Index:
     """Encode images and videos and write their index.
 
@@ -97,7 +96,6 @@ def build_index(
         on_skip: told id and error of each image that cannot be read, which is then left out;
             without it the first one is an error.
         progress: told the number of examples just done.
-        dates: id → when the image was taken, where that is known already.
 
     Raises:
         MediaError: an image that cannot be read, without ``on_skip``.
@@ -123,7 +121,7 @@ def build_index(
                 progress(done)
         examples = [example for example, _ in kept]
         vectors = np.array([vector for _, vector in kept], np.float32).reshape(-1, model.dim)
-    items = [_item(example, dates) for example in examples]
+    items = [item_of(example) for example in examples]
     asked = asdict(backend or BackendOptions())
     return Index.create(out, vectors, items, model=model.fingerprint, run=run, roots=roots, **asked)
 
@@ -140,7 +138,13 @@ def _run_of(model: VisualModel, run: StrPath | None) -> StrPath:
     return known
 
 
-def _item(example: Example, dates: Mapping[str, datetime | None] | None) -> Item:
+def item_of(example: Example, dates: Mapping[str, datetime | None] | None = None) -> Item:
+    """Return the item of an example, with the size and the date of its file.
+
+    Args:
+        example: with a file, or with features.
+        dates: id → when the image was taken; None: the file is asked.
+    """
     path = example.path
     item = Item(
         example.id,

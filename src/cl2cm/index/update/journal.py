@@ -14,7 +14,7 @@ from collections.abc import Iterable, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -32,11 +32,10 @@ __all__ = ["JOURNAL", "Content", "DamagedJournalError", "Journal", "discard", "i
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-_KEPT = (
-    "EXISTS (SELECT 1 FROM keep WHERE keep.content = vectors.content "
-    'AND keep.start = vectors.start AND keep."end" = vectors."end")'
-)
-_SPARE = 1000  # vectors
+_KEPT = "content IN (SELECT content FROM files)"
+_SPARE = 20_000  # vectors, 40 MB
+_PARAMETERS = 500  # SQLite's smallest limit of question marks is 999
+_COLUMNS = {"files": 5, "vectors": 6, "dates": 3}
 _WHOLE = -1.0  # start and end of a whole file
 
 
@@ -130,13 +129,10 @@ class Journal:
         self, contents: Iterable[Content], *, model: str, dim: int
     ) -> dict[Content, Floats]:
         """The vectors float32 [D] of those contents that a model has encoded."""
-        wanted, found = set(contents), {}
+        wanted = set(contents)
+        names, found = sorted({content.sha256 for content in wanted}), {}
         with self._damage():
-            rows = self._db.execute(
-                'SELECT content, start, "end", vector, checksum FROM vectors WHERE model = ?',
-                (model,),
-            )
-            for sha256, start, end, blob, checksum in rows:
+            for sha256, start, end, blob, checksum in self._rows(names, model):
                 content = Content(sha256, start, end)
                 if content not in wanted or checksum != row_sum(sha256, start, end, model, blob):
                     continue
@@ -145,6 +141,17 @@ class Journal:
                     if is_unit(vector):  # another was not written by us
                         found[content] = vector
         return found
+
+    def _rows(self, names: Sequence[str], model: str) -> "Iterator[tuple[Any, ...]]":
+        """Yield the rows of vectors of some contents."""
+        for start in range(0, len(names), _PARAMETERS):
+            part = names[start : start + _PARAMETERS]
+            marks = ", ".join("?" * len(part))
+            yield from self._db.execute(
+                'SELECT content, start, "end", vector, checksum FROM vectors '  # noqa: S608
+                f"WHERE content IN ({marks}) AND model = ?",
+                (*part, model),
+            )
 
     def add(self, contents: Sequence[Content], vectors: Floats, *, model: str) -> None:
         """Keep the vectors [N, D] of N contents: all of them or, if we are killed, none."""
@@ -159,7 +166,32 @@ class Journal:
             )
             self._db.commit()
 
-    def forget(self, paths: Iterable[str], contents: Iterable[Content], *, model: str) -> None:
+    def take(self, other: "Journal") -> None:
+        """Add all that another journal keeps, with its checksums."""
+        for table, marks in _COLUMNS.items():
+            with other._damage():
+                rows = other._db.execute(f"SELECT * FROM {table}")  # noqa: S608 - of constants
+                with self._damage(), self._db:
+                    question_marks = ", ".join("?" * marks)
+                    self._db.executemany(
+                        f"INSERT OR REPLACE INTO {table} VALUES ({question_marks})",  # noqa: S608
+                        rows,
+                    )
+
+    def outdate(self, count: int, needed: int) -> bool:
+        """Note that vectors are no longer needed; whether there are so many that some have to go.
+
+        Args:
+            count: how many more of them.
+            needed: how many are.
+        """
+        with self._damage(), self._db:
+            [spare] = self._db.execute("PRAGMA user_version").fetchone()
+            spare = min(spare + count, 2**31 - 1)
+            self._db.execute(f"PRAGMA user_version = {spare:d}")
+        return bool(spare > max(_SPARE, needed))
+
+    def forget(self, paths: Iterable[str], *, model: str) -> None:
         """Drop all but these files, and vectors of other models.
 
         Vectors of contents that are gone stay for as long as they are no more than those that are
@@ -167,14 +199,9 @@ class Journal:
         """
         with self._damage(), self._db:
             self._db.execute("CREATE TEMP TABLE keep_files (path TEXT PRIMARY KEY)")
-            self._db.execute('CREATE TEMP TABLE keep (content TEXT, start REAL, "end" REAL)')
             self._db.executemany(
                 "INSERT OR IGNORE INTO keep_files VALUES (?)", ((p,) for p in paths)
             )
-            self._db.executemany(
-                "INSERT INTO keep VALUES (?, ?, ?)", ((c.sha256, c.start, c.end) for c in contents)
-            )
-            self._db.execute('CREATE INDEX keep_all ON keep (content, start, "end")')
             self._db.execute("DELETE FROM files WHERE path NOT IN (SELECT path FROM keep_files)")
             self._db.execute("DELETE FROM vectors WHERE model <> ?", (model,))
             count = "SELECT count(*) FROM "
@@ -182,9 +209,10 @@ class Journal:
             spare = self._db.execute(f"{count}vectors").fetchone()[0] - needed
             if spare > max(_SPARE, needed):
                 self._db.execute(f"DELETE FROM vectors WHERE NOT {_KEPT}")  # noqa: S608 - constant
+                spare = 0
+            self._db.execute(f"PRAGMA user_version = {min(spare, 2**31 - 1):d}")
             self._db.execute("DELETE FROM dates WHERE content NOT IN (SELECT content FROM vectors)")
             self._db.execute("DROP TABLE keep_files")
-            self._db.execute("DROP TABLE keep")
 
     def damaged(self) -> int:
         """Number of rows that were changed since they were written; they are not used.

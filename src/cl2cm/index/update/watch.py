@@ -3,7 +3,7 @@
 import time
 from collections.abc import Callable, Sequence
 
-from cl2cm.errors import MediaError, OnSkip
+from cl2cm.errors import CL2CMError, MediaError, OnSkip
 from cl2cm.types import Example
 
 
@@ -18,20 +18,21 @@ def watch(
     """Call ``once`` now, and again whenever a file that ``look`` finds is another.
 
     A folder is looked at by names, sizes and times, and a change counts once it has lasted from
-    one look to the next: a file that is still being written is waited for.
+    one look to the next: a file that is still being written is waited for. A folder that is gone
+    for a while, or a full disk, ends nothing: the error is told, and the next look tries again.
 
     Args:
         once: brings the index up to date.
         look: finds the files.
         seconds: between two looks.
         stop: asked between two looks whether to end.
-        on_skip: told what ``once`` could not read, which the next change may mend; without it
-            that is an error.
+        on_skip: told what kept ``once`` from its work; without it that is an error.
 
     Raises:
         MediaError: a file that cannot be read, without ``on_skip``.
+        CL2CMError: any other error of the first call.
     """
-    done = None
+    done, told = None, ""
     while not stop():
         seen = _seen(look)
         if seen != done:
@@ -39,10 +40,17 @@ def watch(
             if (again := _seen(look)) == seen:
                 try:
                     once()
-                except MediaError as error:
-                    if on_skip is None:
+                except CL2CMError as error:
+                    if on_skip is None or (done is None and not isinstance(error, MediaError)):
                         raise
-                    on_skip(error.subject, error)
+                    if str(error) != told:
+                        on_skip(error.subject, error)
+                    told = str(error)
+                    if not isinstance(error, MediaError):
+                        time.sleep(seconds)
+                        continue
+                else:
+                    told = ""
                 done = again
                 continue
         time.sleep(seconds)

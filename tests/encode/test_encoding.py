@@ -182,7 +182,7 @@ def test_a_skipped_picture_is_no_feature_for_those_who_do_not_skip(examples, vis
 def test_media_path(tmp_path):
     film = tmp_path / "a.mp4"
     assert media_path(Example(id="a", split="test", video=film)) == film
-    with pytest.raises(ManifestError, match="item 'a': expected a picture or a film"):
+    with pytest.raises(ManifestError, match="item 'a': expected an image or a video"):
         media_path(Example(id="a", split="test", features="a"))
     assert picture_key(Example(id="a", split="test", video=film)) == "a\t-"
 

@@ -195,7 +195,7 @@ def _quality(value: object, translations: Translations) -> Quality:
 def _scores(
     value: object, field: str, texts: tuple[str | None, ...] | None
 ) -> tuple[float | None, ...]:
-    """Scores of a column of translations: one for each, and none where there is no text."""
+    """Return scores of a column of translations: one for each, and none where there is no text."""
     if texts is None:
         raise BadFieldError(field, "a score of translations", "no such translations", "remove it")
     if type(value) is not list or len(value) != len(texts):

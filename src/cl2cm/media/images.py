@@ -68,7 +68,7 @@ def is_video(source: Source) -> bool:
 
 
 def video_frames(source: Source, preprocess: Preprocess, sampling: Sampling) -> Iterator[Frame]:
-    """The frames of a video, or of an example's part of it, one at a time.
+    """Yield the frames of a video, or of an example's part of it, one at a time.
 
     Yields:
         Seconds and pixels uint8 [size, size, 3] of each.
@@ -165,7 +165,7 @@ def read_image(path: Path, name: str | None = None) -> bytes:
 
 
 def _stored(source: Example | Path | bytes | Blob) -> tuple[bytes, str]:
-    """Return the picture's bytes, and its name for messages."""
+    """Return the image's bytes, and its name for messages."""
     if isinstance(source, Blob):
         return source.read(), source.name
     if isinstance(source, bytes):
@@ -180,7 +180,7 @@ def _stored(source: Example | Path | bytes | Blob) -> tuple[bytes, str]:
 
 
 def _no_picture(name: str, found: str) -> MediaError:
-    remedy = "correct the path, or leave it out (--skip-bad)"
+    remedy = "correct the path, or skip it (--skip-bad)"
     return MediaError(name, expected="an image", found=found, remedy=remedy)
 
 

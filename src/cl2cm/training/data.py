@@ -86,7 +86,7 @@ class TrainingData:
     teacher_note: str
 
     def all_sentences(self, network: TextNetwork) -> Tensor:
-        """Unit vectors [texts, D] of all texts."""
+        """Return unit vectors [texts, D] of all texts."""
         return sentence_vectors(network, self.batches.sentences, torch.arange(self.texts))
 
     @torch.no_grad()
@@ -146,7 +146,7 @@ def load_training_data(
         kept: what the training takes over from an earlier run.
 
     Raises:
-        CL2CMError: whatever is wrong with settings, manifest, encoders or pictures.
+        CL2CMError: whatever is wrong with settings, manifest, encoders or images.
     """
     backbone = load_backbone(config)
     encoder = (
@@ -249,7 +249,7 @@ def _encode_all_pictures(
 
 
 def _read(config: Config, skipped: Skipped) -> list[Example]:
-    """All examples: test pictures too, so that evaluation and index find them encoded."""
+    """Return all examples: test images too, so that evaluation and index find them encoded."""
     if not config.data.manifest:
         raise ConfigError(
             "data.manifest", expected="a path", found="none", remedy="set it in the file"
@@ -274,7 +274,7 @@ def _read(config: Config, skipped: Skipped) -> list[Example]:
 
 
 def _languages(config: Config, train: Sequence[Example]) -> tuple[str, ...]:
-    """Target languages; none where the method trains on source captions alone."""
+    """Return target languages; none where the method trains on source captions alone."""
     targets = method_class(config.method).targets
     if targets == "none":
         return ()

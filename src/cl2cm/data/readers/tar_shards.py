@@ -19,7 +19,7 @@ from cl2cm.storage import open_regular
 
 _PIECE = 2**20  # bytes read at a time
 _HEADER = 2**18  # bytes that a member's long name and attributes may have
-_HEADERS = 4 * _HEADER  # bytes of all that stands before a member's contents
+_HEADERS = 4 * _HEADER  # bytes of all that is before a member's contents
 _ATTRIBUTES = (tarfile.XHDTYPE, tarfile.XGLTYPE, tarfile.SOLARIS_XHDTYPE)
 _NAMES = (tarfile.GNUTYPE_LONGNAME, tarfile.GNUTYPE_LONGLINK)
 _RECORD = re.compile(rb"(\d{1,7}) [^=\n]{1,1000}=")
@@ -101,7 +101,7 @@ class Member(NamedTuple):
 
 
 def read_members(path: Path | str, file: IO[bytes] | None = None) -> Iterator[Member]:
-    """Files of a tar, in order; gzip by its name.
+    """Yield files of a tar, in order; gzip by its name.
 
     Args:
         path: the tar, or what messages call it.
@@ -137,7 +137,7 @@ def _member(path: Path | str, tar: tarfile.TarFile, info: tarfile.TarInfo) -> Me
 
 
 def read_whole(member: Member, limit: int) -> bytes:
-    """The bytes of a member.
+    """Return the bytes of a member.
 
     Raises:
         DatasetError: it has more than ``limit``.
@@ -146,7 +146,7 @@ def read_whole(member: Member, limit: int) -> bytes:
 
 
 def read_pieces(member: Member, limit: int) -> Iterator[bytes]:
-    """The bytes of a member in pieces; see `read_whole`."""
+    """Yield the bytes of a member in pieces; see `read_whole`."""
     if member.size > limit:
         found = f"{member.size:,} bytes"
         raise _error(member.place, f"at most {limit // 2**20:,} MB", found)

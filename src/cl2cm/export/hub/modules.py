@@ -157,6 +157,6 @@ def _sublayers(head: Head, states: Tensor, mask: Tensor) -> list[Sublayer]:
 
 
 def _scales(tokens: Tensor, moved: Tensor, mask: Tensor) -> tuple[float, float]:
-    """Return the largest root mean squares of x and of f, which stands beside the norm of x."""
+    """Return the largest root mean squares of x and of f, which is beside the norm of x."""
     x, f = (float(one[mask].square().mean(-1).sqrt().max()) for one in (tokens, moved))
     return x, max(f, 1.0)

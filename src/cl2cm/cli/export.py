@@ -43,9 +43,10 @@ def export(
     ] = "onnx",
     as_json: Json = False,
 ) -> None:
-    """Write a run as ONNX graphs that need no torch, or as a Hugging Face folder.
+    """Write a run as ONNX graphs that need no torch.
 
-    What is written is compared with the run; an export that differs is not kept.
+    With --layout hf they are in a Hugging Face folder. What is written is compared with the run;
+    an export that differs is not kept.
     """
     if layout not in ("onnx", "hf"):
         raise ConfigError(

@@ -2,7 +2,7 @@
 # make test    run the tests
 # make check   lint, types, import contracts, audit of the dependencies, and tests
 # make docs    the documentation site in build/docs, offline; every warning is an error
-# make bench   the benchmarks
+# make bench   speed beside other libraries, written into docs/performance.md; quick: BENCH=--quick
 # make audit   the dependencies against known vulnerabilities
 # make sbom    a bill of materials (CycloneDX) in sbom.json
 # make locked  install everything by hash; make lock   write the hashes anew (needs uv)
@@ -14,6 +14,7 @@ BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt
 DEMO ?=
 PYTEST ?=
+BENCH ?=
 
 .PHONY: demo test check lint types imports audit docs sbom lock locked bench weights clean
 
@@ -54,8 +55,8 @@ locked: $(VENV)/.torch
 	@$(PIP) --no-deps -e . >&2
 	@touch $(VENV)/.demo $(VENV)/.dev
 
-bench: $(VENV)/.dev weights
-	@for file in benchmarks/*.py; do echo "== $$file"; $(BIN)/python $$file || exit 1; done
+bench: $(VENV)/.bench weights
+	@$(BIN)/python benchmarks/run.py $(BENCH)
 
 weights: $(VENV)/.demo
 	@$(BIN)/cl2cm doctor --install-weights >&2
@@ -74,6 +75,11 @@ $(VENV)/.demo: $(VENV)/.torch pyproject.toml constraints.txt
 	@echo "installing cl2cm into $(VENV)" >&2
 	@$(PIP) -e '.[demo]' >&2
 	@touch $@
+
+$(VENV)/.bench: $(VENV)/.torch pyproject.toml constraints.txt
+	@echo "installing cl2cm and the libraries to compare it with into $(VENV)" >&2
+	@$(PIP) -e '.[bench]' >&2
+	@touch $@ $(VENV)/.demo
 
 $(VENV)/.dev: $(VENV)/.torch pyproject.toml constraints.txt
 	@echo "installing cl2cm and the development tools into $(VENV)" >&2

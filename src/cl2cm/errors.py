@@ -55,10 +55,11 @@ class CL2CMError(Exception):
 
     def __reduce__(self) -> tuple[Any, ...]:
         """Travel between processes: by its text and attributes, not by ``__init__``."""
-        return _again, (type(self), str(self), self.__dict__)
+        return restored, (type(self), str(self), self.__dict__)
 
 
-def _again(kind: type[CL2CMError], text: str, state: dict[str, Any]) -> CL2CMError:
+def restored(kind: type[CL2CMError], text: str, state: dict[str, Any]) -> CL2CMError:
+    """Return an error of another process."""
     error = kind.__new__(kind, text)
     error.__dict__.update(state)
     return error

@@ -33,6 +33,7 @@ from cl2cm.cli.options import (
     encoders,
     show,
 )
+from cl2cm.cli.report import report
 from cl2cm.cli.search import AsksInWords, search
 from cl2cm.cli.serve import serve, serve_index
 from cl2cm.cli.train import WithMethods, train
@@ -242,6 +243,7 @@ _COMMANDS: tuple[tuple[Callable[..., int | None], type[TyperCommand]], ...] = (
     *((opens_models(train), WithMethods), (opens_models(add_language), WithExamples)),
     *((opens_models(evaluate), WithExamples), (opens_models(compare), WithExamples)),
     *((opens_models(bench), WithExamples), (opens_models(align), WithExamples)),
+    (opens_models(report), WithExamples),
     *((opens_models(export), WithExamples), (opens_models(index), WithFormats)),
     (opens_models(search), AsksInWords),
     *(

@@ -7,6 +7,8 @@ from typing import NamedTuple, Protocol
 import torch
 from torch import Tensor
 
+from cl2cm.errors import CL2CMError
+
 
 class Rows(NamedTuple):
     """Ragged rows, laid end to end.
@@ -28,7 +30,18 @@ class Gathered(NamedTuple):
     content: Tensor
 
 
-Encode = Callable[[Sequence[int]], Rows]
+class EncodedShard(NamedTuple):
+    """What encoding the items of a shard gives.
+
+    rows: of its items, in their order; one without features has length 0. failures: position in
+    the plan and error of each item that was left out.
+    """
+
+    rows: Rows
+    failures: Sequence[tuple[int, CL2CMError]] = ()
+
+
+Encode = Callable[[Sequence[int]], Rows | EncodedShard]  # positions in the plan -> their features
 
 
 class StoredFeatures(Protocol):

@@ -8,8 +8,8 @@ video, or the T token states of a text. A store is a folder:
     00000.ids.json       the n ids
     00000.shard.json     the hashes of the two, and the sizes and times of the encoded files
 
-``store_writing.py`` writes shards atomically and ``store.json`` last. Opening a store compares
-every shard with its hash, once for each state of the file (storage/verified.py).
+``shards.py`` writes shards atomically, ``store_writing.py`` writes ``store.json`` last. Opening a
+store compares every shard with its hash, once for each state of the file (storage/verified.py).
 """
 
 import contextlib
@@ -23,6 +23,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
+from cl2cm.encode.plan import FORMAT, PLAN
 from cl2cm.encode.rows import Gathered, Rows
 from cl2cm.errors import StorageError, StoreError
 from cl2cm.storage import (
@@ -36,7 +37,6 @@ from cl2cm.storage import (
 )
 from cl2cm.types import StrPath
 
-FORMAT = 1
 STORE, MEANS = "store.json", "means.safetensors"
 
 
@@ -144,6 +144,10 @@ class FeatureStore:
             raise not_finite(self.folder, self.ids[int(rows[bad])])
         return Gathered(values, mask, content)
 
+    def lengths(self, rows: Tensor) -> Tensor:
+        """Vectors of each of the rows int64 [B], int64 [B]."""
+        return self._lengths[rows]
+
     def means(self) -> Tensor:
         """Mean of each item's normalised vectors, float32 [n, width]; kept beside the shards.
 
@@ -230,7 +234,7 @@ def read_meta(folder: Path) -> dict[str, Any]:
     try:
         meta = read_record(path)
     except (FileNotFoundError, NotADirectoryError):
-        started = (folder / "plan.json").exists()
+        started = (folder / PLAN).exists() or any(folder.glob("part-*-of-*"))
         raise StoreError(
             str(folder),
             expected="a feature store",

@@ -33,6 +33,9 @@ Table = Mapping[str, Any]
 _PATHS = (("data", "manifest"), ("data", "features"), ("text", "encoder"), ("vision", "encoder"))
 
 
+_LATER = ("grad_cache_chunks", "length_groups")  # settings that came after 0.1.0
+
+
 @dataclass(frozen=True, slots=True)
 class Config:
     """All settings of a run; read one with `load_config`.
@@ -64,7 +67,7 @@ class Config:
 
         A setting that came later is left out at its default, for runs that were started before.
         """
-        later = ("train.grad_cache_chunks",) if self.train.grad_cache_chunks == 1 else ()
+        later = [f"train.{key}" for key in _LATER if getattr(self.train, key) == 1]
         return sha256_text(to_toml(self, without=("train.log_to", *later)))
 
     def section(self, name: str, kind: type[T]) -> T:

@@ -8,10 +8,11 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils.rnn import pad_sequence
 
-from cl2cm.encode.encoding import TOKENS_AT_ONCE, encode_pictures, find_pictures, text_states
+from cl2cm.encode.encoding import encode_pictures, find_pictures
 from cl2cm.encode.feature_files import FeatureFiles
 from cl2cm.encode.protocol import VisionEncoder
 from cl2cm.encode.rows import StoredFeatures, length_batches
+from cl2cm.encode.steps import TOKENS_AT_ONCE, text_states
 from cl2cm.encode.text import TextBackbone
 from cl2cm.encode.tokens import TextSource, pad_tokens
 from cl2cm.encode.vision import encode_paths
@@ -24,23 +25,32 @@ from cl2cm.model.networks import CrossModalNetwork, TextNetwork
 from cl2cm.text import Case, in_case, normalise
 from cl2cm.types import Example, Floats, Frames, StrPath, Tokens
 
-TEXTS_AT_ONCE = 1024
+TEXTS_AT_ONCE = 1024  # on a GPU
+TEXTS_AT_ONCE_ON_CPU = 64  # smaller groups of similar length need less padding
 PICTURES_AT_ONCE = 256  # videos have many frames
 FRAMES_AT_ONCE = 4096  # padded
 
 
 @torch.no_grad()
 def sentence_vectors(network: TextNetwork, texts: TextSource, rows: Tensor) -> Tensor:
-    """Return unit vectors [N, D] of the texts of rows int64 [N], in evaluation mode."""
+    """Return unit vectors [N, D] of the texts of rows int64 [N], in evaluation mode.
+
+    Texts of similar length are encoded together, since padding costs as much as tokens.
+    """
     training = network.training
     network.eval()
     device = next(network.parameters()).device
+    at_once = TEXTS_AT_ONCE_ON_CPU if device.type == "cpu" else TEXTS_AT_ONCE
+    order = texts.lengths(rows).argsort(stable=True)
     parts = [
-        network.encode_text(to_device(texts.gather(part), device)).sentence.float().cpu()
-        for part in rows.split(TEXTS_AT_ONCE)
+        network.encode_text(to_device(texts.gather(rows[part]), device)).sentence.float().cpu()
+        for part in order.split(at_once)
     ]
     network.train(training)
-    return torch.cat(parts)
+    found = torch.cat(parts)
+    vectors = torch.empty_like(found)
+    vectors[order] = found
+    return vectors
 
 
 @torch.no_grad()

@@ -14,10 +14,11 @@ from cl2cm.data.favoured import favour
 from cl2cm.data.manifest import Skipped, read_manifest
 from cl2cm.data.pairs import Texts, caption_pairs, target_languages
 from cl2cm.data.stand_ins import with_stand_ins
-from cl2cm.encode.encoding import encode_pictures, text_states
+from cl2cm.encode.encoding import encode_pictures
 from cl2cm.encode.feature_files import FeatureFiles
 from cl2cm.encode.protocol import VisionEncoder
 from cl2cm.encode.rows import NoFeatures, StoredFeatures
+from cl2cm.encode.steps import text_states
 from cl2cm.encode.store import FeatureStore
 from cl2cm.encode.text import TextBackbone
 from cl2cm.encode.vision import load_vision

@@ -125,8 +125,8 @@ def _train(
     loop, kept = processes.together(prepare, in_turn=True)
     started = time.monotonic()
 
-    def finish(diverged: str = "") -> dict[str, Any]:
-        return _finish(loop, config, time.monotonic() - started, kept, diverged=diverged)
+    def seconds() -> float:
+        return time.monotonic() - started
 
     with matmul_precision(config.train.matmul):
         try:
@@ -135,9 +135,9 @@ def _train(
             if not loop.take_best():
                 raise
             reason = str(error)
-            processes.on_first(lambda: finish(reason))
+            processes.on_first(lambda: _finish(loop, config, seconds(), kept, diverged=reason))
             raise diverged_error(run, reason) from error
-    return processes.on_first(finish)
+    return processes.on_first(lambda: _finish(loop, config, seconds(), kept))
 
 
 def _prepare(

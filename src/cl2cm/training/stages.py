@@ -50,8 +50,13 @@ class Loop:
     ) -> None:
         self.config = config.train
         self.processes, self.group = processes, group
-        chunks = self.config.grad_cache_chunks
-        self.divided = Divided(processes, group, chunks=chunks, device=device)
+        self.divided = Divided(
+            processes,
+            group,
+            chunks=self.config.grad_cache_chunks,
+            groups=self.config.length_groups,
+            device=device,
+        )
         self.run = run
         self.data = data
         self.method = method

@@ -88,34 +88,43 @@ def _check_attributes(data: bytes) -> None:
 
 
 class Member(NamedTuple):
-    """A file in a tar; ``read`` gives its next bytes, at most so many, until the next member."""
+    """A file in a tar; ``read`` gives its next bytes, at most so many, until the next member.
+
+    ``offset``: where its bytes begin in the tar, unpacked.
+    """
 
     place: str  # TAR: NAME, for messages
     name: str  # a relative path
     size: int  # bytes
     read: Callable[[int], bytes]
+    offset: int = 0
 
 
-def read_members(path: Path) -> Iterator[Member]:
+def read_members(path: Path | str, file: IO[bytes] | None = None) -> Iterator[Member]:
     """Yield files of a tar, in order; gzip by its name.
+
+    Args:
+        path: the tar, or what messages call it.
+        file: the tar, opened; None: it is at ``path``.
 
     Raises:
         DatasetError: it cannot be read, is damaged or cut short, or has a member that is not a
             file or a folder.
     """
-    with _tar_errors(str(path)), _opened(path) as file:
-        headers = _Headers(file)
+    tar = _opened(Path(path)) if file is None else file
+    with _tar_errors(str(path)), tar:
+        headers = _Headers(tar)
         while (info := headers.next()) is not None:
             if not info.isdir():
                 yield _member(path, headers.tar, info)
-        _check_end(path, file, headers.tar.offset)
+        _check_end(path, tar, headers.tar.offset)
 
 
 def _opened(path: Path) -> IO[bytes]:
     return open_gzip(path) if path.suffix == ".gz" else open_regular(path)
 
 
-def _member(path: Path, tar: tarfile.TarFile, info: tarfile.TarInfo) -> Member:
+def _member(path: Path | str, tar: tarfile.TarFile, info: tarfile.TarInfo) -> Member:
     name = PurePosixPath(info.name)
     place = f"{path}: {info.name[:200]!r}"
     kind = {tarfile.SYMTYPE: "a link", tarfile.LNKTYPE: "a link"}.get(info.type, "a device")
@@ -124,7 +133,7 @@ def _member(path: Path, tar: tarfile.TarFile, info: tarfile.TarInfo) -> Member:
         raise _error(place, "a file", "a sparse file" if info.issparse() else kind)
     if name.is_absolute() or ".." in name.parts or not name.parts:
         raise _error(place, "a path in a folder", "one that leads out of it")
-    return Member(place, name.as_posix(), info.size, data.read)
+    return Member(place, name.as_posix(), info.size, data.read, info.offset_data)
 
 
 def read_whole(member: Member, limit: int) -> bytes:
@@ -150,7 +159,7 @@ def read_pieces(member: Member, limit: int) -> Iterator[bytes]:
         raise _error(member.place, f"{member.size:,} bytes", f"{done:,}: the tar is cut short")
 
 
-def _check_end(path: Path, file: IO[bytes], offset: int) -> None:
+def _check_end(path: Path | str, file: IO[bytes], offset: int) -> None:
     """A tar ends in blocks of zeros, and in nothing else."""
     file.seek(offset)
     count = 0

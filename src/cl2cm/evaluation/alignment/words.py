@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from cl2cm.encode.encoding import text_states
+from cl2cm.encode.steps import text_states
 from cl2cm.encode.text import TextBackbone
 from cl2cm.encode.tokens import pad_tokens
 from cl2cm.errors import EncoderError, QueryError

@@ -52,15 +52,6 @@ def _is_multi(job: Job, results: Results) -> bool:
 def _rows(job: Job, ranks: Mapping[str, Ranks], *, multi: bool) -> list[dict[str, Any]]:
     rows = []
     for language, found in ranks.items():
-        sides = {
-            "text_to_vision": summary(QueryRanks(found.captions, 1 / found.captions)),
-            "vision_to_text": summary(QueryRanks(found.pictures, 1 / found.pictures)),
-        }
-        recalls = {
-            f"{short} R@{k}": side[f"R@{k}"]
-            for short, side in zip(("t2v", "v2t"), sides.values(), strict=True)
-            for k in CUTOFFS
-        }
         rows.append(
             {
                 "regime": job.regime,
@@ -68,15 +59,30 @@ def _rows(job: Job, ranks: Mapping[str, Ranks], *, multi: bool) -> list[dict[str
                 "method": job.method,
                 "seed": job.seed,
                 "language": language,
-                "SumR": sum(recalls.values()),
-                **recalls,
-                "t2v MedR": sides["text_to_vision"]["MedR"],
-                "t2v MRR": 100 * float(np.mean(1 / found.captions)),
-                "queries": len(found.captions),
-                "gallery": len(found.pictures),
+                **figures_of(found),
             }
         )
     return rows
+
+
+def figures_of(found: Ranks) -> dict[str, Any]:
+    """Return SumR, the recalls of both directions, and what else a row says of one language."""
+    to_vision, to_text = (
+        summary(QueryRanks(ranks, 1 / ranks)) for ranks in (found.captions, found.pictures)
+    )
+    recalls = {
+        f"{short} R@{k}": side[f"R@{k}"]
+        for short, side in (("t2v", to_vision), ("v2t", to_text))
+        for k in CUTOFFS
+    }
+    return {
+        "SumR": sum(recalls.values()),
+        **recalls,
+        "t2v MedR": to_vision["MedR"],
+        "t2v MRR": 100 * float(np.mean(1 / found.captions)),
+        "queries": len(found.captions),
+        "gallery": len(found.pictures),
+    }
 
 
 def summarise(rows: Iterable[Mapping[str, Any]], source: str) -> list[dict[str, Any]]:
@@ -192,16 +198,17 @@ def rank_variances(results: Results, source: str) -> list[dict[str, Any]]:
     for (regime, table, method), runs in _by_method(results).items():
         if table != "all":
             continue
-        each = [_rank_variance(run, source) for run in runs]
+        each = [rank_variance(run, source) for run in runs]
         values = [value for value in each if value is not None]
         if values:
             found.append({"regime": regime, "method": method, "MRV": float(np.mean(values))})
     return found
 
 
-def _rank_variance(run: Mapping[str, Ranks], source: str) -> float | None:
+def rank_variance(run: Mapping[str, Ranks], source: str) -> float | None:
+    """Return the MRV of one run over its target languages; None where they have nothing common."""
     means = [
-        dict(zip(one.ids.tolist(), _mean_ranks(one), strict=True))
+        dict(zip(one.ids.tolist(), mean_ranks(one), strict=True))
         for code, one in run.items()
         if code != source
     ]
@@ -211,7 +218,7 @@ def _rank_variance(run: Mapping[str, Ranks], source: str) -> float | None:
     return mean_rank_variance([[by_id[name] for name in sorted(common)] for by_id in means])
 
 
-def _mean_ranks(one: Ranks) -> list[float]:
-    """Mean rank of each image over its captions."""
+def mean_ranks(one: Ranks) -> list[float]:
+    """Return the mean rank of each image over its captions."""
     means: list[float] = (np.bincount(one.rows, one.captions) / np.bincount(one.rows)).tolist()
     return means

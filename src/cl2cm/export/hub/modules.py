@@ -23,7 +23,7 @@ _KIND = "sentence_transformers.models."
 _IDENTITY = "torch.nn.modules.linear.Identity"
 _GELU = "torch.nn.modules.activation.GELU"
 _TOKENS, _SENTENCE, _INPUTS = "token_embeddings", "sentence_embedding", "inputs_embeds"
-_TOKENIZER = {  # Transformers wants one of every model; this one is not asked
+_TOKENIZER: dict[str, Any] = {  # Transformers wants one of every model; this one is not asked
     "version": "1.0",
     "truncation": None,
     "padding": None,

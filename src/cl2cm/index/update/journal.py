@@ -168,15 +168,12 @@ class Journal:
 
     def take(self, other: "Journal") -> None:
         """Add all that another journal keeps, with its checksums."""
-        for table, marks in _COLUMNS.items():
+        for table, count in _COLUMNS.items():
             with other._damage():
                 rows = other._db.execute(f"SELECT * FROM {table}")  # noqa: S608 - of constants
+                insert = f"INSERT OR REPLACE INTO {table} VALUES ({', '.join('?' * count)})"  # noqa: S608
                 with self._damage(), self._db:
-                    question_marks = ", ".join("?" * marks)
-                    self._db.executemany(
-                        f"INSERT OR REPLACE INTO {table} VALUES ({question_marks})",  # noqa: S608
-                        rows,
-                    )
+                    self._db.executemany(insert, rows)
 
     def outdate(self, count: int, needed: int) -> bool:
         """Note that vectors are no longer needed; whether there are so many that some have to go.

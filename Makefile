@@ -1,6 +1,7 @@
 # make demo    run the full pipeline on the bundled data, then serve the search page
 # make test    run the tests
 # make check   lint, types, import contracts, audit of the dependencies, and tests
+# make docs    the documentation site in build/docs, offline; every warning is an error
 # make bench   speed beside other libraries, written into docs/performance.md; quick: BENCH=--quick
 # make audit   the dependencies against known vulnerabilities
 # make sbom    a bill of materials (CycloneDX) in sbom.json
@@ -15,7 +16,7 @@ DEMO ?=
 PYTEST ?=
 BENCH ?=
 
-.PHONY: demo test check lint types imports audit sbom lock locked bench weights clean
+.PHONY: demo test check lint types imports audit docs sbom lock locked bench weights clean
 
 demo: $(VENV)/.demo
 	@$(BIN)/cl2cm demo $(DEMO)
@@ -37,6 +38,10 @@ imports: $(VENV)/.dev
 
 audit: $(VENV)/.dev
 	@$(BIN)/python supply_chain/audit.py
+
+docs: $(VENV)/.dev
+	@$(BIN)/python -m sphinx -W --keep-going -q -E -b html docs build/docs
+	@echo "open build/docs/index.html"
 
 sbom: $(VENV)/.dev
 	@$(BIN)/python supply_chain/sbom.py >sbom.json.partial && mv sbom.json.partial sbom.json

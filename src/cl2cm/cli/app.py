@@ -23,6 +23,7 @@ from cl2cm.cli.examples import WithExamples, WithFormats
 from cl2cm.cli.export import export
 from cl2cm.cli.index import index
 from cl2cm.cli.init import init
+from cl2cm.cli.licences import licences
 from cl2cm.cli.measure import compare, evaluate
 from cl2cm.cli.models import models
 from cl2cm.cli.options import (
@@ -245,7 +246,12 @@ _COMMANDS: tuple[tuple[Callable[..., int | None], type[TyperCommand]], ...] = (
     (opens_models(report), WithExamples),
     *((opens_models(export), WithExamples), (opens_models(index), WithFormats)),
     (opens_models(search), AsksInWords),
-    *((opens_models(serve), WithExamples), (models, WithExamples), (doctor, WithExamples)),
+    *(
+        (opens_models(serve), WithExamples),
+        (models, WithExamples),
+        (opens_models(licences), WithExamples),
+    ),
+    (doctor, WithExamples),
 )  # in the order in which data flows
 for _command, _class in _COMMANDS:
     app.command(cls=_class)(_command)

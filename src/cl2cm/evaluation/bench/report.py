@@ -1,7 +1,7 @@
 """The report of a benchmark: rows, means over seeds, and comparisons.
 
 Comparisons are of one method, ``cl2cm`` where nothing else is asked for, with every other one,
-language by language: a paired bootstrap over pictures and seeds, corrected by Holm over the target
+language by language: a paired bootstrap over images and seeds, corrected by Holm over the target
 languages.
 """
 
@@ -19,11 +19,11 @@ from cl2cm.metrics import CUTOFFS, QueryRanks, summary
 Results = Sequence[tuple[Job, Mapping[str, Ranks]]]
 Key = tuple[str, str, str]  # regime, table ("all" or one language), method
 OURS, LOWER, UPPER = "cl2cm", "zero-shot", "supervised"
-TARGETS = "targets"  # the mean over the target languages stands in a row of its own
+TARGETS = "targets"  # the mean over the target languages is in a row of its own
 
 
 def report(name: str, results: Results, *, source: str, against: str = "") -> dict[str, Any]:
-    """The object of ``bench --json``: rows, summary, tests, MRV and share of the gap closed.
+    """Return the object of ``bench --json``: rows, summary, tests, MRV and share of the gap closed.
 
     Args:
         name: of the suite.
@@ -114,7 +114,7 @@ def summarise(rows: Iterable[Mapping[str, Any]], source: str) -> list[dict[str, 
 
 
 def tests(results: Results, source: str, reference: str) -> list[dict[str, Any]]:
-    """One method, the reference, against every other one of the same regime and table."""
+    """Return one method, the reference, against every other one of the same regime and table."""
     grouped = _by_method(results)
     found = []
     for (regime, table, method), runs in grouped.items():
@@ -161,7 +161,7 @@ def tests(results: Results, source: str, reference: str) -> list[dict[str, Any]]
 
 
 def _by_method(results: Results) -> dict[Key, list[Mapping[str, Ranks]]]:
-    """Ranks of all seeds of a method."""
+    """Return ranks of all seeds of a method."""
     grouped: dict[Key, list[Mapping[str, Ranks]]] = {}
     for job, ranks in results:
         table = "all" if _is_multi(job, results) else job.trained_on[0]
@@ -170,7 +170,7 @@ def _by_method(results: Results) -> dict[Key, list[Mapping[str, Ranks]]]:
 
 
 def gaps(table: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
-    """Share of the gap from zero-shot to supervised that each method closes, per language."""
+    """Return the share of the gap zero-shot to supervised that each method closes."""
     means = {
         (row["regime"], row["method"], row["language"]): row["mean"]
         for row in table
@@ -189,10 +189,10 @@ def gaps(table: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
 
 
 def rank_variances(results: Results, source: str) -> list[dict[str, Any]]:
-    """MRV over the target languages, of each picture's mean caption rank; mean over seeds.
+    """Return MRV over the target languages, of each image's mean caption rank; mean over seeds.
 
-    People captioned each language anew, so there is no caption common to all: a picture's mean
-    rank over its captions stands for it (we choose). Only pictures captioned in all count.
+    People captioned each language anew, so there is no caption common to all: an image's mean
+    rank over its captions stands for it (we choose). Only images captioned in all count.
     """
     found = []
     for (regime, table, method), runs in _by_method(results).items():
@@ -219,6 +219,6 @@ def rank_variance(run: Mapping[str, Ranks], source: str) -> float | None:
 
 
 def mean_ranks(one: Ranks) -> list[float]:
-    """Return the mean rank of each picture over its captions."""
+    """Return the mean rank of each image over its captions."""
     means: list[float] = (np.bincount(one.rows, one.captions) / np.bincount(one.rows)).tolist()
     return means

@@ -13,7 +13,7 @@ import numpy.typing as npt
 import torch
 
 from cl2cm.data.queries import Queries, caption_queries
-from cl2cm.encode.encoding import text_states
+from cl2cm.encode.steps import text_states
 from cl2cm.encode.tokens import pad_tokens
 from cl2cm.errors import QueryError
 from cl2cm.evaluation.alignment.links import Alignment, align_texts

@@ -34,7 +34,7 @@ from cl2cm.model.networks import (
     TextNetwork,
     masked_mean,
 )
-from cl2cm.model.retrieval import picture_vectors, sentence_vectors
+from cl2cm.model.vectors import picture_vectors, sentence_vectors
 from cl2cm.model.whitening import Whitening
 from cl2cm.storage import sha256_file
 from cl2cm.text import case_rule

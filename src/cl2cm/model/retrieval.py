@@ -25,17 +25,14 @@ from cl2cm.text import Case, in_case, normalise
 from cl2cm.types import Example, Floats, Frames, StrPath, Tokens
 
 TEXTS_AT_ONCE = 1024  # on a GPU
-TEXTS_AT_ONCE_ON_CPU = 64  # smaller groups of similar length need less padding
+TEXTS_AT_ONCE_ON_CPU = 64  # small groups of similar length need little padding
 PICTURES_AT_ONCE = 256  # films have many frames
 FRAMES_AT_ONCE = 4096  # padded
 
 
 @torch.no_grad()
 def sentence_vectors(network: TextNetwork, texts: TextSource, rows: Tensor) -> Tensor:
-    """Unit vectors [N, D] of the texts of rows int64 [N], in evaluation mode.
-
-    Texts of similar length are encoded together, since padding costs as much as tokens.
-    """
+    """Unit vectors [N, D] of the texts of rows int64 [N], in evaluation mode."""
     training = network.training
     network.eval()
     device = next(network.parameters()).device
@@ -46,10 +43,7 @@ def sentence_vectors(network: TextNetwork, texts: TextSource, rows: Tensor) -> T
         for part in order.split(at_once)
     ]
     network.train(training)
-    found = torch.cat(parts)
-    vectors = torch.empty_like(found)
-    vectors[order] = found
-    return vectors
+    return torch.cat(parts)[order.argsort()]
 
 
 @torch.no_grad()

@@ -76,7 +76,7 @@ class TokenIds:
 
 
 def pad_tokens(ids: Sequence[Sequence[int]], special: Special) -> Tokens:
-    """Padded batch of tokenised texts: ids int64 [B, T], mask and content bool [B, T]."""
+    """Return a padded batch of tokenised texts: ids int64 [B, T], mask and content bool [B, T]."""
     width = max((len(text) for text in ids), default=0)
     values = torch.tensor(
         [[*text, *[special.pad] * (width - len(text))] for text in ids], dtype=torch.int64

@@ -33,7 +33,6 @@ from cl2cm.index.metadata import (
     is_ours,
     read_metadata,
 )
-from cl2cm.index.metadata_fields import REMEDY
 from cl2cm.index.selection import Selections
 from cl2cm.index.write import write_index
 from cl2cm.storage import sha256_text
@@ -62,14 +61,6 @@ class Index:
         self._metadata = metadata
         self._vectors, self._items = open_generation(path, metadata, allowed)
         self.matching = Selections(self._items).matching  # rows of a filter
-        if len(self._items) != metadata["count"]:
-            self.close()
-            raise VectorIndexError(
-                str(path / next((e["name"] for k, e in entries_of(metadata) if k == "items"), "")),
-                expected=f"{metadata['count']} items, one for each vector",
-                found=f"{len(self._items)}",
-                remedy=REMEDY,
-            )
 
     @classmethod
     def create(
@@ -178,7 +169,7 @@ class Index:
         return sha256_text("\n".join(hashes))[:16]
 
     def __len__(self) -> int:
-        """Number N of vectors."""
+        """Return the number N of vectors."""
         return len(self._vectors)
 
     def nearest(
@@ -257,7 +248,7 @@ class Index:
         return self._items.at([row])[0]
 
     def folders(self) -> list[str]:
-        """Every folder that items are in, by their ids."""
+        """Return every folder that items are in, by their ids."""
         return self._items.folders()
 
     def items(self, rows: Sequence[int]) -> list[Item]:

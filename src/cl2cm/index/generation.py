@@ -101,11 +101,11 @@ def open_generation(
             if REMOVED in part:
                 removed = read_removed(folder / part[REMOVED]["name"], part["count"])
                 live = other_rows(removed, part["count"])
-            if not isinstance(items, ItemStore) or len(items) != part["count"]:
+            if not isinstance(items, ItemStore):
                 raise VectorIndexError(
                     str(folder / METADATA),
-                    expected=f"parts with their items in files, one of {part['count']} items",
-                    found=f"{len(items)} items of the backend {backend.name}",
+                    expected="parts with their items in files",
+                    found=f"the backend {backend.name}",
                     remedy=REMEDY,
                 )
             opened.append(OpenPart(vectors, items, live))
@@ -136,7 +136,17 @@ def _open_part(
         location,
         server,
     )
-    return backend.open(generation)
+    vectors, items = backend.open(generation)
+    if len(items) != part["count"]:
+        vectors.close()
+        items.close()
+        raise VectorIndexError(
+            str(files.get("items", folder)),
+            expected=f"{part['count']} items, one for each vector",
+            found=f"{len(items)}",
+            remedy=REMEDY,
+        )
+    return vectors, items
 
 
 def _backend_of(folder: Path, metadata: Mapping[str, Any], allowed: Allowed) -> Backend:

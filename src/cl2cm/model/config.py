@@ -134,7 +134,7 @@ def load_config(path: StrPath, overrides: Iterable[str] = ()) -> Config:
 
 
 def read_tree(path: Path) -> dict[str, Any]:
-    """The values of a TOML file, as they stand in it.
+    """Return the values of a TOML file, as they are in it.
 
     Raises:
         ConfigError: no such file, or no TOML.
@@ -238,7 +238,7 @@ def parse_config(tree: Mapping[str, Any]) -> Config:
 
 
 def to_toml(config: Config, *, without: Collection[str] = ()) -> str:
-    """The configuration as TOML; ``parse_config`` of it gives an equal one.
+    """Return the configuration as TOML; ``parse_config`` of it gives an equal one.
 
     Args:
         config: all settings.
@@ -253,7 +253,7 @@ def to_toml(config: Config, *, without: Collection[str] = ()) -> str:
 
 
 def _toml(value: object) -> str:
-    """JSON, with the one character that TOML alone wants escaped."""
+    """Return JSON, with the one character that TOML alone wants escaped."""
     return json.dumps(value, ensure_ascii=False).replace("\x7f", "\\u007f")
 
 
@@ -261,7 +261,7 @@ def override(tree: dict[str, Any], setting: str) -> None:
     """Change a tree of plain values by ``key=value``, such as ``train.epochs=3``.
 
     Raises:
-        ConfigError: no key or no value, or a key below one that is no section.
+        ConfigError: no key or no value, or a key below one that is not a section.
     """
     key, separator, text = setting.partition("=")
     if not separator or not key.strip():

@@ -95,14 +95,14 @@ class Divided:
         Args:
             network: that encodes.
             encode: gives an output row for each row of tensors [B, ...], whatever the others are.
-            rows: a named tuple of such tensors; what is no tensor is passed on.
+            rows: a named tuple of such tensors; what is not a tensor is passed on.
 
         Raises:
             ConfigError: the encoding of a row depends on other rows.
         """
         self._probe(network, encode, rows)
         if isinstance(rows, Tokens) and self.groups > 1 and not rows.pooled:
-            encode = partial(in_length_groups, encode, self.groups)
+            encode = partial(in_length_groups, encode, self.groups)  # type: ignore[assignment,arg-type]
         if self.count == 1:
             return self._in_chunks(encode, rows)
         sizes = shares(_length(rows), self.count)

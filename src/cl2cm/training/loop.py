@@ -29,6 +29,7 @@ from cl2cm.progress import say
 from cl2cm.storage import only_writer
 from cl2cm.training.data import Stores, load_training_data
 from cl2cm.training.initial import Initial, Kept, check_initial, find_initial
+from cl2cm.training.licences import recorded
 from cl2cm.training.optimization import matmul_precision, return_freed_memory
 from cl2cm.training.processes import Group, Processes, joined
 from cl2cm.training.run_folder import diverged_error, is_started, open_run
@@ -50,7 +51,7 @@ def train(
     Args:
         config: all settings, or the TOML file that has them.
         run: a new folder, or with ``resume`` one that was started with the same settings.
-        resume: go on where the run was stopped; a finished run of the same settings and data is
+        resume: continue where the run was stopped; a finished run of the same settings and data is
             left as it is.
         init_from: a finished run of the same networks and encoders, whose weights to start from.
         stores: features that are there already, see ``load_training_data``.
@@ -196,7 +197,7 @@ def _kept(config: Config, initial: Initial | None) -> Kept | None:
 
 
 def train_again(config: Config, run: Path, *, stores: Stores | None = None) -> None:
-    """Train, go on with a stopped training, or leave a finished one; of other settings, anew."""
+    """Train, continue with a stopped training, or leave a finished one; of other settings, anew."""
     started = is_started(run)
     try:
         train(config, run, resume=started, stores=stores)
@@ -235,6 +236,7 @@ def _finish(
         provenance["left_out"] = data.left_out
     if diverged:
         provenance["diverged"] = diverged
+    provenance["licences"] = recorded(config, provenance)
     whole = save_run(
         run,
         config,

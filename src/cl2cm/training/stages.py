@@ -107,7 +107,7 @@ class Loop:
         save_config(self.run, self.settings)  # a resume can then say what differs
 
     def take_best(self) -> bool:
-        """Whether the last stage has a best epoch to end with; its weights are then loaded."""
+        """Return whether the last stage has a best epoch; its weights are then loaded."""
         if self.position.stage != len(self.stages) - 1 or not self.best:
             return False
         self._end_stage()

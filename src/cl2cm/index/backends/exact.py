@@ -35,7 +35,13 @@ from cl2cm.index.backends.quantization import (
     width,
     write_matrix,
 )
-from cl2cm.index.backends.topk import CHUNK_ROWS, TopK, exact_scores, products
+from cl2cm.index.backends.topk import (
+    CHUNK_ROWS,
+    TopK,
+    checked_queries,
+    exact_scores,
+    products,
+)
 from cl2cm.index.backends.wide_copy import WideCopy, copy_of_file
 from cl2cm.index.items import ItemStore
 from cl2cm.index.protocol import Items, VectorIndex
@@ -166,7 +172,7 @@ class ExactIndex:
         return self._matrix.dtype.name
 
     def __len__(self) -> int:
-        """Number N of vectors."""
+        """Return the number N of vectors."""
         return len(self._matrix)
 
     def vectors(self, rows: Ints) -> Floats:
@@ -204,31 +210,8 @@ class ExactIndex:
         """Do nothing: the file is closed when it is read no more."""
 
     def checked(self, queries: Floats, k: int) -> Floats:
-        """Return queries as float32, contiguous.
-
-        Raises:
-            VectorIndexError: queries of another width, or not finite; k below 1.
-        """
-        queries = np.ascontiguousarray(queries, np.float32)
-        if queries.ndim != 2 or queries.shape[1] != self.dim:
-            raise VectorIndexError(
-                "query vectors",
-                expected=f"the shape [Q, {self.dim}] of this index",
-                found=f"{list(queries.shape)}",
-                remedy="encode the queries with the model of the index",
-            )
-        if not np.isfinite(queries).all():
-            raise VectorIndexError(
-                "query vectors",
-                expected="finite numbers",
-                found="a NaN or an infinity",
-                remedy="check the model that encoded them",
-            )
-        if k < 1:
-            raise VectorIndexError(
-                "k", expected="at least 1", found=str(k), remedy="ask for one hit or more"
-            )
-        return queries
+        """Return queries as float32, contiguous; see `checked_queries`."""
+        return checked_queries(queries, k, self.dim)
 
     def _approximate(self, block: Floats, among: Ints | None) -> Iterator[tuple[int, Floats]]:
         """Yield the first row of a chunk, and scores float32 [Q, C] of queries with its rows.

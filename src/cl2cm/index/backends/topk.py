@@ -3,6 +3,7 @@
 import numpy as np
 import numpy.typing as npt
 
+from cl2cm.errors import VectorIndexError
 from cl2cm.index.backends.quantization import Matrix, decoded
 from cl2cm.types import Floats, Ints
 
@@ -48,7 +49,7 @@ class TopK:
 
 
 def rounding_error(query: Floats) -> float:
-    """How far a score for a query, summed in float32 in any order, may be from the exact one.
+    """Return how far a score, summed in float32 in any order, may be from the exact one.
 
     |fl(q·v) - q·v| <= D u |q| |v|, u = 2**-24; twice that, and the rounding of the score.
     """
@@ -79,3 +80,31 @@ def products(queries: Floats, chunk: Floats) -> Floats:
     else:
         products = np.vecdot(chunk, queries[0])[None]
     return products
+
+
+def checked_queries(queries: Floats, k: int, dim: int) -> Floats:
+    """Return query vectors as float32 [Q, D], contiguous.
+
+    Raises:
+        VectorIndexError: queries of another width, or not finite; k below 1.
+    """
+    queries = np.ascontiguousarray(queries, np.float32)
+    if queries.ndim != 2 or queries.shape[1] != dim:
+        raise VectorIndexError(
+            "query vectors",
+            expected=f"the shape [Q, {dim}] of this index",
+            found=f"{list(queries.shape)}",
+            remedy="encode the queries with the model of the index",
+        )
+    if not np.isfinite(queries).all():
+        raise VectorIndexError(
+            "query vectors",
+            expected="finite numbers",
+            found="a NaN or an infinity",
+            remedy="check the model that encoded them",
+        )
+    if k < 1:
+        raise VectorIndexError(
+            "k", expected="at least 1", found=str(k), remedy="ask for one hit or more"
+        )
+    return queries

@@ -70,7 +70,7 @@ class Journal:
     def content(
         self, example: Example, roots: Sequence[Path] | None = None, *, verify: bool = False
     ) -> Content:
-        """What an example is made of; a file of known size and time is not read again.
+        """Return what an example is made of; a file of known size and time is not read again.
 
         Args:
             example: with a file.
@@ -99,7 +99,7 @@ class Journal:
         return Content(str(found[0]), start, end)
 
     def taken(self, content: Content, path: Path) -> datetime.datetime | None:
-        """When the image of a content was taken, as its camera says; read once.
+        """Return when the image of a content was taken, as its camera says; read once.
 
         Args:
             content: what the image's file holds.
@@ -128,7 +128,7 @@ class Journal:
     def vectors(
         self, contents: Iterable[Content], *, model: str, dim: int
     ) -> dict[Content, Floats]:
-        """The vectors float32 [D] of those contents that a model has encoded."""
+        """Return the vectors float32 [D] of those contents that a model has encoded."""
         wanted = set(contents)
         names, found = sorted({content.sha256 for content in wanted}), {}
         with self._damage():
@@ -168,15 +168,12 @@ class Journal:
 
     def take(self, other: "Journal") -> None:
         """Add all that another journal keeps, with its checksums."""
-        for table, marks in _COLUMNS.items():
+        for table, count in _COLUMNS.items():
             with other._damage():
                 rows = other._db.execute(f"SELECT * FROM {table}")  # noqa: S608 - of constants
+                insert = f"INSERT OR REPLACE INTO {table} VALUES ({', '.join('?' * count)})"  # noqa: S608
                 with self._damage(), self._db:
-                    question_marks = ", ".join("?" * marks)
-                    self._db.executemany(
-                        f"INSERT OR REPLACE INTO {table} VALUES ({question_marks})",  # noqa: S608
-                        rows,
-                    )
+                    self._db.executemany(insert, rows)
 
     def outdate(self, count: int, needed: int) -> bool:
         """Note that vectors are no longer needed; whether there are so many that some have to go.
@@ -215,7 +212,7 @@ class Journal:
             self._db.execute("DROP TABLE keep_files")
 
     def damaged(self) -> int:
-        """Number of rows that were changed since they were written; they are not used.
+        """Return the number of rows that were changed since they were written; they are not used.
 
         Raises:
             DamagedJournalError: the file itself is damaged.
@@ -259,7 +256,7 @@ def discard(path: Path) -> None:
 
 
 def is_useless(path: Path) -> bool:
-    """Whether a journal keeps no vector, or is not there; of a damaged one that is not known."""
+    """Return whether a journal is empty or missing; False for a damaged one."""
     if not path.exists():
         return True
     try:

@@ -37,11 +37,10 @@ def sentence_vectors(network: TextNetwork, texts: TextSource, rows: Tensor) -> T
     training = network.training
     network.eval()
     device = next(network.parameters()).device
-    at_once = TEXTS_AT_ONCE_ON_CPU if device.type == "cpu" else TEXTS_AT_ONCE
     order = texts.lengths(rows).argsort(stable=True)
     parts = [
         network.encode_text(to_device(texts.gather(rows[part]), device)).sentence.float().cpu()
-        for part in order.split(at_once)
+        for part in order.split(TEXTS_AT_ONCE_ON_CPU if device.type == "cpu" else TEXTS_AT_ONCE)
     ]
     network.train(training)
     return torch.cat(parts)[order.argsort()]

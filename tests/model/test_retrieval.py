@@ -112,7 +112,7 @@ def test_encoding_all_leaves_the_training_mode_and_takes_no_dropout(model, monke
     student = model.student
     texts = TokenIds(model.backbone.tokenize(TEXTS), model.backbone.special)
     states = type("States", (), {"gather": lambda _, rows: model.tokens(
-        [texts.ids[row] for row in rows.tolist()])})()  # fmt: skip
+        [texts.ids[row] for row in rows.tolist()]), "lengths": lambda _, rows: texts.lengths(rows)})()  # fmt: skip
     rows = torch.tensor([3, 0, 7])
     frames = Frames(torch.rand(2, 3, world.WIDTH), torch.ones(2, 3) > 0)
     monkeypatch.setattr(vectors_module, "TEXTS_AT_ONCE_ON_CPU", 2)

@@ -17,8 +17,10 @@ from cl2cm.encode.store import FeatureStore
 from cl2cm.encode.store_writing import write_store
 from cl2cm.errors import CL2CMError
 from cl2cm.evaluation.alignment.links import align
-from cl2cm.index import Index
+from cl2cm.index import BackendConfig, Index
+from cl2cm.index.metadata import parts_of, read_metadata
 from cl2cm.index.update.journal import JOURNAL, Content, Journal
+from cl2cm.index.write import write_change
 from cl2cm.model.checkpoint import load
 from cl2cm.storage import has_hash, sha256_file, verified
 from cl2cm.training.resume import Position, load_state, save_state
@@ -58,6 +60,22 @@ class Indexes:
         about = [str(index.item(row)) for row in range(0, 300, 7)]
         index.close()
         return scores.tolist(), rows.tolist(), about, index.ours
+
+
+class Parts(Indexes):
+    """An index with a second part, and with removed rows in the first."""
+
+    files = ("removed-*", "index.json")
+
+    @classmethod
+    def make(cls, folder, seed):
+        super().make(folder, seed)
+        old = read_metadata(folder)
+        write_change(
+            folder, unit(20, seed + 2), [Item(f"new {i}", "") for i in range(20)], [None] * 20,
+            old=old, kept=parts_of(old), removed={0: np.arange(1 + seed, 21 + seed)},
+            config=BackendConfig("exact", old["dtype"]), run=folder / "run", roots=[],
+        )  # fmt: skip
 
 
 class Graphs(Indexes):
@@ -156,7 +174,9 @@ class Translations:
         )
 
 
-KINDS = {kind.__name__: kind for kind in (Indexes, Graphs, Journals, Stores, States, Translations)}
+KINDS = {
+    kind.__name__: kind for kind in (Indexes, Parts, Graphs, Journals, Stores, States, Translations)
+}
 CASES = [
     (name, pattern, damage, seed)
     for name, kind in KINDS.items()
@@ -211,6 +231,7 @@ def test_damage_is_an_error_or_changes_nothing(name, pattern, damage, seed, orig
 
 SWAPS = [
     ("Indexes", "vectors-*"),
+    ("Parts", "removed-*"),
     ("Journals", JOURNAL),
     ("Stores", "00000.safetensors"),
     ("Stores", "means.safetensors"),
@@ -317,6 +338,20 @@ def test_a_file_that_changed_is_hashed_again(how, reads, tmp_path):
         path.write_bytes(b"behind")
     if how != "written in place":
         os.utime(path, ns=(then.st_atime_ns, then.st_mtime_ns))
+    assert not has_hash(path, right)
+
+
+def test_damage_that_left_no_other_time_is_remembered_once_it_is_found(
+    reads, tmp_path, monkeypatch
+):
+    """As of a disk that lost a bit: an update must not take the file for whole afterwards."""
+    path = tmp_path / "file"
+    path.write_bytes(b"before")
+    right = sha256_file(path)
+    assert has_hash(path, right)
+    monkeypatch.setattr(verified, "sha256_file", lambda _: "0" * 64)
+    assert has_hash(path, right)
+    assert not has_hash(path, right, again=True)
     assert not has_hash(path, right)
 
 

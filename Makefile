@@ -1,7 +1,8 @@
 # make demo    run the full pipeline on the bundled data, then serve the search page
 # make test    run the tests
 # make check   lint, types, import contracts, audit of the dependencies, and tests
-# make bench   the benchmarks
+# make docs    the documentation site in build/docs, offline; every warning is an error
+# make bench   speed beside other libraries, written into docs/performance.md; quick: BENCH=--quick
 # make audit   the dependencies against known vulnerabilities
 # make sbom    a bill of materials (CycloneDX) in sbom.json
 # make locked  install everything by hash; make lock   write the hashes anew (needs uv)
@@ -13,8 +14,9 @@ BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt
 DEMO ?=
 PYTEST ?=
+BENCH ?=
 
-.PHONY: demo test check lint types imports audit sbom lock locked bench weights clean
+.PHONY: demo test check lint types imports audit docs sbom lock locked bench weights clean
 
 demo: $(VENV)/.demo
 	@$(BIN)/cl2cm demo $(DEMO)
@@ -37,6 +39,10 @@ imports: $(VENV)/.dev
 audit: $(VENV)/.dev
 	@$(BIN)/python supply_chain/audit.py
 
+docs: $(VENV)/.dev
+	@$(BIN)/python -m sphinx -W --keep-going -q -E -b html docs build/docs
+	@echo "open build/docs/index.html"
+
 sbom: $(VENV)/.dev
 	@$(BIN)/python supply_chain/sbom.py >sbom.json.partial && mv sbom.json.partial sbom.json
 
@@ -49,8 +55,8 @@ locked: $(VENV)/.torch
 	@$(PIP) --no-deps -e . >&2
 	@touch $(VENV)/.demo $(VENV)/.dev
 
-bench: $(VENV)/.dev weights
-	@for file in benchmarks/*.py; do echo "== $$file"; $(BIN)/python $$file || exit 1; done
+bench: $(VENV)/.bench weights
+	@$(BIN)/python benchmarks/run.py $(BENCH)
 
 weights: $(VENV)/.demo
 	@$(BIN)/cl2cm doctor --install-weights >&2
@@ -69,6 +75,11 @@ $(VENV)/.demo: $(VENV)/.torch pyproject.toml constraints.txt
 	@echo "installing cl2cm into $(VENV)" >&2
 	@$(PIP) -e '.[demo]' >&2
 	@touch $@
+
+$(VENV)/.bench: $(VENV)/.torch pyproject.toml constraints.txt
+	@echo "installing cl2cm and the libraries to compare it with into $(VENV)" >&2
+	@$(PIP) -e '.[bench]' >&2
+	@touch $@ $(VENV)/.demo
 
 $(VENV)/.dev: $(VENV)/.torch pyproject.toml constraints.txt
 	@echo "installing cl2cm and the development tools into $(VENV)" >&2

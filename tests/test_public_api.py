@@ -355,13 +355,13 @@ def test_an_example_takes_its_path_as_text(user):
 
 @pytest.mark.parametrize("text", ["red square", "", "r"])
 def test_one_text_alone_is_refused(text, model):
-    with pytest.raises(QueryError, match=r"list of texts, found one alone"):
+    with pytest.raises(QueryError, match=r"list of texts, found a single one"):
         model.encode_text(text)
 
 
 @pytest.mark.parametrize("make", [str, Path, Image.open, lambda path: Path(path).read_bytes()])
 def test_one_image_alone_is_refused(make, model):
-    with pytest.raises(MediaError, match=r"a list of them, found one alone"):
+    with pytest.raises(MediaError, match=r"a list of them, found a single one"):
         model.encode_images(make("images/red-bar.png"))
 
 

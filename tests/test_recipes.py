@@ -9,12 +9,15 @@ import pytest
 
 from cl2cm.cli.app import run
 from cl2cm.cli.demo import METHODS, demo_config
+from cl2cm.cli.own_data import packaged
+from cl2cm.evaluation.bench.suites import load_suite
 from cl2cm.methods.settings import load_config
 from cl2cm.model.config import differences
 from fixtures.clip import write_clip
 from fixtures.world import LANGUAGES, write_pictures, write_text
 
 FOLDER = Path(__file__).parents[1] / "recipes"
+SUITES = Path(__file__).parents[1] / "benchmarks" / "suites"
 RECIPES = sorted(path.stem for path in FOLDER.glob("*.toml"))
 WIDTHS = {"multi30k-resnet152": 2048, "vatex": 1024, "msrvtt-cn": 4096}
 FRAMES = {"multi30k-resnet152": 1, "vatex": 5, "msrvtt-cn": 7}
@@ -112,3 +115,21 @@ def test_the_recipe_of_the_demo_has_the_settings_of_the_demo(method, tmp_path):
     recipe = load_config(FOLDER / "openmoji.toml", [f"method={method}"])
     changed = differences(recipe, demo_config(method, tmp_path / "manifest.jsonl"))
     assert [line.partition(":")[0] for line in changed] == ["data.manifest"]
+
+
+@pytest.mark.parametrize("name", sorted(path.stem for path in SUITES.glob("*.toml")))
+def test_a_suite_of_the_experiments_has_settings_for_all_its_runs(name, tmp_path):
+    suite = load_suite(str(SUITES / f"{name}.toml"))
+    for regime in suite.regimes:
+        for method in (*suite.methods, *suite.ablations):
+            config = suite.config(regime, method, manifest=tmp_path / "m.jsonl", seed=0)
+            assert config.method == suite.method(method)
+
+
+def test_the_suite_of_small_data_measures_the_packaged_recipe(tmp_path):
+    recipe = load_config(packaged("own"))
+    suite = load_suite(str(SUITES / "small.toml"))
+    measured = suite.config("aligned", "cl2cm", manifest=tmp_path / "m.jsonl", seed=0)
+    changed = {line.partition(":")[0] for line in differences(recipe, measured)}
+    machine = {"train.device", "train.matmul", "train.threads", "train.log_to"}
+    assert changed <= {"data.manifest", "data.languages", *machine}

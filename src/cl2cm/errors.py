@@ -4,7 +4,7 @@ CL2CMError                    an expected failure: one line, exit code 2
 ├── ConfigError               a setting that is unknown, impossible or contradictory
 ├── ManifestError             a manifest line that does not fit the format
 ├── DatasetError              files of a data set that are not as published
-├── MediaError                a picture or film that cannot be read
+├── MediaError                an image or video that cannot be read
 ├── LanguageError             a language that the data or the model does not have
 ├── EncoderError              an encoder that cannot be found, loaded or matched
 │   └── WeightsError          offline weights that are absent, damaged or out of reach
@@ -55,10 +55,11 @@ class CL2CMError(Exception):
 
     def __reduce__(self) -> tuple[Any, ...]:
         """Travel between processes: by its text and attributes, not by ``__init__``."""
-        return _again, (type(self), str(self), self.__dict__)
+        return restored, (type(self), str(self), self.__dict__)
 
 
-def _again(kind: type[CL2CMError], text: str, state: dict[str, Any]) -> CL2CMError:
+def restored(kind: type[CL2CMError], text: str, state: dict[str, Any]) -> CL2CMError:
+    """Return an error of another process."""
     error = kind.__new__(kind, text)
     error.__dict__.update(state)
     return error
@@ -77,7 +78,7 @@ class DatasetError(CL2CMError):
 
 
 class MediaError(CL2CMError):
-    """A picture or film that cannot be read."""
+    """An image or video that cannot be read."""
 
 
 class LanguageError(CL2CMError):
@@ -105,7 +106,7 @@ class ExportError(CheckpointError):
 
 
 class OtherSettingsError(CheckpointError):
-    """A run that was started with other settings or data than it is to go on with."""
+    """A run that was started with other settings or data than it is to continue with."""
 
 
 class VectorIndexError(CL2CMError):
@@ -139,8 +140,8 @@ class MissingExtraError(CL2CMError):
     def __init__(self, package: str, extra: str) -> None:
         super().__init__(
             f"package {package}",
-            expected="it to be installed",
-            found="no such package",
+            expected="an installed package",
+            found="none",
             remedy=f"run: pip install 'cl2cm[{extra}]'",
         )
         self.package = package

@@ -71,12 +71,12 @@ def scores_of(queries: Floats, gallery: Floats, first: tuple[str, int], other: s
 
 
 def text_to_vision(text: Floats, vision: Floats, rows: Ints, *, chunk: int = CHUNK) -> QueryRanks:
-    """Rank of each caption's picture.
+    """Return the rank of each caption's image.
 
     Args:
         text: unit vectors [Q, D].
         vision: unit vectors [N, D].
-        rows: int64 [Q], the picture of each caption.
+        rows: int64 [Q], the image of each caption.
         chunk: captions whose similarities are held at once.
 
     Raises:
@@ -91,7 +91,7 @@ def text_to_vision(text: Floats, vision: Floats, rows: Ints, *, chunk: int = CHU
 
 
 def vision_to_text(text: Floats, vision: Floats, rows: Ints, *, chunk: int = CHUNK) -> QueryRanks:
-    """Ranks of each picture's captions; arguments and errors as in ``text_to_vision``."""
+    """Return ranks of each image's captions; arguments and errors as in ``text_to_vision``."""
     _check_problem(text, vision, rows)
     best = np.empty(len(vision), dtype=np.int64)
     precision = np.empty(len(vision))
@@ -107,7 +107,7 @@ def vision_to_text(text: Floats, vision: Floats, rows: Ints, *, chunk: int = CHU
 
 
 def _rank(scores: Floats, columns: Ints) -> Ints:
-    """Rank, from 1, of one column in each row; of equal scores the lower column comes first.
+    """Return rank, from 1, of one column in each row; of equal scores the lower column comes first.
 
     Scores within ``TIE`` are equal: equal items get vectors that differ by rounding, according to
     the batch that each was encoded in, and the rank must not depend on that.
@@ -121,7 +121,7 @@ def _rank(scores: Floats, columns: Ints) -> Ints:
 
 
 def relevant_ranks(scores: Floats, columns: Ints) -> tuple[Ints, Ints]:
-    """Ranks of a query's relevant items, from 1, and the items by rank.
+    """Return ranks of a query's relevant items, from 1, and the items by rank.
 
     "Equal within ``TIE``" is not transitive, so several items in a chain of near ties may get one
     rank; they then take neighbouring ranks, as in a list.
@@ -142,7 +142,7 @@ def relevant_ranks(scores: Floats, columns: Ints) -> tuple[Ints, Ints]:
 
 
 def summary(direction: QueryRanks) -> dict[str, float]:
-    """Recalls in percent, median rank, and mAP in percent."""
+    """Return recalls in percent, median rank, and mAP in percent."""
     recalls = {f"R@{k}": 100.0 * float(np.mean(direction.best <= k)) for k in CUTOFFS}
     return recalls | {
         "MedR": float(np.median(direction.best)),
@@ -151,7 +151,7 @@ def summary(direction: QueryRanks) -> dict[str, float]:
 
 
 def metrics(text: Floats, vision: Floats, rows: Ints, *, chunk: int = CHUNK) -> dict[str, Any]:
-    """All metrics of one language, as ``evaluate --json`` gives them."""
+    """Return all metrics of one language, as ``evaluate --json`` gives them."""
     to_vision = summary(text_to_vision(text, vision, rows, chunk=chunk))
     to_text = summary(vision_to_text(text, vision, rows, chunk=chunk))
     total = sum(side[f"R@{k}"] for side in (to_vision, to_text) for k in CUTOFFS)

@@ -89,7 +89,7 @@ class Registry:
             f"{self.what} {name!r} of the package {package_of(self._entry(name))}",
             expected=expected,
             found=found,
-            remedy="mend or uninstall that package",
+            remedy="repair or uninstall that package",
         )
 
     def warn_of_shadowed(self, names: Iterable[str]) -> None:
@@ -133,5 +133,5 @@ def package_of(entry: EntryPoint) -> str:
 
 
 def _line(error: BaseException) -> str:
-    """What was raised, as one short line."""
+    """Return what was raised, as one short line."""
     return f"{type(error).__name__}: {' '.join(str(error).split())[:200]}"

@@ -71,7 +71,7 @@ def in_case(text: str, rule: Case) -> str:
     """Return a query in the case that a rule asks for, of the same length.
 
     Two letters or more without a lower-case one are capitals alone. The dotted capital I of Turkish
-    becomes i, and the one without a dot becomes ı where a letter of Turkish stands beside it.
+    becomes i, and the one without a dot becomes ı where a letter of Turkish is beside it.
     """
     if rule == "keep" or (rule == "capitals" and not _is_capitals(text)):
         return text

@@ -2,7 +2,7 @@
 
 Shape letters, everywhere in the project:
 
-    B    examples in a batch            F    frames of a picture (1) or a film
+    B    examples in a batch            F    frames of an image (1) or a video
     T    text tokens, padded            D    width of the shared space
     D_b  width of the text backbone     D_v  width of the vision backbone
     N    items of a gallery             Q    queries
@@ -59,13 +59,13 @@ class Media:
 
 @dataclass(frozen=True, slots=True)
 class Example:
-    """One visual item of a manifest: a picture, a film (or a part of it), or features.
+    """One visual item of a manifest: an image, a video (or a part of it), or features.
 
     Attributes:
         id: unique in its manifest.
         split: ``train``, ``val``, ``test`` or another name.
-        image: picture, absolute path.
-        video: film, absolute path; ``start`` and ``end`` in seconds choose a part.
+        image: image, absolute path.
+        video: video, absolute path; ``start`` and ``end`` in seconds choose a part.
         features: id in a feature store, in place of a file.
         captions: language → captions written by people.
         translations: language → engine → machine translations, index-aligned with the source
@@ -130,13 +130,13 @@ class Example:
 
 @dataclass(frozen=True, slots=True)
 class Sampling:
-    """Which frames stand for a film, or for a part of it.
+    """Which frames stand for a video, or for a part of it.
 
     Attributes:
-        kind: ``uniform``: evenly spread; ``fps``: so many a second, however long the film is;
+        kind: ``uniform``: evenly spread; ``fps``: so many a second, however long the video is;
             ``scenes``: the middle of each shot.
-        frames: of a film, for ``uniform``; 1 or more.
-        fps: frames a second; for ``uniform`` the most, so that short films have fewer frames.
+        frames: of a video, for ``uniform``; 1 or more.
+        fps: frames per second; for ``uniform`` the most, so that short videos have fewer frames.
     """
 
     kind: Literal["uniform", "fps", "scenes"] = "uniform"
@@ -202,13 +202,13 @@ class Batch(NamedTuple):
     source: Tokens
     target: Tokens
     languages: tuple[str, ...]  # target language of each row
-    pictures: "Tensor"  # int64 [B], row of each triple's picture; rows of one picture are no
+    pictures: "Tensor"  # int64 [B], row of each triple's image; rows of one image are no
     # negatives of each other
     source_texts: "Tensor"  # int64 [B], row of each source caption among all texts
     target_texts: "Tensor"  # int64 [B], row of each translation among all texts
     words: tuple[Tokens, Tokens] | None = None  # source and target of the first rows as tokens,
     # where the others are means
-    other: Tokens | None = None  # a translation of any caption of each row's picture, where the
+    other: Tokens | None = None  # a translation of any caption of each row's image, where the
     # method asks for it
     back: Tokens | None = None  # back-translations of the source captions, where asked for; a
     # caption without one stands for itself
@@ -223,7 +223,7 @@ class Item:
 
     id: str
     path: str  # absolute, or relative to the index folder
-    start: float | None = None  # seconds, for a part of a film
+    start: float | None = None  # seconds, for a part of a video
     end: float | None = None
     captions: Captions = field(default_factory=dict[str, tuple[str, ...]])
     kind: Kind = "image"
@@ -283,7 +283,7 @@ class VisualModel(Protocol):
         ...
 
     def encode_visual(self, paths: Sequence[Path | Example]) -> Floats:
-        """Unit vectors float32 [N, D] of N pictures or films; an example stands for its part."""
+        """Return unit vectors float32 [N, D] of N images or videos, or of the examples' parts."""
         ...
 
 
@@ -291,10 +291,10 @@ class SearchModel(VisualModel, Protocol):
     """What search needs of a model."""
 
     def encode_text(self, texts: Sequence[str]) -> Floats:
-        """Unit vectors float32 [N, D] of N texts in any language."""
+        """Return unit vectors float32 [N, D] of N texts in any language."""
         ...
 
 
 def is_model_spec(name: StrPath) -> bool:
-    """Whether a name means an off-the-shelf model (``hf:OWNER/NAME``), not a run's folder."""
+    """Return whether a name is an off-the-shelf model (``hf:OWNER/NAME``), not a run folder."""
     return os.fspath(name).startswith(MODEL_SPEC)

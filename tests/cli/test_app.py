@@ -97,7 +97,7 @@ def test_output_to_a_full_disk(monkeypatch, capfd):
 
     monkeypatch.setattr("cl2cm.cli.app.show", fails)
     assert run(["doctor"]) == 2
-    assert capfd.readouterr().err.startswith("error: output: expected room on the disk")
+    assert capfd.readouterr().err.startswith("error: output: expected free disk space")
 
 
 def test_a_reader_that_goes_early():

@@ -295,7 +295,7 @@ def test_picture_of_too_many_pixels(bench, monkeypatch):
 def test_film(bench):
     film = bench.item(image=..., video="a.mp4")
     for command in ("encode", "index"):
-        bench.refused(command_on(bench, bench.manifest(film), command), "a whole film", "a.mp4")
+        bench.refused(command_on(bench, bench.manifest(film), command), "a complete video", "a.mp4")
     known = bench.item(image=..., features="7")
     bench.refused(command_on(bench, bench.manifest(known), "encode"), "features")
 

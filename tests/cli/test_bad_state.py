@@ -310,13 +310,13 @@ def test_full_disk_leaves_an_index_as_it_was(bench, monkeypatch):
     bench.accepted("search", index, "red circle")
 
 
-@pytest.mark.parametrize("module", ["encode.store_writing", "training.resume", "model.weights"])
+@pytest.mark.parametrize("module", ["encode.shards", "training.resume", "model.weights"])
 def test_full_disk_as_safetensors_says_it(module, bench, monkeypatch):
     def full(*_):
         raise SafetensorError("I/O error: No space left on device (os error 28)")
 
     monkeypatch.setattr(f"cl2cm.{module}.save_file", full)
-    command = "encode" if module == "encode.store_writing" else "train"
+    command = "encode" if module == "encode.shards" else "train"
     bench.refused(write_commands(bench)[command], "a full disk", leaves="out")
 
 

@@ -33,6 +33,7 @@ def test_help_fits_80_columns_and_nothing_is_cut_off(command, capfd, monkeypatch
     shown = capfd.readouterr().out
     assert max(len(line) for line in shown.splitlines()) <= 80
     cut = [line for line in shown.splitlines() if line.endswith("...") and "]..." not in line]
+    cut = [line for line in cut if not line.startswith("Usage: ")]  # RUN...: one or more
     assert cut == []
 
 

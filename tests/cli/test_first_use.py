@@ -67,7 +67,7 @@ def test_images_and_videos_by_their_usual_names(bench, capfd):
 
 def test_a_picture_to_be_like_that_is_not_there(bench):
     index, nowhere = bench.index(), bench.folder / "none.png"
-    line = bench.refused(["search", index, "--picture", nowhere], f"--picture {nowhere}")
+    line = bench.refused(["search", index, "--picture", nowhere], f"--image {nowhere}")
     assert "--skip-bad" not in line
     bench.refused(["search", index, "--picture", bench.pictures], "found a folder")
 

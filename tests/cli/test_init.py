@@ -49,6 +49,19 @@ def test_a_folder_with_captions_and_engines(bench, engines, monkeypatch):
     assert script.splitlines()[3:] == found["commands"]
 
 
+def test_the_recipe_has_as_many_steps_for_any_number_of_captions(bench, engines):
+    engines(es="apertium")
+    table = ["file,caption", *(f"red.png,red square {i}" for i in range(520))]
+    bench.write("pictures/captions.csv", "\n".join(table) + "\n")
+    many = load_config(started(bench)["recipe"])
+    assert many.train.batch_size == own_data.BATCH
+    assert (many.train.epochs, many.sections["teacher"]["epochs"]) == (20, 50)  # of two steps
+    bench.write("pictures/captions.csv", "file,caption\nred.png,red square\n")
+    few = load_config(started(bench)["recipe"])
+    assert (few.train.epochs, few.sections["teacher"]["epochs"]) == (40, 100)  # of one step
+    assert own_data.epochs_for(100_000, own_data.STEPS) == own_data.LEAST_EPOCHS
+
+
 def test_of_few_captions_none_are_left_to_measure_with(bench, engines):
     bench.write("pictures/captions.csv", "file,caption\nred.png,red square\n")
     engines(es="apertium")

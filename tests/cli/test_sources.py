@@ -40,7 +40,7 @@ def test_the_rest_is_done_and_the_exit_code_says_that_something_is_missing(comma
     assert found["skipped"] == ["broken.jpg", "logo.svg"]
     assert found["left_out"] == {".svg": 1, ".txt": 1}
     assert "left out: 1 .svg (not supported), 1 .txt" in err
-    assert "1 could not be read and were left out: broken.jpg; everything else was done." in err
+    assert "1 could not be read and were skipped: broken.jpg; everything else was done." in err
     assert "--skip-bad" in err
 
 

@@ -40,7 +40,7 @@ def test_the_second_writer_is_refused(name, bench):
         bench.out.mkdir()
         (bench.out / "metrics.jsonl").write_bytes(b"")
     with locked(lock):
-        bench.refused(command, "another one at work", "wait until it has ended")
+        bench.refused(command, "another process that is writing", "wait until it has finished")
 
 
 def test_images_that_were_replaced_are_encoded_again(bench):
@@ -87,7 +87,7 @@ def test_errors_of_the_system_are_one_line(number, tmp_path):
 
 def test_a_cache_behind_a_dangling_link(tmp_path):
     (tmp_path / "cache.sqlite").symlink_to(tmp_path / "gone" / "file")
-    with pytest.raises(StoreError, match="a link that leads nowhere"):
+    with pytest.raises(StoreError, match="a broken link"):
         TranslationCache(tmp_path / "cache.sqlite")
 
 

@@ -184,9 +184,9 @@ def test_damaged_files(tmp_path):
     broken = bytearray(whole)
     broken[len(whole) // 2] ^= 0xFF
     contents = {
-        "cut.jsonl.gz": (whole[: len(whole) // 2], "a whole gzip file"),
-        "flipped.jsonl.gz": (bytes(broken), "a whole gzip file"),
-        "plain.jsonl.gz": (line().encode(), "a whole gzip file"),
+        "cut.jsonl.gz": (whole[: len(whole) // 2], "a complete gzip file"),
+        "flipped.jsonl.gz": (bytes(broken), "a complete gzip file"),
+        "plain.jsonl.gz": (line().encode(), "a complete gzip file"),
         "empty.jsonl": (b"", "found no line"),
         "empty.jsonl.gz": (gzip.compress(b""), "found no line"),
         "other.json": (line().encode(), r"ends in \.jsonl"),

@@ -110,7 +110,7 @@ def test_other_numbers_are_refused_and_nothing_is_written(reader, source, tmp_pa
 
 def test_missing_pictures(reader, source, tmp_path):
     (source / "b.png").unlink()
-    with pytest.raises(MediaError, match=r"3 pictures or films, found no .*b\.png; name.*--images"):
+    with pytest.raises(MediaError, match=r"3 images or videos, found no .*b\.png; name.*--images"):
         prepare(source, tmp_path / "out")
     manifest = prepare(source, tmp_path / "out", allow_partial=True)
     assert [example.id for example in read_manifest(manifest)] == ["a", "c"]
@@ -179,7 +179,7 @@ def test_the_checksum_of_other_ids(source):
 
 @pytest.mark.parametrize("name", ["xtd10", "openmoji"])
 def test_a_task_is_refused_where_there_is_none(name, tmp_path):
-    with pytest.raises(ConfigError, match="leave --task out"):
+    with pytest.raises(ConfigError, match="remove --task"):
         prepare_dataset(name, tmp_path, tmp_path / "out", Options(task=2))
 
 

@@ -89,7 +89,7 @@ def test_transformers_loads_the_tokenizer_as_it_is(folder):
 
 @pytest.mark.parametrize("length", [0, 3, 8, 40, 60, 110, 200, 400, len(DATA) // 2, len(DATA) - 1])
 def test_a_truncated_file_is_refused(length):
-    with pytest.raises(WeightsError, match=r"^small\.bin: expected a whole E5S1 file, found "):
+    with pytest.raises(WeightsError, match=r"^small\.bin: expected a complete E5S1 file, found "):
         read_e5s1(DATA[:length], "small.bin")
 
 

@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch.testing import assert_close
 
-from cl2cm.encode import encoding
+from cl2cm.encode import steps
 from cl2cm.encode.encoding import (
     encode_pictures,
     encode_texts,
@@ -58,7 +58,7 @@ def refuse(*_, **__):
 
 @pytest.mark.parametrize("at_once", [4096, 40, 1])
 def test_stored_states_are_those_of_a_text_alone(at_once, backbone, tmp_path, monkeypatch):
-    monkeypatch.setattr(encoding, "TOKENS_AT_ONCE", at_once)
+    monkeypatch.setattr(steps, "TOKENS_AT_ONCE", at_once)
     texts = random.Random(at_once).sample(TEXTS, len(TEXTS))
     store = encode_texts(texts, backbone, tmp_path / "store")
     for row in random.Random(0).sample(range(len(texts)), 25):
@@ -115,7 +115,7 @@ def test_stored_features_are_those_of_the_pictures(examples, vision, tmp_path):
 def test_pictures_are_encoded_once_and_found(examples, vision, tmp_path, monkeypatch):
     assert find_pictures(examples, vision, tmp_path / "root") is None
     first = encode_pictures(examples, vision, root=tmp_path / "root")
-    monkeypatch.setattr(encoding, "encode_paths", refuse)
+    monkeypatch.setattr(steps, "encode_paths", refuse)
     assert encode_pictures(examples, vision, root=tmp_path / "root").folder == first.folder
     assert find_pictures(examples, vision, tmp_path / "root").folder == first.folder
     assert find_pictures(examples[1:], vision, tmp_path / "root") is None
@@ -182,7 +182,7 @@ def test_a_skipped_picture_is_no_feature_for_those_who_do_not_skip(examples, vis
 def test_media_path(tmp_path):
     film = tmp_path / "a.mp4"
     assert media_path(Example(id="a", split="test", video=film)) == film
-    with pytest.raises(ManifestError, match="item 'a': expected a picture or a film"):
+    with pytest.raises(ManifestError, match="item 'a': expected an image or a video"):
         media_path(Example(id="a", split="test", features="a"))
     assert picture_key(Example(id="a", split="test", video=film)) == "a\t-"
 

@@ -224,7 +224,9 @@ def test_pictures_cannot_be_encoded(tmp_path):
     world.draw("red", "bar", 0).save(tmp_path / "red.png")
     head = build_vision_head(NetworkConfig(dim=8, heads=1), WIDTH)
     model = VisualSide(head, encoder, fingerprint="f", dim=8)
-    with pytest.raises(EncoderError, match="expected items whose features it holds, found a pict"):
+    with pytest.raises(
+        EncoderError, match="expected items whose features it holds, found an image"
+    ):
         model.encode_visual([tmp_path / "red.png"])
     assert model.encode_visual(examples("film_b", "film_a")).shape == (2, 8)
     assert json.loads(encoder.preprocessing)["items"] == 4
@@ -412,7 +414,7 @@ def test_index_and_search_on_films(films, trained_on_films, tmp_path):
     assert made_["items"] == 144
     hits = open_searcher(tmp_path / "index").search("red circle", 10)
     assert sum("red" in hit.id or "circle" in hit.id for hit in hits) >= 5
-    with pytest.raises(EncoderError, match="found a picture or film to encode"):
+    with pytest.raises(EncoderError, match="found an image or video to encode"):
         open_searcher(tmp_path / "index").similar(Path("red.png"))
 
 
@@ -466,7 +468,7 @@ def test_features_elsewhere(tmp_path, capfd):
         FeatureFiles("features:x", new, agreed).choose(examples("a"))
     elsewhere = agreed._replace(elsewhere=True)
     assert FeatureFiles("features:x", new, elsewhere).choose(examples("a")).has("a")
-    assert capfd.readouterr().err.count("taken on trust") == 1
+    assert capfd.readouterr().err.count("cannot be checked") == 1
     wide = write_arrays(tmp_path / "wide", {"a": np.ones((1, WIDTH + 1), np.float32)})
     with pytest.raises(StoreError, match=f"width {WIDTH}, found width {WIDTH + 1}"):
         FeatureFiles("features:x", wide, elsewhere).choose(examples("a"))

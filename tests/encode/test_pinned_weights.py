@@ -283,7 +283,7 @@ def test_a_damaged_kept_wheel_is_fetched_again(pip, cache):
         (
             "ERROR: Could not install: [Errno 28] No space left on device\n",
             StorageError,
-            "expected room on the disk, found a full disk",
+            "expected free disk space, found a full disk",
         ),
     ],
 )
@@ -397,7 +397,7 @@ def test_two_at_the_same_time_make_one(pip, cache, monkeypatch):
         thread.join()
     assert not errors
     assert len(made) == len(pip.calls) == 1
-    assert any("another process installs it, waiting" in line for line in said)
+    assert any("another process is installing it, waiting" in line for line in said)
     verify(LITE, cache)
 
 

@@ -220,7 +220,7 @@ def test_a_second_writer_is_refused_or_waits(tmp_path):
     first = threading.Thread(target=make, args=(tmp_path / "s",), kwargs={"encode": slow})
     first.start()
     assert begun.wait(10)
-    with pytest.raises(StorageError, match="another one at work"):
+    with pytest.raises(StorageError, match="another process that is writing"):
         make(tmp_path / "s")
     waiting = threading.Thread(
         target=make, args=(tmp_path / "s",), kwargs={"encode": None, "shared": True}

@@ -100,6 +100,18 @@ def test_another_prefix_or_length_is_caught(key, value, export):
         load_export(export)
 
 
+def test_a_missing_prefix_is_caught(settings, tmp_path):
+    from cl2cm.export.write import export_run
+    from cl2cm.training.loop import train
+
+    train(settings("zero-shot", text={"prefix": "red: "}, train={"epochs": 1}), tmp_path / "run")
+    (made,) = export_run(tmp_path / "run", tmp_path / "out")
+    load_export(made.path)
+    change(made.path, lambda contract: contract["text"].update(prefix=""))
+    with pytest.raises(ExportError, match="tokens of"):
+        load_export(made.path)
+
+
 def test_weights_of_another_model_are_caught_even_with_their_hash(export):
     graph = onnx.load(export / "text.onnx")
     for tensor in graph.graph.initializer:

@@ -137,10 +137,10 @@ def test_smaller_precisions_are_smaller(exports):
 def test_blocks_of_eight_bits_by_a_slow_loop():
     matrix = np.random.default_rng(1).normal(size=(70, 3)).astype(np.float32)
     packed, scales = blocks(matrix)
-    assert packed.shape == (3, 3, 32)
+    assert packed.shape == (3, 5, 16)
     for column in range(3):
         for row in range(70):
-            block, at = divmod(row, 32)
+            block, at = divmod(row, 16)
             value = (int(packed[column, block, at]) - 128) * scales[column, block]
             assert abs(value - matrix[row, column]) <= scales[column, block] / 2 + 1e-7
 

@@ -226,8 +226,8 @@ def test_larger_than_the_limit(monkeypatch):
     [
         (Path("/nowhere/a.png"), "/nowhere/a.png: expected an image, found no such file"),
         (Path("/"), "/: expected an image, found a folder"),
-        (Path("/nowhere/a.MP4"), "/nowhere/a.MP4: expected a whole film, found no such file"),
-        (Example("x", "test", video=Path("/a.bin")), "/a.bin: expected a whole film"),
+        (Path("/nowhere/a.MP4"), "/nowhere/a.MP4: expected a complete video, found no such file"),
+        (Example("x", "test", video=Path("/a.bin")), "/a.bin: expected a complete video"),
         (Example("x", "test", image=Path("/a.mp4")), '/a.mp4: .* found a video; write "video"'),
         (Example("x", "test", features="f9"), "item x: .* found the id 'f9'"),
         (np.zeros((4, 4), np.uint8), r"expected uint8 \[H, W, 3\], found uint8 \[4, 4\]"),

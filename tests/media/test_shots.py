@@ -205,7 +205,7 @@ def test_a_bad_film_is_skipped_when_asked(trained, collection, tmp_path, capfd):
     (collection / "bad.mov").write_bytes(b"")
     arguments = ["index", str(trained), str(collection), str(tmp_path / "index"), "--json"]
     assert run([*arguments, "--strict"]) == 2
-    assert "bad.mov: expected a whole film, found an empty file" in capfd.readouterr().err
+    assert "bad.mov: expected a complete video, found an empty file" in capfd.readouterr().err
     assert run([*arguments, "--skip-bad"]) == 0
     made = json.loads(capfd.readouterr().out)
     assert (made["skipped"], made["items"]) == (["bad.mov"], len(THINGS) + 1)

@@ -190,10 +190,10 @@ BAD = {
 def test_what_is_no_whole_film(folder, name):
     path = spoiled(folder, name)
     with pytest.raises(
-        MediaError, match=f"{path}: expected a whole film, found {BAD[name]}"
+        MediaError, match=f"{path}: expected a complete video, found {BAD[name]}"
     ) as error:
         load_frames(path, TO_32)
-    assert "replace the file, or leave it out" in error.value.remedy
+    assert "replace the file, or skip it" in error.value.remedy
 
 
 def test_places_without_a_film(folder):

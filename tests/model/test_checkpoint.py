@@ -145,5 +145,5 @@ def test_encoders_may_be_elsewhere(own_encoders, trained, tmp_path):
     assert_array_equal(load(run, **moved).encode_text(TEXTS), load(trained).encode_text(TEXTS))
     seen = load_visual(run, vision_encoder=moved["vision_encoder"])
     assert seen.fingerprint == load(trained).fingerprint
-    with pytest.raises(CheckpointError, match="leave --features out"):
+    with pytest.raises(CheckpointError, match="remove --features"):
         load(run, **moved | {"vision_encoder": f"features:{tmp_path}"})

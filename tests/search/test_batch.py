@@ -97,7 +97,7 @@ def test_a_bad_file_is_named_with_its_line(tmp_path, content, words):
     if content is not None:
         path.write_bytes(content)
     if words is None:
-        with pytest.raises(QueryError, match="id of its own"):
+        with pytest.raises(QueryError, match="a unique id"):
             read_queries(path)
         return
     with pytest.raises(QueryError, match=words):

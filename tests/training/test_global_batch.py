@@ -65,6 +65,18 @@ def test_eight_chunks_give_losses_and_gradients_of_one():
             assert_close(found[key], value, **EXACT, msg=lambda t, at=f"{case}|{key}": f"{at}: {t}")
 
 
+@pytest.mark.parametrize(("chunks", "groups"), [(1, 4), (3, 2), (1, 500)])
+def test_groups_of_similar_length_give_losses_and_gradients_of_one(chunks, groups):
+    for case, method, stage, batch in across.methods():
+        if "=" in case:
+            continue
+        whole = across.compute(method, stage, batch)
+        found = across.compute(method, stage, batch, chunks=chunks, groups=groups)
+        assert found.keys() == whole.keys(), case
+        for key, value in whole.items():
+            assert_close(found[key], value, **EXACT, msg=lambda t, at=f"{case}|{key}": f"{at}: {t}")
+
+
 def test_chunks_are_encoded_again_with_the_same_dropout(monkeypatch):
     cases = [(c, *rest) for c, *rest in across.methods(dropout=0.3) if c.startswith("cl2cm cross")]
     assert len(cases) == 2

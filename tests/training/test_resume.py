@@ -236,7 +236,7 @@ def test_what_is_left_of_states_is_no_fresh_start(tmp_path):
     Training().step().save(tmp_path)
     (tmp_path / "current.json").unlink()
     (tmp_path / "0-0-1" / "state.json").unlink()
-    with pytest.raises(CheckpointError, match="none that is whole; remove the folder"):
+    with pytest.raises(CheckpointError, match="none that is complete; remove the folder"):
         load_state(tmp_path, config_hash="k")
 
 

@@ -23,6 +23,7 @@ from cl2cm.cli.examples import WithExamples, WithFormats
 from cl2cm.cli.export import export
 from cl2cm.cli.index import index
 from cl2cm.cli.init import init
+from cl2cm.cli.licences import licences
 from cl2cm.cli.measure import compare, evaluate
 from cl2cm.cli.models import models
 from cl2cm.cli.options import (
@@ -32,6 +33,7 @@ from cl2cm.cli.options import (
     encoders,
     show,
 )
+from cl2cm.cli.report import report
 from cl2cm.cli.search import AsksInWords, search
 from cl2cm.cli.serve import serve, serve_index
 from cl2cm.cli.train import WithMethods, train
@@ -241,9 +243,15 @@ _COMMANDS: tuple[tuple[Callable[..., int | None], type[TyperCommand]], ...] = (
     *((opens_models(train), WithMethods), (opens_models(add_language), WithExamples)),
     *((opens_models(evaluate), WithExamples), (opens_models(compare), WithExamples)),
     *((opens_models(bench), WithExamples), (opens_models(align), WithExamples)),
+    (opens_models(report), WithExamples),
     *((opens_models(export), WithExamples), (opens_models(index), WithFormats)),
     (opens_models(search), AsksInWords),
-    *((opens_models(serve), WithExamples), (models, WithExamples), (doctor, WithExamples)),
+    *(
+        (opens_models(serve), WithExamples),
+        (models, WithExamples),
+        (opens_models(licences), WithExamples),
+    ),
+    (doctor, WithExamples),
 )  # in the order in which data flows
 for _command, _class in _COMMANDS:
     app.command(cls=_class)(_command)

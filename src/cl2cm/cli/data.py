@@ -145,7 +145,13 @@ def translate(
 
 
 def encode(
-    source: Annotated[Path, typer.Argument(help="Manifest, or folder of images and videos.")],
+    source: Annotated[
+        str,
+        typer.Argument(
+            help="Manifest, folder of images and videos, WebDataset tars or Parquet files; a path "
+            "or a URL such as s3://bucket/photos."
+        ),
+    ],
     out: Annotated[Path, typer.Option(help="Feature store to write.")],
     encoder: Annotated[
         str,
@@ -159,6 +165,19 @@ def encode(
             help="vision or text; empty: text for hf: models without an image side, else vision."
         ),
     ] = "",
+    workers: Annotated[
+        int, typer.Option(min=0, help="Number of worker processes; 0: chosen for the engine.")
+    ] = 0,
+    engine: Annotated[str, typer.Option(help="local, or ray for Ray Data.")] = "local",
+    address: Annotated[
+        str, typer.Option(help="Address of a Ray cluster; without it one is started here.")
+    ] = "",
+    shard: Annotated[
+        str, typer.Option(help="Encode one part, such as 3/7, as a job of an array.", metavar="I/N")
+    ] = "",
+    merge: Annotated[
+        bool, typer.Option("--merge", help="Merge the parts of an array, and encode nothing.")
+    ] = False,
     exclude: Exclude = None,
     skip_bad: SkipBad = False,
     strict: Strict = False,
@@ -168,20 +187,26 @@ def encode(
 
     Broken files in a folder are listed and skipped; the exit code is then 1.
     """
-    from cl2cm.cli.encoding import encode_store
+    from cl2cm.cli.encoding import Scale, encode_store
     from cl2cm.cli.sources import finish, is_lenient
     from cl2cm.encode.clip.pairs import side_of
 
-    lenient = is_lenient(source, skip_bad=skip_bad, strict=strict)
+    lenient = is_lenient(Path(source), skip_bad=skip_bad, strict=strict)
     chosen = side or side_of(encoder)
     result = encode_store(
-        source, out, encoder, side=chosen, skip_bad=lenient, exclude=exclude or ()
+        source,
+        out,
+        encoder,
+        side=chosen,
+        skip_bad=lenient,
+        exclude=exclude or (),
+        scale=Scale(workers, engine, address, shard, merge),
     )
     show(
         result,
         as_json=as_json,
         lines=[
-            f"{result['items']} items of width {result['width']} in {out}, "
+            f"{result['items']} items of width {result['width']} in {result.get('part', out)}, "
             f"{result['rate']:.1f}/s; {len(result['skipped'])} skipped"
         ],
     )

@@ -31,7 +31,7 @@ def evaluate_manifest(
     encoders: Encoders = AS_TRAINED,
     dim: int = 0,
 ) -> dict[str, Any]:
-    """The object of ``evaluate --json``, with the pictures that are in two splits as ``leaks``.
+    """Return the object of ``evaluate --json``; ``leaks`` are images in two splits.
 
     With ``skip_bad``, lines that do not fit and items whose file or features cannot be read are
     left out, and named under ``skipped``.

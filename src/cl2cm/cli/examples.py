@@ -15,7 +15,11 @@ EXAMPLES: dict[str, tuple[str, ...]] = {
         "cl2cm translate manifest.jsonl --to es --engine apertium --out new.jsonl",
         "cl2cm translate new.jsonl --report",
     ),
-    "encode": ("cl2cm encode photos --encoder onnx:efficientnet-lite2 --out features",),
+    "encode": (
+        "cl2cm encode photos --encoder onnx:efficientnet-lite2 --out features",
+        "cl2cm encode photos --out features --shard 3/7",
+        "cl2cm encode s3://bucket/shards --out features --workers 4",
+    ),
     "train": (
         "cl2cm train recipe.toml --out runs/mine",
         "cl2cm train recipe.toml --out runs/mine --resume",
@@ -29,6 +33,10 @@ EXAMPLES: dict[str, tuple[str, ...]] = {
         'cl2cm align runs/mine "a dog runs" "ein Hund rennt" --html words.html',
         "cl2cm align runs/mine --gold",
     ),
+    "report": (
+        "cl2cm report runs/zero-shot runs/cl2cm --out report.html",
+        "cl2cm report bench/flickr8k-multi --files figures --png",
+    ),
     "export": ("cl2cm export runs/mine my-export --precision fp32,int8",),
     "index": (
         "cl2cm index runs/mine photos photos-index",
@@ -40,6 +48,7 @@ EXAMPLES: dict[str, tuple[str, ...]] = {
     ),
     "serve": ("cl2cm serve photos-index --port 8000",),
     "models": ("cl2cm models --json",),
+    "licences": ("cl2cm licences runs/mine", "cl2cm licences photos-index --json"),
     "doctor": ("cl2cm doctor --install-weights", "cl2cm doctor runs/mine --repair"),
 }
 

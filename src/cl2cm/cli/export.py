@@ -75,7 +75,7 @@ def export(
         made = export_run(
             run, out, precisions=precisions, vision_precision=vision_precision, **measured
         )
-    result = {
+    result: dict[str, Any] = {
         "run": str(run),
         "exports": [
             {

@@ -84,7 +84,7 @@ def encoders(text: str = "", vision: str = "", features: Path | None = None) -> 
             "--vision-encoder and --features",
             expected="one of them",
             found="both",
-            remedy="leave one out",
+            remedy="remove one",
         )
     return Encoders(text, vision if features is None else f"features:{features}")
 
@@ -94,7 +94,7 @@ def for_both(option: str, values: Sequence[T] | None, default: T) -> tuple[T, T]
     given = list(values or ()) or [default]
     if len(given) > 2:
         raise ConfigError(
-            option, expected="once or twice", found=f"{len(given)} times", remedy="leave some out"
+            option, expected="once or twice", found=f"{len(given)} times", remedy="remove some"
         )
     return given[0], given[-1]
 
@@ -108,7 +108,7 @@ def show(value: dict[str, Any], *, as_json: bool, lines: Sequence[str]) -> None:
     encoding = sys.stdout.encoding
     try:
         text.encode(encoding)
-    except UnicodeEncodeError:  # not UTF-8, or a file name that is no text
+    except UnicodeEncodeError:  # not UTF-8, or a file name that is not text
         escaped = text.encode(encoding, "backslashreplace").decode(encoding)
         text = json.dumps(value) if as_json else escaped
     print(text, flush=True)  # noqa: T201 - the result

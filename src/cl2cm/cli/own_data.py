@@ -23,6 +23,8 @@ ENGINES = ("apertium", "bergamot")  # that need no folder of weights
 CHAINS = {("en", "fr"): "apertium:en-ca-fr", ("en", "it"): "apertium:en-ca-it"}
 FEW = 50  # captioned items; of fewer there may be none to validate or test with
 TARGETS = ("es", "ca", "pt", "fr", "it", "de")  # tried where the user names no language
+# Training overfits after a number of steps, not of epochs (docs/results.md, small own data).
+BATCH, STEPS, TEACHER_STEPS, LEAST_EPOCHS = 256, 40, 100, 5
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,7 +32,7 @@ class Found:
     """What a folder contains.
 
     images, videos: their numbers; languages: of the captions, the most frequent first; described:
-    items that have a caption; source: the language to train from.
+    items that have a caption; source: the language to train from; captions: in that language.
     """
 
     folder: Path
@@ -39,6 +41,7 @@ class Found:
     described: int
     languages: tuple[str, ...]
     source: str
+    captions: int = 0
 
 
 def look_at(folder: Path, language: str) -> Found:
@@ -64,7 +67,8 @@ def look_at(folder: Path, language: str) -> Found:
         for code, captions in example.captions.items():
             counts[code] = counts.get(code, 0) + len(captions)
     languages = tuple(sorted(counts, key=lambda code: (-counts[code], code)))
-    return Found(folder, len(items) - videos, videos, len(described), languages, source)
+    pictures, number = len(items) - videos, counts.get(source, 0)
+    return Found(folder, pictures, videos, len(described), languages, source, number)
 
 
 def engines_for(source: str, targets: Iterable[str]) -> dict[str, str]:
@@ -124,6 +128,12 @@ def packaged(name: str) -> Path:
     return Path(str(files("cl2cm") / "recipes" / f"{name}.toml"))
 
 
+def epochs_for(captions: int, steps: int) -> int:
+    """Return the epochs that make about so many steps of the packaged recipe's batches."""
+    per_epoch = max(1, captions // BATCH)
+    return max(LEAST_EPOCHS, round(steps / per_epoch))
+
+
 def write_plan(found: Found, engines: dict[str, str], out: Path) -> list[str]:
     """Write ``recipe.toml`` and ``commands.sh`` into a folder; returns the commands.
 
@@ -134,6 +144,8 @@ def write_plan(found: Found, engines: dict[str, str], out: Path) -> list[str]:
     manifest = "translated.jsonl" if engines else "data/manifest.jsonl"
     text = text.replace('manifest = ""', f'manifest = "{manifest}"')
     text = text.replace('source = "en"', f'source = "{found.source}"')
+    for key, steps in (("epochs = 20", TEACHER_STEPS), ("epochs = 8", STEPS)):
+        text = text.replace(key, f"epochs = {epochs_for(found.captions, steps)}")
     if not engines:
         text = text.replace('method = "cl2cm"', 'method = "zero-shot"')
     lines = commands(found, engines, out)

@@ -35,7 +35,7 @@ class AsksInWords(WithExamples):
 
 
 def _words_last(arguments: list[str], options: dict[str, Any]) -> list[str]:
-    """Put what is no option behind ``--``, in its order.
+    """Put what is not an option behind ``--``, in its order.
 
     Args:
         arguments: of the command line.
@@ -138,12 +138,12 @@ def search(
 
     if like and picture:
         raise ConfigError(
-            "--like and --picture", expected="one of them", found="both", remedy="leave one out"
+            "--like and --image", expected="one of them", found="both", remedy="remove one"
         )
     if picture is not None and not picture.is_file():
         found = "a folder" if picture.is_dir() else "no such file"
         raise MediaError(
-            f"--picture {picture}", expected="an image", found=found, remedy="correct the path"
+            f"--image {picture}", expected="an image", found=found, remedy="correct the path"
         )
     typed = " ".join(query or ())
     _check_index(index, typed)
@@ -169,7 +169,7 @@ def search(
 
 
 def _check_index(index: Path, query: str) -> None:
-    """Refuse what is no folder before anything else is said of the query.
+    """Refuse what is not a folder before anything else is said of the query.
 
     Raises:
         VectorIndexError: there is no such folder.

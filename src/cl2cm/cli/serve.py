@@ -119,7 +119,10 @@ def serve_index(
             "shown from its own folder only, unless you name theirs with --media-root"
         )
     if host not in LOOPBACK and token is None:
-        say("anyone who reaches this address can search and see every picture; --token-file FILE")
+        say(
+            "anyone who reaches this address can search and see every image; "
+            "require a token with --token-file"
+        )
     stage("starting the service")
     run_server(
         searcher,
@@ -138,7 +141,7 @@ def serve_index(
 
 
 def _aligner(model: StrPath, where: "Encoders") -> Any:  # noqa: ANN401 - an Aligner
-    """What aligns words, where the model is a run."""
+    """Return what aligns words, where the model is a run."""
     from cl2cm.export.contract import is_export
 
     if is_model_spec(model) or is_export(model):

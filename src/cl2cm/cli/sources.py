@@ -75,7 +75,7 @@ def read_source(
 
 
 def _readable(examples: list[Example], skipped: Skipped) -> list[Example]:
-    """Examples without the videos, where these cannot be read here."""
+    """Return examples without the videos, where these cannot be read here."""
     if has_extra("video") or all(example.kind != "video" for example in examples):
         return examples
     for example in examples:
@@ -136,7 +136,7 @@ def finish(result: Mapping[str, Any], *, skip_bad: bool) -> None:
     names = result["skipped"][: result["broken"]]
     rest = f" and {len(names) - _NAMED:,} more" if len(names) > _NAMED else ""
     say(
-        f"{len(names):,} could not be read and were left out: {', '.join(names[:_NAMED])}{rest}; "
+        f"{len(names):,} could not be read and were skipped: {', '.join(names[:_NAMED])}{rest}; "
         "everything else was done. Accept this with --skip-bad, or stop at the first with --strict"
     )
     raise typer.Exit(1)

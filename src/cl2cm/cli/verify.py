@@ -48,7 +48,7 @@ class Report:
 
     @contextlib.contextmanager
     def look(self) -> Iterator[None]:
-        """Note an error of what is looked at, and go on."""
+        """Note an error of what is looked at, and continue."""
         try:
             yield
         except CL2CMError as error:
@@ -59,7 +59,7 @@ class Report:
         self.damaged.append(str(error))
 
     def as_json(self) -> dict[str, Any]:
-        """The object of ``doctor PATH --json``."""
+        """Return the object of ``doctor PATH --json``."""
         return {
             "path": str(self.path),
             "kind": self.kind,
@@ -102,7 +102,7 @@ def verify_path(path: Path, *, repair: bool = False) -> Report:
 
 
 def report_lines(report: Report) -> list[str]:
-    """The report for people."""
+    """Return the report for people."""
     lines = [f"repaired: {line}" for line in report.repaired]
     lines += [f"damaged: {line}" for line in report.damaged]
     if report.unhashed:
@@ -129,14 +129,14 @@ def _look_at_run(run: Path, report: Report) -> None:
             with report.look():
                 check_hash(run, name, again=True)
         if report.repair and report.unhashed and not report.damaged:
-            say(f"{run}: taking the files as they are for whole")
+            say(f"{run}: assuming that its files are intact")
             write_record(run / "contract.json", read_record(run / "contract.json"))
             write_record(run / "provenance.json", {**provenance, "files": hashes_of(run)})
             report.repaired, report.unhashed = report.unhashed, []
 
 
 def _unsummed(folder: Path, *names: str) -> list[str]:
-    """Those of some records that have no checksum of themselves."""
+    """Return those of some records that have no checksum of themselves."""
     return [name for name in names if f'"{CHECKSUM}"' not in (folder / name).read_text("utf-8")]
 
 

@@ -16,7 +16,7 @@ class CaptionPairs:
     """All caption pairs of a split, with their translations as ragged tables.
 
     Attributes:
-        pictures: row of each pair's picture, int64 [P].
+        images: row of each pair's image, int64 [P].
         source: row of each pair's source caption among the texts, int64 [P].
         groups: first group of each pair, int64 [P + 1]; a group is one language of one pair.
         group_language: index into ``languages`` of each group, int64 [G].
@@ -42,26 +42,26 @@ class CaptionPairs:
         return len(self.source)
 
     def mates(self, pairs: Ints, rng: np.random.Generator) -> Ints:
-        """For each pair, any pair of the same picture, int64 [n]; itself among them."""
-        pictures = self.pictures[pairs]  # pairs stand in the order of their pictures
+        """For each pair, any pair of the same image, int64 [n]; itself among them."""
+        pictures = self.pictures[pairs]  # pairs are in the order of their images
         first = np.searchsorted(self.pictures, pictures, side="left")
         after = np.searchsorted(self.pictures, pictures, side="right")
         return first + (rng.random(len(pairs)) * (after - first)).astype(np.int64)
 
     def siblings(self, pairs: Ints, rng: np.random.Generator) -> Ints:
-        """For each pair, another pair of the same picture, int64 [n]; itself if there is none."""
+        """For each pair, another pair of the same image, int64 [n]; itself if there is none."""
         first = np.searchsorted(self.pictures, self.pictures[pairs], side="left")
         count = np.searchsorted(self.pictures, self.pictures[pairs], side="right") - first
         step = 1 + (rng.random(len(pairs)) * (count - 1)).astype(np.int64)
         return first + (pairs - first + step) % count
 
     def shuffled(self, seed: int) -> Ints:
-        """For each pair, one of another picture whose translation may stand for its own [P]."""
+        """For each pair, one of another image whose translation may stand for its own [P]."""
         rng = np.random.default_rng([seed, _SHUFFLED])
         return elsewhere(self.pictures, self.source, rng)
 
     def draw(self, pairs: Ints, rng: np.random.Generator) -> tuple[Ints, Ints]:
-        """One language, then one translation for each pair: (language, text row), int64 [n]."""
+        """Return a language and a translation for each pair: (language, text row), int64 [n]."""
         if self.weights is None:
             group = _pick(self.groups, pairs, rng)
             choice = _pick(self.choices, group, rng)
@@ -89,7 +89,7 @@ class CaptionPairs:
         return languages, target
 
     def order(self, rng: np.random.Generator) -> Ints:
-        """Pairs of an epoch, int64 [P]: each once; with weights, as often as its own over the mean.
+        """Return the pairs of an epoch, int64 [P]: each once, or in proportion to its weight.
 
         A pair of twice the mean weight stands twice, one of a tenth in every tenth epoch.
         """
@@ -110,7 +110,7 @@ def _pick(starts: Ints, rows: Ints, rng: np.random.Generator) -> Ints:
 def _weighted(
     weights: npt.NDArray[np.float64], before: Ints, after: Ints, rng: np.random.Generator
 ) -> Ints:
-    """One choice of each range [before, after), by weight."""
+    """Return one choice of each range [before, after), by weight."""
     sums = np.concatenate([[0.0], np.cumsum(weights)])
     drawn = sums[before] + rng.random(len(before)) * (sums[after] - sums[before])
     found: Ints = np.clip(np.searchsorted(sums, drawn, side="right") - 1, before, after - 1)

@@ -1,6 +1,6 @@
 """Files that are ignored in a folder: those of other programs, and the user's patterns.
 
-Patterns are those of ``.gitignore``. They stand in files called ``.cl2cmignore``, each for its own
+Patterns are those of ``.gitignore``. They are in files called ``.cl2cmignore``, each for its own
 folder and those below, or come from the command line (``--exclude``), for the whole folder.
 """
 
@@ -13,7 +13,7 @@ from cl2cm.errors import ConfigError, MediaError
 from cl2cm.text import name_form
 
 IGNORE_FILE = ".cl2cmignore"
-NO_MEDIA = ".nomedia"  # a folder with such a file is no album, on Android and elsewhere
+NO_MEDIA = ".nomedia"  # a folder with such a file is not an album, on Android and elsewhere
 # Folders that file servers, operating systems and package managers make; compared in lower case.
 FOLDERS = frozenset(
     {"@eadir", "@recycle", "@recently-snapshot", "@tmp", "#recycle", "#snapshot", "$recycle.bin"}
@@ -30,7 +30,7 @@ class Ignored:
         exclude: patterns for all of it.
 
     Raises:
-        ConfigError: one of ``exclude`` is no pattern.
+        ConfigError: one of ``exclude`` is not a pattern.
     """
 
     def __init__(self, root: Path, exclude: Sequence[str] = ()) -> None:
@@ -84,7 +84,7 @@ def _read(path: Path) -> GitIgnoreSpec:
     except (OSError, UnicodeDecodeError) as error:
         raise MediaError(
             str(path),
-            expected="patterns of files to leave out, in UTF-8",
+            expected="patterns of files to ignore, in UTF-8",
             found=getattr(error, "strerror", None) or "other bytes",
             remedy="correct it",
         ) from error

@@ -39,7 +39,7 @@ class Leak(NamedTuple):
 
 
 def known_leaks(examples: Iterable[Example]) -> list[str]:
-    """Lines of the leaks of a data set; looked for once, then kept in the user's cache.
+    """Return lines of the leaks of a data set; looked for once, then kept in the user's cache.
 
     A data set is known by the ids, splits, paths, sizes and times of its files.
     """
@@ -66,7 +66,7 @@ def known_leaks(examples: Iterable[Example]) -> list[str]:
 def find_leaks(examples: Iterable[Example], *, progress: bool = True) -> list[Leak]:
     """Find items that are the same in different splits.
 
-    Pictures that cannot be read are not compared, and this is said. Of many that are all the
+    Images that cannot be read are not compared, and this is reported. Of many that are all the
     same, not every pair is listed, but each item at least once for each split that has it too.
 
     Args:
@@ -127,7 +127,7 @@ class _Found:
                 self.add(row, one[0], why)
 
     def leaks(self) -> list[Leak]:
-        """All of them, by the later item."""
+        """Return all of them, by the later item."""
         order = sorted(self._pairs.items(), key=lambda pair: pair[0][::-1])
         return [_leak(self._items[a], self._items[b], *found) for (a, b), found in order]
 
@@ -148,7 +148,7 @@ def _same_name(items: Sequence[Example]) -> Iterator[list[int]]:
 
 
 def _same_film(items: Sequence[Example]) -> Iterator[tuple[int, int]]:
-    """Parts of one film, or of its copies, that overlap and are in different splits."""
+    """Yield parts of one video, or of its copies, that overlap and are in different splits."""
     videos = {row: path for row, path in _paths(items, "video") if path.is_file()}
     originals = _originals(set(videos.values()))
     parts: dict[Path, list[int]] = defaultdict(list)
@@ -166,7 +166,7 @@ def _same_film(items: Sequence[Example]) -> Iterator[tuple[int, int]]:
 
 
 def _paths(items: Sequence[Example], kind: Kind) -> list[tuple[int, Path]]:
-    """Rows and files of the images, or of the videos, among items."""
+    """Return rows and files of the images, or of the videos, among items."""
     found = ((row, item.media) for row, item in enumerate(items))
     return [(row, media.path) for row, media in found if media and media.kind == kind]
 

@@ -22,6 +22,7 @@ _KEYS = (
     *("start", "end", "captions", "translations", "quality"),
 )
 _MEDIA = ("image", "video", "features")
+_URL = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*://")
 _CONTROL = re.compile(r"[\x00-\x1f\x7f]")
 # Language, script, region, variants, as BCP 47 writes them.
 _LANGUAGE = re.compile(
@@ -114,7 +115,10 @@ def _word(value: dict[str, Any], key: str) -> str:
 def _path(value: dict[str, Any], key: str, folder: Path) -> Path | None:
     if key not in value:
         return None
-    joined = os.path.join(folder, _word(value, key))  # noqa: PTH118 — thousands of them
+    word = _word(value, key)
+    if _URL.match(word):  # a file never makes us contact a host
+        raise BadFieldError(key, "a path", show(word), "name the URL of its folder as the source")
+    joined = os.path.join(folder, word)  # noqa: PTH118 — thousands of them
     return Path(os.path.normpath(joined))
 
 
@@ -191,7 +195,7 @@ def _quality(value: object, translations: Translations) -> Quality:
 def _scores(
     value: object, field: str, texts: tuple[str | None, ...] | None
 ) -> tuple[float | None, ...]:
-    """Scores of a column of translations: one for each, and none where there is no text."""
+    """Return scores of a column of translations: one for each, and none where there is no text."""
     if texts is None:
         raise BadFieldError(field, "a score of translations", "no such translations", "remove it")
     if type(value) is not list or len(value) != len(texts):

@@ -53,10 +53,10 @@ def read_manifest(
         source: language that the ``translations`` are made from; each of their lists is as
             long as its captions. None: whichever language that may be, of each item.
         skip_bad: leave out lines that do not fit; damage of the whole file is still an error.
-        on_skip: told place and error of every line left out.
+        on_skip: called with place and error of every line left out.
 
     Yields:
-        Examples in the order of the file, their paths absolute. The pictures need not exist.
+        Examples in the order of the file, their paths absolute. The images need not exist.
 
     Raises:
         ManifestError: the file or a line does not fit the format.
@@ -85,7 +85,7 @@ def read_manifest(
         yield example
     if number == 0:
         raise ManifestError(
-            str(path), expected="one item a line", found="no line", remedy="write it again"
+            str(path), expected="one item per line", found="no line", remedy="write it again"
         )
 
 
@@ -222,7 +222,7 @@ def _file_errors(path: Path) -> Iterator[None]:
     except (EOFError, zlib.error, gzip.BadGzipFile) as error:
         raise ManifestError(
             str(path),
-            expected="a whole gzip file",
+            expected="a complete gzip file",
             found=f"a damaged one ({error})",
             remedy="fetch or write it again",
         ) from error

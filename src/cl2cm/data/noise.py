@@ -27,7 +27,7 @@ _MARKS = (
 )
 # A word is a run of characters between spaces and punctuation, or one character of those scripts.
 _WORD = re.compile(f"[{_UNSPACED}]|[^{_MARKS}{_UNSPACED}]+")
-_ROUNDS = 20  # of repairs, after which what still stands in its own place stays there
+_ROUNDS = 20  # of repairs, after which what still is in its own place stays there
 
 
 class Spoilt(NamedTuple):
@@ -96,7 +96,7 @@ def plant_noise(
 def _permuted(
     texts: Sequence[str], items: Sequence[int], share: float, rng: np.random.Generator
 ) -> list[str]:
-    """The texts, a share of them moved to other items."""
+    """Return the texts, a share of them moved to other items."""
     chosen = rng.permutation(len(texts))[: round(share * len(texts))]
     numbers: dict[str, int] = {}
     text = np.array([numbers.setdefault(texts[i], len(numbers)) for i in chosen], dtype=np.int64)
@@ -109,7 +109,7 @@ def _permuted(
 
 
 def elsewhere(item: Ints, text: Ints, rng: np.random.Generator) -> Ints:
-    """A permutation that takes each place a text of another item, and another text, if it can."""
+    """Return a permutation that gives each place another text of another item where possible."""
     origin = rng.permutation(len(item))
     everywhere = np.arange(len(item))
     for _ in range(_ROUNDS):
@@ -129,7 +129,7 @@ def elsewhere(item: Ints, text: Ints, rng: np.random.Generator) -> Ints:
 
 
 def _stays(item: Ints, text: Ints, origin: Ints, places: Ints) -> Ints:
-    """Those of some places whose text would be of their own item, or their own text."""
+    """Return those of some places whose text would be of their own item, or their own text."""
     of = origin[places]
     kept: Ints = places[(item[of] == item[places]) | (text[of] == text[places])]
     return kept
@@ -138,7 +138,7 @@ def _stays(item: Ints, text: Ints, origin: Ints, places: Ints) -> Ints:
 def _reworded(
     texts: Sequence[str], share: float, rng: np.random.Generator
 ) -> tuple[list[str], tuple[int, int]]:
-    """The texts with a share of their words replaced, and how many words that are, of how many."""
+    """Return the texts with a share of their words replaced, and the numbers of words."""
     found = [list(_WORD.finditer(text)) for text in texts]
     words = [match.group() for matches in found for match in matches]
     numbers: dict[str, int] = {}
@@ -162,7 +162,7 @@ def _reworded(
 
 
 def _edited(example: Example, edits: dict[tuple[str, str], dict[int, str]]) -> Example:
-    """The example with other translations, whose quality nobody has measured."""
+    """Return the example with other translations, whose quality nobody has measured."""
     if not edits:
         return example
     translations = {code: dict(engines) for code, engines in example.translations.items()}

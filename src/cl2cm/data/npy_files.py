@@ -20,7 +20,7 @@ def map_array(path: Path) -> npt.NDArray[Any]:
 
     Raises:
         OSError: the file cannot be read.
-        ValueError: it is no array, holds objects, or is shorter than its header says.
+        ValueError: it is not an array, holds objects, or is shorter than its header says.
     """
     with open_regular(path) as file:
         if file.read(len(_MAGIC)) != _MAGIC:

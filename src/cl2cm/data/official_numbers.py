@@ -50,7 +50,7 @@ class Protocol:
 
 
 def id_checksum(ids: Iterable[str]) -> str:
-    """Return the first 16 hexadecimal digits of the SHA-256 of the sorted ids, one a line."""
+    """Return the first 16 hexadecimal digits of the SHA-256 of the sorted ids, one per line."""
     text = "".join(f"{name}\n" for name in sorted(ids))
     return hashlib.sha256(text.encode()).hexdigest()[:16]
 
@@ -81,7 +81,7 @@ def check(
     Args:
         examples: what was read.
         protocol: the numbers that it must have.
-        allow_partial: go on where they differ.
+        allow_partial: continue where they differ.
         notes: what the reader says of the files: the reasons where nothing is left of them.
 
     Returns:
@@ -101,7 +101,7 @@ def check(
             if protocol.free
             else "the published numbers",
             found=f"no item at all{f': {reasons}' if reasons else ''}",
-            remedy="see docs/data.md for the layouts that are read"
+            remedy="see docs/data.md for the supported layouts"
             if protocol.free
             else "give the folder as its publisher ships it",
         )
@@ -110,7 +110,7 @@ def check(
         protocol.name,
         expected="the published numbers",
         found="; ".join(found[:3]) + rest,
-        remedy="fetch the files again, or go on with --allow-partial",
+        remedy="fetch the files again, or continue with --allow-partial",
     )
 
 

@@ -1,7 +1,7 @@
 """Caption pairs of a manifest, as ragged tables of text rows.
 
-A caption pair is a picture with one human source caption and what stands for it in the target
-languages: its translations, or for the upper bound the picture's human captions.
+A caption pair is an image with one human source caption and what stands for it in the target
+languages: its translations, or for the upper bound the image's human captions.
 """
 
 from collections.abc import Sequence
@@ -25,18 +25,18 @@ class Texts:
         return len(self.rows)
 
     def add(self, text: str) -> int:
-        """Row of a text, new or known."""
+        """Return the row of a text, new or known."""
         return self.rows.setdefault(text, len(self.rows))
 
     def all(self) -> list[str]:
-        """All texts, in the order of their rows."""
+        """Return all texts, in the order of their rows."""
         return list(self.rows)
 
 
 def target_languages(
     examples: Sequence[Example], *, source: str, chosen: Sequence[str], human: bool = False
 ) -> tuple[str, ...]:
-    """The target languages to train on: the chosen ones, or all that there are.
+    """Return the target languages to train on: the chosen ones, or all that there are.
 
     Raises:
         LanguageError: a chosen language is not in the data, or there is none at all.
@@ -86,12 +86,12 @@ def caption_pairs(
     Translations *into* the source language are back-translations, by whatever engine.
 
     Args:
-        examples: of the training split; a picture's row is its position.
+        examples: of the training split; an image's row is its position.
         texts: gets the texts that are new.
         source: language of the human captions.
         languages: target languages.
         engines: translation engines to use; empty uses all.
-        human: pair with the picture's human captions in place of translations (``supervised``).
+        human: pair with the image's human captions in place of translations (``supervised``).
         min_quality: leave out translations of a lower score; those without a score stay.
         quality_weighting: choose pairs, languages and translations with chances that go as their
             score to this power; those without a score count as 1. 0: all are alike.
@@ -211,12 +211,12 @@ def translations_of(
 
 
 def _human(example: Example, languages: Sequence[str]) -> list[tuple[int, list[ScoredText]]]:
-    """The picture's human captions in each of the languages that it has."""
+    """Return the image's human captions in each of the languages that it has."""
     captions = ((number, example.captions.get(code)) for number, code in enumerate(languages))
     return [(number, [(text, None) for text in texts]) for number, texts in captions if texts]
 
 
 def _back_translation(example: Example, source: str, caption: int) -> str | None:
-    """The first back-translation of a source caption, if there is one."""
+    """Return the first back-translation of a source caption, if there is one."""
     columns = example.translations.get(source, {}).values()
     return next((text for column in columns if (text := column[caption])), None)

@@ -31,8 +31,8 @@ class Leniency:
     """Checks that the user has switched off.
 
     Attributes:
-        partial: numbers that are not the published ones, and pictures that are not there.
-        leaks: one's own data with a picture in two splits. Official splits are as they are: what
+        partial: numbers that are not the published ones, and images that are not there.
+        leaks: one's own data with an image in two splits. Official splits are as they are: what
             leaks in them is said, and never refused.
         unseen: do not look for leaks.
     """
@@ -108,6 +108,14 @@ def _record(folder: Path) -> dict[str, Any]:
         return {}
 
 
+def dataset_of(manifest: Path) -> str:
+    """Return the name of the data set that ``prepare`` made a manifest of; empty if it did not."""
+    record = _record(manifest.parent)
+    made = record.get("manifest_sha256")
+    known = manifest.is_file() and made == sha256_file(manifest)
+    return str(record.get("dataset", "")) if known else ""
+
+
 def _refuse_foreign(out: Path, name: str) -> None:
     found, remedy = None, "choose another folder"
     if out.exists() and not out.is_dir():
@@ -124,7 +132,7 @@ def _refuse_foreign(out: Path, name: str) -> None:
 
 
 def _present(data: DataSet, *, allow_partial: bool) -> tuple[list[Example], list[str]]:
-    """The examples whose files are there, and what is said of the others."""
+    """Return the examples whose files are there, and what is said of the others."""
     absent = [
         example
         for example in data.examples
@@ -138,10 +146,10 @@ def _present(data: DataSet, *, allow_partial: bool) -> tuple[list[Example], list
     if not allow_partial or len(absent) == len(data.examples):
         raise MediaError(
             data.protocol.name,
-            expected=f"{len(data.examples):,} pictures or films",
+            expected=f"{len(data.examples):,} images or videos",
             found=f"no {first}{rest}",
-            remedy="name their folder with --images, take stored features with --no-images"
-            + ("" if len(absent) == len(data.examples) else ", or go on with --allow-partial"),
+            remedy="name their folder with --images, use stored features with --no-images"
+            + ("" if len(absent) == len(data.examples) else ", or continue with --allow-partial"),
         )
     gone = {example.id for example in absent}
     kept = [example for example in data.examples if example.id not in gone]
@@ -172,6 +180,6 @@ def _judge(name: str, protocol: Protocol, lines: Sequence[str], *, allow: bool) 
         name,
         expected="no image in two splits",
         found=f"{len(lines):,}: {'; '.join(lines[:_SHOWN])}",
-        remedy="put each image into one split; if these are different images, or this is meant, "
-        "go on with --allow-leaks",
+        remedy="put each image into one split; if they are different images, or if this is "
+        "intended, continue with --allow-leaks",
     )

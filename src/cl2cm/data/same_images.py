@@ -35,14 +35,14 @@ _GRID = 32  # cells of its side in grey: what is transformed, and the fine part 
 _COLOURS = 8  # cells of its side in colour
 _COPY = _GRID**2 + 3 * _COLOURS**2  # numbers of a small copy
 _LUMA = np.array([0.299, 0.587, 0.114], np.float32)  # of R, G and B, ITU-R BT.601
-_NOISE = 2.0  # levels: what compression adds to a coefficient of a flat picture
+_NOISE = 2.0  # levels: what compression adds to a coefficient of a flat image
 _BLOCK = 2**22  # hashes compared at a time: 32 MB
 _NAMED = 20  # files in a message
 _CHUNK = 2**12  # small copies compared at a time: 10 MB
 
 
 class Looks(NamedTuple):
-    """Pictures as they are compared.
+    """Images as they are compared.
 
     rows: number of each among the items; hashes: uint64 [N]; copies: uint8 [N, COPY].
     """
@@ -85,7 +85,7 @@ def look_at(images: Sequence[tuple[int, Path]], *, progress: bool) -> Looks:
 
 
 def _shrink(pixels: Pixels, cells: int) -> Floats:
-    """Means of the cells of squares: [N, S, S, 3] to [N, cells, cells, 3]."""
+    """Return means of the cells of squares: [N, S, S, 3] to [N, cells, cells, 3]."""
     count, side = pixels.shape[:2]
     step = side // cells
     grid = pixels.reshape(count, cells, step, cells, step, 3)
@@ -94,7 +94,7 @@ def _shrink(pixels: Pixels, cells: int) -> Floats:
 
 
 def _copy(grey: Floats, pixels: Pixels) -> npt.NDArray[np.uint8]:
-    """Small copies of squares, fine in grey and coarse in colour; uint8 [N, COPY]."""
+    """Return small copies of squares, fine in grey and coarse in colour; uint8 [N, COPY]."""
     parts = [grey, _shrink(pixels, _COLOURS)]
     return (
         np.concatenate([part.reshape(len(part), -1) for part in parts], axis=1)
@@ -104,7 +104,7 @@ def _copy(grey: Floats, pixels: Pixels) -> npt.NDArray[np.uint8]:
 
 
 def _hash(grey: Floats) -> npt.NDArray[np.uint64]:
-    """Which of the 64 lowest frequencies but the mean are strong; uint64 [N] of [N, GRID, GRID]."""
+    """Return which of the 64 lowest frequencies are strong; uint64 [N] of [N, GRID, GRID]."""
     place = np.arange(_GRID)
     cosines = np.cos(np.pi / _GRID * np.outer(place[:11], place + 0.5)).astype(np.float32)
     cosines *= np.sqrt(2 / _GRID)
@@ -120,7 +120,7 @@ def same_images(looks: Looks, splits: Sequence[str]) -> Iterator[tuple[int, int,
 
     The distance is the mean difference of their small copies, 0 to 255.
 
-    Of pictures that are equal to the last cell, only one of each split is compared with others.
+    Of images that are equal to the last cell, only one of each split is compared with others.
     """
     alike: dict[bytes, dict[str, list[int]]] = defaultdict(lambda: defaultdict(list))
     for position, split in enumerate(splits):
@@ -155,7 +155,7 @@ def _close(
 
 
 def _are_alike(levels: npt.NDArray[np.int16]) -> npt.NDArray[np.bool_]:
-    """Whether small copies that differ by these levels [M, COPY] look alike; bool [M]."""
+    """Return whether small copies that differ by these levels [M, COPY] look alike; bool [M]."""
     grey, colour = levels[:, : _GRID**2].max(axis=1), levels[:, _GRID**2 :].max(axis=1)
     alike: npt.NDArray[np.bool_] = (grey <= _GREY) & (colour <= _COLOUR)
     alike &= levels.mean(axis=1) <= _MEAN

@@ -228,12 +228,12 @@ def _unreadable(folder: Path, error: OSError) -> MediaError:
         str(folder),
         expected="a folder that can be read",
         found=(error.strerror or str(error)).lower(),
-        remedy="correct its permissions, or leave it out with --exclude",
+        remedy="correct its permissions, or exclude it with --exclude",
     )
 
 
 def _is_folder(entry: os.DirEntry[str] | Path) -> bool:
-    """Whether it is a folder, or a link to one; a disk that is gone has none."""
+    """Return whether it is a folder, or a link to one; a disk that is gone has none."""
     try:
         return entry.is_dir()
     except OSError:
@@ -241,7 +241,7 @@ def _is_folder(entry: os.DirEntry[str] | Path) -> bool:
 
 
 def _may_be_file(entry: os.DirEntry[str]) -> bool:
-    """Whether to read it; what cannot even be looked at fails there, with its reason."""
+    """Return whether to read it; what cannot even be looked at fails there, with its reason."""
     try:
         return entry.is_file()
     except OSError as error:
@@ -249,7 +249,7 @@ def _may_be_file(entry: os.DirEntry[str]) -> bool:
 
 
 def check_name(example: Example) -> None:
-    """Refuse an id or a file name that is no text: it could be neither stored nor shown.
+    """Refuse an id or a file name that is not text: it could be neither stored nor shown.
 
     Raises:
         MediaError: it is one.

@@ -61,7 +61,9 @@ def fetch_wheel(pin: WheelPin, *, cache: Path | None = None, tell: News | None =
     if given := os.environ.get(WHEELS):
         return _given_wheel(pin, Path(given).expanduser())
     say = tell or log.info
-    with locked(folder / ".lock", lambda: say(f"{pin}: another process fetches, waiting")):
+    with locked(
+        folder / ".lock", lambda: say(f"{pin}: another process is downloading it, waiting")
+    ):
         for kept in folder.glob(pin.pattern):
             if sha256_file(kept) == pin.sha256:
                 return kept
@@ -121,7 +123,7 @@ def _explain(pin: WheelPin, said: str) -> NoReturn:
     if "Errno 28" in said or "No space left" in said:
         raise StorageError(
             str(pin),
-            expected="room on the disk",
+            expected="free disk space",
             found="a full disk",
             remedy="free some space and run again",
         )

@@ -61,7 +61,7 @@ class ChosenFeatures:
         return self._rows[name]
 
     def gather(self, rows: Tensor) -> Gathered:
-        """Padded batch float32 [B, F, D_v] of rows int64 [B]; padding is zero and masked."""
+        """Return padded batch float32 [B, F, D_v] of rows int64 [B]; padding is zero and masked."""
         frames = [self._files.frames(self._stored[row]) for row in rows.tolist()]
         lengths = torch.tensor([len(values) for values in frames])
         mask = torch.arange(int(lengths.max())) < lengths[:, None]

@@ -90,7 +90,7 @@ class _Reader:
 
     def damaged(self, found: str) -> WeightsError:
         return WeightsError(
-            self.name, expected="a whole E5S1 file", found=found, remedy=FETCH_AGAIN
+            self.name, expected="a complete E5S1 file", found=found, remedy=FETCH_AGAIN
         )
 
     def take(self, size: int) -> bytes:

@@ -117,7 +117,7 @@ def build_graph(state: State, variant: Variant, name: str) -> "onnx.ModelProto":
         raise WeightsError(
             name,
             expected="the weights of an EfficientNet-Lite",
-            found=f"others ({str(error)[:80]})",
+            found=f"other weights ({str(error)[:80]})",
             remedy="fetch them again",
         ) from error
 
@@ -204,7 +204,7 @@ class _Builder:
         return weight.astype(np.float32), (shift - mean * factor).astype(np.float32)
 
     def pads(self, kernel: int, stride: int) -> list[int]:
-        """Zeros before and after each axis, so that ceil(side / stride) places come out."""
+        """Return zeros before and after each axis, so that ceil(side / stride) places come out."""
         total = max((math.ceil(self.side / stride) - 1) * stride + kernel - self.side, 0)
         return [total // 2, total // 2, total - total // 2, total - total // 2]
 

@@ -2,46 +2,78 @@
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import NamedTuple
 
-import torch
-
+from cl2cm.encode.array_parts import ArrayJob
+from cl2cm.encode.engines.engine import Engine, in_turn
 from cl2cm.encode.feature_files import FeatureFiles
 from cl2cm.encode.file_state import file_state
-from cl2cm.encode.known_texts import known_rows
+from cl2cm.encode.plan import SHARD_ITEMS, Plan, plan_store, shard_size
 from cl2cm.encode.protocol import VisionEncoder
-from cl2cm.encode.rows import (
-    Rows,
-    StoredFeatures,
-    finite_rows,
-    join,
-    length_batches,
-    ragged,
-    reorder,
-)
+from cl2cm.encode.rows import Encode, StoredFeatures
+from cl2cm.encode.steps import TextStep, VisionStep
 from cl2cm.encode.store import FeatureStore
-from cl2cm.encode.store_writing import SHARD_ITEMS, write_store
+from cl2cm.encode.store_writing import OnFailure, ignore, write_part, write_planned
 from cl2cm.encode.text import TextBackbone
-from cl2cm.encode.tokens import pad_tokens
-from cl2cm.encode.vision import EncodedPictures, encode_paths
 from cl2cm.errors import CL2CMError, ManifestError, MediaError, OnSkip, StoreError
+from cl2cm.media.blob import Blob
 from cl2cm.progress import say, track
 from cl2cm.storage import cache_folder, sha256_text
-from cl2cm.types import Example, Tokens
+from cl2cm.types import Example
 
-TOKENS_AT_ONCE = 4096  # padded tokens in one pass of the text backbone
-FILMS_IN_SHARD = 128  # they have many frames, and what is stopped goes on with the next shard
+LEAST_PICTURES, LEAST_FILMS, LEAST_TEXTS = 64, 16, 512  # of a shard
+FILMS_IN_SHARD = 128  # at most: they have many frames
+
+
+class Job(NamedTuple):
+    """What is to be encoded, and how: the plan of a store, and the step that encodes its shards.
+
+    Attributes:
+        what: is done, for progress.
+        plan: of the store.
+        step: picklable, so that it runs anywhere.
+        on_failure: told position and error of an item that is left out.
+    """
+
+    what: str
+    plan: Plan
+    step: Encode
+    on_failure: OnFailure = ignore
+
+    def write(
+        self, folder: Path, engine: Engine = in_turn, *, merge: bool = False, shared: bool = False
+    ) -> FeatureStore:
+        """Write the store; see `write_planned`. ``merge``: encode nothing."""
+        with track(self.what, len(self.plan.ids)) as advance:
+            return write_planned(
+                folder,
+                self.plan,
+                None if merge else self.step,
+                engine=engine,
+                on_failure=self.on_failure,
+                progress=advance,
+                shared=shared,
+            )
+
+    def write_part(self, folder: Path, job: ArrayJob, engine: Engine = in_turn) -> tuple[int, int]:
+        """Write the part of a job of an array; see `write_part`."""
+        items = sum(len(part) for _, part in job.shards(self.plan))
+        with track(f"{self.what}, job {job}", items) as advance:
+            return write_part(
+                folder,
+                self.plan,
+                job,
+                self.step,
+                engine=engine,
+                on_failure=self.on_failure,
+                progress=advance,
+            )
 
 
 def store_folder(root: Path | None, side: str, fingerprint: str, ids: Sequence[str]) -> Path:
     """Place of a store that is made on demand: by encoder and by content."""
     base = root or cache_folder() / "features"
     return base / f"{side}-{fingerprint[:12]}-{sha256_text(chr(10).join(ids))[:12]}"
-
-
-def text_states(backbone: TextBackbone, tokens: Tokens) -> Tokens:
-    """Frozen states float32 [B, T, D_b] in place of ids."""
-    with torch.no_grad():
-        return tokens._replace(values=backbone(tokens.values, tokens.mask))
 
 
 def encode_texts(
@@ -58,44 +90,26 @@ def encode_texts(
         texts: distinct texts.
         backbone: frozen.
         folder: where; None chooses a place by content under ``root``, or in the cache.
-        root: folder of stores.
         known: other stores of the same backbone, whose states are copied.
+        root: folder of stores.
     """
-    in_cache = folder is None
     where = folder or store_folder(root, "text", backbone.fingerprint, texts)
-
-    def encode(positions: Sequence[int]) -> Rows:
-        asked = [texts[i] for i in positions]
-        order, parts = known_rows(known, asked)
-        left = sorted(set(range(len(asked))) - set(order))
-        if left:
-            parts.append(encode_ids(backbone, backbone.tokenize([asked[i] for i in left])))
-        return reorder(join(parts), [*order, *left])
-
-    with track("encode texts", len(texts)) as advance:
-        return write_store(
-            where,
-            texts,
-            encode,
-            encoder=backbone.name,
-            fingerprint=backbone.fingerprint,
-            width=backbone.width,
-            preprocessing=f"prefix {backbone.prefix!r}, at most {backbone.max_tokens} tokens",
-            progress=advance,
-            shared=in_cache,
-        )
+    return text_job(texts, backbone, known).write(where, shared=folder is None)
 
 
-def encode_ids(backbone: TextBackbone, ids: Sequence[Sequence[int]]) -> Rows:
-    """Rows of the states of tokenised texts, in the order given."""
-    order: list[int] = []
-    parts: list[Rows] = []
-    for batch in length_batches([len(text) for text in ids], TOKENS_AT_ONCE):
-        tokens = pad_tokens([ids[i] for i in batch], backbone.special)
-        states = text_states(backbone, tokens)
-        parts.append(ragged(states.values, tokens.mask, tokens.content))
-        order += batch
-    return reorder(join(parts), order)
+def text_job(
+    texts: Sequence[str], backbone: TextBackbone, known: Sequence[FeatureStore] = ()
+) -> Job:
+    """Return the job that encodes distinct texts; see `encode_texts`."""
+    plan = plan_store(
+        texts,
+        encoder=backbone.name,
+        fingerprint=backbone.fingerprint,
+        width=backbone.width,
+        preprocessing=f"prefix {backbone.prefix!r}, at most {backbone.max_tokens} tokens",
+        shard_items=shard_size(len(texts), LEAST_TEXTS),
+    )
+    return Job("encode texts", plan, TextStep(backbone, texts, known))
 
 
 def picture_key(example: Example) -> str:
@@ -197,9 +211,6 @@ def encode_pictures(
     keys = [picture_key(example) for example in examples]
     fingerprint = visual_fingerprint(encoder, examples)
     where = folder or store_folder(root, "vision", fingerprint, keys)
-    films = any(example.kind == "video" for example in examples)
-    shard_items = FILMS_IN_SHARD if films else SHARD_ITEMS
-    ids = [example.id for example in examples]
     told: set[str] = set()
 
     def tell(name: str, error: CL2CMError) -> None:
@@ -207,76 +218,67 @@ def encode_pictures(
         if on_skip:
             on_skip(name, error)
 
-    def encode(positions: Sequence[int]) -> Rows:
-        chosen = [examples[i] for i in positions]
-        for example in chosen:
-            media_path(example)  # there must be one
-        features, kept, failures = _finite(
-            encode_paths(encoder, chosen, skip_bad=skip_bad),
-            chosen,
-            skip_bad=skip_bad,
-        )
-        for place, error in failures:
-            tell(chosen[place].id, error)
-        if len(failures) == len(examples):
+    job = picture_job(examples, encoder, skip_bad=skip_bad, on_skip=tell)
+    store = job.write(where, shared=folder is None)
+    left = [example for example in examples if example.id not in told]
+    tell_left_out(store, left, tell if skip_bad else None)
+    return store
+
+
+def picture_job(
+    examples: Sequence[Example],
+    encoder: VisionEncoder,
+    *,
+    skip_bad: bool = False,
+    on_skip: OnSkip | None = None,
+    images: Sequence[Blob] | None = None,
+    states: Sequence[str] | None = None,
+) -> Job:
+    """Return the job that encodes pictures and films; see `encode_pictures`.
+
+    Args:
+        examples: with pictures or films, or parts of films.
+        encoder: the vision backbone.
+        skip_bad: leave broken pictures out.
+        on_skip: told id and error of each of them.
+        images: of the examples, which then need no files.
+        states: of each image's file, with ``images``.
+
+    Raises:
+        ManifestError: an example has features in place of a file.
+    """
+    for example in examples if images is None else ():
+        media_path(example)  # there must be one
+    films = any(example.kind == "video" for example in examples)
+    least, most = (LEAST_FILMS, FILMS_IN_SHARD) if films else (LEAST_PICTURES, SHARD_ITEMS)
+    plan = plan_store(
+        [example.id for example in examples],
+        encoder=encoder.name,
+        fingerprint=visual_fingerprint(encoder, examples),
+        width=encoder.width,
+        preprocessing=f"{encoder.preprocessing}{f' {encoder.sampling}' if films else ''}",
+        contents=[file_state(example) for example in examples] if states is None else states,
+        shard_items=shard_size(len(examples), least, most),
+    )
+    failed: set[int] = set()
+
+    def tell(position: int, error: CL2CMError) -> None:
+        failed.add(position)
+        if on_skip:
+            on_skip(examples[position].id, error)
+        if len(failed) == len(examples):
             raise MediaError(
                 f"{len(examples)} pictures",
                 expected="at least one that can be read",
                 found="none",
                 remedy="check their paths",
             )
-        return Rows(
-            torch.from_numpy(features).half(),
-            torch.bincount(torch.tensor(kept, dtype=torch.int64), minlength=len(chosen)),
-            torch.ones(len(features), dtype=torch.bool),
-        )
 
-    with track("encode pictures", len(ids)) as advance:
-        store = write_store(
-            where,
-            ids,
-            encode,
-            encoder=encoder.name,
-            fingerprint=fingerprint,
-            width=encoder.width,
-            preprocessing=f"{encoder.preprocessing}{f' {encoder.sampling}' if films else ''}",
-            progress=advance,
-            shard_items=shard_items,
-            contents=[file_state(example) for example in examples],
-            shared=folder is None,
-        )
-    _tell_left_out(store, [e for e in examples if e.id not in told], tell if skip_bad else None)
-    return store
+    step = VisionStep(encoder, examples if images is None else images, skip_bad=skip_bad)
+    return Job("encode pictures", plan, step, tell)
 
 
-def _finite(
-    encoded: EncodedPictures, examples: Sequence[Example], *, skip_bad: bool
-) -> EncodedPictures:
-    """What was encoded, with items whose features are not finite among the failures."""
-    features, kept, failures = encoded
-    sound = finite_rows(torch.from_numpy(features))
-    bad = sorted({row for row, good in zip(kept, sound.tolist(), strict=True) if not good})
-    if not bad:
-        return encoded
-    errors = [
-        MediaError(
-            str(media_path(examples[row])),
-            expected="finite features",
-            found="NaN, infinity or numbers too large for half precision",
-            remedy="check the encoder and the file",
-        )
-        for row in bad
-    ]
-    if not skip_bad:
-        raise errors[0]
-    good_rows = [row not in bad for row in kept]
-    kept = [row for row in kept if row not in bad]
-    return EncodedPictures(features[good_rows], kept, [*failures, *zip(bad, errors, strict=True)])
-
-
-def _tell_left_out(
-    store: FeatureStore, examples: Sequence[Example], on_skip: OnSkip | None
-) -> None:
+def tell_left_out(store: FeatureStore, examples: Sequence[Example], on_skip: OnSkip | None) -> None:
     """Tell of the items that an earlier call left out of its store, or refuse the first.
 
     Raises:
@@ -286,7 +288,7 @@ def _tell_left_out(
         if store.has(example.id):
             continue
         error = MediaError(
-            str(media_path(example)),
+            str(example.path or f"item {example.id!r}"),
             expected="an image or video that can be read",
             found="one that was left out when it was encoded",
             remedy="replace it, or leave broken items out again (--skip-bad)",

@@ -137,8 +137,8 @@ class FeatureFiles:
         if agreed.elsewhere:
             if not known:
                 say(
-                    f"{self.path}: no item of the run's training is there; that its features "
-                    "are of the same encoder is taken on trust"
+                    f"{self.path}: no item of the run's training is there, so it cannot be "
+                    "checked that the features are of the same encoder"
                 )
         elif agreed.samples and not known:
             self._disagree("the items that it was trained on", f"{len(self._rows)} others")
@@ -155,7 +155,7 @@ class FeatureFiles:
         )
 
     def only(self, examples: Sequence[Example]) -> "FeatureFiles":
-        """The features of some items alone: others that come or go do not change its fingerprint.
+        """Return the features of some items only; other items do not change the fingerprint.
 
         Items without features are passed over.
         """
@@ -171,17 +171,17 @@ class FeatureFiles:
         return self._layout.names
 
     def samples(self) -> dict[str, str]:
-        """Hashes of the numbers of some items, by name, for `Agreed`."""
+        """Return hashes of the numbers of some items, by name, for `Agreed`."""
         if self.agreed is not None and self.agreed.samples:
             return dict(self.agreed.samples)
         return {name: self._digest(name) for name in _spread(sorted(self._rows))}
 
     def has(self, example: Example) -> bool:
-        """Whether the features of an item are there."""
+        """Return whether the features of an item are there."""
         return self._row(example) >= 0
 
     def frames(self, row: int) -> Floats:
-        """Features float32 [F, D_v] of one item, F at least 1.
+        """Return features float32 [F, D_v] of one item, F at least 1.
 
         Raises:
             StoreError: they are of another width, not finite, or too large to compute with.
@@ -206,7 +206,7 @@ class FeatureFiles:
         skip_bad: bool = False,
         on_skip: OnSkip | None = None,
     ) -> "ChosenFeatures":
-        """The features of some items, by the items' own ids; each is read once, to check it.
+        """Return the features of some items, by the items' own ids; each is read once, to check it.
 
         Raises:
             MediaError: an item has none, and ``skip_bad`` is not set; or none of them has.
@@ -227,7 +227,7 @@ class FeatureFiles:
         return ChosenFeatures(self, [example.id for example in examples], rows)
 
     def known(self, examples: Sequence[Example], on_skip: OnSkip | None = None) -> list[Example]:
-        """The items whose features are there; the others are told to ``on_skip``.
+        """Return the items whose features are there; the others are told to ``on_skip``.
 
         Raises:
             MediaError: there is none.
@@ -236,14 +236,14 @@ class FeatureFiles:
         return [example for example in examples if chosen.has(example.id)]
 
     def _row(self, example: Example) -> int:
-        """Row of an item's features, -1 where there are none; names may be spelt either way."""
+        """Return the row of an item's features; -1 if there are none."""
         if not self._layout.names:
             return -1
         rows = (self._rows.get(name, -1) for name in spellings(_key(example)))
         return next((row for row in rows if row >= 0), -1)
 
     def _checked(self, example: Example) -> tuple[int, MediaError | StoreError | None]:
-        """Row of an item and None, or -1 and what is wrong with its features."""
+        """Return the row of an item and None, or -1 and what is wrong with its features."""
         row = self._row(example)
         if row < 0:
             return -1, self._missing(f"item {example.id!r}", f"features of {_key(example)!r}")
@@ -279,7 +279,7 @@ class FeatureFiles:
 
 
 def _spread(names: Sequence[str]) -> list[str]:
-    """Some names, evenly spread over all."""
+    """Return some names, evenly spread over all."""
     places = np.linspace(0, len(names) - 1, min(SAMPLED, len(names))).round().astype(int)
     return [names[place] for place in places]
 
@@ -296,5 +296,5 @@ def _key(example: Example) -> str:
 
 
 def _numbers(stored: npt.NDArray[Any]) -> npt.NDArray[Any]:
-    """What is stored, or nothing of that width where it is no numbers."""
+    """Return what is stored, or nothing of that width where it is no numbers."""
     return stored if stored.dtype.kind in "fiu" else np.empty((0, 0))

@@ -216,7 +216,7 @@ def _numbered_frames(ids: Sequence[str]) -> dict[str, list[int]] | None:
 
 
 def _listed_frames(path: Path, ids: Sequence[str]) -> dict[str, list[int]]:
-    """What a ``video2frames.txt`` says: a mapping item → ids of rows, as Python writes it."""
+    """Return the mapping item → ids of rows of a ``video2frames.txt``."""
     text = _read(path)
     try:
         try:

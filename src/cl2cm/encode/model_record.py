@@ -7,7 +7,7 @@ from cl2cm.storage import read_record
 
 
 def read_model_record(folder: Path) -> dict[str, Any] | None:
-    """The ``model.json`` of a folder; None when it has none, or files of other sizes."""
+    """Return the ``model.json`` of a folder; None when it has none, or files of other sizes."""
     try:
         record = read_record(folder / "model.json")
         sizes = {name: (folder / name).stat().st_size for name in record["files"]}

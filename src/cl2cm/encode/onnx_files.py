@@ -192,7 +192,7 @@ def _records(data: mmap.mmap, start: int, end: int) -> Iterator[_Record]:
     """Yield the fields of a message.
 
     Raises:
-        ValueError: the bytes are no message.
+        ValueError: the bytes are not a message.
     """
     at = start
     while at < end:

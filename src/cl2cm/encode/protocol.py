@@ -28,12 +28,12 @@ class VisionEncoder(Protocol):
 
     @property
     def preprocess(self) -> Preprocess:
-        """How a picture becomes its square."""
+        """How an image becomes its square."""
         ...
 
     @property
     def sampling(self) -> Sampling:
-        """Which frames of a film it is given."""
+        """Which frames of a video it is given."""
         ...
 
     @property

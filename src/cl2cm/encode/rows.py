@@ -7,6 +7,8 @@ from typing import NamedTuple, Protocol
 import torch
 from torch import Tensor
 
+from cl2cm.errors import CL2CMError
+
 
 class Rows(NamedTuple):
     """Ragged rows, laid end to end.
@@ -28,7 +30,18 @@ class Gathered(NamedTuple):
     content: Tensor
 
 
-Encode = Callable[[Sequence[int]], Rows]
+class EncodedShard(NamedTuple):
+    """What encoding the items of a shard gives.
+
+    rows: of its items, in their order; one without features has length 0. failures: position in
+    the plan and error of each item that was left out.
+    """
+
+    rows: Rows
+    failures: Sequence[tuple[int, CL2CMError]] = ()
+
+
+Encode = Callable[[Sequence[int]], Rows | EncodedShard]  # positions in the plan -> their features
 
 
 class StoredFeatures(Protocol):
@@ -52,15 +65,15 @@ class StoredFeatures(Protocol):
     def __len__(self) -> int: ...
 
     def has(self, name: str) -> bool:
-        """Whether an item is there with at least one vector."""
+        """Return whether an item is there with at least one vector."""
         ...
 
     def row(self, name: str) -> int:
-        """Row of an id."""
+        """Return the row of an id."""
         ...
 
     def gather(self, rows: Tensor) -> Gathered:
-        """Padded batch of the rows int64 [B]; padding is zero and masked."""
+        """Return a padded batch of the rows int64 [B]; padding is zero and masked."""
         ...
 
 
@@ -82,32 +95,32 @@ class NoFeatures:
         return len(self.ids)
 
     def has(self, name: str) -> bool:
-        """Whether an item is one of them."""
+        """Return whether an item is one of them."""
         return name in self._rows
 
     def row(self, name: str) -> int:
-        """Row of an id."""
+        """Return the row of an id."""
         return self._rows[name]
 
     def gather(self, rows: Tensor) -> Gathered:
-        """Zeros [B, 1, width]."""
+        """Return zeros [B, 1, width]."""
         mask = torch.ones(len(rows), 1, dtype=torch.bool)
         return Gathered(torch.zeros(len(rows), 1, self.width), mask, mask)
 
 
 def ragged(values: Tensor, mask: Tensor, content: Tensor | None = None) -> Rows:
-    """Rows of a padded batch float [B, T, width] with masks bool [B, T]."""
+    """Return rows of a padded batch float [B, T, width] with masks bool [B, T]."""
     kept = mask if content is None else content
     return Rows(values[mask].half().cpu(), mask.sum(1).cpu(), kept[mask].cpu())
 
 
 def join(parts: Sequence[Rows]) -> Rows:
-    """Rows of all parts, one after the other."""
+    """Return rows of all parts, one after the other."""
     return Rows(*(torch.cat(column) for column in zip(*parts, strict=True)))
 
 
 def reorder(rows: Rows, order: Sequence[int]) -> Rows:
-    """Rows whose i-th item is number ``order[i]``, sorted by number."""
+    """Return rows whose i-th item is number ``order[i]``, sorted by number."""
     values = rows.values.split(rows.lengths.tolist())
     content = rows.content.split(rows.lengths.tolist())
     back = torch.argsort(torch.tensor(order))
@@ -120,7 +133,7 @@ def reorder(rows: Rows, order: Sequence[int]) -> Rows:
 
 
 def length_batches(lengths: Sequence[int], tokens: int) -> Iterator[list[int]]:
-    """Positions in batches of similar length, each of at most ``tokens`` padded tokens."""
+    """Yield positions in batches of similar length, each of at most ``tokens`` padded tokens."""
     batch: list[int] = []
     for position in sorted(range(len(lengths)), key=lengths.__getitem__):
         if batch and (len(batch) + 1) * max(lengths[position], 1) > tokens:
@@ -132,6 +145,6 @@ def length_batches(lengths: Sequence[int], tokens: int) -> Iterator[list[int]]:
 
 
 def finite_rows(values: Tensor) -> Tensor:
-    """Which rows float [n, width] are finite in half precision, bool [n]."""
+    """Return which rows float [n, width] are finite in half precision, bool [n]."""
     finite: Tensor = values.half().isfinite().all(1)
     return finite

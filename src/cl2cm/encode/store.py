@@ -8,8 +8,8 @@ video, or the T token states of a text. A store is a folder:
     00000.ids.json       the n ids
     00000.shard.json     the hashes of the two, and the sizes and times of the encoded files
 
-``store_writing.py`` writes shards atomically and ``store.json`` last. Opening a store compares
-every shard with its hash, once for each state of the file (storage/verified.py).
+``shards.py`` writes shards atomically, ``store_writing.py`` writes ``store.json`` last. Opening a
+store compares every shard with its hash, once for each state of the file (storage/verified.py).
 """
 
 import contextlib
@@ -23,6 +23,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
+from cl2cm.encode.plan import FORMAT, PLAN
 from cl2cm.encode.rows import Gathered, Rows
 from cl2cm.errors import StorageError, StoreError
 from cl2cm.storage import (
@@ -36,7 +37,6 @@ from cl2cm.storage import (
 )
 from cl2cm.types import StrPath
 
-FORMAT = 1
 STORE, MEANS = "store.json", "means.safetensors"
 
 
@@ -107,11 +107,11 @@ class FeatureStore:
         return len(self.ids)
 
     def has(self, name: str) -> bool:
-        """Whether an item is there with at least one vector (a skipped picture has none)."""
+        """Return whether an item is there with at least one vector (a skipped image has none)."""
         return name in self._rows and int(self._lengths[self._rows[name]]) > 0
 
     def row(self, name: str) -> int:
-        """Row of an id.
+        """Return the row of an id.
 
         Raises:
             StoreError: the store does not have it.
@@ -127,7 +127,7 @@ class FeatureStore:
             ) from None
 
     def gather(self, rows: Tensor) -> Gathered:
-        """Padded batch of the rows int64 [B]; padding is zero and masked."""
+        """Return a padded batch of the rows int64 [B]; padding is zero and masked."""
         lengths = self._lengths[rows]
         columns = torch.arange(int(lengths.max()))
         mask = columns < lengths[:, None]
@@ -143,6 +143,10 @@ class FeatureStore:
             bad = int((~values.isfinite()).flatten(1).any(1).nonzero()[0])
             raise not_finite(self.folder, self.ids[int(rows[bad])])
         return Gathered(values, mask, content)
+
+    def lengths(self, rows: Tensor) -> Tensor:
+        """Vectors of each of the rows int64 [B], int64 [B]."""
+        return self._lengths[rows]
 
     def means(self) -> Tensor:
         """Mean of each item's normalised vectors, float32 [n, width]; kept beside the shards.
@@ -161,7 +165,7 @@ class FeatureStore:
         return means
 
     def _known_means(self, path: Path) -> Tensor | None:
-        """The means of these shards as they were written; None: they have to be computed."""
+        """Return the means of these shards as they were written; None: they have to be computed."""
         with contextlib.suppress(OSError, SafetensorError), safe_open(path, "pt") as file:
             means: Tensor = file.get_tensor("means")
             if (file.metadata() or {}).get("checksum") == self._sum_of(means):
@@ -169,7 +173,7 @@ class FeatureStore:
         return None
 
     def _sum_of(self, means: Tensor) -> str:
-        """Checksum of means that belong to these shards."""
+        """Return the checksum of means that belong to these shards."""
         return sha256_text(f"{self.meta['shards']} {sha256_bytes(means.numpy().data)}")
 
     def verify(self) -> None:
@@ -230,7 +234,7 @@ def read_meta(folder: Path) -> dict[str, Any]:
     try:
         meta = read_record(path)
     except (FileNotFoundError, NotADirectoryError):
-        started = (folder / "plan.json").exists()
+        started = (folder / PLAN).exists() or any(folder.glob("part-*-of-*"))
         raise StoreError(
             str(folder),
             expected="a feature store",

@@ -1,40 +1,33 @@
 """Write a feature store: shard by shard, resuming where an earlier call was stopped.
 
-One process writes a store at a time. A shard is done once its ``.shard.json`` says so, which is
-written last and has the hashes of the shard's files; so a shard that was cut off or changed, or
-whose images were replaced, is encoded again, and the others are kept.
+One process writes a store at a time. Whoever encodes (``engines/``), this process commits each
+shard once and writes ``store.json`` last. The jobs of an array write their shards into folders of
+their own (``array_parts.py``), from which they are taken here.
 """
 
-import json
-import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from contextlib import closing
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import torch
-from safetensors.torch import save_file
 
-from cl2cm.encode.rows import Encode, Rows, finite_rows
-from cl2cm.encode.store import FORMAT, MEANS, STORE, FeatureStore, not_finite, read_meta
-from cl2cm.errors import StoreError
+from cl2cm.encode.array_parts import ArrayJob, Parts
+from cl2cm.encode.engines.engine import Engine, in_turn
+from cl2cm.encode.plan import PLAN, SHARD_ITEMS, Plan, plan_store
+from cl2cm.encode.rows import Encode, EncodedShard, Rows, finite_rows
+from cl2cm.encode.shards import Shards, check_folder
+from cl2cm.encode.store import MEANS, STORE, FeatureStore, not_finite
+from cl2cm.errors import CL2CMError
 from cl2cm.progress import Advance, say
-from cl2cm.storage import (
-    LOCK,
-    atomic_file,
-    atomic_path,
-    has_hash,
-    is_partial,
-    only_writer,
-    read_record,
-    sha256_file,
-    sha256_text,
-    storage_errors,
-    write_record,
-)
+from cl2cm.storage import only_writer, read_record, storage_errors, write_record
 
-SHARD_ITEMS = 4096
-PLAN = "plan.json"
-_OURS = re.compile(r"\d{5}\.(safetensors|ids\.json|shard\.json)")
+OnFailure = Callable[[int, CL2CMError], None]  # told position and error of an item left out
+
+
+def ignore(position: int, error: CL2CMError) -> None:
+    """Do nothing about an item that was left out."""
+    del position, error
 
 
 def write_store(
@@ -51,40 +44,68 @@ def write_store(
     shard_items: int = SHARD_ITEMS,
     shared: bool = False,
 ) -> FeatureStore:
-    """Encode what is missing, changed or damaged, and return the store, opened.
+    """Encode what is missing, changed or damaged in this process, and return the store, opened.
 
     Args:
         folder: where the store is, or shall be.
         ids: the items, unique.
         encode: gives the Rows of a list of positions in ``ids``, in that order.
-        encoder: the encoder's name, for people.
-        fingerprint: the encoder's fingerprint, for the check at opening.
-        width: the last dimension of the values.
-        preprocessing: what was done to the input, for people.
-        contents: of each item the state of its file, another once the file is another; "": not
-            known. None: an id says everything.
+        encoder: see `plan_store`, as for the next ones.
+        fingerprint: the same.
+        width: the same.
+        preprocessing: the same.
+        contents: the same.
         progress: told the number of items just done.
         shard_items: items in a shard.
-        shared: wait for another process that writes the store, as in a cache; else it is an error.
+        shared: see `write_planned`.
 
     Raises:
         StoreError: the folder holds something else, or what was encoded is not finite.
         StorageError: the disk is full or closed, or another process writes the store.
     """
-    settings = {
-        "format": FORMAT,
-        "encoder": encoder,
-        "fingerprint": fingerprint,
-        "width": width,
-        "dtype": "float16",
-        "preprocessing": preprocessing,
-        "ids": sha256_text("\n".join(ids)),
-        "shard_items": shard_items,
-    }
-    shards = _Shards(folder, ids, contents, settings)
+    plan = plan_store(
+        ids,
+        encoder=encoder,
+        fingerprint=fingerprint,
+        width=width,
+        preprocessing=preprocessing,
+        contents=contents,
+        shard_items=shard_items,
+    )
+    return write_planned(folder, plan, encode, progress=progress, shared=shared)
+
+
+def write_planned(
+    folder: Path,
+    plan: Plan,
+    encode: Encode | None,
+    *,
+    engine: Engine = in_turn,
+    on_failure: OnFailure = ignore,
+    progress: Advance | None = None,
+    shared: bool = False,
+) -> FeatureStore:
+    """Encode what is missing, changed or damaged, and return the store, opened.
+
+    Args:
+        folder: where the store is, or shall be.
+        plan: what is to be in it.
+        encode: the step; None: only merge the parts of an array.
+        engine: where shards are encoded.
+        on_failure: told of items that the step left out.
+        progress: told the number of items just done.
+        shared: wait for another process that writes the store, as in a cache; else it is an error.
+
+    Raises:
+        StoreError: the folder holds something else, what was encoded is not finite, or shards
+            are missing and ``encode`` is None.
+        StorageError: the disk is full or closed, or another process writes the store.
+    """
+    plan = plan.as_begun(folder)
+    shards = Shards(folder, plan)
     store = shards.finished(tell=False)
     if store is None:
-        _check_folder(folder, settings)  # before a lock is put into a folder of something else
+        check_folder(folder, plan)  # before a lock is put into a folder of something else
 
         def waits() -> None:
             say(f"{folder}: another process encodes it, waiting")
@@ -96,182 +117,130 @@ def write_store(
         ):
             store = shards.finished(tell=True)  # by the one that was waited for
             if store is None:
-                _check_folder(folder, settings)
-                return _write_missing(shards, encode, progress)
+                check_folder(folder, plan)
+                return _write_missing(shards, encode, engine, on_failure, progress)
     if progress:
-        progress(len(ids))
+        progress(len(plan.ids))
     return store
 
 
-class _Shards(NamedTuple):
-    """A store, as it is to be."""
+def write_part(
+    folder: Path,
+    plan: Plan,
+    job: ArrayJob,
+    encode: Encode,
+    *,
+    engine: Engine = in_turn,
+    on_failure: OnFailure = ignore,
+    progress: Advance | None = None,
+) -> tuple[int, int]:
+    """Encode what is missing of the shards of one job of an array, into a folder of its own.
 
-    folder: Path
-    ids: Sequence[str]
-    contents: Sequence[str] | None
-    settings: dict[str, Any]
+    Args:
+        folder: the store, in which the job has its folder.
+        plan: what is to be in the store.
+        job: which job.
+        encode: the step.
+        engine: where shards are encoded.
+        on_failure: told of items that the step left out.
+        progress: told the number of items just done.
 
-    def path(self, number: int) -> Path:
-        return self.folder / f"{number:05}.safetensors"
+    Returns:
+        How many shards and items the part has.
 
-    def positions(self) -> list[range]:
-        """Positions of the items of each shard."""
-        size, count = self.settings["shard_items"], len(self.ids)
-        return [range(start, min(start + size, count)) for start in range(0, count, size)]
-
-    def finished(self, *, tell: bool) -> FeatureStore | None:
-        """The store, if it is whole and of the files as they are.
-
-        Raises:
-            StoreError: it is of another encoder or of other items.
-        """
-        if not (self.folder / STORE).exists():
-            return None
-        try:
-            meta = read_meta(self.folder)
-        except StoreError as error:
-            return self._again(f"{error.found}", tell=tell)
-        if meta["fingerprint"] == self.settings["fingerprint"]:
-            if meta["ids"] != self.settings["ids"]:
-                raise StoreError(
-                    str(self.folder),
-                    expected="a store of the same items",
-                    found="a store of others",
-                    remedy="choose another --out, or delete the folder",
-                )
-            changed = sum(self._changed(number, meta) for number in range(len(meta["shards"])))
-            if changed:
-                return self._again(f"{changed:,} files changed since", tell=tell)
-        try:
-            return FeatureStore.open(self.folder, fingerprint=self.settings["fingerprint"])
-        except StoreError as error:
-            if meta["fingerprint"] != self.settings["fingerprint"]:
-                raise
-            return self._again(f"{error.subject}: {error.found}", tell=tell)
-
-    def _again(self, why: str, *, tell: bool) -> None:
-        if tell:
-            say(f"{self.folder}: {why}; encoding what is concerned again")
-
-    def _changed(self, number: int, meta: dict[str, Any]) -> int:
-        """How many files of a shard are others than when they were encoded, as far as is known."""
-        start = number * meta.get("shard_items", SHARD_ITEMS)
-        part = range(start, min(start + meta["shards"][number]["items"], len(self.ids)))
-        known = self._record(number).get("contents")
-        return 0 if known is None else self._differ(known, part)
-
-    def _differ(self, known: Sequence[str], part: Sequence[int]) -> int:
-        if self.contents is None:
-            return 0
-        now = [self.contents[i] for i in part]
-        if len(now) != len(known):
-            return len(now)
-        return sum(bool(new) and new != old for new, old in zip(now, known, strict=True))
-
-    def _record(self, number: int) -> dict[str, Any]:
-        try:
-            return read_record(self.path(number).with_suffix(".shard.json"))
-        except (OSError, ValueError, RecursionError):
-            return {}
-
-    def done(self, number: int, part: Sequence[int]) -> dict[str, Any] | None:
-        """The entry of a shard in ``store.json``; None where it has to be encoded."""
-        record, path = self._record(number), self.path(number)
-        try:
-            if (
-                record["settings"] != self._key
-                or self._differ(record.get("contents") or [], part)
-                or record["items"] != len(part)
-                or not has_hash(path, record["sha256"], again=True)
-                or not has_hash(path.with_suffix(".ids.json"), record["ids_sha256"], again=True)
-            ):
-                return None
-        except (OSError, KeyError, TypeError):
-            return None
-        return _entry(record)
-
-    def write(self, number: int, part: Sequence[int], rows: Rows) -> dict[str, Any]:
-        """Write a shard; return its entry in ``store.json``."""
-        path, names = self.path(number), [self.ids[i] for i in part]
-        shard, about = path.with_suffix(".shard.json"), path.with_suffix(".ids.json")
-        shard.unlink(missing_ok=True)
-        with atomic_file(about) as file:
-            file.write(_json_bytes(names))
-        with atomic_path(path) as partial:
-            save_file({name: t.contiguous() for name, t in rows._asdict().items()}, partial)
-        record: dict[str, Any] = {
-            "settings": self._key,
-            "items": len(part),
-            "sha256": sha256_file(path),
-            "ids_sha256": sha256_file(about),
-        }
-        if self.contents is not None:
-            record["contents"] = [self.contents[i] for i in part]
-        write_record(shard, record)
-        return _entry(record)
-
-    @property
-    def _key(self) -> str:
-        return sha256_text(repr(sorted(self.settings.items())))
+    Raises:
+        StoreError: the folder holds something else, or what was encoded is not finite.
+        StorageError: the disk is full or closed, or another process writes the part.
+    """
+    plan = plan.as_begun(folder)
+    mine = job.shards(plan)
+    counts = len(mine), sum(len(part) for _, part in mine)
+    if Shards(folder, plan).finished(tell=False) is not None:
+        return counts
+    check_folder(folder, plan)
+    part = Shards(job.folder(folder), plan)
+    check_folder(part.folder, plan)
+    remedy = "choose another --shard"
+    with storage_errors(part.folder), only_writer(part.folder, remedy=remedy):
+        _commit(part, mine, None, encode, engine, on_failure, progress)
+    return counts
 
 
-def _json_bytes(names: Sequence[str]) -> bytes:
-    """Return a list of ids as it is written."""
-    return json.dumps(names, ensure_ascii=False).encode()
-
-
-def _entry(record: dict[str, Any]) -> dict[str, Any]:
-    return {key: record[key] for key in ("items", "sha256", "ids_sha256")}
-
-
-def _write_missing(shards: _Shards, encode: Encode, progress: Advance | None) -> FeatureStore:
-    """Encode the shards that are not done, and finish the store; the caller is its only writer."""
-    folder, settings = shards.folder, shards.settings
+def _write_missing(
+    shards: Shards,
+    encode: Encode | None,
+    engine: Engine,
+    on_failure: OnFailure,
+    progress: Advance | None,
+) -> FeatureStore:
+    """Put the store together and encode what is missing; the caller is its only writer."""
+    folder, plan = shards.folder, shards.plan
+    parts = Parts(folder, plan)
     for name in (STORE, MEANS):  # until it is whole, it is no store
         (folder / name).unlink(missing_ok=True)
-    entries = []
-    for number, part in enumerate(shards.positions()):
-        entry = shards.done(number, part)
-        if entry is None:
-            rows = encode(part)
-            _check_finite(folder, [shards.ids[i] for i in part], rows)
-            if number == 0 or not (folder / PLAN).exists():  # a store begins with its first shard
-                write_record(folder / PLAN, settings)
-            entry = shards.write(number, part, rows)
-        entries.append(entry)
-        if progress:
-            progress(len(part))
-    record = {**settings, "items": len(shards.ids), "shards": entries}
+    wanted = list(plan.shards())
+    entries = _commit(shards, wanted, parts, encode, engine, on_failure, progress)
+    record = {**plan.settings, "items": len(plan.ids), "shards": entries}
     write_record(folder / STORE, record)
-    return FeatureStore.open(folder, fingerprint=settings["fingerprint"])
+    parts.remove()
+    return FeatureStore.open(folder, fingerprint=plan.fingerprint)
 
 
-def _check_folder(folder: Path, settings: dict[str, Any]) -> None:
-    """Allow a new store, or an unfinished or damaged one of the same settings; nothing else."""
-    with storage_errors(folder):
-        if folder.exists() and (not folder.is_dir() or not all(map(_is_ours, folder.iterdir()))):
-            raise StoreError(
-                str(folder),
-                expected="a new or empty folder",
-                found="something else there",
-                remedy="choose another --out",
-            )
+def _commit(
+    shards: Shards,
+    wanted: Sequence[tuple[int, range]],
+    others: Parts | None,
+    encode: Encode | None,
+    engine: Engine,
+    on_failure: OnFailure,
+    progress: Advance | None,
+) -> list[dict[str, Any]]:
+    """Encode and write the wanted shards that are not done; return the entries of all of them."""
+    entries: dict[int, dict[str, Any]] = {}
+    for number, part in wanted:
+        entry = shards.done(number, part)
+        if entry is None and others is not None:
+            entry = others.take(number, part, shards)
+        if entry is not None:
+            entries[number] = entry
+            _begin(shards)
+            if progress:
+                progress(len(part))
+    left = [(number, part) for number, part in wanted if number not in entries]
+    if encode is None and others is not None and left:
+        raise others.missing(shards.folder, [number for number, _ in left])
+    if encode is not None and left:
+        parts = dict(left)
+        with closing(engine(encode, left)) as results:
+            for number, result in results:
+                if number in entries:
+                    continue  # of an attempt that was thought lost
+                entries[number] = _write(shards, number, parts[number], result, on_failure)
+                if progress:
+                    progress(len(parts[number]))
+    return [entries[number] for number, _ in wanted]
+
+
+def _write(
+    shards: Shards, number: int, part: range, result: EncodedShard, on_failure: OnFailure
+) -> dict[str, Any]:
+    """Write a shard that was encoded."""
+    _check_finite(shards.folder, [shards.plan.ids[i] for i in part], result.rows)
+    for position, error in result.failures:
+        on_failure(position, error)
+    _begin(shards)
+    return shards.write(number, part, result.rows)
+
+
+def _begin(shards: Shards) -> None:
+    """Write the plan, with which a store begins, unless it is there."""
+    path = shards.folder / PLAN
     try:
-        plan = read_record(folder / PLAN)
-    except (OSError, ValueError, RecursionError):  # none, or a damaged one: each shard has its own
-        return
-    if plan != settings:
-        raise StoreError(
-            str(folder),
-            expected="an unfinished store of the same encoder and items",
-            found="one of others",
-            remedy="choose another --out, or delete the folder",
-        )
-
-
-def _is_ours(path: Path) -> bool:
-    name = path.name
-    return name in (STORE, PLAN, MEANS, LOCK) or is_partial(name) or bool(_OURS.fullmatch(name))
+        there = read_record(path) == shards.plan.settings
+    except (OSError, ValueError, RecursionError):
+        there = False
+    if not there:
+        write_record(path, shards.plan.settings)
 
 
 def _check_finite(folder: Path, names: Sequence[str], rows: Rows) -> None:

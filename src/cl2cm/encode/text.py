@@ -128,7 +128,7 @@ class TextBackbone(nn.Module):
         return count_layers(self.name, self.model)
 
     def tokenize(self, texts: Sequence[str]) -> list[list[int]]:
-        """Ids of each text, with prefix and special tokens, at most ``max_tokens``.
+        """Return ids of each text, with prefix and special tokens, at most ``max_tokens``.
 
         Texts are normalised first (``text.py``): equal words have equal ids, however they are
         spelt. An empty text gives the special tokens and the prefix alone.
@@ -154,7 +154,7 @@ class TextBackbone(nn.Module):
         return {name: str(token) for name, token in named if isinstance(token, str)}
 
     def unknown_share(self, texts: Sequence[str]) -> float:
-        """Share of the tokens of some texts that stand for a word of no vocabulary, 0 to 1."""
+        """Return the share of unknown tokens in some texts, 0 to 1."""
         tokenizer = self._tokenizer
         unknown = tokenizer.unk_token_id
         others = (tokenizer.bos_token_id, tokenizer.eos_token_id, tokenizer.pad_token_id)
@@ -169,14 +169,14 @@ class TextBackbone(nn.Module):
         return tokens.count(unknown) / max(len(tokens), 1)
 
     def forward(self, ids: Tensor, mask: Tensor) -> Tensor:
-        """States of tokens.
+        """Return states of tokens.
 
         Args:
             ids: int64 [B, T].
             mask: bool [B, T], True on what is no padding.
 
         Returns:
-            float32 [B, T, D_b]; what stands on padding means nothing.
+            float32 [B, T, D_b]; what is on padding means nothing.
         """
         with torch.set_grad_enabled(torch.is_grad_enabled() and not self._all_frozen):
             result = self.model(input_ids=ids, attention_mask=mask.to(torch.int64))
@@ -218,7 +218,7 @@ class TextBackbone(nn.Module):
         return parts
 
     def _find_special(self) -> Special:
-        """Special ids, and how many tokens come before the first word of a text."""
+        """Return special ids, and how many tokens come before the first word of a text."""
         tokenizer = self._tokenizer
         added = tokenizer.added_tokens_decoder
         ids = {*tokenizer.all_special_ids, *(i for i, token in added.items() if token.special)}
@@ -276,6 +276,6 @@ class TextBackbone(nn.Module):
 
 
 def _has_capitals(vocabulary: dict[str, int]) -> bool:
-    """Whether more than strays and special tokens are written with capitals."""
+    """Return whether more than strays and special tokens are written with capitals."""
     capitals = sum(token != token.lower() for token in vocabulary if token[:1] not in "[<")
     return capitals > len(vocabulary) // 100

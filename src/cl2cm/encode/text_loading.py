@@ -54,7 +54,7 @@ def find_folder(spec: str, cache: Path | None = None) -> Path:
             "text encoder",
             expected="hf:DIR, hf:NAME or hf:OWNER/NAME",
             found=repr(spec),
-            remedy="name a model so",
+            remedy="name a model in one of these forms",
         )
     if name in OFFLINE_MODELS:
         return pinned_folder(name, cache)
@@ -72,7 +72,7 @@ def find_folder(spec: str, cache: Path | None = None) -> Path:
 
 
 def _hub_folder(spec: str, name: str) -> Path:
-    """A model's own files, as they were fetched before, or where the hub is allowed from there."""
+    """Return a model's files, from the local hub cache or, where allowed, from the hub."""
 
     def failed(found: str, remedy: str) -> EncoderError:
         return EncoderError(
@@ -162,7 +162,7 @@ def token_ids(
     try:
         ids: list[list[int]] = tokenizer(list(texts), padding=False, **cut)["input_ids"]
     except BaseException as error:
-        if type(error).__name__ != "PanicException":  # Rust's, which is no Exception
+        if type(error).__name__ != "PanicException":  # Rust's, which is not an Exception
             raise
         raise EncoderError(
             name,

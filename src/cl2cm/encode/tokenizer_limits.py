@@ -41,7 +41,7 @@ def open_tokenizer(path: Path) -> Any:  # noqa: ANN401 - tokenizers has no types
     opened, and the steps of the opened tokenizer are checked before it sees a text.
 
     Raises:
-        ValueError: it could run out of them, or is no tokenizer.
+        ValueError: it could run out of them, or is not a tokenizer.
     """
     from tokenizers import Tokenizer  # noqa: PLC0415 - heavy
 
@@ -116,7 +116,7 @@ def check_pattern(pattern: str) -> None:
 
 
 def _growth(steps: list[dict[str, Any]]) -> int:
-    """How many times as long a text may become by all steps of normaliser and pre-tokenizer."""
+    """Return by which factor normaliser and pre-tokenizer may lengthen a text."""
     growth, forms = 1, 0
     for step in steps:
         kind = step.get("type")
@@ -132,7 +132,7 @@ def _growth(steps: list[dict[str, Any]]) -> int:
 
 
 def _longest_replacement(charsmap: Any) -> int:  # noqa: ANN401
-    """Characters of the longest replacement in SentencePiece's table of them."""
+    """Return characters of the longest replacement in SentencePiece's table of them."""
     if not isinstance(charsmap, str):
         return 1
     table = base64.b64decode(charsmap, validate=False)
@@ -141,7 +141,7 @@ def _longest_replacement(charsmap: Any) -> int:  # noqa: ANN401
 
 
 def _repeats(post_processor: Any) -> int:  # noqa: ANN401
-    """How many times a post-processor gives the tokens of a text.
+    """Return how many times a post-processor gives the tokens of a text.
 
     Raises:
         ValueError: a template has too many pieces.
@@ -184,7 +184,7 @@ def _is_unbounded(part: str) -> bool:
 
 
 def _steps(value: Any) -> Iterator[dict[str, Any]]:  # noqa: ANN401
-    """The steps of a normaliser or pre-tokenizer, those of sequences among them."""
+    """Yield the steps of a normaliser or pre-tokenizer, those of sequences among them."""
     left = [value]
     while left:
         one = left.pop()

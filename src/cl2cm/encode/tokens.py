@@ -18,6 +18,10 @@ class TextSource(Protocol):
         """Return the padded tokens of the texts of rows int64 [B]."""
         ...
 
+    def lengths(self, rows: Tensor) -> Tensor:
+        """Return the number of tokens of the texts of rows int64 [B]."""
+        ...
+
 
 @dataclass(frozen=True, slots=True)
 class StoredStates:
@@ -33,6 +37,10 @@ class StoredStates:
         """Return the padded states float32 [B, T, D_b]."""
         return Tokens(*self.store.gather(self.rows[rows]))
 
+    def lengths(self, rows: Tensor) -> Tensor:
+        """Return the number of tokens of the texts of rows int64 [B]."""
+        return self.store.lengths(self.rows[rows])
+
 
 @dataclass(frozen=True, slots=True)
 class PooledStates:
@@ -46,6 +54,10 @@ class PooledStates:
         mask = torch.ones(len(rows), 1, dtype=torch.bool)
         return Tokens(self.means[self.rows[rows]][:, None], mask, mask, pooled=True)
 
+    def lengths(self, rows: Tensor) -> Tensor:
+        """Return ones: a text is one mean."""
+        return torch.ones_like(rows)
+
 
 @dataclass(frozen=True, slots=True)
 class TokenIds:
@@ -58,9 +70,13 @@ class TokenIds:
         """Return the padded ids int64 [B, T]."""
         return pad_tokens([self.ids[row] for row in rows.tolist()], self.special)
 
+    def lengths(self, rows: Tensor) -> Tensor:
+        """Return the number of tokens of the texts of rows int64 [B]."""
+        return torch.tensor([len(self.ids[row]) for row in rows.tolist()], dtype=torch.int64)
+
 
 def pad_tokens(ids: Sequence[Sequence[int]], special: Special) -> Tokens:
-    """Padded batch of tokenised texts: ids int64 [B, T], mask and content bool [B, T]."""
+    """Return a padded batch of tokenised texts: ids int64 [B, T], mask and content bool [B, T]."""
     width = max((len(text) for text in ids), default=0)
     values = torch.tensor(
         [[*text, *[special.pad] * (width - len(text))] for text in ids], dtype=torch.int64

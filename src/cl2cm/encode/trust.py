@@ -56,7 +56,7 @@ def model_roots() -> list[Path]:
 
 
 def is_bare(name: str) -> bool:
-    """Whether a name is a model's own, not a path: ``e5`` is bare; ``./e5`` and ``a/b`` are not.
+    """Return whether a name is not a path: ``e5`` is bare; ``./e5`` and ``a/b`` are not.
 
     A bare name never means a folder, so that no folder of the working directory can take the
     place of pinned weights.
@@ -90,7 +90,7 @@ def confine(spec: str, run: Path) -> str:
     """Return the spec of an encoder that a run names, with an absolute path where it is a path.
 
     Args:
-        spec: as it stands in the run's ``config.toml``.
+        spec: as it is in the run's ``config.toml``.
         run: the run folder.
 
     Raises:
@@ -159,7 +159,7 @@ def _whole(path: Path, run: Path) -> Path:
 
 
 def check_inside(file: Path, run: Path) -> None:
-    """Refuse what is no regular file, or a link that leads out of the run.
+    """Refuse what is not a regular file, or a link that leads out of the run.
 
     Raises:
         CheckpointError: opening it would read elsewhere, or wait for ever.

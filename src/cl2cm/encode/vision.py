@@ -37,7 +37,7 @@ _PREPROCESS_KEYS = {"size", "resize", "resample", "stretch"}
 class EncodedPictures(NamedTuple):
     """features: float32 [n, D_v]; kept: source of each row, ascending; failures: source and error.
 
-    A picture has one row, a film one for each of its frames.
+    An image has one row, a video one for each of its frames.
     """
 
     features: Floats
@@ -57,7 +57,7 @@ def load_vision(
     Args:
         spec: ``onnx:NAME`` of a model in the cache, ``onnx:DIR`` with a slash in it, ``hf:ID`` or
             ``features:PATH``.
-        sampling: which frames of a film it is given.
+        sampling: which frames of a video it is given.
         cache: folder with ``models/``; by default the user's.
         threads: processor threads; by default as many as there are processors.
 
@@ -94,11 +94,11 @@ def encode_paths(
     batch_size: int = 8,
     progress: Advance | None = None,
 ) -> EncodedPictures:
-    """Encode pictures and films; the next ones are decoded while the last ones are encoded.
+    """Encode images and videos; the next ones are decoded while the last ones are encoded.
 
     Args:
         encoder: the backbone.
-        paths: pictures and films, as ``load_frames`` takes them.
+        paths: images and videos, as ``load_frames`` takes them.
         skip_bad: list the sources that cannot be read in place of stopping at the first.
         workers: decoding threads; by default one for each processor.
         batch_size: frames at once; the features do not depend on it.
@@ -109,7 +109,7 @@ def encode_paths(
 
     Raises:
         MediaError: a source cannot be read, and ``skip_bad`` is not set.
-        MissingExtraError: there is a film, and the extra ``video`` is not installed.
+        MissingExtraError: there is a video, and the extra ``video`` is not installed.
     """
     features, kept, failures = [np.empty((0, encoder.width), np.float32)], [], []
     batches = decode_parallel(
@@ -136,7 +136,7 @@ def encode_paths(
 def _without_failed(
     features: Floats, kept: list[int], failures: list[tuple[int, MediaError]]
 ) -> EncodedPictures:
-    """Without the frames of films that broke off after them."""
+    """Without the frames of videos that broke off after them."""
     bad = {row for row, _ in failures}.intersection(kept)
     if bad:
         features = features[[row not in bad for row in kept]]
@@ -151,7 +151,7 @@ class OnnxVision(Described):
         name: what it is called in messages and records.
         folder: with the two files.
         threads: processor threads; by default as many as there are processors.
-        sampling: which frames of a film it is given.
+        sampling: which frames of a video it is given.
 
     Raises:
         WeightsError: a file is absent or damaged.
@@ -181,7 +181,7 @@ class OnnxVision(Described):
         super().__init__(name, preprocess, fingerprint, width, sampling)
 
     def encode(self, pixels: Pixels) -> Floats:
-        """Features float32 [N, D_v] of frames uint8 [N, size, size, 3]."""
+        """Return features float32 [N, D_v] of frames uint8 [N, size, size, 3]."""
         self.check(pixels)
         return self.session.run(pixels)
 
@@ -190,7 +190,7 @@ _AGAIN = "convert or fetch the model again"
 
 
 def _model_folder(name: str, cache: Path | None) -> Path:
-    """A bare name is a model's in the cache, never a folder of the working directory."""
+    """Return the folder of a model; a bare name is a model in the cache."""
     if name in OFFLINE_MODELS:
         return pinned_folder(name, cache)
     return model_folder(name, cache) if is_bare(name) else Path(name).expanduser()
@@ -209,7 +209,10 @@ def _read_preprocess(path: Path) -> Preprocess:
         return checked(Preprocess(**value))
     except (OSError, ValueError, TypeError) as error:
         raise WeightsError(
-            str(path), expected="a preprocessing", found=f"a damaged one ({error})", remedy=_AGAIN
+            str(path),
+            expected="preprocessing settings",
+            found=f"damaged ones ({error})",
+            remedy=_AGAIN,
         ) from error
 
 
@@ -223,6 +226,6 @@ def _graph_width(session: "onnxruntime.InferenceSession", name: str) -> int:
             name,
             expected="pixels uint8 [N, H, W, 3] in, features float32 [N, D_v] out",
             found=f"{inputs} in, {outputs} out",
-            remedy="export the model so",
+            remedy="export the model with these inputs and outputs",
         )
     return width

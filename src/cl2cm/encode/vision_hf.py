@@ -59,14 +59,14 @@ class HuggingFaceVision(Described):
         return self._side.model
 
     def encode(self, pixels: Pixels) -> Floats:
-        """Features float32 [N, D_v] of frames uint8 [N, size, size, 3]."""
+        """Return features float32 [N, D_v] of frames uint8 [N, size, size, 3]."""
         self.check(pixels)
         with torch.inference_mode():
             features: Floats = self.features(torch.from_numpy(pixels)).numpy()
         return features
 
     def features(self, pixels: torch.Tensor) -> torch.Tensor:
-        """Features [N, D_v] of pixels uint8 [N, size, size, 3]."""
+        """Return features [N, D_v] of pixels uint8 [N, size, size, 3]."""
         channels = pixels.permute(0, 3, 1, 2)
         return self._side.run(channels * self._factor - self._offset).flatten(1)
 
@@ -78,7 +78,7 @@ def _preprocess(name: str, settings: Mapping[str, Any]) -> Preprocess:
         size, cut = settings.get("size"), settings.get("crop_size")
         raise EncoderError(
             name,
-            expected="images scaled to a square, or by the shorter side and cut; normalised",
+            expected="images scaled to a square, or by the shorter side and cropped; normalised",
             found=f"size {size}, crop_size {cut} ({error})",
             remedy="choose a model like CLIP or SigLIP",
         ) from error

@@ -1,8 +1,8 @@
 """Hierarchical bootstrap of a metric's difference over clusters and seeds; alone or by Holm.
 
 Every metric here is a sum of blocks, each a mean over queries: one block for a recall or the mean
-reciprocal rank, two for SumR (captions ask for pictures, pictures for captions). A resample gives
-picture c the weight w_c, and a block becomes sum_c w_c s_c / sum_c w_c n_c, with s_c and n_c the
+reciprocal rank, two for SumR (captions ask for images, images for captions). A resample gives
+image c the weight w_c, and a block becomes sum_c w_c s_c / sum_c w_c n_c, with s_c and n_c the
 sum and the number of the queries of c.
 
 Where the values are of several seeds, every resample also gets a seed error, t s / sqrt(S): s is
@@ -55,7 +55,7 @@ class Block(NamedTuple):
     Attributes:
         a: [Q] or [S, Q], value of each query under A, of one or several seeds.
         b: the same under B.
-        clusters: int [Q], label of the picture that a query belongs to.
+        clusters: int [Q], label of the image that a query belongs to.
         scale: 1 for the unit of a and b, 100 for percent of hits.
     """
 
@@ -68,7 +68,7 @@ class Block(NamedTuple):
 def bootstrap(
     blocks: Sequence[Block], *, level: float = 0.95, resamples: int = RESAMPLES, seed: int = 0
 ) -> Comparison:
-    """Paired percentile bootstrap of a metric's difference over clusters, and over seeds.
+    """Return the paired percentile bootstrap of a difference over clusters and seeds.
 
     With one seed, or values averaged over seeds, the interval speaks of other clusters alone. With
     several it speaks of other seeds, too. As many seeds of A as of B are taken to be the same ones,
@@ -96,7 +96,7 @@ def bootstrap(
 
 
 def _draw(blocks: Sequence[Block], resamples: int, seed: int) -> tuple[float, Values]:
-    """The difference, and the sorted differences of all resamples [resamples]."""
+    """Return the difference, and the sorted differences of all resamples [resamples]."""
     if resamples < 1:
         raise ConfigError(
             "resamples", expected="1 or more", found=str(resamples), remedy="choose more"
@@ -119,7 +119,7 @@ def _draw(blocks: Sequence[Block], resamples: int, seed: int) -> tuple[float, Va
 
 
 def _seed_errors(blocks: Sequence[Block], resamples: int, seed: int) -> Values | float:
-    """The error [resamples] of the difference that other seeds would make; 0 for one seed."""
+    """Return the error [resamples] of the difference over seeds; 0 for one seed."""
     a, b = (sum(_of_seeds(block[side], block.scale) for block in blocks) for side in (0, 1))
     a, b = np.asarray(a), np.asarray(b)
     paired = len(a) == len(b)
@@ -136,26 +136,26 @@ def _seed_errors(blocks: Sequence[Block], resamples: int, seed: int) -> Values |
 
 
 def _of_seeds(values: npt.ArrayLike, scale: float) -> Values:
-    """A block's part of the metric under each seed [S]."""
+    """Return a block's part of the metric under each seed [S]."""
     mean: Values = scale * np.atleast_2d(np.asarray(values, dtype=np.float64)).mean(1)
     return mean
 
 
 def _over_seeds(values: npt.ArrayLike) -> Values:
-    """Values [Q] averaged over seeds."""
+    """Return values [Q] averaged over seeds."""
     array = np.asarray(values, dtype=np.float64)
     return array.mean(0) if array.ndim == 2 else array
 
 
 def _rounding(blocks: Sequence[Block]) -> float:
-    """What rounding can make of zero: a tie in fifths and thirds must not take a side."""
+    """Return what rounding can make of zero: a tie in fifths and thirds must not take a side."""
     return 1e-12 * sum(
         abs(block.scale) * float(np.abs(value).max()) for block in blocks for value in block[:2]
     )
 
 
 def _cluster_sums(blocks: Sequence[Block]) -> tuple[Values, Values, Values]:
-    """Sums of a - b and numbers of queries [clusters, blocks], and the scales [blocks]."""
+    """Return sums of a - b and numbers of queries [clusters, blocks], and the scales [blocks]."""
     parts = [
         (_over_seeds(block.a), _over_seeds(block.b), np.asarray(block.clusters)) for block in blocks
     ]

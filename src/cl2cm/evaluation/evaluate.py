@@ -1,8 +1,8 @@
 """The metrics of the method page: R@1, R@5, R@10, median rank, mAP, both directions, SumR.
 
-Each caption is its own query (text -> vision); a picture asks for its captions, and the best rank
+Each caption is its own query (text -> vision); an image asks for its captions, and the best rank
 among them counts for recall and median rank, all of them for mAP. The gallery of a language is
-every picture that has a caption in it. Similarities are computed in pieces, so memory stays
+every image that has a caption in it. Similarities are computed in pieces, so memory stays
 bounded; ties are broken by row, as in the exact index. A score that is NaN or infinite is an error,
 because no comparison puts it in its place.
 """
@@ -43,14 +43,14 @@ def evaluate(
     top: int = TOP,
     translate: Translate | None = None,
 ) -> dict[str, Any]:
-    """Metrics per language of a model on one split.
+    """Return metrics per language of a model on one split.
 
     Args:
         model: the model under test.
         examples: the items to search among, or a manifest.
         split: only items of this split; by default all examples, or ``test`` of a manifest.
         languages: caption languages; empty: all.
-        vectors: id -> unit vector [D] of pictures that are encoded already.
+        vectors: id -> unit vector [D] of images that are encoded already.
         trec: write ranked lists to this file, and relevant items and the other direction to files
             beside it, for trec_eval; see ``evaluation/trec.py``.
         depth: items of each of these lists; 0: all, which trec_eval needs for the same mAP.
@@ -156,7 +156,7 @@ def measure(
 
 
 def _encode_once(model: SearchModel, texts: Sequence[str]) -> Floats:
-    """Unit vectors [Q, D]; equal texts get equal vectors, so that they tie, whatever the batch."""
+    """Return unit vectors [Q, D]; equal texts get equal vectors in any batch."""
     rows = {text: row for row, text in enumerate(dict.fromkeys(texts))}
     vectors: Floats = model.encode_text(list(rows))[[rows[text] for text in texts]]
     return vectors

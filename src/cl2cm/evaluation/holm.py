@@ -11,7 +11,7 @@ ROUNDING = 1e-9  # slack for levels such as 1 - 0.05 / 3, which binary floats mi
 
 
 def holm(p_values: npt.ArrayLike) -> Values:
-    """Holm's adjusted p-values: those ≤ alpha are rejected with a family-wise error of alpha.
+    """Return Holm's adjusted p-values, which control the family-wise error.
 
     With p sorted, the i-th of m becomes max over j ≤ i of min(1, (m - j + 1) p_j). Holm: "A Simple
     Sequentially Rejective Multiple Test Procedure", Scand. J. Statist. 6, 1979.
@@ -67,7 +67,7 @@ def holm_levels(p_values: npt.ArrayLike, *, level: float = 0.95) -> Values:
 
 
 def simultaneous_level(level: float, m: int) -> float:
-    """Level at which each of m intervals must be taken for all to cover at once (Bonferroni).
+    """Return the level of each of m intervals for simultaneous coverage (Bonferroni).
 
     1 - (1 - level) / m: valid under any dependence, never narrower than ``holm_levels``.
 

@@ -22,8 +22,8 @@ from cl2cm.types import Ints
 class Ranks(NamedTuple):
     """Ranks of one language, from 1.
 
-    captions: of each caption's picture, int64 [Q]; pictures: best of each picture's captions,
-    int64 [N]; rows: picture of each caption, int64 [Q]; ids: of the pictures, text [N].
+    captions: of each caption's image, int64 [Q]; images: best of each image's captions,
+    int64 [N]; rows: image of each caption, int64 [Q]; ids: of the images, text [N].
     """
 
     captions: Ints
@@ -47,7 +47,7 @@ def ranks_of(measured: Measured) -> Ranks:
 
 
 def sum_blocks(a: Runs, b: Runs, code: str) -> list[Block]:
-    """SumR of A less SumR of B in a language."""
+    """Return SumR of A less SumR of B in a language."""
     return sum_of_recalls_blocks(_hits(a, code), _hits(b, code), a[0][code].rows)
 
 
@@ -65,7 +65,7 @@ def compare_mrr(a: Runs, b: Runs, code: str) -> Comparison:
 
 
 def mean_blocks(a: Runs, b: Runs, codes: Sequence[str]) -> list[Block]:
-    """Mean SumR over languages, on the pictures that have captions in all of them."""
+    """Mean SumR over languages, on the images that have captions in all of them."""
     common = sorted(set.intersection(*(set(a[0][code].ids.tolist()) for code in codes)))
     place = {name: number for number, name in enumerate(common)}
     blocks = []

@@ -21,8 +21,8 @@ class Hits(NamedTuple):
     """What SumR is made from, per query: see ``recall_hits``.
 
     Attributes:
-        captions: [Q] or [seeds, Q], of captions that ask for their picture.
-        pictures: [N] or [seeds, N], of pictures that ask for their captions.
+        captions: [Q] or [seeds, Q], of captions that ask for their image.
+        images: [N] or [seeds, N], of images that ask for their captions.
     """
 
     captions: Values
@@ -30,7 +30,7 @@ class Hits(NamedTuple):
 
 
 def recall_hits(ranks: npt.ArrayLike, cutoffs: Sequence[int] = CUTOFFS) -> Values:
-    """How many of the cutoffs a query meets, averaged over seeds.
+    """Return how many of the cutoffs a query meets, averaged over seeds.
 
     Args:
         ranks: [Q] or [seeds, Q], best ranks from 1.
@@ -70,10 +70,10 @@ def paired_bootstrap(
         a: [Q] or [seeds, Q], value of each query under A: a reciprocal rank, or hits in [0, 1] of
             a recall.
         b: the same under B.
-        clusters: int [Q], the picture of each query.
+        clusters: int [Q], the image of each query.
         scale: factor of the result: 1 for the unit of a and b, 100 for a recall in percent.
         level: of the confidence interval.
-        resamples: of the pictures.
+        resamples: of the images.
         seed: of the resampling.
     """
     blocks = [Block(a, b, clusters, scale)]
@@ -91,14 +91,14 @@ def bootstrap_sum_of_recalls(
 ) -> Comparison:
     """Compare SumR of A and B in percent (0 to 600); see ``bootstrap``.
 
-    A picture is drawn with its captions: both directions of a resample speak of one sample.
+    An image is drawn with its captions: both directions of a resample speak of one sample.
 
     Args:
         a: hits under A.
         b: hits under B.
-        rows: int [Q], gallery row of each caption's picture, 0 to N - 1.
+        rows: int [Q], gallery row of each caption's image, 0 to N - 1.
         level: of the confidence interval.
-        resamples: of the pictures.
+        resamples: of the images.
         seed: of the resampling.
     """
     blocks = sum_of_recalls_blocks(a, b, rows)
@@ -106,7 +106,7 @@ def bootstrap_sum_of_recalls(
 
 
 def sum_of_recalls_blocks(a: Hits, b: Hits, rows: npt.ArrayLike) -> list[Block]:
-    """SumR as blocks for ``bootstrap`` and ``holm_intervals``; arguments as above."""
+    """Return SumR as blocks for ``bootstrap`` and ``holm_intervals``; arguments as above."""
     pictures = np.arange(np.shape(a.pictures)[-1])
     return [
         Block(a.captions, b.captions, rows, 100.0),
@@ -115,7 +115,7 @@ def sum_of_recalls_blocks(a: Hits, b: Hits, rows: npt.ArrayLike) -> list[Block]:
 
 
 def mean_rank_variance(ranks_by_language: npt.ArrayLike) -> float:
-    """MRV: how differently a picture ranks when the same caption is asked in each language.
+    """Return MRV: how differently an image ranks when the same caption is asked in each language.
 
     mean_q var_l rank[l, q], the variance taken over languages (divided by L, not L - 1: we
     choose), in squared ranks; 0 where all languages agree. Proposed in "Improving the Consistency
@@ -136,7 +136,7 @@ def mean_rank_variance(ranks_by_language: npt.ArrayLike) -> float:
 
 
 def gap_closed(method: float, zero_shot: float, supervised: float) -> float:
-    """Share of the gap that a method closes: (method - zero_shot) / (supervised - zero_shot).
+    """Return the gap that a method closes: (method - zero_shot) / (supervised - zero_shot).
 
     All three in the same unit. Below 0 where the method is worse than zero-shot, above 1 where it
     beats supervised training; NaN where supervised is no better than zero-shot, for then there is

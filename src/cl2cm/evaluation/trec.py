@@ -37,7 +37,7 @@ def trec_files(path: Path) -> dict[Direction, TrecFiles]:
             "--trec",
             expected="a file for the ranked lists, such as run.trec",
             found=str(path),
-            remedy="choose another ending: the relevant items go to the file that ends in .qrels",
+            remedy="choose another suffix: the relevant items go to the file that ends in .qrels",
         )
     back = path.with_name(f"{path.stem}.vision_to_text{path.suffix}")
     return {

@@ -28,7 +28,7 @@ def card(
         contract: of the export.
         provenance: of the run.
         origins: of the run.
-        head: what stands before it, such as the metadata of a model hub.
+        head: what is before it, such as the metadata of a model hub.
         use: how to use it, before the description of inputs and vectors.
     """
     data = provenance.get("data", {})
@@ -45,7 +45,7 @@ def card(
         f"- Languages learned from machine translations: {languages}",
         *_listed("Translation engines", origins.engines, "as the manifest names them"),
         *_listed("Backbones", origins.backbones, "not recorded"),
-        "- Licences: those of the data, the translations and the backbones hold; this card does "
+        "- Licences: those of the data, the translations and the backbones apply; this card does "
         "not change them.\n",
         "## Training\n",
         f"- Method: {provenance.get('method', 'not recorded')}",

@@ -34,7 +34,7 @@ class CheckedReader(Reader):
             return self._opened["tokenizer"]
 
     def session(self, name: str) -> OnnxSession:
-        """The graph of a side, which is bounded in time and memory."""
+        """Return the graph of a side, which is bounded in time and memory."""
         with self._opening:
             if name not in self._opened:
                 path = self.folder / name

@@ -36,7 +36,12 @@ def about(run: StrPath) -> About:
         licence = known.get(str(run), "licence: see its card")
         sides = dict.fromkeys((pair.image, pair.text or pair.image))
         lines = tuple(f"{side} ({licence})" for side in sides)
-        return About({"method": "none: an off-the-shelf model"}, Origins(backbones=lines))
+        about_sides = [
+            {"part": "model", "name": side, "licence": licence, "source": "Hugging Face hub"}
+            for side in sides
+        ]
+        made = {"method": "none: an off-the-shelf model", "licences": about_sides}
+        return About(made, Origins(backbones=lines))
     config, provenance = read_run(Path(run))[0], read_provenance(Path(run))
     source = config.data.source if provenance.get("translates_queries") else ""
     return About(provenance, origins_of(config, provenance), source)
@@ -65,6 +70,7 @@ def contract_of(
         "fingerprint": space,
         "dim": model.dim,
         "translates_queries_to": known.translates_to,
+        "licences": known.provenance.get("licences"),
         "lineage": {
             "run": known.provenance.get("model", model.fingerprint),
             "backbone": backbone.fingerprint,

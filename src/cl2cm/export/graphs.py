@@ -220,7 +220,7 @@ class _OffTheShelf(nn.Module):
         return F.normalize(self.text.model(ids, mask), dim=-1)
 
     def _padded(self, ids: Tensor, mask: Tensor) -> Tensor:
-        """Return ids [B, T] as [B, longest], each text at the side that it stands on."""
+        """Return ids [B, T] as [B, longest], each text at the side that it is on."""
         text, longest = self.text, self.text.contract.max_tokens
         lengths = mask.to(torch.int64).sum(1, keepdim=True)
         places = torch.arange(longest)[None] - (
@@ -232,7 +232,7 @@ class _OffTheShelf(nn.Module):
 
 
 class _VisionSide(nn.Module):
-    """The vision head without a branch: films and pictures take both ways, and one is kept."""
+    """The vision head without a branch: videos and images take both ways, and one is kept."""
 
     def __init__(self, head: nn.Module) -> None:
         super().__init__()

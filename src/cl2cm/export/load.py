@@ -89,7 +89,7 @@ def opens_export(run: StrPath, text_encoder: str = "", vision_encoder: str = "")
     if text_encoder or vision_encoder:
         raise ConfigError(
             "--text-encoder, --vision-encoder and --features",
-            expected="none with an export, which has its encoders inside",
+            expected="no such option with an export, which contains its encoders",
             found=repr(text_encoder or vision_encoder),
             remedy="leave it out, or name the run",
         )

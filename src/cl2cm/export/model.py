@@ -180,7 +180,7 @@ def load_export(folder: StrPath, *, text: bool = True, threads: int = 0) -> Expo
         threads: processor threads of a graph; 0: as many as there are processors.
 
     Raises:
-        ExportError: it is no export, damaged, or its contract does not hold here.
+        ExportError: it is not an export, damaged, or its contract does not hold here.
     """
     folder = Path(folder)
     contract = read_contract(folder)

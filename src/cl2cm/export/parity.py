@@ -51,7 +51,7 @@ class Parity(NamedTuple):
 
 
 def parity_texts() -> list[str]:
-    """Texts of all lengths in all languages."""
+    """Return texts of all lengths in all languages."""
     texts = []
     for sentence in WORDS.values():
         words = sentence.split()
@@ -60,7 +60,7 @@ def parity_texts() -> list[str]:
 
 
 def parity_images(size: int, count: int = 8) -> list[Any]:
-    """Pixels uint8 [H, W, 3]: noise, gradients and plain colours, of several shapes."""
+    """Return pixels uint8 [H, W, 3]: noise, gradients and plain colours, of several shapes."""
     rng = np.random.default_rng(0)
     images = []
     for number in range(count):

@@ -1,6 +1,6 @@
 """A reader of exported models: numpy, onnxruntime and tokenizers, and Pillow for image files.
 
-The file stands alone: copy it beside an export to use the model elsewhere. It trusts the folder;
+The file is alone: copy it beside an export to use the model elsewhere. It trusts the folder;
 ``cl2cm.load`` checks one first.
 
 Example:
@@ -53,7 +53,7 @@ class Reader:
             return self._opened["tokenizer"]
 
     def session(self, name: str) -> Any:  # noqa: ANN401
-        """The onnxruntime session of ``text.onnx`` or ``vision.onnx``."""
+        """Return the onnxruntime session of ``text.onnx`` or ``vision.onnx``."""
         import onnxruntime  # noqa: PLC0415 - heavy
 
         with self._opening:

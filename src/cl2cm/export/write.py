@@ -24,7 +24,7 @@ from cl2cm.storage import atomic_folder, write_json
 from cl2cm.text import in_case, normalise
 from cl2cm.types import Example, SearchModel, StrPath, is_model_spec
 
-INLINE = 2**20  # bytes; larger weights stand in a file of their own, which is mapped, not copied
+INLINE = 2**20  # bytes; larger weights are in a file of their own, which is mapped, not copied
 
 Recall = Callable[[SearchModel], Mapping[str, float]]  # language → SumR
 

@@ -35,7 +35,7 @@ def public_http(url: str) -> str:
     """Return an address of HTTP without user, password and query.
 
     Raises:
-        ConfigError: it is no address.
+        ConfigError: it is not an address.
     """
     try:
         parts = urlsplit(url)
@@ -56,7 +56,7 @@ def public_postgres(url: str) -> str:
     """Return an address of PostgreSQL without its password.
 
     Raises:
-        ConfigError: it is no address, or says more than where a server is.
+        ConfigError: it is not an address, or says more than where a server is.
         MissingExtraError: the driver is not installed.
     """
     parts = postgres_parts(url)
@@ -68,7 +68,7 @@ def postgres_parts(url: str) -> dict[str, Any]:
     """Return the parts of an address of PostgreSQL, by libpq's keywords.
 
     Raises:
-        ConfigError: it is no address, names several servers, or sets what is not known here.
+        ConfigError: it is not an address, names several servers, or sets what is not known here.
         MissingExtraError: the driver is not installed.
     """
     psycopg = _psycopg()
@@ -93,7 +93,7 @@ def postgres_address(server: Server) -> str:
     """Return the address for libpq; credentials go to another machine only with TLS.
 
     Raises:
-        ConfigError: it is no address, or TLS is needed and refused.
+        ConfigError: it is not an address, or TLS is needed and refused.
         MissingExtraError: the driver is not installed.
     """
     parts = postgres_parts(server.url)
@@ -117,7 +117,7 @@ def qdrant_address(server: Server, *, key: bool) -> str:
         key: whether one would be sent.
 
     Raises:
-        ConfigError: it is no address, or TLS is needed.
+        ConfigError: it is not an address, or TLS is needed.
     """
     url = public_http(server.url)
     parts = urlsplit(url)
@@ -143,7 +143,7 @@ def is_loopback(host: str) -> bool:
 
 
 def _is_here(parts: Mapping[str, Any]) -> bool:
-    """Whether the server is on this machine, as far as the address and the environment say."""
+    """Return whether the server is on this machine, by its address and the environment."""
     host = str(parts.get("host", ""))
     if os.environ.get("PGHOSTADDR"):  # it is what libpq connects to, whatever the host's name
         return False

@@ -72,11 +72,11 @@ class Filter:
             raise _bad("name", "a part of the name of a file or folder", self.name)
 
     def __bool__(self) -> bool:
-        """Whether there is any condition."""
+        """Return whether there is any condition."""
         return any(getattr(self, field.name) is not None for field in fields(self))
 
     def where(self) -> tuple[str, list[str | float]]:
-        """SQL over the columns of an item store, and its values."""
+        """Return SQL over the columns of an item store, and its values."""
         terms: list[tuple[str, list[str | float]]] = []
         if self.folder is not None and (folder := self.folder.strip("/")):
             names = spellings(folder)  # as stored: composed, or as a Mac wrote it
@@ -126,7 +126,7 @@ def _patterns(name: str) -> list[str]:
 
 
 def _is_text(value: str) -> bool:
-    """Whether it can be in an id."""
+    """Return whether it can be in an id."""
     try:
         value.encode()
     except UnicodeEncodeError:
@@ -135,7 +135,7 @@ def _is_text(value: str) -> bool:
 
 
 def _day(name: str, text: str | None, days: int = 0) -> float | None:
-    """Seconds of the epoch at which a day begins in local time, or another one so many days on."""
+    """Return the time at which a day, or one some days later, begins in local time."""
     if text is None:
         return None
     try:

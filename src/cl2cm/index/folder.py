@@ -169,7 +169,7 @@ class Index:
         return sha256_text("\n".join(hashes))[:16]
 
     def __len__(self) -> int:
-        """Number N of vectors."""
+        """Return the number N of vectors."""
         return len(self._vectors)
 
     def nearest(
@@ -248,7 +248,7 @@ class Index:
         return self._items.at([row])[0]
 
     def folders(self) -> list[str]:
-        """Every folder that items are in, by their ids."""
+        """Return every folder that items are in, by their ids."""
         return self._items.folders()
 
     def items(self, rows: Sequence[int]) -> list[Item]:

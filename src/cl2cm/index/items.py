@@ -165,7 +165,7 @@ class ItemStore:
         return found[0][0] if found else None
 
     def matching(self, filter_: Filter, order: Order | None = None) -> Ints:
-        """Rows int64 of the items that a filter lets through, rising or in another order."""
+        """Return rows int64 of the items that a filter lets through, rising or in another order."""
         where, values = filter_.where()
         with self._damage(), self._lock, limited(self._db):
             query = f"SELECT row FROM items WHERE {where} ORDER BY {order_by(order)}"  # noqa: S608 - of constants
@@ -265,7 +265,7 @@ class ItemStore:
 
 
 def is_text(text: str) -> bool:
-    """Return whether SQLite can hold it: half a surrogate pair is no text."""
+    """Return whether SQLite can hold it: half a surrogate pair is not text."""
     try:
         text.encode()
     except UnicodeEncodeError:
@@ -291,7 +291,7 @@ def _full_disk(path: Path) -> Iterator[None]:
     except sqlite3.OperationalError as error:
         raise StorageError(
             str(path),
-            expected="a disk that takes the items",
+            expected="a disk with free space",
             found=str(error),
             remedy="free some space, or choose another place",
         ) from error

@@ -14,7 +14,7 @@ _ORPHAN_SECONDS = 24 * 3600  # after this nobody is still writing a file that no
 
 
 def is_index(folder: Path) -> bool:
-    """Whether a folder is an index, be it a damaged one."""
+    """Return whether a folder is an index, be it a damaged one."""
     try:
         read_metadata(folder)
     except VectorIndexError:
@@ -43,7 +43,7 @@ def refuse_other_folder(folder: Path) -> None:
 
 
 def _is_begun(folder: Path) -> bool:
-    """Whether a folder is empty, or holds no more than what was encoded so far."""
+    """Return whether a folder is empty, or holds no more than what was encoded so far."""
     return all(path.name.startswith(JOURNAL) or _is_data(path.name) for path in folder.iterdir())
 
 
@@ -75,7 +75,7 @@ def sweep_killed(folder: Path) -> None:
 
 
 def names_location(name: str) -> bool:
-    """Whether a file names something on a server, which has to go before the file goes."""
+    """Return whether a file names something on a server, which has to go before the file goes."""
     return name.startswith("place-")
 
 

@@ -155,12 +155,12 @@ def _gone(folder: Path, run: str) -> VectorIndexError:
         str(folder),
         expected=f"its run or model in {run}",
         found="no such folder",
-        remedy="if it was moved, say where it is now with --run (in Python: run=)",
+        remedy="if it was moved, pass its new path with --run (in Python: run=)",
     )
 
 
 def _candidates(folder: Path, metadata: Mapping[str, Any], path: str) -> list[Path]:
-    """Where a stored path may lead: from where the index is, and from where it was made."""
+    """Return where a stored path may lead: from where the index is, and from where it was made."""
     made = Path(metadata["folder"])
     bases = [folder] if Path(path).is_absolute() else [folder, made]
     return list(dict.fromkeys(Path(os.path.normpath(base / path)) for base in bases))

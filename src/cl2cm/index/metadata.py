@@ -216,7 +216,7 @@ def check_hashes(folder: Path, metadata: Mapping[str, Any], *, again: bool = Fal
 
 
 def is_ours(metadata: Mapping[str, Any]) -> bool:
-    """Whether this user wrote the metadata; only then they speak for the user."""
+    """Return whether this user wrote the metadata; only then they speak for the user."""
     return is_sealed(_SEALED, metadata)
 
 
@@ -232,7 +232,7 @@ def check_path(path: Path) -> None:
     """Refuse a path that could not be written into ``index.json``.
 
     Raises:
-        VectorIndexError: it is no Unicode.
+        VectorIndexError: it is not Unicode.
     """
     try:
         str(path).encode()

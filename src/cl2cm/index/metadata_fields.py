@@ -141,7 +141,7 @@ def _check_entry(path: Path, kind: str, entry: object) -> None:
 
 
 def _shown(value: object) -> str:
-    """A value for a message; a stranger's may be long."""
+    """Return a value for a message; a stranger's may be long."""
     text = repr(value)
     return text if len(text) <= 80 else f"{text[:80]}…"
 

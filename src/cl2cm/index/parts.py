@@ -177,7 +177,7 @@ class PartedItems:
         raise no_such_id(item_id)
 
     def matching(self, filter_: Filter, order: Order | None = None) -> Ints:
-        """Rows int64 of the items that a filter lets through, rising or in another order."""
+        """Return rows int64 of the items that a filter lets through, rising or in another order."""
         found, dates = [], []
         for part, start in zip(self._parts, self._starts, strict=False):
             rows = part.items.matching(filter_, order)
@@ -217,7 +217,7 @@ def _starts(parts: Sequence[OpenPart]) -> Ints:
 def _placed(
     parts: Sequence[OpenPart], starts: Ints, rows: Ints
 ) -> Iterator[tuple[OpenPart, Ints, Ints]]:
-    """Yield each part with places in ``rows``, and the rows of its files that stand there."""
+    """Yield each part with places in ``rows``, and the rows of its files that are there."""
     numbers = np.searchsorted(starts, rows, side="right") - 1
     for number in np.unique(numbers):
         places = np.flatnonzero(numbers == number)

@@ -74,7 +74,7 @@ class Items(Protocol):
         ...
 
     def matching(self, filter_: Filter, order: Order | None = None) -> Ints:
-        """Rows int64 of the items that a filter lets through, rising or in another order."""
+        """Return rows int64 of the items that a filter lets through, rising or in another order."""
         ...
 
     def folders(self) -> list[str]:

@@ -69,7 +69,7 @@ def no_such_row(where: str, row: int, count: int) -> VectorIndexError:
         where,
         expected=f"a row from 0 to {count - 1}",
         found=str(row),
-        remedy="ask for a row that a search gave",
+        remedy="use a row that a search returned",
     )
 
 
@@ -79,7 +79,7 @@ def no_such_id(item_id: str) -> VectorIndexError:
         f"item {item_id!r}",
         expected="an id of the index",
         found="no such id",
-        remedy="take an id that a search gave",
+        remedy="use an id that a search returned",
     )
 
 
@@ -95,7 +95,7 @@ def check_items(items: Sequence[Item]) -> None:
         if first != row:
             raise VectorIndexError(
                 f"item {item.id!r}",
-                expected="an id of its own for each item",
+                expected="a unique id for each item",
                 found=f"the same id at {first} and {row}",
                 remedy="give each item its own id",
             )

@@ -3,13 +3,13 @@
 Its vectors are a space of their own: an index of one width is never searched with another.
 """
 
-import hashlib
 from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
 
 from cl2cm.errors import ConfigError
+from cl2cm.storage import sha256_text
 from cl2cm.types import Floats, VisualModel
 
 _OF_VECTORS = {"encode_text", "encode_visual", "encode_images", "encode_examples"}
@@ -18,7 +18,7 @@ _OF_VECTORS |= {"encode_features", "known_vectors", "vectors_by_id"}
 
 def prefix_fingerprint(fingerprint: str, dim: int) -> str:
     """Return the name of the space of prefixes of a model's vectors."""
-    return hashlib.sha256(f"{fingerprint} dim {dim}".encode()).hexdigest()
+    return sha256_text(f"{fingerprint} dim {dim}")
 
 
 def prefixes(vectors: Floats, dim: int) -> Floats:

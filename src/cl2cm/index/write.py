@@ -54,7 +54,7 @@ def write_index(
             str(path),
             expected="an item for each vector",
             found=f"{len(vectors)} vectors and {len(items)} items",
-            remedy="give both in the same order and number",
+            remedy="pass both in the same order and number",
         )
     path = path.resolve()
     refuse_other_folder(path)

@@ -22,7 +22,7 @@ class WordAlignment(NamedTuple):
 
 
 def transport_cost(source_tokens: Tensor, target_tokens: Tensor, plan: Tensor) -> Tensor:
-    """Transport cost L_ot = <P, C> of each pair (Eq. 4), P constant.
+    """Return the transport cost L_ot = <P, C> of each pair (Eq. 4), P constant.
 
     Args:
         source_tokens: [B, n, D], unit vectors; anything finite on padding.
@@ -45,7 +45,7 @@ def word_alignment(
     tau_w: float | Tensor = 0.1,
     weighting: Weighting = "tokens",
 ) -> WordAlignment:
-    """Transport cost (Eq. 4) and agreement of the tokens' softmax with the plan (Eq. 5).
+    """Return the transport cost (Eq. 4) and agreement of the tokens' softmax with the plan (Eq. 5).
 
     L_align = 1/2 [ CE(softmax_j(sim / tau_w), P_row) + CE(softmax_i(sim / tau_w), P_col) ], where
     P_row and P_col are the plan, normalised along rows and columns. Both are averaged over the

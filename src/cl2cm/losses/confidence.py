@@ -32,7 +32,7 @@ def pair_confidence(
     """Return the share of its mass that each pair of a batch keeps in the transport plan.
 
     c_i = P_ii / a_i, P the plan of Eq. 3 with uniform a and b over the batch. Other rows of the
-    same image are no evidence of noise: nothing may flow between those (we choose), as they are
+    same image are not evidence of noise: nothing may flow between those (we choose), as they are
     no negatives of each other in :func:`~cl2cm.losses.contrastive.info_nce`.
 
     Balanced, a pair is judged by its alternatives alone: one bad translation, far from everything,
@@ -78,7 +78,7 @@ def pair_confidence(
 
 
 def dual_view_cost(lingual: Tensor, modal: Tensor, share: float) -> Tensor:
-    """Cost of the two views together: (1 - share) C(S, T) + share C(V, T) (we choose).
+    """Return the cost of the two views together: (1 - share) C(S, T) + share C(V, T) (we choose).
 
     Both views have the translations as their columns, and one plan must answer both.
 

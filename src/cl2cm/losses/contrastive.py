@@ -20,7 +20,7 @@ def info_nce(
     positives: Tensor | None = None,
     weights: Tensor | None = None,
 ) -> Tensor:
-    """Symmetric InfoNCE (Eq. 1): 1/2 [CE(sim(x, y) / tau, diag) + CE(sim(y, x) / tau, diag)].
+    """Return InfoNCE (Eq. 1): 1/2 [CE(sim(x, y) / tau, diag) + CE(sim(y, x) / tau, diag)].
 
     Args:
         x: [B, D], unit vectors.
@@ -61,7 +61,7 @@ def triplet_hardest(
     positives: Tensor | None = None,
     weights: Tensor | None = None,
 ) -> Tensor:
-    """Triplet ranking loss with the hardest negative of the batch in each direction (Eq. 8).
+    """Return the triplet loss with the hardest negative of the batch in each direction (Eq. 8).
 
     mean_i [ max_j (margin + sim(x_i, y_j) - s_i)_+ + max_j (margin + sim(x_j, y_i) - s_i)_+ ],
     j ≠ i, s_i = sim(x_i, y_i). Faghri, Fleet, Kiros, Fidler: "VSE++", BMVC 2018.
@@ -102,7 +102,7 @@ def _other_positives(square: Tensor, positives: Tensor | None) -> Tensor:
 
 
 def _cross_entropy(logits: Tensor, excluded: Tensor, smoothing: float) -> Tensor:
-    """Cross-entropy [B] of rows [B, B] against the diagonal, over the columns not excluded."""
+    """Return the cross-entropy [B] of rows [B, B] against the diagonal, over kept columns."""
     log_p = logits.masked_fill(excluded, -torch.inf).log_softmax(1)
     loss = -log_p.diagonal()
     if smoothing:

@@ -31,7 +31,7 @@ def relation(x: Tensor, y: Tensor, *, tau: float | Tensor) -> Tensor:
 
 
 def relational_distillation(teacher: Tensor, student: Tensor) -> Tensor:
-    """Divergence of the student's relation from the teacher's (Eq. 10), in both directions.
+    """Return the divergence of the student's relation from the teacher's (Eq. 10).
 
     L_rel = 1/2 [ KL(softmax_row R_CL || softmax_row R_CM)
                 + KL(softmax_col R_CL || softmax_col R_CM) ], each averaged over the batch.
@@ -63,7 +63,7 @@ def _divergence(teacher: Tensor, student: Tensor) -> Tensor:
 
 
 def text_regression(student: Tensor, teacher: Tensor) -> Tensor:
-    """Squared distance of the student's text vectors from the teacher's: mean_i |x_i - y_i|^2.
+    """Return the squared distance to the teacher's text vectors: mean_i |x_i - y_i|^2.
 
     Args:
         student: [B, D].
@@ -93,7 +93,7 @@ def word_relation(
     tolerance: float = 1e-4,
     budget: int = 1 << 20,
 ) -> Tensor:
-    """Negative transport cost of every pair (S_i, T_j): the word-level relation of Eq. 9.
+    """Return the negative transport cost of all pairs (S_i, T_j), the word-level relation of Eq. 9.
 
     Transport is balanced: unbalanced, a pair with nothing in common would be the cheapest. The
     caller divides by a temperature and adds it to the sentence-level relation, or distils it on

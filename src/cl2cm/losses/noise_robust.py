@@ -17,7 +17,7 @@ from cl2cm.losses.checks import require_paired, require_positive, require_tau
 def soft_targets(
     teacher: Tensor, student: Tensor, vision: Tensor, *, tau: float | Tensor = 0.07
 ) -> Tensor:
-    """Cross-entropy of the student's V–T similarities against the teacher's, in both directions.
+    """Return the cross-entropy of the student's V–T similarities against the teacher's.
 
     1/2 [ mean_i CE(softmax_j sim(t_i, v_j)/tau, softmax_j sim(z_i, v_j)/tau)
         + mean_j CE(softmax_i sim(t_i, v_j)/tau, softmax_i sim(z_i, v_j)/tau) ],

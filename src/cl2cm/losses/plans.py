@@ -99,7 +99,7 @@ def finish(
 
 
 def log_sum(values: Tensor, dim: int) -> Tensor:
-    """Log-sum-exp along ``dim`` of values [B, n, m]; zero, not −inf, where all is −inf."""
+    """Return log-sum-exp along ``dim`` of values [B, n, m]; zero, not −inf, where all is −inf."""
     total = values.logsumexp(dim)
     return total.masked_fill(total == -math.inf, 0)
 

@@ -227,7 +227,7 @@ def _repair(
 
 
 def _error(state: _Scaling, ratio: float) -> Tensor:
-    """L1 error [b] of the row marginal; the column marginal is exact after an iteration."""
+    """Return the L1 error [b] of the row marginal; that of the columns is exact."""
     aim = state.a * (-ratio * (state.x + _log(state.u))).exp() if ratio else state.a
     return (state.u * state.sums - aim).abs().sum((1, 2))
 

@@ -32,7 +32,7 @@ Solver = Literal["sinkhorn", "ipot"]
 
 
 def cost_matrix(x: Tensor, y: Tensor) -> Tensor:
-    """Cost C_ij = 1 - sim(x_i, y_j) of Eq. 2; differentiable.
+    """Return the cost C_ij = 1 - sim(x_i, y_j) of Eq. 2; differentiable.
 
     Args:
         x: [..., n, D], unit vectors.
@@ -69,7 +69,7 @@ def centred(tokens: Tensor, mask: Tensor, groups: Tensor | None = None) -> Tenso
 
 
 def uniform_marginals(mask: Tensor) -> Tensor:
-    """Equal mass on every valid token.
+    """Return equal mass on every valid token.
 
     Args:
         mask: bool [B, n], True if valid.
@@ -110,7 +110,7 @@ def transport(
     max_iterations: int | None = None,
     tolerance: float | None = None,
 ) -> Transport:
-    """Transport plans of a batch of pairs (Eq. 3), by the solver of that name.
+    """Return the transport plans of a batch of pairs (Eq. 3), by the solver of that name.
 
     Args:
         cost: [B, n, m].

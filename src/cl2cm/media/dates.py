@@ -62,6 +62,6 @@ def read_taken(data: bytes, name: str) -> str:
             found = opened.getexif().get_ifd(_EXIF).get(_ORIGINAL, "")
     except MemoryError:
         raise
-    except Exception:  # metadata of strangers; a broken date is no date
+    except Exception:  # metadata of strangers; a broken date is not a date
         return ""
     return found if isinstance(found, str) else ""

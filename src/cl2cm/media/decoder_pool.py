@@ -259,12 +259,12 @@ def _ended(name: str, code: int, budget: Budget) -> MediaError:
     if code == -getattr(signal, "SIGALRM", 0):
         return _beyond(name, f"more than {budget.wall} s")
     found = "one that ends the decoder" + (f" (signal {-code})" if code < 0 else f" (code {code})")
-    remedy = "replace the file, or leave it out (--skip-bad)"
+    remedy = "replace the file, or skip it (--skip-bad)"
     return MediaError(name, expected="a file that can be decoded", found=found, remedy=remedy)
 
 
 def _beyond(name: str, found: str) -> MediaError:
-    remedy = "save the file anew, or leave it out (--skip-bad)"
+    remedy = "save the file anew, or skip it (--skip-bad)"
     return MediaError(
         name, expected="a file that is decoded within bounds", found=found, remedy=remedy
     )

@@ -177,6 +177,24 @@ def _arrow(request: Answer) -> Parts:
     yield {"rows": check_arrow(Path(request.head["arguments"]["path"]))}, b""
 
 
+def _parquet(request: Answer) -> Parts:
+    """Describe a Parquet file, or read the images or texts of one of its row groups."""
+    try:
+        from cl2cm.media import parquet_files  # noqa: PLC0415 — of an extra
+    except ImportError as error:
+        raise MissingExtraError("pyarrow", "remote") from error
+
+    said = request.head["arguments"]
+    path = Path(said["path"])
+    if said["what"] == "describe":
+        yield {"about": parquet_files.describe_parquet(path)}, b""
+    elif said["what"] == "texts":
+        yield {"texts": parquet_files.read_texts(path, said["group"], said["columns"])}, b""
+    else:
+        for data in parquet_files.read_images(path, said["group"], said["column"]):
+            yield {}, data
+
+
 def _part(request: Answer) -> Parts:
     """Find the bounds of a part of a video."""
     from cl2cm.media.video import Film  # noqa: PLC0415 — of videos alone
@@ -214,4 +232,5 @@ TASKS: dict[str, Callable[[Answer], Parts]] = {
     "still": _still,
     "taken": _taken,
     "arrow": _arrow,
+    "parquet": _parquet,
 }

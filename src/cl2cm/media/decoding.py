@@ -88,7 +88,7 @@ def _film_batches(
     *,
     skip_bad: bool,
 ) -> Iterator[Decoded]:
-    """Frames of films, one film after the other; ffmpeg has threads of its own."""
+    """Yield frames of videos, one video after the other; ffmpeg has threads of its own."""
     frames: list[Pixels] = []
     owners: list[int] = []
     failures: list[tuple[int, MediaError]] = []
@@ -110,7 +110,7 @@ def _film_batches(
 
 
 def _ahead(items: Iterator[T]) -> Iterator[T]:
-    """The same items, two of them made in a thread before they are asked for."""
+    """Yield the same items, two of them made in a thread before they are asked for."""
     with ThreadPoolExecutor(1) as pool:
         coming = deque(pool.submit(next, items, None) for _ in range(2))
         while (item := coming.popleft().result()) is not None:

@@ -53,7 +53,7 @@ _PLUGINS = (
     WebPImagePlugin,
 )
 FORMATS = tuple(one.name for one in kinds.FORMATS if not one.is_video)
-REPLACE = "replace the file, or leave it out (--skip-bad)"  # of a file that cannot be read
+REPLACE = "replace the file, or skip it (--skip-bad)"  # of a file that cannot be read
 _LONGEST = 3  # a longer strip is cut to this many squares before it is scaled
 
 
@@ -212,7 +212,7 @@ def too_large(name: str, found: str, pixels: int) -> MediaError:
 
 
 def _too_costly(name: str, expected: str, found: str) -> MediaError:
-    remedy = "save the image anew, or leave it out (--skip-bad)"
+    remedy = "save the image anew, or skip it (--skip-bad)"
     return MediaError(name, expected=expected, found=found, remedy=remedy)
 
 

@@ -1,7 +1,7 @@
 """Repair small faults of image files that need not prevent decoding.
 
 Text that an image generator left in a PNG, a wrong checksum in it, a missing end marker: the
-pixels are whole. What is damaged in the pixels stays an error.
+pixels are complete. What is damaged in the pixels stays an error.
 """
 
 import io
@@ -16,7 +16,7 @@ _END = struct.pack(">I", 0) + b"IEND" + struct.pack(">I", zlib.crc32(b"IEND"))
 _TEXTS = frozenset({b"tEXt", b"zTXt", b"iTXt"})
 _ORIENTED = (b"XML:com.adobe.xmp\0", b"Raw profile type exif\0")  # texts that may say the rotation
 _LONGEST = 2**20  # bytes of one text or profile, unpacked
-_AHEAD = b"\xff\x00" * 8  # the decoder reads 8 bytes ahead; all ones are no code of JPEG
+_AHEAD = b"\xff\x00" * 8  # the decoder reads 8 bytes ahead; all ones are not code of JPEG
 _FILL = (1, 254, 2, 253)  # a colour that no photograph has for a whole row
 
 
@@ -44,7 +44,7 @@ def mend_png(data: bytes) -> bytes:
 
 
 def _chunks(data: bytes) -> Iterator[tuple[bytes, int, int]]:
-    """Yield kind, start and end of the chunks that are whole."""
+    """Yield kind, start and end of the chunks that are complete."""
     start = len(_PNG)
     while start + 12 <= len(data):
         (size,) = struct.unpack_from(">I", data, start)

@@ -16,6 +16,7 @@ import numpy as np
 from PIL import Image
 
 from cl2cm.errors import MediaError
+from cl2cm.media.blob import Blob
 from cl2cm.media.decoder_pool import Budget, DecoderPool, decoders
 from cl2cm.media.image_decoding import Allowed, Pixels, square
 from cl2cm.media.kinds import kind_by_name, media_of
@@ -26,7 +27,7 @@ from cl2cm.types import Example, Media, Sampling
 
 __all__ = ["Pixels", "Preprocess", "Source", "is_video", "load_frames", "video_frames"]
 
-Source = Example | Path | bytes | Pixels
+Source = Example | Path | bytes | Pixels | Blob
 
 PIXEL_LIMIT = 100_000_000  # decoded pixels of one image: 300 MB, the largest cameras' size
 FILE_LIMIT = 2**29  # bytes of an image's file
@@ -43,7 +44,8 @@ def load_frames(source: Source, preprocess: Preprocess, sampling: Sampling = EVE
     An image that is a square of the right size already is passed through, byte for byte.
 
     Args:
-        source: an example, an image or video, an image's bytes, or decoded pixels uint8 [H, W, 3].
+        source: an example, an image or video, an image's bytes or blob, or decoded pixels uint8
+            [H, W, 3].
         preprocess: how a frame becomes a square.
         sampling: which frames of a video.
 
@@ -66,7 +68,7 @@ def is_video(source: Source) -> bool:
 
 
 def video_frames(source: Source, preprocess: Preprocess, sampling: Sampling) -> Iterator[Frame]:
-    """The frames of a video, or of an example's part of it, one at a time.
+    """Yield the frames of a video, or of an example's part of it, one at a time.
 
     Yields:
         Seconds and pixels uint8 [size, size, 3] of each.
@@ -162,8 +164,10 @@ def read_image(path: Path, name: str | None = None) -> bytes:
         raise _no_picture(name, (error.strerror or str(error)).lower()) from error
 
 
-def _stored(source: Example | Path | bytes) -> tuple[bytes, str]:
-    """Return the picture's bytes, and its name for messages."""
+def _stored(source: Example | Path | bytes | Blob) -> tuple[bytes, str]:
+    """Return the image's bytes, and its name for messages."""
+    if isinstance(source, Blob):
+        return source.read(), source.name
     if isinstance(source, bytes):
         return source, "a picture in memory"
     path = _picture_of(source) if isinstance(source, Example) else source
@@ -176,7 +180,7 @@ def _stored(source: Example | Path | bytes) -> tuple[bytes, str]:
 
 
 def _no_picture(name: str, found: str) -> MediaError:
-    remedy = "correct the path, or leave it out (--skip-bad)"
+    remedy = "correct the path, or skip it (--skip-bad)"
     return MediaError(name, expected="an image", found=found, remedy=remedy)
 
 

@@ -130,7 +130,7 @@ def _suffix(name: str | PurePath) -> str:
 
 
 def has_extra(extra: str) -> bool:
-    """Whether the extra that a format needs is installed; true of a format that needs none."""
+    """Return whether the extra that a format needs, if any, is installed."""
     return not extra or importlib.util.find_spec(PACKAGES[extra]) is not None
 
 

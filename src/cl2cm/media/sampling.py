@@ -59,7 +59,7 @@ def _without_blank(frames: Iterator[Frame]) -> Generator[Frame, None, list[Frame
 
 
 def sample_times(start: float, end: float, sampling: Sampling) -> Iterator[float]:
-    """Seconds of frames between two times: the middles of equal pieces.
+    """Yield seconds of frames between two times: the middles of equal pieces.
 
     Args:
         start: seconds.

@@ -27,7 +27,7 @@ from cl2cm.progress import Advance, track
 from cl2cm.storage import cache_folder, read_record, sha256_text, write_record
 from cl2cm.types import Example, Floats
 
-LONG = 10.0  # seconds from which a film is cut into shots, where nothing else is asked for
+LONG = 10.0  # seconds from which a video is cut into shots, where nothing else is asked for
 LONGEST = 30.0  # seconds; a longer shot is divided evenly, for much may happen in it
 SHORTEST = 1.2  # seconds between two changes; half as much before the first and after the last
 STEP = 0.1  # seconds between the frames that are compared
@@ -50,20 +50,20 @@ def split_films(
     longer_than: float = LONG,
     on_skip: OnSkip | None = None,
 ) -> list[Example]:
-    """Put the shots of films in their place; everything else stays as it is.
+    """Put the shots of videos in their place; everything else stays as it is.
 
-    A shot is an example with the film's captions, the id ``FILM#t=START,END`` and both in seconds
+    A shot is an example with the video's captions, the id ``FILM#t=START,END`` and both in seconds
     (to a millisecond in the example, to a tenth in the id). What was found is kept in the cache.
 
     Args:
-        examples: pictures, films, and parts of films, which are cut within their bounds.
-        longer_than: seconds; shorter films stay whole, and so does a film of one shot.
+        examples: images, videos, and parts of videos, which are cut within their bounds.
+        longer_than: seconds; shorter videos stay whole, and so does a video of one shot.
         on_skip: told id and error of each video that cannot be read, which is then left out;
             without it the first one is an error.
 
     Raises:
-        MediaError: a film cannot be read, and there is no ``on_skip``.
-        MissingExtraError: there is a film, and the extra ``video`` is not installed.
+        MediaError: a video cannot be read, and there is no ``on_skip``.
+        MissingExtraError: there is a video, and the extra ``video`` is not installed.
     """
     films = [example for example in examples if example.kind == "video"]
     lengths = {example.id: _attempt(_length, example, on_skip) for example in films}
@@ -86,19 +86,19 @@ def find_shots(
     *,
     progress: Advance | None = None,
 ) -> list[Span]:
-    """The shots of a film, or of a part of it, one after the other without gaps.
+    """Return the shots of a video, or of a part of it, one after the other without gaps.
 
     Args:
-        path: the film; it is read once through, in bounded memory.
+        path: the video; it is read once through, in bounded memory.
         start: where to begin, seconds; by default at the beginning.
         end: where to stop, seconds; by default at the end.
-        progress: told the number of seconds just read.
+        progress: called with the number of seconds just read.
 
     Returns:
         Start and end of each, seconds, at most 30 s apart.
 
     Raises:
-        MediaError: the film cannot be read, or begins after ``start``.
+        MediaError: the video cannot be read, or begins after ``start``.
         MissingExtraError: the extra ``video`` is not installed.
     """
     spans: list[Span] = []
@@ -146,7 +146,7 @@ def _shots_of(example: Example, progress: Advance) -> list[Example]:
 
 
 def _known_shots(example: Example, progress: Advance) -> list[Span]:
-    """The shots of a film, from the cache where they are known."""
+    """Return the shots of a video, from the cache where they are known."""
     path, start, end = _film(example), example.start, example.end
     status = path.stat()
     key = (path.resolve(), status.st_size, status.st_mtime_ns, start, end, _VERSION)
@@ -185,7 +185,7 @@ def _counted(seconds: float) -> Iterator[Callable[[int], None]]:
 def _attempt(
     work: Callable[[Example], Result], example: Example, on_skip: OnSkip | None
 ) -> Result | None:
-    """What becomes of an example; None where it is bad and the handler was told."""
+    """Return what becomes of an example; None where it is bad and the handler was told."""
     try:
         return work(example)
     except MediaError as error:
@@ -199,7 +199,7 @@ def _attempt(
 
 
 def _seen(film: Film, start: float, end: float, times: list[float]) -> Iterator[Floats]:
-    """The signature of the frame at every step; its time goes to ``times``."""
+    """Yield the signature of the frame at every step; its time goes to ``times``."""
     last, signature = None, np.empty(0, np.float32)
     for seconds, pixels in film.every(STEP, start, end, side=_SIDE):
         if pixels is not last:
@@ -209,7 +209,7 @@ def _seen(film: Film, start: float, end: float, times: list[float]) -> Iterator[
 
 
 def _signature(pixels: Pixels) -> Floats:
-    """Square roots of the histograms of colour of the four quarters, one unit vector.
+    """Return square roots of the histograms of colour of the four quarters, one unit vector.
 
     Every pixel counts for the two nearest bins of each colour, so that little noise changes little.
     """
@@ -248,7 +248,7 @@ def _strength(window: Sequence[Floats]) -> float:
 
 
 def _changes(strengths: Floats, times: Sequence[float]) -> list[float]:
-    """Seconds of the strongest changes that stand apart from each other."""
+    """Return seconds of the strongest changes that stand apart from each other."""
     edge = round(SHORTEST / STEP / 2) + 1
     found: list[int] = []
     for place in np.argsort(-strengths, kind="stable").tolist():
@@ -261,7 +261,7 @@ def _changes(strengths: Floats, times: Sequence[float]) -> list[float]:
 
 
 def _stands_apart(place: int, found: Sequence[int], strengths: Floats) -> bool:
-    """Whether a place is far from the stronger ones beside it, with a rest in between.
+    """Return whether a place is far from the stronger ones beside it, with a rest in between.
 
     Within a long fade there are several peaks, but no rest.
     """
@@ -275,7 +275,7 @@ def _stands_apart(place: int, found: Sequence[int], strengths: Floats) -> bool:
 
 
 def _divided(start: float, changes: Sequence[float], end: float) -> list[Span]:
-    """Spans between changes, none longer than the longest."""
+    """Return spans between changes, none longer than the longest."""
     spans = []
     for begin, stop in pairwise([start, *changes, end]):
         parts = max(1, math.ceil((stop - begin) / LONGEST - 1e-6))

@@ -29,7 +29,7 @@ def sources(items: Iterable[Visual]) -> list[Source]:
         raise MediaError(
             "images and videos",
             expected="a list of them",
-            found=f"one alone ({_short(items)})",
+            found=f"a single one ({_short(items)})",
             remedy="put it into a list: [...]",
         )
     return [_source(item) for item in items]

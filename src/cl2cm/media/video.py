@@ -88,7 +88,7 @@ class Film(AbstractContextManager["Film"]):
         self._file.close()
 
     def part(self, start: float | None, end: float | None) -> tuple[float, float]:
-        """Bounds of a part in seconds, within the video's; None: from its beginning, to its end.
+        """Return the bounds of a part in seconds; None: the beginning or end of the video.
 
         Raises:
             MediaError: the part is empty, or begins after the video's end.
@@ -104,7 +104,7 @@ class Film(AbstractContextManager["Film"]):
         return first, last
 
     def at(self, times: Iterable[float]) -> Iterator[Frame]:
-        """The frame that is shown at each of some times.
+        """Yield the frame that is shown at each of some times.
 
         Args:
             times: seconds, ascending; past the end the last frame is shown.
@@ -142,7 +142,7 @@ class Film(AbstractContextManager["Film"]):
         return found
 
     def every(self, step: float, start: float, end: float, *, side: int) -> Iterator[Frame]:
-        """Small copies of the frames that are shown at regular times, all decoded in passing.
+        """Yield small copies of the frames that are shown at regular times, all decoded in passing.
 
         A time in a damaged stretch has the last good frame, so that a long video is not lost.
 
@@ -183,7 +183,7 @@ class Film(AbstractContextManager["Film"]):
         return self._next is not None and seconds - self._next.seconds > _FAR
 
     def _jump(self, seconds: float) -> None:
-        """Be before a key frame at or before a time, or at the film's beginning."""
+        """Be before a key frame at or before a time, or at the video's beginning."""
         for back in _BACK:
             target = max(0.0, seconds - back)
             self._now = None
@@ -231,7 +231,7 @@ class Film(AbstractContextManager["Film"]):
     # --- pixels -----------------------------------------------------------------------------
 
     def _upright(self, frame: Any) -> Pixels:  # noqa: ANN401 - as above
-        """RGB, square pixels, turned as the film says."""
+        """Return RGB, square pixels, turned as the video says."""
         width = max(1, round(frame.width * (self._file.stream.sample_aspect_ratio or 1)))
         self._file.refuse_size(max(width, frame.width), frame.height)
         pixels = self._scaler.reformat(frame, width, frame.height, "rgb24").to_ndarray()

@@ -19,18 +19,18 @@ _OPTIONS = {"format_whitelist": _FORMATS, "protocol_whitelist": "file", "max_str
 _ESTIMATED = frozenset({"mpeg", "mpegts", "mpegvideo"})  # these do not say how long they are
 _SPARSEST = 300.0  # seconds for each packet, which no video exceeds; damaged time stamps do
 _LONGEST = 100 * 3600  # seconds, which no video lasts; damaged or hostile time stamps do
-_SHORTER = 1.0  # seconds that a film may be shorter than it says; or a hundredth of it
+_SHORTER = 1.0  # seconds that a video may be shorter than it says; or a hundredth of it
 
 
 class Length(NamedTuple):
-    """Seconds at which the last frame of a film comes, and goes."""
+    """Seconds at which the last frame of a video comes, and goes."""
 
     last: float
     end: float
 
 
 class VideoFile:
-    """An open file and the stream of its pictures.
+    """An open file and the stream of its images.
 
     Args:
         path: the file.
@@ -39,10 +39,10 @@ class VideoFile:
     Attributes:
         av: PyAV.
         name: of the file, for messages.
-        stream: the pictures.
+        stream: the images.
 
     Raises:
-        MediaError: no file of a film, or one without pictures.
+        MediaError: no file of a video, or one without images.
         MissingExtraError: PyAV is not installed.
     """
 
@@ -75,7 +75,7 @@ class VideoFile:
             self._container.close()
 
     def seconds(self, stamp: int, base: Any) -> float:  # noqa: ANN401 - a fraction
-        """A time stamp in seconds from the beginning of the film."""
+        """Return a time stamp in seconds from the beginning of the video."""
         return float(stamp) * float(base) - self._start
 
     def seek(self, seconds: float) -> bool:
@@ -88,7 +88,7 @@ class VideoFile:
         return True
 
     def packets(self) -> Any:  # noqa: ANN401 - an iterator of PyAV
-        """The packets of the pictures from here on."""
+        """Return the packets of the images from here on."""
         return self._container.demux(self.stream)
 
     def measure(self) -> Length:
@@ -115,7 +115,7 @@ class VideoFile:
     def _has_packets(self, count: float) -> bool:
         """Whether the file has at least this many packets of images and sound, up to its end.
 
-        A still image may need but a few bytes a second, so the size of a file says little.
+        A still image may need but a few bytes per second, so the size of a file says little.
         """
         self.open()
         found = 0
@@ -129,7 +129,7 @@ class VideoFile:
         return False
 
     def _read_to_the_end(self) -> tuple[Length, float]:
-        """When the last frame comes and goes, and when the last sound or frame goes."""
+        """Return when the last frame comes and goes, and when the last sound or frame goes."""
         last = end = reached = 0.0
         try:
             for packet in self._container.demux():
@@ -145,12 +145,12 @@ class VideoFile:
         return Length(last, end), reached
 
     def refuse(self, found: str, cause: Exception | None = None) -> NoReturn:
-        """Raise the error of a film that is not whole."""
+        """Raise the error of a video that is not whole."""
         raise MediaError(
             self.name,
-            expected="a whole film",
+            expected="a complete video",
             found=found,
-            remedy="replace the file, or leave it out (--skip-bad)",
+            remedy="replace the file, or skip it (--skip-bad)",
         ) from cause
 
     def refuse_size(self, width: int, height: int) -> None:
@@ -158,7 +158,7 @@ class VideoFile:
         if width * height > FRAME_LIMIT:
             raise MediaError(
                 self.name,
-                expected=f"a film of at most {FRAME_LIMIT // 10**6} million pixels a frame",
+                expected=f"a video of at most {FRAME_LIMIT // 10**6} million pixels per frame",
                 found=f"{width} × {height}",
                 remedy="make it smaller",
             )

@@ -22,15 +22,14 @@ from cl2cm.types import Batch, Encoded
 
 @dataclass(frozen=True, slots=True)
 class AddLanguageConfig:
-    """What is added, and the weights of the losses."""
+    """The language to add, and the weights of the losses."""
 
-    language: str = ""  # the new language; every other language of the run is protected
-    text_only: bool = False  # learn from texts alone: no image or video is read
-    share: float = 0.5  # of the captions, how many are shown with the new language; the others
-    # with one of the earlier languages
-    match: float = 1.0  # weight of Eq. 8 with the frozen vision side; without effect for text_only
-    regression: float = 4.0  # weight of the squared distance of the new language from its goals
-    replay: float = 4.0  # weight of the squared distance of what is known already from its goals
+    language: str = ""  # the new language; all other languages of the run are protected
+    text_only: bool = False  # learn from texts only: no image or video is read
+    share: float = 0.5  # share of the captions that are shown with the new language
+    match: float = 1.0  # weight of Eq. 8 with the frozen vision side; no effect with text_only
+    regression: float = 4.0  # weight of the squared distance for the new language
+    replay: float = 4.0  # weight of the squared distance for languages that the run knows
     relation: float = 1.0  # weight of Eq. 10 on (S, T), with the teacher's relations
     tau: float = 0.1  # temperature of the relations, tau_t and tau_s of Eq. 9
 
@@ -66,12 +65,12 @@ class AddLanguage(Method):
 
     @classmethod
     def reads_media(cls, settings: dict[str, Any]) -> bool:
-        """Whether images and videos are looked at; not for ``text_only``."""
+        """Return whether images and videos are looked at; not for ``text_only``."""
         return not settings["add_language"].text_only
 
     @classmethod
     def favoured(cls, settings: dict[str, Any]) -> tuple[str, float] | None:
-        """The new language, and its share of the captions."""
+        """Return the new language, and its share of the captions."""
         own: AddLanguageConfig = settings["add_language"]
         return (own.language, own.share) if own.language else None
 
@@ -83,7 +82,7 @@ class AddLanguage(Method):
         return self
 
     def stages(self) -> list[Stage]:
-        """One, which ends with its last epoch: the new language may have no validation captions."""
+        """Return one stage, whose last epoch is kept: validation captions may be missing."""
         return [
             Stage(
                 "new language",
@@ -101,7 +100,7 @@ class AddLanguage(Method):
         self._fixed = encode_all(self.before).to(device)
 
     def loss(self, batch: Batch) -> Losses:
-        """The loss of a batch; see the class."""
+        """Return the loss of a batch; see the class."""
         source = self.student.encode_text(batch.source)
         target = self.student.encode_text(batch.target)
         settings = self.settings
@@ -124,19 +123,19 @@ class AddLanguage(Method):
         return losses | matched
 
     def matched(self, batch: Batch, source: Encoded, target: Encoded) -> Losses:
-        """Eq. 8 with the frozen vision side."""
+        """Return Eq. 8 with the frozen vision side."""
         with torch.no_grad():
             vision = self.student.encode_frames(batch.vision)
         return self.match_loss(batch, vision, source, target)
 
     def is_new(self, batch: Batch, like: Tensor) -> Tensor:
-        """Which rows are in the new language, bool [B], on the device of a tensor."""
+        """Return which rows are in the new language, bool [B], on the device of a tensor."""
         new = [language == self.settings.language for language in batch.languages]
         return torch.tensor(new, device=like.device)
 
     @torch.no_grad()
     def goals(self, batch: Batch, new: Tensor) -> tuple[Tensor, Tensor]:
-        """The teacher's vectors [B, D] that source captions and translations go to."""
+        """Return the teacher's vectors [B, D] that source captions and translations go to."""
         if self._fixed is None:
             source = self.before.encode_text(batch.source).sentence
             target = self.before.encode_text(batch.target).sentence

@@ -103,7 +103,7 @@ class Method(nn.Module):
     setup and, by the section's name, an instance of each class.
 
     Attributes:
-        name: as it stands in a configuration.
+        name: as it is in a configuration.
         targets: what the targets of training are: machine translations of the source captions,
             human captions in the target languages, or none.
         translates_queries: whether queries are translated into the source language before search.
@@ -136,26 +136,26 @@ class Method(nn.Module):
             self._lesson = setup.warm_start(self.teacher)
 
     def all_stages(self) -> list[Stage]:
-        """The method's stages, after the lesson of the teacher that the student starts as."""
+        """Return the method's stages, after the teacher's stage of a warm start."""
         first = [] if self._lesson is None else [self._lesson.stage(self.start_student)]
         return [*first, *self.stages()]
 
     @classmethod
     def reads_media(cls, settings: dict[str, Any]) -> bool:  # noqa: ARG003 - for subclasses
-        """Whether images and videos are looked at, by the method's settings by section."""
+        """Return whether images and videos are looked at, by the method's settings by section."""
         return True
 
     @classmethod
     def favoured(cls, settings: dict[str, Any]) -> tuple[str, float] | None:  # noqa: ARG003
-        """A target language and its share of the captions; None: all languages are alike."""
+        """Return a target language and its share of the captions; None: all languages are alike."""
         return None
 
     def stages(self) -> list[Stage]:
-        """The stages in order; here one, which trains the student."""
+        """Return the stages in order; here one, which trains the student."""
         return [Stage("cross-modal", self.epochs, (self.student,), self.loss)]
 
     def loss(self, batch: Batch) -> Losses:
-        """The loss of a batch in the stage that trains the student, with its parts for the log."""
+        """Return the student's loss of a batch, with its parts for the log."""
         return self.match_loss(batch, *self.encode(batch))
 
     def start_student(self) -> None:
@@ -176,7 +176,7 @@ class Method(nn.Module):
         """Called after every step of the optimiser."""
 
     def encode(self, batch: Batch) -> tuple[Tensor, Encoded, Encoded]:
-        """The student's vision [B, D], source and target."""
+        """Return the student's vision [B, D], source and target."""
         return (
             self.student.encode_frames(batch.vision),
             self.student.encode_text(batch.source),
@@ -184,7 +184,7 @@ class Method(nn.Module):
         )
 
     def match_loss(self, batch: Batch, vision: Tensor, source: Encoded, target: Encoded) -> Losses:
-        """Eq. 8: M(V, S) + M(V, T), the latter times ``match.target``."""
+        """Return Eq. 8: M(V, S) + M(V, T), the latter times ``match.target``."""
         same = same_picture(batch.pictures)
         on_source = matching(vision, source.sentence, same, self.match)
         on_target = matching(vision, target.sentence, same, self.match)
@@ -198,12 +198,12 @@ class Method(nn.Module):
 def matching(
     x: Tensor, y: Tensor, same: Tensor, match: MatchConfig, weights: Tensor | None = None
 ) -> Tensor:
-    """M of Eq. 8 between unit vectors [B, D], the pairs weighted by [B] where weights are given.
+    """Return M of Eq. 8 between unit vectors [B, D], with optional weights [B] of the pairs.
 
     Args:
         x: one side.
         y: the other.
-        same: bool [B, B], True where both rows show one image: such pairs are no negatives.
+        same: bool [B, B], True where both rows show one image: such pairs are not negatives.
         match: which loss, and its settings.
         weights: see ``info_nce``.
     """

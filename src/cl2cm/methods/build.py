@@ -33,7 +33,7 @@ def build_method(
     backbone: nn.Module | None = None,
     initial: InitialWeights | None = None,
 ) -> Method:
-    """The configured method with fresh heads; set torch's seed first.
+    """Return the configured method with fresh heads; set torch's seed first.
 
     Args:
         config: names the method, its settings and the sizes.

@@ -31,9 +31,9 @@ class TransferConfig:
     tau_teacher: float = 0.1  # tau_t of Eq. 9
     tau_student: float = 0.1  # tau_s of Eq. 9
     source_target: float = 0.0  # weight of the same loss on the student's (S, T) relation
-    regression: float = 0.0  # weight of the squared distance of z_T from the student's own z_S
-    decay: float = 0.99  # self-distill: of the moving average whose relations are followed
-    warm_start: bool = False  # two-stage: the student's text side starts as the teacher's
+    regression: float = 0.0  # weight of the squared distance between the student's z_T and z_S
+    decay: float = 0.99  # self-distill: decay of the moving average that serves as the teacher
+    warm_start: bool = False  # two-stage: initialise the student's text side from the teacher
     word_relation: float = 0.0  # share of the word-level relation in R_CL, 0 to 1
 
     def __post_init__(self) -> None:
@@ -87,7 +87,7 @@ class CL2CM(Method):
         self._fixed: Tensor | None = None  # the frozen teacher's sentence vectors [texts, D]
 
     def stages(self) -> list[Stage]:
-        """Two stages, or one where the schedule is joint or there is no teacher."""
+        """Return two stages, or one where the schedule is joint or there is no teacher."""
         lesson, epochs = self.lesson, self.epochs
         if lesson is None:
             return [Stage("cross-modal", epochs, (self.student,), self.loss)]
@@ -120,7 +120,7 @@ class CL2CM(Method):
             self._fixed = encode_all(self.teacher).to(device)
 
     def loss(self, batch: Batch) -> Losses:
-        """L_CM, and where the schedule is joint L_CL added to it."""
+        """Return L_CM, and where the schedule is joint L_CL added to it."""
         vision, source, target = self.encode(batch)
         losses = self.match_loss(batch, vision, source, target)
         if self.transfer.regression > 0:
@@ -148,7 +148,7 @@ class CL2CM(Method):
 
     @torch.no_grad()
     def frozen_relation(self, batch: Batch) -> Tensor:
-        """R_CL of the teacher (Eq. 9), without dropout also where it is being trained."""
+        """Return R_CL of the teacher (Eq. 9), without dropout also where it is being trained."""
         assert self.teacher is not None  # noqa: S101 - callers have checked
         if self._fixed is None or self.transfer.word_relation > 0:
             with evaluating(self.teacher):
@@ -163,7 +163,7 @@ class CL2CM(Method):
 
     @torch.no_grad()
     def relation_of(self, source: Encoded, target: Encoded) -> Tensor:
-        """Eq. 9 [B, B]; a share of it may come from the word level."""
+        """Return Eq. 9 [B, B]; a share of it may come from the word level."""
         sentence = relation(source.sentence, target.sentence, tau=self.transfer.tau_teacher)
         share = self.transfer.word_relation
         if share == 0:

@@ -21,12 +21,12 @@ from cl2cm.types import Batch
 
 @dataclass(frozen=True, slots=True)
 class DcotConfig:
-    """The rival DCOT: how far a pair's confidence weighs its M(V, T), and when."""
+    """DCOT: how much a pair's confidence weighs its M(V, T), and from when on."""
 
-    strength: float = 1.0  # part of a pair's weight that is its confidence, at last; 0: no part
-    modal: float = 0.5  # share of the cross-modal view in the cost, at last; 0: texts alone
-    ramp: float = 0.5  # share of the steps after which strength and modal are reached
-    epsilon: float = 0.05  # sinkhorn: strength of the entropy, in units of the cost (0 to 2)
+    strength: float = 1.0  # final share of the confidence in a pair's weight; 0: none
+    modal: float = 0.5  # final share of the cross-modal view in the cost; 0: texts only
+    ramp: float = 0.5  # share of the steps until strength and modal are reached
+    epsilon: float = 0.05  # entropy regularisation of Sinkhorn, in units of the cost (0 to 2)
     rho: float = 0.0  # strength of the relaxed marginals; 0: balanced
 
     def __post_init__(self) -> None:
@@ -42,7 +42,7 @@ class Dcot(Method):
     """M(V, S) + M(V, T), the pairs of the latter weighted by their confidence.
 
     The curriculum is ours: it starts from the cross-lingual view, which a multilingual backbone
-    makes reliable first, with all weights equal. While the steps go on to ``dcot.ramp``, the
+    makes reliable first, with all weights equal. While the steps continue to ``dcot.ramp``, the
     cross-modal view's share of the cost rises to ``dcot.modal``, and the part of a weight that is
     confidence to ``dcot.strength``; with 0 for the latter this is translate-train.
     """
@@ -55,7 +55,7 @@ class Dcot(Method):
         self.settings = dcot
 
     def loss(self, batch: Batch) -> Losses:
-        """The weighted loss, with the mean and the lowest confidence of the batch for the log."""
+        """Return the weighted loss, and the mean and lowest confidence for the log."""
         vision, source, target = self.encode(batch)
         same = same_picture(batch.pictures)
         confidence, weights = self.confidence(vision, source.sentence, target.sentence, same)
@@ -73,7 +73,7 @@ class Dcot(Method):
     def confidence(
         self, vision: Tensor, source: Tensor, target: Tensor, same: Tensor
     ) -> tuple[Tensor, Tensor]:
-        """Confidence and weight [B] of each (V, T), from unit vectors [B, D]."""
+        """Return the confidence and weight [B] of each (V, T), from unit vectors [B, D]."""
         part = curriculum(self.progress, ramp=self.settings.ramp)
         cost = dual_view_cost(
             cost_matrix(source, target), cost_matrix(vision, target), part * self.settings.modal

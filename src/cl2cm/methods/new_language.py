@@ -90,7 +90,7 @@ def language_config(new: NewLanguage, examples: Sequence[Example]) -> Config:
 
 
 def _languages(new: NewLanguage, learned: Sequence[str], items: Iterable[Example]) -> list[str]:
-    """The new language, and those of the run that can be replayed; the others are said."""
+    """Return the new language, and those of the run that can be replayed; the others are said."""
     there = {code for example in items for code in example.translations}
     if new.language not in there:
         raise LanguageError(
@@ -112,7 +112,7 @@ def _languages(new: NewLanguage, learned: Sequence[str], items: Iterable[Example
 
 
 def _engines(chosen: Sequence[str], language: str, items: Sequence[Example]) -> list[str]:
-    """The run's engines that the manifest has, and all of the new language; empty: all."""
+    """Return the run's engines that the manifest has, and all of the new language; empty: all."""
     there = {e for example in items for engines in example.translations.values() for e in engines}
     own = {e for example in items for e in example.translations.get(language, {})}
     return sorted((set(chosen) & there) | own) if chosen else []

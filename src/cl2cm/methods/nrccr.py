@@ -30,18 +30,19 @@ Parts = dict[str, tuple[float, Tensor]]  # name in the log → weight, loss
 
 @dataclass(frozen=True, slots=True)
 class NrccrConfig:
-    """The rival NRCCR: weight of each part beside M(V, S); 0 takes a part out."""
+    """Weights of the parts of NRCCR, relative to M(V, S); 0 switches a part off."""
 
     target: float = 1.0  # weight of M(V, T), times match.target; published: 0.6
-    soft: float = 0.4  # weight of the soft targets of the fused text
+    soft: float = 0.4  # weight of the soft targets from the fused text
     tau: float = 0.07  # temperature of the soft targets
     feature: float = 0.1  # weight of the distance to the fused text
     fused: float = 1.0  # weight of the fused text's own matching loss; published: none
-    query: Literal["source", "target"] = "source"  # whose tokens ask the other's in the fusion
-    key: int = 16  # width of the fusion's keys, for each head
-    cycle: float = 0.5  # weight of the matching of source captions and their back-translations
-    adversarial: float = 0.001  # weight of deceiving the language discriminator
-    game: Literal["gan", "reversal"] = "gan"  # target texts pass for source; or reversed gradient
+    query: Literal["source", "target"] = "source"  # side whose tokens are the queries of the
+    # cross-attention: source or target
+    key: int = 16  # width of the keys per attention head
+    cycle: float = 0.5  # weight of matching source captions with their back-translations
+    adversarial: float = 0.001  # weight of the adversarial loss of the text encoder
+    game: Literal["gan", "reversal"] = "gan"  # gan: non-saturating; reversal: gradient reversal
 
     def __post_init__(self) -> None:
         for key in ("target", "soft", "feature", "fused", "cycle", "adversarial"):
@@ -91,7 +92,7 @@ class Fusion(nn.Module):
 
 
 def _raw(text: Encoded) -> Tensor:
-    """Tokens [B, T, D] before normalisation, zero outside the mask."""
+    """Return tokens [B, T, D] before normalisation, zero outside the mask."""
     return text.tokens * text.salience[:, :, None]
 
 
@@ -119,7 +120,7 @@ class Nrccr(Method):
         )
 
     def stages(self) -> list[Stage]:
-        """One stage, which trains the student and what only training needs."""
+        """Return one stage, which trains the student and what only training needs."""
         trained = (self.student, self.fusion, self.discriminator)
         words = None if self.attends else 0
         return [Stage("cross-modal", self.epochs, trained, self.loss, words=words)]
@@ -130,7 +131,7 @@ class Nrccr(Method):
         return self.settings.soft > 0 or self.settings.feature > 0 or self.settings.fused > 0
 
     def loss(self, batch: Batch) -> Losses:
-        """The weighted sum of all parts, each of which is logged without its weight."""
+        """Return the weighted sum of all parts, each of which is logged without its weight."""
         vision, source, target = self.encode(batch)
         same = same_picture(batch.pictures)
         on_source, on_target = (
@@ -150,7 +151,7 @@ class Nrccr(Method):
         return {"loss": total} | {name: part.detach() for name, (_, part) in parts.items()}
 
     def distillation(self, vision: Tensor, source: Encoded, target: Encoded, same: Tensor) -> Parts:
-        """The fused text as the target's teacher, and its own matching loss.
+        """Return the fused text as the target's teacher, and its own matching loss.
 
         The publication trains the fused text through the encoder that it shares; ours has an
         attention of its own, and so needs a loss of its own.
@@ -174,7 +175,7 @@ class Nrccr(Method):
         return {"cycle": (self.settings.cycle, found)}
 
     def game(self, source: Tensor, target: Tensor) -> Parts:
-        """The discriminator learns to tell the languages apart, the text encoder to hide it."""
+        """Return the losses of the discriminator and of the text encoder that deceives it."""
         weight = self.settings.adversarial
         if self.settings.game == "reversal":
             seen = [self.discriminator(reverse_gradient(x, weight)) for x in (source, target)]

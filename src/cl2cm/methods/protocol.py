@@ -54,7 +54,7 @@ def check_stages(method: Method) -> None:
     """Refuse stages that the loop cannot train.
 
     Raises:
-        ConfigError: there is none, two have one name, or what one trains is no part of the method.
+        ConfigError: there is none, two have one name, or what one trains is not part of the method.
     """
     stages = method.all_stages()
     names = [stage.name for stage in stages]

@@ -50,7 +50,7 @@ class SelfDistill(Method):
                 value.lerp_(now[name], 1 - decay)
 
     def loss(self, batch: Batch) -> Losses:
-        """Eq. 11 with the average's relation between S and T."""
+        """Return Eq. 11 with the average's relation between S and T."""
         vision, source, target = self.encode(batch)
         losses = self.match_loss(batch, vision, source, target)
         with torch.no_grad():

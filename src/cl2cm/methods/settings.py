@@ -58,7 +58,7 @@ def checked(config: Config) -> Config:
             impossible value.
     """
     cls = method_class(config.method)
-    kinds = _sections_of_all() | dict(cls.sections)
+    kinds = section_kinds() | dict(cls.sections)
     for name in config.sections:
         if name in kinds:
             config.section(name, kinds[name])
@@ -104,7 +104,7 @@ def _transport(config: Config) -> TransportConfig:
 
 
 def _start_sections(config: Config) -> dict[str, type[Any]]:
-    """The sections of the teacher that a warm start needs, whatever the method."""
+    """Return the sections of the teacher that a warm start needs, whatever the method."""
     if not config.train.warm_start:
         return {}
     return {"teacher": TeacherConfig, "transport": TransportConfig}
@@ -114,8 +114,8 @@ def _of(config: Config, kinds: Mapping[str, type[Any]]) -> dict[str, Any]:
     return {name: config.section(name, kind) for name, kind in kinds.items()}
 
 
-def _sections_of_all() -> dict[str, type[Any]]:
-    """The sections of cl2cm's own methods."""
+def section_kinds() -> dict[str, type[Any]]:
+    """Return the sections of the built-in methods, by name."""
     return {
         section: kind for name in METHODS for section, kind in method_class(name).sections.items()
     }

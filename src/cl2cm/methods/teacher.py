@@ -21,24 +21,25 @@ from cl2cm.types import Batch, Encoded, Pairing
 class TeacherConfig:
     """The cross-lingual network's losses (Eq. 1 to 7) and schedule."""
 
-    schedule: Literal["two-stage", "joint"] = "two-stage"
-    epochs: int = 10  # of the first stage of two-stage
+    schedule: Literal["two-stage", "joint"] = "two-stage"  # two-stage: the teacher is trained
+    # first; joint: together with the student
+    epochs: int = 10  # epochs of the first stage
     alpha: float = 0.1  # weight of the word level in Eq. 7
-    other_captions: float = 0.0  # weight of Eq. 1 between a caption and translations of any caption
-    # of the same picture
+    other_captions: float = 0.0  # weight of Eq. 1 between a caption and translations of other
+    # captions of the image
     tau: float = 0.05  # temperature of Eq. 1
     tau_word: float = 0.1  # temperature of Eq. 5
-    transport_cost: bool = True  # L_ot in Eq. 6
-    alignment: bool = True  # L_align in Eq. 6
-    word_pairs: int = 0  # pairs of a batch that Eq. 6 looks at; 0: all
-    labels: Literal["tokens", "states"] = "tokens"  # whose cosines make the plan of Eq. 6: the
-    # network's tokens, or the frozen backbone's states, which do not change while it learns
-    mutual: bool = False  # Eq. 6 looks only at pairs that are the largest of their row and column
-    unit_mass: bool = False  # plans are scaled to mass 1 where mutual pairs or unbalanced
-    # transport leave less, so that alpha weighs L_ot the same everywhere
-    pairs: Pairing = "translations"  # what it learns from in a stage of its own: translations;
-    # placebo: shuffled ones; source: other source captions of the same image
-    apart: float = 0.0  # share of L_align that sees tokens less their text's mean token, 0 to 1
+    transport_cost: bool = True  # include L_ot in Eq. 6
+    alignment: bool = True  # include L_align in Eq. 6
+    word_pairs: int = 0  # pairs of a batch that Eq. 6 uses; 0: all
+    labels: Literal["tokens", "states"] = "tokens"  # compute the plan from the network's tokens or
+    # the frozen encoder's states
+    mutual: bool = False  # use only entries of the plan that are the largest of their row and
+    # column
+    unit_mass: bool = False  # scale plans to mass 1, so that alpha means the same with every plan
+    pairs: Pairing = "translations"  # training pairs: translations, shuffled ones (a placebo), or
+    # two source captions
+    apart: float = 0.0  # share of L_align on tokens minus the mean token of their text, 0 to 1
 
     def __post_init__(self) -> None:
         require("teacher.epochs", self.epochs >= 1, "1 or more", self.epochs)
@@ -85,7 +86,7 @@ class CrossLingual:
         return (self.settings.word_pairs or None) if self.settings.alpha > 0 else 0
 
     def stage(self, end: Callable[[], None]) -> Stage:
-        """The stage in which the teacher learns alone."""
+        """Return the stage in which the teacher learns alone."""
         settings = self.settings
         return Stage(
             "cross-lingual",
@@ -99,7 +100,7 @@ class CrossLingual:
         )
 
     def loss(self, batch: Batch) -> Losses:
-        """L_CL (Eq. 1 to 7) of a batch."""
+        """Return L_CL (Eq. 1 to 7) of a batch."""
         settings = self.settings
         source = self.network.encode_text(batch.source)
         target = self.network.encode_text(batch.target)
@@ -129,12 +130,12 @@ class CrossLingual:
         return losses
 
     def _sentences(self, batch: Batch, source: Tensor, target: Tensor) -> Tensor:
-        """L_sent (Eq. 1); our choice, texts of one picture are no negatives of each other."""
+        """Return L_sent (Eq. 1); our choice, texts of one image are not negatives of each other."""
         same = same_picture(batch.pictures)
         return info_nce(source, target, tau=self.settings.tau, positives=same)
 
     def _words(self, batch: Batch, source: Encoded, target: Encoded) -> tuple[Encoded, Encoded]:
-        """Tokens of the pairs that the word level looks at: the first ones of a shuffled batch."""
+        """Return the tokens of the pairs that Eq. 6 uses: the first ones of a shuffled batch."""
         if batch.words is not None:
             first, second = (self.network.encode_text(tokens) for tokens in batch.words)
             return first, second
@@ -142,7 +143,7 @@ class CrossLingual:
         return Encoded(*(t[rows] for t in source)), Encoded(*(t[rows] for t in target))
 
     def _labels(self, batch: Batch) -> Labels | None:
-        """The backbone's states of the same tokens, where the plan is made of them."""
+        """Return the backbone's states of the same tokens, where the plan is made of them."""
         if self.settings.labels == "tokens":
             return None
         rows = slice(self.settings.word_pairs or None)

@@ -50,13 +50,13 @@ class TextDistill(Method):
         self._fixed = encode_all(self.english).to(device)
 
     def loss(self, batch: Batch) -> Losses:
-        """M(V, S)."""
+        """Return M(V, S)."""
         source = self.student.encode_text(batch.source).sentence
         vision = self.student.encode_frames(batch.vision)
         return {"loss": matching(vision, source, same_picture(batch.pictures), self.match)}
 
     def regression_loss(self, batch: Batch) -> Losses:
-        """Squared distance of both captions' vectors from the frozen ones of the source."""
+        """Return squared distance of both captions' vectors from the frozen ones of the source."""
         source = self.student.encode_text(batch.source).sentence
         goal = self.goal(batch)
         target = self.student.encode_text(batch.target).sentence

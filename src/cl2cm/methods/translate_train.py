@@ -1,4 +1,4 @@
-"""The universal baseline: Eq. 8 on pictures, human captions and machine translations."""
+"""The universal baseline: Eq. 8 on images, human captions and machine translations."""
 
 from cl2cm.methods.base import Method
 

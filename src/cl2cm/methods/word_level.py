@@ -22,12 +22,14 @@ from cl2cm.types import Encoded
 class TransportConfig:
     """The word-level transport plan of Eq. 3."""
 
-    solver: Literal["sinkhorn", "ipot"] = "sinkhorn"
-    epsilon: float = 0.05  # sinkhorn: strength of the entropy, in units of the cost (0 to 2)
+    solver: Literal["sinkhorn", "ipot"] = "sinkhorn"  # sinkhorn or ipot
+    epsilon: float = 0.05  # entropy regularisation of Sinkhorn, in units of the cost (0 to 2)
     rho: float = 0.0  # strength of the relaxed marginals; 0: balanced
-    marginals: Literal["uniform", "salience"] = "uniform"
-    centred: bool = False  # the plan is made of tokens less the batch's mean token of a language
-    max_iterations: int = 200
+    marginals: Literal["uniform", "salience"] = "uniform"  # uniform, or salience: proportional to
+    # the norm of a token
+    centred: bool = False  # subtract the batch's mean token of each language before the plan is
+    # computed
+    max_iterations: int = 200  # maximum number of iterations
     tolerance: float = 1e-3  # L1 error of the marginals at which to stop
 
     def __post_init__(self) -> None:
@@ -62,7 +64,7 @@ def word_level(
     unit_mass: bool = False,
     apart: float = 0.0,
 ) -> Tensor:
-    """L_word: transport as the pseudo-label of the word alignment.
+    """Return L_word: transport as the pseudo-label of the word alignment.
 
     Args:
         source: B texts.

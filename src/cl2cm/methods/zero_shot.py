@@ -12,7 +12,7 @@ class ZeroShot(Method):
     targets = "none"
 
     def loss(self, batch: Batch) -> Losses:
-        """M(V, S) of a batch."""
+        """Return M(V, S) of a batch."""
         vision = self.student.encode_frames(batch.vision)
         source = self.student.encode_text(batch.source)
         loss = matching(vision, source.sentence, same_picture(batch.pictures), self.match)

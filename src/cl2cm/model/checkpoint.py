@@ -36,7 +36,7 @@ from cl2cm.types import StrPath, is_model_spec
 
 
 def load_backbone(config: Config) -> TextBackbone:
-    """The text backbone that a configuration names."""
+    """Return the text backbone that a configuration names."""
     text = config.text
     return TextBackbone.load(
         text.encoder,
@@ -107,7 +107,7 @@ def load(run: StrPath, *, text_encoder: str = "", vision_encoder: str = "") -> R
             may hold other items than those of training.
 
     Raises:
-        CheckpointError: it is no run, unfinished, damaged, or its contract does not hold here.
+        CheckpointError: it is not a run, unfinished, damaged, or its contract does not hold here.
     """
     if is_model_spec(run):
         return load_pair(str(run), text_encoder=text_encoder, vision_encoder=vision_encoder)
@@ -172,7 +172,7 @@ def load_visual(run: StrPath, *, vision_encoder: str = "") -> VisualSide:
 def _load_vision(
     run: Path, config: Config, agreed: dict[str, Any], *, elsewhere: bool
 ) -> VisionEncoder | FeatureFiles:
-    """The vision encoder of a run, or its features, which are not opened yet."""
+    """Return the vision encoder of a run, or its features, which are not opened yet."""
     spec, known = config.vision.encoder, agreed["vision"]
     trained = str(known.get("encoder", spec))
     stored = trained.startswith("features:")
@@ -181,7 +181,7 @@ def _load_vision(
             f"{run}: vision encoder",
             expected="features, as in training" if stored else f"one such as {trained}",
             found=spec,
-            remedy="name the features: --features PATH" if stored else "leave --features out",
+            remedy="name the features: --features PATH" if stored else "remove --features",
         )
     if stored:
         try:

@@ -33,6 +33,9 @@ Table = Mapping[str, Any]
 _PATHS = (("data", "manifest"), ("data", "features"), ("text", "encoder"), ("vision", "encoder"))
 
 
+_LATER = ("grad_cache_chunks", "length_groups")  # settings that came after 0.1.0
+
+
 @dataclass(frozen=True, slots=True)
 class Config:
     """All settings of a run; read one with `load_config`.
@@ -64,7 +67,7 @@ class Config:
 
         A setting that came later is left out at its default, for runs that were started before.
         """
-        later = ("train.grad_cache_chunks",) if self.train.grad_cache_chunks == 1 else ()
+        later = [f"train.{key}" for key in _LATER if getattr(self.train, key) == 1]
         return sha256_text(to_toml(self, without=("train.log_to", *later)))
 
     def section(self, name: str, kind: type[T]) -> T:
@@ -122,7 +125,7 @@ def load_config(path: StrPath, overrides: Iterable[str] = ()) -> Config:
 
 
 def read_tree(path: Path) -> dict[str, Any]:
-    """The values of a TOML file, as they stand in it.
+    """Return the values of a TOML file, as they are in it.
 
     Raises:
         ConfigError: no such file, or no TOML.
@@ -226,7 +229,7 @@ def parse_config(tree: Mapping[str, Any]) -> Config:
 
 
 def to_toml(config: Config, *, without: Collection[str] = ()) -> str:
-    """The configuration as TOML; ``parse_config`` of it gives an equal one.
+    """Return the configuration as TOML; ``parse_config`` of it gives an equal one.
 
     Args:
         config: all settings.
@@ -241,7 +244,7 @@ def to_toml(config: Config, *, without: Collection[str] = ()) -> str:
 
 
 def _toml(value: object) -> str:
-    """JSON, with the one character that TOML alone wants escaped."""
+    """Return JSON, with the one character that TOML alone wants escaped."""
     return json.dumps(value, ensure_ascii=False).replace("\x7f", "\\u007f")
 
 
@@ -249,7 +252,7 @@ def override(tree: dict[str, Any], setting: str) -> None:
     """Change a tree of plain values by ``key=value``, such as ``train.epochs=3``.
 
     Raises:
-        ConfigError: no key or no value, or a key below one that is no section.
+        ConfigError: no key or no value, or a key below one that is not a section.
     """
     key, separator, text = setting.partition("=")
     if not separator or not key.strip():

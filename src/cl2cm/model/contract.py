@@ -78,7 +78,7 @@ def check_space(
 
 
 def contract(config: Config, model: RetrievalModel, space: Space | None = None) -> dict[str, Any]:
-    """How the model is fed, with examples of what comes out."""
+    """Return how the model is fed, with examples of what comes out."""
     ids = model.backbone.tokenize(CONTRACT_TEXTS)
     vectors = model.encode_text(CONTRACT_TEXTS)
     return {
@@ -109,7 +109,7 @@ def contract(config: Config, model: RetrievalModel, space: Space | None = None) 
 
 
 def _samples(vision: VisionEncoder | FeatureFiles) -> dict[str, Any]:
-    """What tells stored features apart, where there is no encoder to do so."""
+    """Return what tells stored features apart, where there is no encoder to do so."""
     return {"samples": vision.samples()} if isinstance(vision, FeatureFiles) else {}
 
 

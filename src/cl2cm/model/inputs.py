@@ -16,7 +16,7 @@ def text_list(texts: Iterable[str]) -> list[str]:
         raise QueryError(
             "texts",
             expected="a list of texts",
-            found=f"one alone ({texts[:40]!r})",
+            found=f"a single one ({texts[:40]!r})",
             remedy="put it into a list: [...]",
         )
     listed = list(texts)

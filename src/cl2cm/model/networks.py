@@ -3,7 +3,7 @@
 Both use the same text side: backbone states [B, T, D_b] -> projection to D -> a light transformer
 -> masked mean -> unit sentence vector, and unit token vectors. The vision side projects frame
 features [B, F, D_v], passes videos through a temporal transformer (the identity at F = 1), and
-takes the masked mean. All that stands beside the linear projection starts at zero, so that
+takes the masked mean. All that is beside the linear projection starts at zero, so that
 training starts from what the backbone already knows.
 """
 
@@ -160,7 +160,7 @@ class TextHead(Head):
     """Text side of either network, on backbone states."""
 
     def forward(self, states: Tensor, mask: Tensor, content: Tensor) -> Encoded:
-        """States [B, T, D_b] -> Encoded; ``content`` is the mask without special tokens."""
+        """Return states [B, T, D_b] -> Encoded; ``content`` is the mask without special tokens."""
         tokens = self.transformer(self.positions(states), mask)
         return Encoded(
             sentence=self.pool(tokens, mask),
@@ -171,7 +171,7 @@ class TextHead(Head):
 
 
 class VisionHead(Head):
-    """Vision side of the cross-modal network; a picture, one frame, skips the transformer."""
+    """Vision side of the cross-modal network; an image, one frame, skips the transformer."""
 
     def forward(self, frames: Tensor, mask: Tensor) -> Tensor:
         """Map frames [B, F, D_v], mask bool [B, F] -> unit vectors [B, D]."""
@@ -256,7 +256,7 @@ class CrossModalNetwork(TextNetwork):
 
 
 def same_picture(pictures: Tensor) -> Tensor:
-    """Return the pairs of rows that show one picture: int64 [B] -> bool [B, B]."""
+    """Return the pairs of rows that show one image: int64 [B] -> bool [B, B]."""
     return torch.eq(pictures[:, None], pictures[None, :])
 
 

@@ -95,7 +95,7 @@ def load_pair_visual(spec: str, *, vision_encoder: str = "") -> VisualSide:
 
 
 def _sides(spec: str, text: str, vision: str) -> Pair:
-    """The sides of a spec, those that were named apart in their places; paths are absolute."""
+    """Return the sides of a spec, with replacements; paths are absolute."""
     pair = parse_pair(spec)
     if text:
         pair = Pair(pair.image, parse_pair(text).image)

@@ -8,10 +8,11 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils.rnn import pad_sequence
 
-from cl2cm.encode.encoding import TOKENS_AT_ONCE, encode_pictures, find_pictures, text_states
+from cl2cm.encode.encoding import encode_pictures, find_pictures
 from cl2cm.encode.feature_files import FeatureFiles
 from cl2cm.encode.protocol import VisionEncoder
 from cl2cm.encode.rows import StoredFeatures, length_batches
+from cl2cm.encode.steps import TOKENS_AT_ONCE, text_states
 from cl2cm.encode.text import TextBackbone
 from cl2cm.encode.tokens import TextSource, pad_tokens
 from cl2cm.encode.vision import encode_paths
@@ -24,28 +25,37 @@ from cl2cm.model.networks import CrossModalNetwork, TextNetwork
 from cl2cm.text import Case, in_case, normalise
 from cl2cm.types import Example, Floats, Frames, StrPath, Tokens
 
-TEXTS_AT_ONCE = 1024
-PICTURES_AT_ONCE = 256  # films have many frames
+TEXTS_AT_ONCE = 1024  # on a GPU
+TEXTS_AT_ONCE_ON_CPU = 64  # smaller groups of similar length need less padding
+PICTURES_AT_ONCE = 256  # videos have many frames
 FRAMES_AT_ONCE = 4096  # padded
 
 
 @torch.no_grad()
 def sentence_vectors(network: TextNetwork, texts: TextSource, rows: Tensor) -> Tensor:
-    """Unit vectors [N, D] of the texts of rows int64 [N], in evaluation mode."""
+    """Return unit vectors [N, D] of the texts of rows int64 [N], in evaluation mode.
+
+    Texts of similar length are encoded together, since padding costs as much as tokens.
+    """
     training = network.training
     network.eval()
     device = next(network.parameters()).device
+    at_once = TEXTS_AT_ONCE_ON_CPU if device.type == "cpu" else TEXTS_AT_ONCE
+    order = texts.lengths(rows).argsort(stable=True)
     parts = [
-        network.encode_text(to_device(texts.gather(part), device)).sentence.float().cpu()
-        for part in rows.split(TEXTS_AT_ONCE)
+        network.encode_text(to_device(texts.gather(rows[part]), device)).sentence.float().cpu()
+        for part in order.split(at_once)
     ]
     network.train(training)
-    return torch.cat(parts)
+    found = torch.cat(parts)
+    vectors = torch.empty_like(found)
+    vectors[order] = found
+    return vectors
 
 
 @torch.no_grad()
 def frame_vectors(head: nn.Module, frames: Frames) -> Tensor:
-    """Unit vectors [N, D] of frame features, in evaluation mode."""
+    """Return unit vectors [N, D] of frame features, in evaluation mode."""
     training = head.training
     head.eval()
     device = next((weight.device for weight in head.parameters()), torch.device("cpu"))
@@ -55,7 +65,7 @@ def frame_vectors(head: nn.Module, frames: Frames) -> Tensor:
 
 
 def picture_vectors(head: nn.Module, store: StoredFeatures, rows: Tensor) -> Tensor:
-    """Unit vectors [N, D] of the stored features of rows int64 [N], in evaluation mode."""
+    """Return unit vectors [N, D] of the stored features of rows int64 [N], in evaluation mode."""
     parts = []
     for part in rows.split(PICTURES_AT_ONCE):
         frames = store.gather(part)
@@ -64,7 +74,7 @@ def picture_vectors(head: nn.Module, store: StoredFeatures, rows: Tensor) -> Ten
 
 
 def to_device(tokens: Tokens, device: torch.device) -> Tokens:
-    """Tokens on a device."""
+    """Return tokens on a device."""
     values, mask, content = (tensor.to(device) for tensor in tokens[:3])
     return tokens._replace(values=values, mask=mask, content=content)
 
@@ -109,7 +119,7 @@ class VisualSide:
         return vision.known(examples, on_skip) if isinstance(vision, FeatureFiles) else [*examples]
 
     def has_stored(self, examples: Sequence[Example], *, partial: bool = False) -> bool:
-        """Whether the features of exactly these examples are in the cache."""
+        """Return whether the features of exactly these examples are in the cache."""
         return not self.stored and bool(find_pictures(examples, self.vision, partial=partial))
 
     def known_vectors(self, examples: Sequence[Example]) -> Floats | None:
@@ -157,10 +167,10 @@ class VisualSide:
         return self.encode_visual(images)
 
     def encode_examples(self, examples: Sequence[Example]) -> Floats:
-        """Unit vectors float32 [N, D] of N examples; backbone features are kept in the cache.
+        """Return unit vectors float32 [N, D] of N examples; features are cached.
 
         Raises:
-            MediaError: a picture or film cannot be read.
+            MediaError: an image or video cannot be read.
             StoreError: stored features of an item are damaged.
             NumberError: a vector is not finite.
         """
@@ -196,7 +206,7 @@ class VisualSide:
         return dict(zip(known, vectors, strict=True))
 
     def encode_features(self, values: Tensor, mask: Tensor | None = None) -> Floats:
-        """Unit vectors float32 [N, D] of frame features [N, F, D_v]."""
+        """Return unit vectors float32 [N, D] of frame features [N, F, D_v]."""
         if mask is None:
             mask = torch.ones(values.shape[:2], dtype=torch.bool)
         vectors: Floats = frame_vectors(self.head, Frames(values, mask)).numpy()
@@ -210,7 +220,7 @@ def _with_features(files: FeatureFiles, items: Sequence[Source]) -> list[Example
         raise EncoderError(
             files.name,
             expected="items whose features it holds",
-            found="a picture or film to encode",
+            found="an image or video to encode",
             remedy="give a manifest with ids of the features, or train with onnx:DIR or hf:ID",
         )
     return examples
@@ -273,7 +283,7 @@ class RetrievalModel(VisualSide):
             >>> model.encode_text("red square")
             Traceback (most recent call last):
             ...
-            cl2cm.errors.QueryError: texts: expected a list of texts, found one alone ('red...
+            cl2cm.errors.QueryError: texts: expected a list of texts, found a single one ('red...
         """
         texts = text_list(texts)
         ids = self.query_ids(texts)
@@ -292,6 +302,6 @@ class RetrievalModel(VisualSide):
         return self.student.encode_text(self.tokens(ids)).sentence.float()
 
     def tokens(self, ids: Sequence[Sequence[int]]) -> Tokens:
-        """What the student's text side expects of tokenised texts: ids, or frozen states."""
+        """Return what the student's text side expects of tokenised texts: ids, or frozen states."""
         tokens = pad_tokens(ids, self.backbone.special)
         return tokens if self.student.backbone is not None else text_states(self.backbone, tokens)

@@ -29,7 +29,7 @@ FILES = (
     *("model.safetensors", "teacher.safetensors"),
 )
 HASHED = ("model.safetensors", "teacher.safetensors", "metrics.jsonl")
-MAX_TEXT = 2**24  # bytes of a file that is no weights
+MAX_TEXT = 2**24  # bytes of a file other than weights
 
 
 def save_config(run: Path, config: Config) -> None:
@@ -49,7 +49,7 @@ def read_run(
         text: whether the text encoder will be opened.
 
     Raises:
-        CheckpointError: it is no run, unfinished, damaged, or names a model elsewhere.
+        CheckpointError: it is not a run, unfinished, damaged, or names a model elsewhere.
     """
     _check_files(run)
     if not run.exists() or (run / "index.json").exists():
@@ -135,7 +135,7 @@ def _check_size(run: Path, config: Config) -> None:
 
 
 def read_provenance(run: Path) -> dict[str, Any]:
-    """What a finished run says of its making.
+    """Return what a finished run says of its making.
 
     Raises:
         CheckpointError: it is damaged.
@@ -151,7 +151,7 @@ def read_provenance(run: Path) -> dict[str, Any]:
 
 
 def hashes_of(run: Path) -> dict[str, str]:
-    """SHA-256 of the weights and the log of a run, by name, for its ``provenance.json``."""
+    """Return SHA-256 of the weights and the log of a run, by name, for its ``provenance.json``."""
     return {name: hash_and_remember(run / name) for name in HASHED if (run / name).is_file()}
 
 

@@ -1,6 +1,6 @@
 """The sections of a configuration that every run has: small frozen dataclasses, one per concern.
 
-Each checks its own ranges, and says what was expected. A method's own settings stand beside the
+Each checks its own ranges, and says what was expected. A method's own settings are beside the
 method.
 """
 
@@ -31,23 +31,24 @@ def require(key: str, valid: bool, expected: str, found: object) -> None:
 
 @dataclass(frozen=True, slots=True)
 class DataConfig:
-    """What is learned from."""
+    """The data to learn from."""
 
     manifest: str = ""  # path of the manifest
     source: str = "en"  # language of the human captions
-    languages: tuple[str, ...] = ()  # target languages; empty: all that train has translations in
-    engines: tuple[str, ...] = ()  # translation engines; empty: all
-    min_quality: float = 0.0  # leave out translations whose score in the manifest is lower
-    quality_weighting: float = 0.0  # choose translations with chances that go as their score to
-    # this power; 0: all alike
-    every_language: bool = False  # every step sees each of its pairs in all target languages, not
-    # in one that is drawn
-    noise: float = 0.0  # share of the training translations that is spoilt on purpose, 0 to 1
-    noise_kind: Literal["sentence", "word"] = "sentence"  # translations of other items in their
-    # place; or that share of words replaced by draws from the language's words
-    noise_seed: int = 0  # of the noise alone, whatever train.seed is
-    features: str = ""  # folder for feature stores; empty: in the user's cache
-    skip_bad: bool = False  # leave out broken lines and pictures, and list them
+    languages: tuple[str, ...] = ()  # target languages; empty: all with translations in the
+    # training split
+    engines: tuple[str, ...] = ()  # translation engines to use; empty: all
+    min_quality: float = 0.0  # exclude translations with a lower score, 0 to 1
+    quality_weighting: float = 0.0  # sample translations in proportion to their score to this
+    # power; 0: uniformly
+    every_language: bool = False  # show each pair in all target languages in every step, not in one
+    # of them
+    noise: float = 0.0  # share of noise planted in the training translations, 0 to 1
+    noise_kind: Literal["sentence", "word"] = "sentence"  # sentence: swap translations between
+    # items; word: replace words by random ones
+    noise_seed: int = 0  # seed of the noise, independent of train.seed
+    features: str = ""  # folder for feature stores; empty: the user's cache
+    skip_bad: bool = False  # skip broken lines and images, and list them
 
     def __post_init__(self) -> None:
         require("data.source", bool(self.source), "a language code such as 'en'", self.source)
@@ -68,16 +69,15 @@ class DataConfig:
 
 @dataclass(frozen=True, slots=True)
 class TextConfig:
-    """The text backbone, and the tokenizer's contract with it."""
+    """The text encoder and its tokenizer."""
 
-    encoder: str = "hf:multilingual-e5-small"
-    layer: int = -1  # hidden states after this layer; -1: the last
-    freeze: Freeze = (
-        "all"  # what of the backbone stays as it is: all | embeddings | N layers | none
-    )
-    prefix: str = "query: "  # put before every text; E5 was trained with it
-    max_tokens: int = 64
-    lower_case: bool = False  # only for an uncased vocabulary
+    encoder: str = "hf:multilingual-e5-small"  # hf:NAME, hf:OWNER/NAME or hf:./FOLDER
+    layer: int = -1  # use the hidden states after this layer; -1: the last
+    freeze: Freeze = "all"  # frozen part of the encoder: all, embeddings, a number of layers, or
+    # none
+    prefix: str = "query: "  # text before every caption and query; E5 was trained with this one
+    max_tokens: int = 64  # longest text; longer ones are truncated
+    lower_case: bool = False  # lower-case all texts, for an uncased vocabulary
 
     def __post_init__(self) -> None:
         require("text.max_tokens", 4 <= self.max_tokens <= 8192, "4 to 8192", self.max_tokens)
@@ -93,13 +93,14 @@ class TextConfig:
 
 @dataclass(frozen=True, slots=True)
 class VisionConfig:
-    """The vision backbone, which is never trained, and the frames of films that it sees."""
+    """The vision encoder, which is never trained, and the frames of a video that it sees."""
 
-    encoder: str = "onnx:efficientnet-lite2"
-    sampling: Literal["uniform", "fps", "scenes"] = "uniform"  # frames evenly spread, so many a
-    # second, or the middle of each shot
-    frames: int = 16  # of a film or shot, for uniform
-    fps: float = 2.0  # frames a second; for uniform the most, so that short films have fewer
+    encoder: str = "onnx:efficientnet-lite2"  # onnx:NAME, hf:OWNER/NAME or features:PATH
+    sampling: Literal["uniform", "fps", "scenes"] = "uniform"  # uniform: evenly spread; fps: a
+    # number per second; scenes: the middle of each shot
+    frames: int = 16  # frames per video or shot, for uniform
+    fps: float = 2.0  # frames per second; for uniform the maximum, so that short videos have fewer
+    # frames
 
     def __post_init__(self) -> None:
         require("vision.frames", 1 <= self.frames <= 10_000, "1 to 10000", self.frames)
@@ -107,20 +108,20 @@ class VisionConfig:
 
     @property
     def films(self) -> Sampling:
-        """How films are sampled."""
+        """How videos are sampled."""
         return Sampling(self.sampling, self.frames, self.fps)
 
 
 @dataclass(frozen=True, slots=True)
 class NetworkConfig:
-    """The heads on the backbones, the same for both networks."""
+    """The heads on the encoders, the same for both networks."""
 
     dim: int = 512  # width of the shared space
     layers: int = 1  # transformer layers on the projected tokens
     heads: int = 8  # attention heads; must divide dim
-    dropout: float = 0.1
-    whitening: float = 0.0  # whiten the text states by the training texts' statistics, with this
-    # ridge, as a share of the mean variance; 0: do not
+    dropout: float = 0.1  # dropout rate in the heads
+    whitening: float = 0.0  # ridge of the whitening of text states, as a share of the mean
+    # variance; 0: no whitening
 
     def __post_init__(self) -> None:
         require("network.dim", 8 <= self.dim <= 8192, "8 to 8192", self.dim)
@@ -139,13 +140,13 @@ class NetworkConfig:
 class MatchConfig:
     """The matching loss M of Eq. 8."""
 
-    loss: Literal["infonce", "triplet"] = "infonce"
+    loss: Literal["infonce", "triplet"] = "infonce"  # infonce, or triplet with the hardest negative
     tau: float = 0.05  # temperature of InfoNCE
     margin: float = 0.2  # margin of the triplet loss
     smoothing: float = 0.0  # label smoothing of InfoNCE
-    target: float = 1.0  # weight of M(V, T), whose T is noisy, beside M(V, S)
-    smallest_dim: int = 0  # Matryoshka: M is the mean over prefixes of the vectors, each half as
-    # wide, down to this width; 0: over the whole vectors alone
+    target: float = 1.0  # weight of M(V, T), relative to M(V, S)
+    smallest_dim: int = 0  # Matryoshka: average M over prefixes of the vectors, halved down to this
+    # width; 0: off
 
     def __post_init__(self) -> None:
         width = self.smallest_dim
@@ -158,29 +159,30 @@ class MatchConfig:
 
 @dataclass(frozen=True, slots=True)
 class TrainConfig:
-    """The loop that every method shares."""
+    """The training loop, shared by all methods."""
 
-    seed: int = 0
-    epochs: int = 20  # of the cross-modal network
-    warm_start: bool = False  # initialise any method's text side from a teacher
-    # that learned before, as [teacher] and [transport] of cl2cm say
-    batch_size: int = 256  # of all processes together
-    grad_cache_chunks: int = 1  # encode a batch in so many chunks, each of them twice (GradCache):
-    # the same gradients in less memory; 1: all at once
-    lr: float = 5e-4
-    backbone_lr: float = 2e-5  # for what is not frozen of the text backbone
-    weight_decay: float = 0.01
-    warmup: float = 0.1  # share of the steps in which the rate rises; a cosine follows
-    clip: float = 1.0  # largest norm of the gradient
-    patience: int = 0  # epochs without a better validation SumR before stopping; 0: never
-    checkpoint_steps: int = 0  # save for resuming every so many steps; 0: every epoch
-    device: str = "auto"  # auto | cpu | cuda | cuda:N
+    seed: int = 0  # random seed
+    epochs: int = 20  # epochs of the cross-modal network
+    warm_start: bool = False  # initialise the text side from a teacher trained with [teacher] and
+    # [transport]
+    batch_size: int = 256  # pairs per step, in all processes together
+    grad_cache_chunks: int = 1  # GradCache: encode a batch in this many chunks, with less memory;
+    # 1: at once
+    length_groups: int = 1  # encode the texts of a batch in this many groups of similar length,
+    # with less padding: faster where token states pass through layers; 1: at once
+    lr: float = 5e-4  # learning rate of the heads
+    backbone_lr: float = 2e-5  # learning rate of the unfrozen part of the text encoder
+    weight_decay: float = 0.01  # weight decay of AdamW
+    warmup: float = 0.1  # share of the steps with a rising learning rate; a cosine decay follows
+    clip: float = 1.0  # maximum norm of the gradient
+    patience: int = 0  # stop after this many epochs without a better validation SumR; 0: never
+    checkpoint_steps: int = 0  # steps between two states for --resume; 0: one per epoch
+    device: str = "auto"  # auto, cpu, cuda or cuda:N
     amp: bool = True  # mixed precision, on CUDA only
-    threads: int = 0  # CPU threads; 0: torch's choice
-    matmul: Literal["float32", "bfloat16"] = "float32"  # of matrix products while training on a
-    # CPU; bfloat16 is faster where the processor has it, and weights stay float32
-    log_to: tuple[str, ...] = ("tensorboard",)  # curves, beside metrics.jsonl: tensorboard, wandb,
-    # mlflow
+    threads: int = 0  # CPU threads; 0: the default of PyTorch
+    matmul: Literal["float32", "bfloat16"] = "float32"  # precision of matrix products on the CPU;
+    # weights stay float32
+    log_to: tuple[str, ...] = ("tensorboard",)  # trackers: tensorboard, wandb, mlflow
 
     def __post_init__(self) -> None:
         known = set(self.log_to) <= {"tensorboard", "wandb", "mlflow"}
@@ -189,6 +191,8 @@ class TrainConfig:
         require("train.batch_size", self.batch_size >= 2, "2 or more", self.batch_size)
         chunks = self.grad_cache_chunks
         require("train.grad_cache_chunks", 1 <= chunks <= 65536, "1 to 65536", chunks)
+        groups = self.length_groups
+        require("train.length_groups", 1 <= groups <= 1024, "1 to 1024", groups)
         require("train.lr", self.lr > 0, "more than 0", self.lr)
         require("train.backbone_lr", self.backbone_lr > 0, "more than 0", self.backbone_lr)
         require("train.weight_decay", self.weight_decay >= 0, "0 or more", self.weight_decay)

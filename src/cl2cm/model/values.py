@@ -60,7 +60,7 @@ def build_settings(cls: Callable[..., T], tree: Mapping[str, Any], prefix: str) 
 
 
 def unsupported(kind: type[Any]) -> str:
-    """Why a dataclass cannot hold the settings of a section; empty where it can."""
+    """Return why a dataclass cannot hold the settings of a section; empty where it can."""
     hints = typing.get_type_hints(kind)
     for key in dataclasses.fields(kind):
         hint = hints[key.name]

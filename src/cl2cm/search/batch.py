@@ -1,6 +1,6 @@
 """Batch search: read queries from a file, and encode and search them in batches.
 
-A file of queries is UTF-8, a query a line, with an id and a tab before it if it has an id of its
+A file of queries is UTF-8, per query a line, with an id and a tab before it if it has an id of its
 own. Queries are searched as they stand: a hyphen leaves nothing out.
 """
 
@@ -70,13 +70,13 @@ def read_queries(path: Path) -> list[BatchQuery]:
         if asked.id in queries or trec_name(asked.id) != asked.id or not asked.id:
             raise QueryError(
                 f"{path}:{number}",
-                expected="an id of its own, without blanks and control characters, before the tab",
+                expected="a unique id without blanks and control characters before the tab",
                 found=repr(asked.id),
                 remedy="correct the line",
             )
         queries[asked.id] = asked
     if not queries:
-        raise QueryError(str(path), expected="a query a line", found="none", remedy="add some")
+        raise QueryError(str(path), expected="one query per line", found="none", remedy="add some")
     return list(queries.values())
 
 
@@ -119,7 +119,7 @@ def search_all(
 
 
 def answers_json(answers: Sequence[BatchAnswer], begin: float) -> dict[str, Any]:
-    """The object of ``search --queries --json``; ``begin`` by ``time.monotonic``."""
+    """Return the object of ``search --queries --json``; ``begin`` by ``time.monotonic``."""
     seconds = max(time.monotonic() - begin, 1e-9)
     return {
         "queries": [answer.to_json() for answer in answers],

@@ -118,6 +118,6 @@ def _box(reason: str) -> str:
 
 
 def _text(text: str, longest: int = _LONGEST_TEXT) -> str:
-    """Text for HTML, shortened, without what is no Unicode."""
+    """Return text for HTML, shortened, without what is not Unicode."""
     short = text if len(text) <= longest else f"{text[: longest - 1]}…"
     return html.escape(short.encode("utf-8", "replace").decode())

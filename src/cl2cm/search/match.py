@@ -8,7 +8,7 @@ are higher than a text's, and each language, model and collection has its own le
                            sample of the index: how far the hit stands out for this query
     u = arsinh((s - M) / 3 D)   M, D: mean and standard deviation of the best score in this sample
                            of a fixed list of probes, texts that no image fits: how far the hit
-                           stands above what a meaningless query reaches, far heights compressed
+                           is above what a meaningless query reaches, far heights compressed
 
 The match of a hit of a text of ``n`` words is ``1 / (1 + exp(-(a u + b log(1 + n) + c)))``, kept
 between 1 % and 99 %: a longer text asks for more, so the same score is worth less. A query with an

@@ -32,7 +32,7 @@ _WITHOUT = re.compile(
     rf"(?:^|(?<=\s)){_HYPHEN}"
     rf"(?:[{_QUOTES}]([^{_QUOTES}]*)[{_QUOTES}]"  # a phrase
     rf"|[{_SINGLE}](.*?)[{_SINGLE}](?=\s|$)"  # which may hold an apostrophe
-    rf"|([^\s{_QUOTES}]+))"  # or what stands before the next blank
+    rf"|([^\s{_QUOTES}]+))"  # or what is before the next blank
 )
 _ENDS = ".,;:!?\u2026\u3001\u3002\uff0c\uff0e\uff1a\uff1b\uff01\uff1f\u060c\u061b\u061f\u06d4"
 
@@ -121,7 +121,7 @@ def parse_query(text: str) -> tuple[str, tuple[str, ...]]:
 
 
 def _may_be_excluded(word: str) -> bool:
-    """Whether what follows a hyphen is a term: ``-5`` and ``-❤️`` are, ``-->`` and ``–so–`` not."""
+    """Return whether a term follows a hyphen: in ``-5`` and ``-❤️``, not in ``-->`` and ``–so–``."""
     letter = unicodedata.category(word[0])[0] in "LN" or unicodedata.category(word[0]) == "So"
     return letter and re.fullmatch(_HYPHEN, word.rstrip(_ENDS)[-1:]) is None
 
@@ -181,7 +181,7 @@ def check_numbers(query: Query) -> None:
             "sort",
             expected="newest or oldest",
             found=f"{query.sort!r}",
-            remedy="choose one, or leave it out for the best match first",
+            remedy="choose one, or omit it to sort by match",
         )
 
 

@@ -36,7 +36,7 @@ from cl2cm.types import Floats, Hit, SearchModel, StrPath
 class QueryVectors(NamedTuple):
     """A query, encoded.
 
-    texts: float32 [T, D], a unit vector for each of ``Query.texts``; picture: float32 [D], the
+    texts: float32 [T, D], a unit vector for each of ``Query.texts``; image: float32 [D], the
     unit vector of the file that ``Query.like`` names, if it names one.
     """
 

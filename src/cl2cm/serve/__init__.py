@@ -61,7 +61,7 @@ def create_app(
 
     Raises:
         MissingExtraError: the extra ``serve`` is not installed.
-        ConfigError: a proxy that is no address, or an unusable root path.
+        ConfigError: a proxy that is not an address, or an unusable root path.
     """
     _require()
     from cl2cm.serve.addresses import read_root  # noqa: PLC0415 - an extra

@@ -64,7 +64,7 @@ def read_token(file: Path | None) -> str | None:
             where,
             expected=f"a token of at least {LEAST} ASCII characters",
             found=f"one of {len(token)}",
-            remedy="make one, such as with: openssl rand -hex 24",
+            remedy="make one, for example with: openssl rand -hex 24",
         )
     return token
 

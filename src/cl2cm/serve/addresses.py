@@ -49,7 +49,7 @@ def read_root(given: str) -> str:
     """Return a root path in its normal form: ``photos/`` becomes ``/photos``.
 
     Raises:
-        ConfigError: one that is no plain path, or one of the service's own.
+        ConfigError: one that is not a plain path, or one of the service's own.
     """
     parts = given.strip().strip("/").split("/")
     if parts == [""]:

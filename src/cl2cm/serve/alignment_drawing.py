@@ -7,7 +7,7 @@ from typing import Any
 ROW = 40  # height of a word, in units of the drawing
 WIDTH = 640
 _LEFT, _RIGHT = 215, WIDTH - 215
-_LEAST = 0.08  # strength below which a bond that is no link is not drawn
+_LEAST = 0.08  # strength below which a bond that is not a link is not drawn
 _WIDEST = 22
 _FULL = 0.5  # match from which bands are as wide as their bonds are strong
 
@@ -75,7 +75,7 @@ def draw(alignment: Mapping[str, Any], match: float = 1.0) -> Drawing:
 
 
 def _heights(count: int, rows: int) -> list[float]:
-    """Middles of ``count`` words, spread over the height of ``rows``."""
+    """Return middles of ``count`` words, spread over the height of ``rows``."""
     first = ROW * (rows - count) / 2 + ROW / 2
     return [first + ROW * i for i in range(count)]
 

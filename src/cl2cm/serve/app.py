@@ -54,7 +54,7 @@ def make_app(
         redirect_slashes=False,  # the redirect would lead to wherever Host says
         servers=[{"url": door.root}] if door.root else None,
     )
-    logging.getLogger("python_multipart").setLevel(logging.ERROR)  # bad forms are no news
+    logging.getLogger("python_multipart").setLevel(logging.ERROR)  # bad forms are not news
     access, addresses = Access(token), Addresses(door.root)
     page = Page(
         title, examples, addresses, private=access.needed, suggested=lambda: service.suggested

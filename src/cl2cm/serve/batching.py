@@ -4,7 +4,7 @@ One thread asks the model. It takes whatever has come in while it was busy, up t
 as the next batch; so a query that comes alone is encoded at once, and the more there are, the
 larger the batches become. Images are encoded by the same thread, one at a time: a model need not be
 safe between threads. Texts go first, so that uploads keep a query waiting for one image at most;
-after some batches of texts an image has its turn all the same.
+after some batches of texts per image has its turn all the same.
 """
 
 import asyncio
@@ -83,7 +83,7 @@ class QueryBatcher:
         return np.stack([part if isinstance(part, np.ndarray) else await part for part in waiting])
 
     async def picture(self, model: SearchModel, path: Path) -> Floats:
-        """Return the unit vector float32 [D] of a picture."""
+        """Return the unit vector float32 [D] of an image."""
         return await self._put(model, path)
 
     def _text(self, model: SearchModel, text: str) -> "Floats | asyncio.Future[Floats]":

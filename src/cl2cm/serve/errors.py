@@ -1,7 +1,7 @@
 """Error responses: a page in the visitor's language for browsers, JSON for programs.
 
 A page says what the visitor can do. What only the owner of the service can mend (an index, a file,
-a missing package) stands in the JSON and in the log, in English.
+a missing package) is in the JSON and in the log, in English.
 """
 
 from starlette.datastructures import Headers

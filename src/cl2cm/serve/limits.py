@@ -18,10 +18,10 @@ class Limits:
         open: requests for what needs no token, such as signing in; counted apart as well.
         connections: open connections; for a further one, the one that has kept the service
             waiting longest is closed.
-        seconds: until a response begins, and for a client to go on reading it.
+        seconds: until a response begins, and for a client to continue reading it.
         header_seconds: for a client to send the head of a request, and to stay idle.
         body_seconds: for a small body; a larger one has to come at ``body_rate`` after that.
-        body_rate: bytes a second of an upload.
+        body_rate: bytes per second of an upload.
         head: bytes of the first line and the headers of a request.
         batch: queries encoded at once.
         remembered: query vectors kept.

@@ -27,7 +27,7 @@ def host_name(header: str) -> str:
 
 
 def is_own_host(scope: Scope, header: str, hosts: Collection[str] | None) -> bool:
-    """Whether a Host header names this service: one of ``hosts``, or the address connected to.
+    """Return whether a Host header is one of ``hosts`` or the address connected to.
 
     A web page elsewhere can give its own name this machine's address; then Host has that name.
     """
@@ -77,7 +77,7 @@ def read_proxies(given: Sequence[str]) -> list[Network]:
     """Return the networks of trusted proxies.
 
     Raises:
-        ConfigError: one that is no address.
+        ConfigError: one that is not an address.
     """
     found = []
     for text in given:
@@ -97,7 +97,7 @@ def client_of(scope: Scope, headers: Headers, proxies: Sequence[Network]) -> str
     """Return the address of a client; of IPv6 the network of a subscriber.
 
     X-Forwarded-For is read only where the connection is from a proxy of the operator's, and from
-    its end: what stands before the proxies' own entries, anybody may have written.
+    its end: what is before the proxies' own entries, anybody may have written.
     """
     client = scope.get("client")
     peer = client[0] if client else ""

@@ -1,8 +1,8 @@
 """Routes of the pages and their assets.
 
 GET  /           the first page, the hits of ?q=, ?like= and ?image=, or the items of a filter
-POST /picture    takes an image to search with, and leads to its hits
-GET  /picture    a small copy of it
+POST /image    takes an image to search with, and leads to its hits
+GET  /image    a small copy of it
 GET  /item       one image, its captions, similar images, the moments of its video
 GET  /align      the query and a caption, word by word
 GET  /language   the page in another language
@@ -216,7 +216,7 @@ def _add_sign_in(router: APIRouter, page: Page, access: Access, addresses: Addre
 
 
 def _is_secure(request: Request) -> bool:
-    """Whether a browser came over TLS; a client that only says so restricts its own cookie."""
+    """Return whether a browser uses TLS; a false claim only restricts the client's own cookie."""
     told = request.headers.get("x-forwarded-proto", "").partition(",")[0].strip().lower()
     return "https" in (request.scope["scheme"], told)
 

@@ -26,7 +26,7 @@ _SWEEP_SECONDS = 0.2
 _FEW_CHUNKS = 64
 _CHUNK = 64  # bytes, on average, of a body in more than a few chunks
 _UNREAD = 256 * 2**10  # bytes of a body that come after the answer
-_LOOSE = re.compile(rb"(?<!\r)\n|\n[ \t]")  # a line that ends in LF alone, or goes on in the next
+_LOOSE = re.compile(rb"(?<!\r)\n|\n[ \t]")  # a line that ends in LF alone, or continues in the next
 
 
 def protocol_of(limits: Limits, proxies: Sequence[Network]) -> type["PatientProtocol"]:
@@ -199,7 +199,7 @@ class PatientProtocol(H11Protocol):
         super().on_response_complete()
 
     def send_400_response(self, msg: str) -> None:  # noqa: ARG002 - as in uvicorn
-        """Refuse what is no HTTP, also in the middle of a body."""
+        """Refuse what is not HTTP, also in the middle of a body."""
         cycle = self.cycle
         begun = cycle is not None and not cycle.response_complete
         answered = cycle is not None and cycle.response_started
@@ -225,7 +225,7 @@ class PatientProtocol(H11Protocol):
         return self._idle_since if self._idle or self.cycle.more_body else None
 
     def is_overdue(self, now: float, limits: Limits) -> bool:
-        """Whether the client has had time enough."""
+        """Return whether the client has had time enough."""
         unread = self.transport.get_write_buffer_size() > 0
         if unread and (self._paused or self._idle or self.transport.is_closing()):
             self._stalled_since = self._stalled_since or now

@@ -223,7 +223,7 @@ class Page:
 
 
 def _suggestions(index: Index) -> list[tuple[str, str]]:
-    """Short captions of the collection, one for each of its languages, each of its own item."""
+    """Return short captions of the collection, one per language, each of another item."""
     rows = sorted({int(i * len(index) / 97) for i in range(97)})
     found: dict[str, str] = {}
     for item in index.items(rows):

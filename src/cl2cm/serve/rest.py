@@ -157,7 +157,7 @@ def _add_files(router: APIRouter, service: Service) -> None:
     @router.get("/thumb", include_in_schema=False)
     @router.get("/api/v1/thumbnail", tags=["items"], response_class=Response)
     async def thumbnail(id: Id, size: Size = SIZES[0], v: Version = "") -> Response:  # noqa: A002
-        """Return a small copy of an item's picture, or of its film at the middle of its part."""
+        """Return a small copy of an item's image, or of its video at the middle of its part."""
         if size not in SIZES:
             raise NotFoundError(f"expected a size of {SIZES[0]} or {SIZES[1]}, found {size}")
         content, kind = await service.thumbnail(id, size)

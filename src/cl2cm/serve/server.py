@@ -49,7 +49,7 @@ def configure(app: FastAPI, limits: Limits, proxies: Sequence[Network] = ()) -> 
         http=protocol_of(limits, proxies),
         ws="none",
         log_config=None,
-        log_level="error",  # what is no HTTP is no news, and anybody can send it
+        log_level="error",  # what is not HTTP is not news, and anybody can send it
         access_log=False,
         server_header=False,
         proxy_headers=False,
@@ -123,6 +123,6 @@ def listen(host: str, port: int) -> socket.socket:
             f"address {host}, port {port}",
             expected="a free port of this machine",
             found=(error.strerror or str(error)).lower(),
-            remedy="choose another with --port, or stop what listens there",
+            remedy="choose another with --port, or stop the program that uses it",
         ) from error
     return listener

@@ -99,7 +99,7 @@ class Service:
             try:
                 await self.refresh()
             except Exception as error:
-                say(f"the index could not be looked at: {error!r}")
+                say(f"the index could not be checked: {error!r}")
 
     async def refresh(self) -> None:
         """Take a newer index if there is one."""
@@ -219,7 +219,7 @@ class Service:
         return item
 
     async def moments(self, item: Item, text: str) -> list[Item | Hit]:
-        """Return the parts of an item's film that a text finds, or else the like, by time."""
+        """Return the parts of an item's video that a text finds, or else the like, by time."""
         if item.start is None and item.end is None:
             return []
         path = str(await self.run(self.searcher.index.media_path, item))
@@ -266,7 +266,7 @@ async def _in(
 
 
 def _is_quick(searcher: Searcher, query: Query) -> bool:
-    """Whether a search takes about a millisecond: less than to hand it to a thread may cost."""
+    """Return whether a search is faster than handing it to a thread: about a millisecond."""
     index = searcher.index
     if index.backend != "exact":  # it may be far away
         return False

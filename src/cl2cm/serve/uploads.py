@@ -39,7 +39,7 @@ class Uploads:
         self._kept: OrderedDict[str, Upload] = OrderedDict()
 
     def keep(self, upload: Upload) -> str:
-        """Keep a picture; returns its name."""
+        """Keep an image; returns its name."""
         name = secrets.token_urlsafe(12)
         self._kept[name] = upload
         while len(self._kept) > self._most:
@@ -56,8 +56,8 @@ class Uploads:
         if upload is None or upload.model != model:
             raise QueryError(
                 "picture",
-                expected="one that was given a short while ago",
-                found="one that is forgotten",
+                expected="one that was uploaded recently",
+                found="one that has expired",
                 remedy="give it again",
             )
         self._kept.move_to_end(name)
@@ -69,7 +69,7 @@ def drawn_anew(content: bytes) -> Iterator[Path]:
     """Return a file with a clean copy of an image, for as long as it is needed.
 
     Raises:
-        MediaError: the bytes are no image, or one of too many pixels.
+        MediaError: the bytes are not an image, or one of too many pixels.
     """
     copy, media_type = shrink_upload(content, SIZES[1], lossless=True)
     with tempfile.TemporaryDirectory(prefix="cl2cm-") as folder:

@@ -20,7 +20,7 @@ class View:
         here: path and values of the address, to come back to.
         q: what was typed.
         like: id of an item to compare with.
-        picture: name of an image that was sent.
+        image: name of an image that was sent.
         page: from 1.
         fold: whether near-duplicates are shown once.
         filters: the values of the filters that are set, the order and the smallest match.

@@ -23,7 +23,7 @@ _LEFT = re.compile(r"\..+\.(partial|old)-[0-9a-z_]{8}")  # by tempfile
 
 
 def is_partial(name: str) -> bool:
-    """Whether a name is one that a killed process leaves behind, never that of a whole file."""
+    """Return whether a name is of a partial file that a killed process left behind."""
     return _LEFT.fullmatch(name) is not None
 
 

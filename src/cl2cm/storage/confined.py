@@ -116,7 +116,7 @@ def _regular(descriptor: int) -> BufferedReader:
 
 
 def _is_hollow(descriptor: int) -> bool:
-    """Whether a large file has next to nothing on the disk, as far as the system can say so."""
+    """Return whether a large file is almost entirely sparse, if the system can tell."""
     state = os.fstat(descriptor)
     if state.st_size < _LARGE or not hasattr(os, "SEEK_HOLE"):
         return False

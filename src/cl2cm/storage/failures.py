@@ -11,7 +11,7 @@ from pathlib import Path
 from cl2cm.errors import CL2CMError, StorageError
 
 _STORAGE_ERRNOS = {
-    errno.ENOSPC: ("room on the disk", "a full disk", "free some space and run again"),
+    errno.ENOSPC: ("free disk space", "a full disk", "free some space and run again"),
     errno.EDQUOT: ("room in your disk quota", "a full quota", "free some space and run again"),
     errno.EROFS: ("a writable place", "a read-only file system", "choose another place"),
     errno.EACCES: (
@@ -47,7 +47,7 @@ def storage_errors(path: Path) -> Iterator[None]:
 
 
 def storage_error(path: Path, error: Exception) -> StorageError | None:
-    """The StorageError for an exception, or None where it is of another kind."""
+    """Return the StorageError for an exception, or None where it is of another kind."""
     number = error.errno if isinstance(error, OSError) else None
     if match := _OS_ERROR.search(str(error)):
         number = int(match[1])
@@ -60,7 +60,7 @@ def storage_error(path: Path, error: Exception) -> StorageError | None:
 
 
 _SQLITE_ERRORS = {
-    sqlite3.SQLITE_FULL: ("room on the disk", "free some space and run again"),
+    sqlite3.SQLITE_FULL: ("free disk space", "free some space and run again"),
     sqlite3.SQLITE_READONLY: ("permission to write", "make it writable, or choose another place"),
     sqlite3.SQLITE_PERM: ("permission to write", "make it writable, or choose another place"),
     sqlite3.SQLITE_CANTOPEN: ("a file that can be opened", "correct its permissions"),
@@ -71,7 +71,7 @@ _SQLITE_ERRORS = {
 
 
 def sqlite_error(path: Path, error: sqlite3.Error) -> StorageError | None:
-    """The StorageError for an error of SQLite; None where the file itself is damaged."""
+    """Return the StorageError for an error of SQLite; None where the file itself is damaged."""
     known = _SQLITE_ERRORS.get(getattr(error, "sqlite_errorcode", 0) & 0xFF)
     if known is None:
         return None

@@ -18,17 +18,17 @@ def sha256_file(path: Path) -> str:
 
 
 def sha256_bytes(data: bytes | memoryview) -> str:
-    """Hexadecimal SHA-256 of bytes, or of what lies in an array's memory."""
+    """Return hexadecimal SHA-256 of bytes, or of what lies in an array's memory."""
     return hashlib.sha256(data).hexdigest()
 
 
 def sha256_text(text: str) -> str:
-    """Hexadecimal SHA-256 of a text's UTF-8 bytes; a file name that is no text has some too."""
+    """Return the hexadecimal SHA-256 of a text's UTF-8 bytes, or of any file name's."""
     return hashlib.sha256(text.encode(errors="surrogatepass")).hexdigest()
 
 
 def row_sum(*values: object) -> int:
-    """Checksum of a row of SQLite, a CRC-32 of its values: texts, numbers and bytes."""
+    """Return the checksum of a row of SQLite, a CRC-32 of its values: texts, numbers and bytes."""
     total = 0
     for value in values:
         data = value if isinstance(value, bytes) else repr(value).encode(errors="surrogatepass")

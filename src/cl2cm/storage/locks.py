@@ -79,9 +79,9 @@ def _refuse(folder: Path, remedy: str) -> Callable[[], None]:
     def refuse() -> None:
         raise StorageError(
             str(folder),
-            expected="one process that writes it",
-            found="another one at work",
-            remedy=f"wait until it has ended{f', or {remedy}' if remedy else ''}",
+            expected="one process at a time",
+            found="another process that is writing",
+            remedy=f"wait until it has finished{f', or {remedy}' if remedy else ''}",
         )
 
     return refuse
@@ -111,7 +111,7 @@ def _no_lock(path: Path) -> StorageError:
 
 
 def is_at(file: IO[bytes], path: Path) -> bool:
-    """Whether an open file is still the one of that name."""
+    """Return whether an open file is still the one of that name."""
     try:
         return os.path.samestat(os.fstat(file.fileno()), path.stat())
     except FileNotFoundError:

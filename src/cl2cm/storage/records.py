@@ -28,7 +28,7 @@ def checksummed(value: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def is_unchanged(value: Mapping[str, Any]) -> bool:
-    """Whether an object is as it was written; True for one without a checksum."""
+    """Return whether an object is as it was written; True for one without a checksum."""
     return CHECKSUM not in value or value[CHECKSUM] == _sum_of(value)
 
 
@@ -46,7 +46,7 @@ def read_record(path: Path) -> dict[str, Any]:
 
     Raises:
         OSError: the file is absent or cannot be read.
-        ValueError: it is no JSON object, or was changed.
+        ValueError: it is not JSON object, or was changed.
     """
     return parse_record(read_regular(path))
 
@@ -55,7 +55,7 @@ def parse_record(text: str | bytes) -> dict[str, Any]:
     """Return the object of a record's text, without the checksum.
 
     Raises:
-        ValueError: it is no JSON object, or was changed.
+        ValueError: it is not JSON object, or was changed.
     """
     value = json.loads(text)
     if not isinstance(value, dict):

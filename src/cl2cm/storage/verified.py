@@ -22,7 +22,7 @@ _known: set[str] = set()
 
 
 def has_hash(path: Path, sha256: str, *, again: bool = False) -> bool:
-    """Whether a file's bytes have a SHA-256.
+    """Return whether a file's bytes have a SHA-256.
 
     Args:
         path: the file.
@@ -45,7 +45,7 @@ def has_hash(path: Path, sha256: str, *, again: bool = False) -> bool:
 
 
 def hash_and_remember(path: Path) -> str:
-    """SHA-256 of a file that was just written, so that its first reader need not hash it again."""
+    """Return the SHA-256 of a new file, and record it so that it is not hashed again."""
     before = path.stat()
     sha256 = sha256_file(path)
     key = _key(before, sha256)

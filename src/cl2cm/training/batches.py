@@ -1,8 +1,8 @@
-"""From caption pairs to batches: tokens or means of texts, features of pictures, and their order.
+"""From caption pairs to batches: tokens or means of texts, features of images, and their order.
 
 One epoch shows every caption pair once, each with one target language drawn among those it has,
 then one of that language's translations. Order and draws depend on the seed and the epoch alone,
-so a position (epoch, step) is all that a resumed run needs to go on exactly.
+so a position (epoch, step) is all that a resumed run needs to continue exactly.
 """
 
 from collections.abc import Iterator
@@ -26,8 +26,8 @@ class Batches:
         pairs: what is paired.
         text: tokens of the texts.
         means: the same texts as means, where the heads need no more.
-        vision: the pictures' features.
-        vision_rows: row in the store of each picture, int64.
+        vision: the images' features.
+        vision_rows: row in the store of each image, int64.
         batch_size: B; the last, smaller batch of an epoch is left out unless it is the only one.
         seed: of order and draws.
         every_language: whether a batch has its pairs in all target languages (``Batch.also``).
@@ -61,14 +61,14 @@ class Batches:
         others: bool = False,
         pairing: Pairing = "translations",
     ) -> Iterator[Batch]:
-        """Batches of one epoch.
+        """Yield batches of one epoch.
 
         Args:
             epoch: its number.
             start: first step.
             words: rows of a batch whose tokens are looked at; the texts are means where this
                 leaves rows out and there are means. None: all.
-            others: add a translation of another caption of each picture.
+            others: add a translation of another caption of each image.
             pairing: what stands as the target of each source caption.
         """
         rows = self.batch_size if words is None else min(words, self.batch_size)
@@ -99,7 +99,7 @@ class Batches:
         others: bool,
         language: int | None,
     ) -> tuple[list[str], Ints, Ints | None]:
-        """Of each pair the language and text row of its target, and of another of its picture.
+        """Of each pair the language and text row of its target, and of another of its image.
 
         ``language`` is the number of the one that is wanted; None: one is drawn.
         """

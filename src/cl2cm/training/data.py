@@ -14,10 +14,11 @@ from cl2cm.data.favoured import favour
 from cl2cm.data.manifest import Skipped, read_manifest
 from cl2cm.data.pairs import Texts, caption_pairs, target_languages
 from cl2cm.data.stand_ins import with_stand_ins
-from cl2cm.encode.encoding import encode_pictures, text_states
+from cl2cm.encode.encoding import encode_pictures
 from cl2cm.encode.feature_files import FeatureFiles
 from cl2cm.encode.protocol import VisionEncoder
 from cl2cm.encode.rows import NoFeatures, StoredFeatures
+from cl2cm.encode.steps import text_states
 from cl2cm.encode.store import FeatureStore
 from cl2cm.encode.text import TextBackbone
 from cl2cm.encode.vision import load_vision
@@ -85,7 +86,7 @@ class TrainingData:
     teacher_note: str
 
     def all_sentences(self, network: TextNetwork) -> Tensor:
-        """Unit vectors [texts, D] of all texts."""
+        """Return unit vectors [texts, D] of all texts."""
         return sentence_vectors(network, self.batches.sentences, torch.arange(self.texts))
 
     @torch.no_grad()
@@ -145,7 +146,7 @@ def load_training_data(
         kept: what the training takes over from an earlier run.
 
     Raises:
-        CL2CMError: whatever is wrong with settings, manifest, encoders or pictures.
+        CL2CMError: whatever is wrong with settings, manifest, encoders or images.
     """
     backbone = load_backbone(config)
     encoder = (
@@ -248,7 +249,7 @@ def _encode_all_pictures(
 
 
 def _read(config: Config, skipped: Skipped) -> list[Example]:
-    """All examples: test pictures too, so that evaluation and index find them encoded."""
+    """Return all examples: test images too, so that evaluation and index find them encoded."""
     if not config.data.manifest:
         raise ConfigError(
             "data.manifest", expected="a path", found="none", remedy="set it in the file"
@@ -273,7 +274,7 @@ def _read(config: Config, skipped: Skipped) -> list[Example]:
 
 
 def _languages(config: Config, train: Sequence[Example]) -> tuple[str, ...]:
-    """Target languages; none where the method trains on source captions alone."""
+    """Return target languages; none where the method trains on source captions alone."""
     targets = method_class(config.method).targets
     if targets == "none":
         return ()

@@ -15,21 +15,27 @@ Chunks are GradCache (Gao, Zhang, Han, Callan: "Scaling Deep Contrastive Learnin
 Memory Limited Setup", RepL4NLP 2021): vectors are computed without a graph, chunk by chunk; in the
 backward pass each chunk is encoded again, from the same random state. This is what checkpointing
 at the boundary of the encoder does.
+
+Groups of similar length are a matter of speed alone: within a group, texts are padded to its
+longest one, not to the longest of the batch.
 """
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
 from typing import Any
 
 import torch
 import torch.distributed as dist
 from torch import Tensor, nn
+from torch.nn.functional import pad
 from torch.utils.checkpoint import checkpoint
 
 from cl2cm.errors import ConfigError
 from cl2cm.methods.teacher import evaluating
 from cl2cm.model.networks import In, Out, TextNetwork, at_once
 from cl2cm.training.processes import Group, Processes
+from cl2cm.types import Encoded, Tokens
 
 PROBED = 4  # rows that are encoded together, and half of them alone
 TOLERANCE = 1e-2  # between these, in a component of a unit vector; float16 stays far below
@@ -47,22 +53,29 @@ class Divided:
         processes: that share the rows.
         group: of these processes, for tensors.
         chunks: into which the rows of a process are divided.
+        groups: of similar length, into which the texts of a chunk are divided.
         device: of the training.
     """
 
     def __init__(
-        self, processes: Processes, group: Group, *, chunks: int, device: torch.device
+        self,
+        processes: Processes,
+        group: Group,
+        *,
+        chunks: int,
+        device: torch.device,
+        groups: int = 1,
     ) -> None:
         self.rank, self.count = processes.rank, processes.count
         self.group = group
-        self.chunks = chunks
+        self.chunks, self.groups = chunks, groups
         self.gpus = [device] if device.type == "cuda" else []
         self.probed: set[int] = set()
 
     @property
     def needed(self) -> bool:
         """Whether anything is divided."""
-        return self.count > 1 or self.chunks > 1
+        return self.count > 1 or self.chunks > 1 or self.groups > 1
 
     @contextmanager
     def encoding(self, method: nn.Module) -> Iterator[None]:
@@ -82,12 +95,14 @@ class Divided:
         Args:
             network: that encodes.
             encode: gives an output row for each row of tensors [B, ...], whatever the others are.
-            rows: a named tuple of such tensors; what is no tensor is passed on.
+            rows: a named tuple of such tensors; what is not a tensor is passed on.
 
         Raises:
             ConfigError: the encoding of a row depends on other rows.
         """
         self._probe(network, encode, rows)
+        if isinstance(rows, Tokens) and self.groups > 1 and not rows.pooled:
+            encode = partial(in_length_groups, encode, self.groups)  # type: ignore[assignment,arg-type]
         if self.count == 1:
             return self._in_chunks(encode, rows)
         sizes = shares(_length(rows), self.count)
@@ -145,6 +160,30 @@ def _looks_at_others(network: nn.Module, found: str) -> ConfigError:
         remedy="replace it (LayerNorm for BatchNorm), or train in one process with "
         "train.grad_cache_chunks=1",
     )
+
+
+def in_length_groups(encode: Callable[[Tokens], Encoded], groups: int, rows: Tokens) -> Encoded:
+    """Encode texts in groups of similar length; all are then padded to the same width again."""
+    width = rows.mask.shape[1]
+    order = rows.mask.sum(1).argsort(stable=True)
+    parts = []
+    for group in order.tensor_split(min(groups, len(order))):
+        mask = rows.mask[group]
+        longest = int(mask.any(0).nonzero().amax()) + 1 if bool(mask.any()) else 1
+        tokens = Tokens(
+            rows.values[group, :longest], mask[:, :longest], rows.content[group, :longest]
+        )
+        sentence, vectors, content, salience = encode(tokens)
+        more = width - longest
+        parts.append(
+            Encoded(
+                sentence,
+                pad(vectors, (0, 0, 0, more)),
+                *(pad(tensor, (0, more)) for tensor in (content, salience)),
+            )
+        )
+    place = order.argsort()
+    return Encoded(*(torch.cat(field)[place] for field in zip(*parts, strict=True)))
 
 
 class _Gather(torch.autograd.Function):

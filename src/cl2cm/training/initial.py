@@ -2,7 +2,7 @@
 
 The networks and the encoders must be the same. The student starts from the run's student, and the
 teacher from the run's teacher where both methods have one; whatever else a method trains is fresh.
-Which run it was stands in ``state/start.json`` while the training is not finished, and under
+Which run it was is in ``state/start.json`` while the training is not finished, and under
 ``init_from`` in ``provenance.json`` afterwards.
 """
 
@@ -205,13 +205,13 @@ def check_initial(
         raise CheckpointError(
             str(initial.run / "model.safetensors"),
             expected="the weights of its training",
-            found="others",
+            found="other ones",
             remedy="restore them, or choose another --init-from",
         )
 
 
 def _differing(before: Config, now: Config) -> list[str]:
-    """Settings that the weights depend on, in which a run differs."""
+    """Return settings that the weights depend on, in which a run differs."""
     keys = {
         "text": ("layer", "prefix", "max_tokens", "lower_case"),
         "network": ("dim", "layers", "heads"),

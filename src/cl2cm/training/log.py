@@ -31,7 +31,10 @@ class Log:
             self.file = self.path.open("ab")
             there = os.fstat(self.file.fileno()).st_size
             if there < length:  # truncating would fill it with NUL bytes
-                say(f"{self.path}: {length - there:,} bytes of the log are gone; it goes on after")
+                say(
+                    f"{self.path}: {length - there:,} bytes of the log are missing; "
+                    "it continues after them"
+                )
             self.file.truncate(min(length, there))
             self.trackers = Trackers(self.path.parent, self._names, self._settings)
 

@@ -29,6 +29,7 @@ from cl2cm.progress import say
 from cl2cm.storage import only_writer
 from cl2cm.training.data import Stores, load_training_data
 from cl2cm.training.initial import Initial, Kept, check_initial, find_initial
+from cl2cm.training.licences import recorded
 from cl2cm.training.optimization import matmul_precision, return_freed_memory
 from cl2cm.training.processes import Group, Processes, joined
 from cl2cm.training.run_folder import diverged_error, is_started, open_run
@@ -50,7 +51,7 @@ def train(
     Args:
         config: all settings, or the TOML file that has them.
         run: a new folder, or with ``resume`` one that was started with the same settings.
-        resume: go on where the run was stopped; a finished run of the same settings and data is
+        resume: continue where the run was stopped; a finished run of the same settings and data is
             left as it is.
         init_from: a finished run of the same networks and encoders, whose weights to start from.
         stores: features that are there already, see ``load_training_data``.
@@ -124,8 +125,8 @@ def _train(
     loop, kept = processes.together(prepare, in_turn=True)
     started = time.monotonic()
 
-    def finish(diverged: str = "") -> dict[str, Any]:
-        return _finish(loop, config, time.monotonic() - started, kept, diverged=diverged)
+    def seconds() -> float:
+        return time.monotonic() - started
 
     with matmul_precision(config.train.matmul):
         try:
@@ -134,9 +135,9 @@ def _train(
             if not loop.take_best():
                 raise
             reason = str(error)
-            processes.on_first(lambda: finish(reason))
+            processes.on_first(lambda: _finish(loop, config, seconds(), kept, diverged=reason))
             raise diverged_error(run, reason) from error
-    return processes.on_first(finish)
+    return processes.on_first(lambda: _finish(loop, config, seconds(), kept))
 
 
 def _prepare(
@@ -196,7 +197,7 @@ def _kept(config: Config, initial: Initial | None) -> Kept | None:
 
 
 def train_again(config: Config, run: Path, *, stores: Stores | None = None) -> None:
-    """Train, go on with a stopped training, or leave a finished one; of other settings, anew."""
+    """Train, continue with a stopped training, or leave a finished one; of other settings, anew."""
     started = is_started(run)
     try:
         train(config, run, resume=started, stores=stores)
@@ -235,6 +236,7 @@ def _finish(
         provenance["left_out"] = data.left_out
     if diverged:
         provenance["diverged"] = diverged
+    provenance["licences"] = recorded(config, provenance)
     whole = save_run(
         run,
         config,

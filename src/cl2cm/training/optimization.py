@@ -70,7 +70,7 @@ def learning_rate(step: int, steps: int, warmup: float) -> float:
 
 
 def make_optimizer(networks: Iterable[nn.Module], train: TrainConfig) -> torch.optim.AdamW:
-    """AdamW; no decay on vectors, and a rate of its own for the text backbone."""
+    """Return AdamW; no decay on vectors, and a rate of its own for the text backbone."""
     groups: dict[tuple[float, float], list[nn.Parameter]] = {}
     for network in networks:
         for name, parameter in network.named_parameters():

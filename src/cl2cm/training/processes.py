@@ -124,7 +124,7 @@ class Processes:
             raise ProcessError(
                 what,
                 expected=f"the same on all {self.count} processes",
-                found="others",
+                found="other ones",
                 remedy="see that the method draws random numbers from torch alone, and that all "
                 "machines have the same packages",
             )

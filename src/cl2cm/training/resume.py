@@ -2,7 +2,7 @@
 
 Weights, optimiser moments, the gradient scaler, torch's random state on every device, the sampler's
 position, the best weights so far. No pickle. The state is one folder per save, and one small file
-that names the current one, so a kill at any moment leaves a whole state behind.
+that names the current one, so a kill at any moment leaves a complete state behind.
 """
 
 import contextlib
@@ -65,7 +65,7 @@ def save_state(
     scaler: torch.amp.GradScaler,
     processes: int = 1,
 ) -> None:
-    """Write the state; it replaces the one before when it is whole.
+    """Write the state; it replaces the one before when it is complete.
 
     The random state is that of rank 0, which all processes share.
 
@@ -112,7 +112,7 @@ class State:
     tensors: dict[str, Tensor]
 
     def part(self, name: str) -> dict[str, Tensor]:
-        """Tensors of one part, without its prefix."""
+        """Return tensors of one part, without its prefix."""
         return {
             key.removeprefix(f"{name}/"): value
             for key, value in self.tensors.items()
@@ -149,14 +149,14 @@ def _current(folder: Path) -> str | None:
         there = [path.parent for path in folder.glob("*/state.json") if path.parent.name[0] != "."]
     latest = max(there, key=lambda path: path.stat().st_mtime_ns, default=None)
     if latest is not None:
-        say(f"{folder}: no sound current.json, so the latest state {latest.name} is taken")
+        say(f"{folder}: current.json is missing or damaged: using the latest state, {latest.name}")
         return latest.name
     states = [path for path in folder.glob("*") if path.is_dir() and not is_partial(path.name)]
     if states or (folder / "current.json").exists():
         raise CheckpointError(
             str(folder),
             expected="a state of the training",
-            found="none that is whole",
+            found="none that is complete",
             remedy="remove the folder to start again from the beginning",
         )
     return None
@@ -173,7 +173,7 @@ def check_state(folder: Path) -> None:
 
 
 def load_state(folder: Path, *, config_hash: str, processes: int = 1) -> State | None:
-    """The current state, or None where nothing was saved yet.
+    """Return the current state, or None where nothing was saved yet.
 
     Raises:
         CheckpointError: it is damaged.
@@ -198,7 +198,7 @@ def load_state(folder: Path, *, config_hash: str, processes: int = 1) -> State |
     except (OSError, ValueError, KeyError, TypeError, RecursionError, SafetensorError) as error:
         raise CheckpointError(
             str(folder),
-            expected="a whole state",
+            expected="a complete state",
             found=f"a damaged one ({error})",
             remedy=f"restore it, or remove {folder} to start again from the beginning",
         ) from None
@@ -206,7 +206,7 @@ def load_state(folder: Path, *, config_hash: str, processes: int = 1) -> State |
         raise OtherSettingsError(
             str(folder.parent),
             expected="the settings, data and encoders that the run was started with",
-            found="others",
+            found="other ones",
             remedy="resume with the same ones, or choose another --out",
         )
     if started_with != processes:

@@ -15,7 +15,7 @@ _STARTED = ("metrics.jsonl", "config.toml", "state", START)  # any may be lost, 
 
 
 def is_started(run: Path) -> bool:
-    """Whether a training has begun in a folder, or ended."""
+    """Return whether a training has begun in a folder, or ended."""
     return any((run / name).exists() for name in (*_STARTED, "provenance.json"))
 
 
@@ -24,7 +24,7 @@ def _is_other(path: Path) -> bool:
 
 
 def open_run(config: Config, run: Path, *, resume: bool) -> dict[str, Any] | None:
-    """Provenance of a finished run when resuming; refuses to write over anything."""
+    """Return the provenance of a finished run when resuming; refuses to write over anything."""
     for file in (run / "metrics.jsonl", run / "state" / "current.json"):
         check_inside(file, run)  # it is written to
     started = is_started(run)
@@ -34,7 +34,7 @@ def open_run(config: Config, run: Path, *, resume: bool) -> dict[str, Any] | Non
             str(run),
             expected="a new or empty folder for the run",
             found="something in it",
-            remedy=f"{'add --resume to go on with it, or ' if started else ''}choose another --out",
+            remedy=f"{'add --resume to resume it, or ' if started else ''}choose another --out",
         )
     if not resume:
         return None
@@ -54,7 +54,7 @@ def open_run(config: Config, run: Path, *, resume: bool) -> dict[str, Any] | Non
 
 
 def _check_settings(config: Config, run: Path, provenance: dict[str, Any] | None) -> None:
-    """Refuse to go on with a run of other settings, or with a finished one of other data.
+    """Refuse to continue with a run of other settings, or with a finished one of other data.
 
     Raises:
         CheckpointError: its settings cannot be read, or are damaged.
@@ -102,7 +102,7 @@ _PLACES = ("data.manifest: ", "data.features: ")
 
 
 def diverged_error(run: Path, reason: str) -> NumberError:
-    """The error of a run whose training diverged after a best epoch."""
+    """Return the error of a run whose training diverged after a best epoch."""
     return NumberError(
         str(run),
         expected="a training with finite losses",

@@ -22,7 +22,7 @@ class StageLoss(nn.Module):
         self.device = device
 
     def forward(self, batch: Batch) -> Losses:
-        """The losses of a step."""
+        """Return the losses of a step."""
         return mean_losses(
             [self.stage.loss(on_device(one, self.device)) for one in (batch, *batch.also)]
         )
@@ -46,7 +46,7 @@ def shared_loss(
 
 
 def mean_losses(parts: list[Losses]) -> Losses:
-    """The mean of each loss over the target languages of a step; some may lack a part."""
+    """Return the mean of each loss over the target languages of a step; some may lack a part."""
     if len(parts) == 1:
         return parts[0]
     names = {name for part in parts for name in part}

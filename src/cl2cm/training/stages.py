@@ -50,8 +50,13 @@ class Loop:
     ) -> None:
         self.config = config.train
         self.processes, self.group = processes, group
-        chunks = self.config.grad_cache_chunks
-        self.divided = Divided(processes, group, chunks=chunks, device=device)
+        self.divided = Divided(
+            processes,
+            group,
+            chunks=self.config.grad_cache_chunks,
+            groups=self.config.length_groups,
+            device=device,
+        )
         self.run = run
         self.data = data
         self.method = method
@@ -102,7 +107,7 @@ class Loop:
         save_config(self.run, self.settings)  # a resume can then say what differs
 
     def take_best(self) -> bool:
-        """Whether the last stage has a best epoch to end with; its weights are then loaded."""
+        """Return whether the last stage has a best epoch; its weights are then loaded."""
         if self.position.stage != len(self.stages) - 1 or not self.best:
             return False
         self._end_stage()

@@ -48,7 +48,7 @@ def text_sources(
     *,
     reuse: bool,
 ) -> tuple[TextSource, PooledStates | None]:
-    """Tokens of all texts; and their means, where frozen states go to heads without layers.
+    """Return tokens of all texts; and their means, where frozen states go to heads without layers.
 
     With ``reuse``, states in the stores of other trainings are not computed again.
     """

@@ -34,7 +34,7 @@ class ValidationLanguage:
 class Validation(NamedTuple):
     """What an epoch is measured on: language → captions, where the split has any.
 
-    pictures: captions against images and videos, as ``evaluate --split val`` does. texts: against
+    images: captions against images and videos, as ``evaluate --split val`` does. texts: against
     source captions, for the cross-lingual stage; items without one are left out.
     """
 
@@ -75,7 +75,7 @@ def left_out_items(
     val: Sequence[Example],
     languages: Sequence[str],
 ) -> dict[str, list[str]]:
-    """Items without captions that training or validation can use, by split; each is said once."""
+    """Return items without usable captions, by split; each is reported once."""
     paired = set(pairs.pictures.tolist())
     unused = {
         "train": [example.id for row, example in enumerate(train) if row not in paired],

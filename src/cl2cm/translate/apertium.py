@@ -2,7 +2,7 @@
 
 What is installed is a graph of languages; a direction is its shortest path, such as en-es-pt. A
 call translates a whole batch in one run of the program, 0.1 s to start it included: 700 to 4,000
-captions a second and step on one core. Each text is flushed separately, so that no rule spans two
+captions per second and step on one core. Each text is flushed separately, so that no rule spans two
 texts, and preceded by the end of a sentence, without which French begins "Y a" instead of "Il y a".
 """
 
@@ -189,7 +189,7 @@ def _program_version() -> str:
 
 @functools.cache
 def _mode_hash(data: Path, mode: str) -> str:
-    """Hash of a mode and of all files that it names."""
+    """Return the hash of a mode and of all files that it names."""
     text = (data / "modes" / f"{mode}.mode").read_text(encoding="utf-8")
     files = [Path(name) for name in re.findall(r"'(/[^']+)'", text)]
     hashes = (sha256_file(file) if file.is_file() else "none" for file in files)

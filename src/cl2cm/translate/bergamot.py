@@ -48,7 +48,7 @@ class BergamotTranslator:
     """Greedy translation, text by text, so a batch changes nothing; threads may share it.
 
     The native call takes one text and lets go of Python's lock: two threads translate twice as
-    much as one (131 and 267 captions a second), so the speed is the caller's to have.
+    much as one (131 and 267 captions per second), so the speed is the caller's to have.
 
     Args:
         source: language that it reads.
@@ -112,13 +112,13 @@ def open_translator(argument: str, source: str, target: str) -> BergamotTranslat
 
 
 def weights_hash(folder: Path) -> str:
-    """Hash of names and hashes of a model's weights, vocabularies and settings."""
+    """Return the hash of names and hashes of a model's weights, vocabularies and settings."""
     files = sorted(file for file in folder.glob("*") if file.suffix in (".bin", ".spm", ".yml"))
     return sha256_text("\n".join(f"{file.name} {sha256_file(file)}" for file in files))
 
 
 def _load(native: Any, folder: Path, sha256: str) -> Any:  # noqa: ANN401
-    """The engine of a model; it would end the whole process on weights that are cut short."""
+    """Return the engine of a model; truncated weights would end the process."""
     found = "" if weights_hash(folder) == sha256 else "other weights, or none"
     try:
         if not found:
@@ -134,7 +134,7 @@ def _load(native: Any, folder: Path, sha256: str) -> Any:  # noqa: ANN401
 
 
 def _native() -> Any:  # noqa: ANN401 - a module without types
-    """The wheel's native library, once its hash is checked; the package itself is not imported."""
+    """Return the wheel's native library after its hash is checked; no Python of it runs."""
     if loaded := sys.modules.get(NATIVE):
         return loaded
     package = None if NATIVE in sys.modules else importlib.util.find_spec(NATIVE.partition(".")[0])

@@ -68,7 +68,7 @@ class TranslationCache:
                 raise StoreError(
                     f"translation cache {self.path}",
                     expected="a place for a file",
-                    found="a link that leads nowhere",
+                    found="a broken link",
                     remedy="remove the link, or choose another with --cache",
                 ) from None
         with self._errors():
@@ -83,7 +83,7 @@ class TranslationCache:
         self._base.close()
 
     def find(self, direction: Origin, texts: Sequence[str]) -> dict[str, str]:
-        """Text → translation, of those texts that have been translated."""
+        """Return text → translation, of those texts that have been translated."""
         number = self._number(direction)
         found: dict[str, str] = {}
         with self._errors():
@@ -112,7 +112,7 @@ class TranslationCache:
     def find_cosines(
         self, model: str, pairs: Sequence[tuple[str, str]]
     ) -> dict[tuple[str, str], float]:
-        """Pair of texts → cosine, of those pairs that a model was asked for."""
+        """Return the pair of texts → cosine, of those pairs that a model was asked for."""
         found: dict[tuple[str, str], float] = {}
         with self._errors():
             for part in _parts(pairs):
@@ -142,7 +142,7 @@ class TranslationCache:
             yield
 
     def damaged(self) -> int:
-        """Number of rows that were changed since they were written; structure is checked, too.
+        """Return the number of rows changed since they were written; checks the structure, too.
 
         Raises:
             StoreError: the file itself is damaged.
@@ -163,7 +163,7 @@ class TranslationCache:
                 self._base.execute(f"DELETE FROM {table} WHERE {bad}")  # noqa: S608 - of constants
 
     def _is_whole(self, checksum: object, values: Sequence[object]) -> bool:
-        """Whether a row is as it was written; one that is not is made again, which is said once."""
+        """Return whether a row is unchanged; a changed one is recreated and reported once."""
         if checksum is None or checksum == row_sum(*values):
             return True
         if not self._told:
@@ -214,7 +214,7 @@ class TranslationCache:
                 f"translation cache {self.path}",
                 expected="an SQLite file that can be written",
                 found=str(error),
-                remedy="make room, or remove the file, or choose another with --cache",
+                remedy="free some space, remove the file, or choose another with --cache",
             ) from error
 
 

@@ -45,7 +45,7 @@ class DirectionTokens(NamedTuple):
 
     Attributes:
         first: tokens before those of the text.
-        prefix: tokens that the translation begins with; they are no part of it.
+        prefix: tokens that the translation begins with; they are not part of it.
     """
 
     first: tuple[str, ...] = ()
@@ -61,7 +61,7 @@ class CTranslate2Translator:
         target: language to write.
 
     Raises:
-        ConfigError: it is no folder of a model.
+        ConfigError: it is not a folder of a model.
         LanguageError: the model does not have the direction.
         MissingExtraError: the extra ``translate`` is not installed.
     """
@@ -81,7 +81,7 @@ class CTranslate2Translator:
         self._lock = threading.Lock()
 
     def translate(self, texts: Sequence[str]) -> list[str]:
-        """One translation of each text, in order; ``""`` of one longer than ``LONGEST``.
+        """Return one translation of each text, in order; ``""`` of one longer than ``LONGEST``.
 
         Raises:
             WeightsError: the model is damaged.
@@ -137,7 +137,7 @@ class CTranslate2Translator:
 
 
 def open_translator(argument: str, source: str, target: str) -> CTranslate2Translator:
-    """The model in the folder ``argument``, for a direction."""
+    """Return the model in the folder ``argument``, for a direction."""
     folder = Path(argument).expanduser()
     if not argument or not (folder / "model.bin").is_file():
         raise ConfigError(
@@ -192,7 +192,7 @@ def _vocabulary(folder: Path) -> set[str]:
 
 
 def _sentencepiece_files(folder: Path) -> tuple[Path, Path]:
-    """SentencePiece files of the source and of the target language."""
+    """Return the SentencePiece files of the source and of the target language."""
     for names in (("source.spm", "target.spm"), ("sentencepiece.bpe.model",) * 2):
         files = folder / names[0], folder / names[1]
         if all(file.is_file() for file in files):
@@ -210,7 +210,7 @@ def _lacks(folder: Path, file: str) -> ConfigError:
 
 
 def _has_own_end(folder: Path) -> bool:
-    """Whether CTranslate2 adds the end of a source text by itself."""
+    """Return whether CTranslate2 adds the end of a source text by itself."""
     config = folder / "config.json"
     return config.exists() and bool(read_json(config, dict).get("add_source_eos"))
 

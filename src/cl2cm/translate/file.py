@@ -21,7 +21,7 @@ class FileTranslator:
 
     Raises:
         ConfigError: there is no such file.
-        DatasetError: a line that is no pair, or a text with two translations.
+        DatasetError: a line that is not a pair, or a text with two translations.
     """
 
     licence = "unknown"
@@ -48,12 +48,12 @@ class FileTranslator:
             ) from error
 
     def translate(self, texts: Sequence[str]) -> list[str]:
-        """The translation of each text, in order; ``""`` where the table has none."""
+        """Return the translation of each text, in order; ``""`` where the table has none."""
         return [self._known.get(one_line(text), "") for text in texts]
 
 
 def open_translator(argument: str, source: str, target: str) -> FileTranslator:
-    """The table ``argument``, for a direction."""
+    """Return the table ``argument``, for a direction."""
     name = argument.replace("{source}", source).replace("{target}", target)
     return FileTranslator(Path(name).expanduser(), source, target)
 

@@ -108,7 +108,7 @@ class HuggingFaceTranslator:
         return int(min(self._tokenizer.model_max_length, positions or 2**31))
 
     def _direction(self) -> tuple[str, int | None]:
-        """Return what stands before each text, and the id that each translation begins with."""
+        """Return what is before each text, and the id that each translation begins with."""
         tokenizer, engine = self._tokenizer, f"hf:{self.name}"
         codes = _language_tokens(tokenizer)
         self._codes = frozenset(codes.values())

@@ -165,7 +165,7 @@ def check_code(code: str, option: str) -> None:
 
 
 def stated_direction(name: str) -> tuple[str, str] | None:
-    """Source and target that the usual name of a model of one direction states."""
+    """Return the source and target that the usual name of a model of one direction states."""
     match = _OPUS_NAME.search(name)
     return (match[1], match[2]) if match else None
 

@@ -115,7 +115,7 @@ def translate_examples(
 def _translate(
     engine: Translator, texts: Sequence[str], cache: TranslationCache, jobs: int, column: str
 ) -> tuple[dict[str, str], dict[str, Any]]:
-    """Text, as one line → translation, and an account of them."""
+    """Return the text, as one line → translation, and an account of them."""
     what = f"{engine.name}: {engine.source} to {engine.target}"
     begin = time.monotonic()
     with ExitStack() as stack:
@@ -131,7 +131,7 @@ def _translate(
             cache,
             jobs=jobs,
             on_start=on_start,
-            on_wait=lambda: say(f"{what}: another process is at it; waiting"),
+            on_wait=lambda: say(f"{what}: another process is translating; waiting"),
         )
     seconds = time.monotonic() - begin
     new = len(result.made) - result.cached

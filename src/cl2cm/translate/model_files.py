@@ -34,7 +34,7 @@ def read_text(path: Path) -> str:
     """Return a text of a model's folder.
 
     Raises:
-        WeightsError: it cannot be read, or is no UTF-8.
+        WeightsError: it cannot be read, or is not UTF-8.
     """
     try:
         return read_regular(path, _TEXT).decode()
@@ -62,7 +62,7 @@ def damaged(path: Path, error: Exception) -> WeightsError:
     """Return the error of a file or folder that is not as a model's should be."""
     found = (getattr(error, "strerror", None) or str(error)).lower()[:120]
     remedy = "restore it, or name another model"
-    return WeightsError(str(path), expected="a whole model", found=found, remedy=remedy)
+    return WeightsError(str(path), expected="a complete model", found=found, remedy=remedy)
 
 
 def model_licence(folder: Path) -> str:
@@ -77,7 +77,7 @@ def model_licence(folder: Path) -> str:
 
 
 def no_language(engine: str, code: str, known: Iterable[str]) -> LanguageError:
-    """The error for a language that a model does not have."""
+    """Return the error for a language that a model does not have."""
     there = sorted(known)
     shown = ", ".join(there[:30]) + (f" and {len(there) - 30} more" if len(there) > 30 else "")
     return LanguageError(

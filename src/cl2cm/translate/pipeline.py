@@ -44,7 +44,7 @@ def translate_texts(
             writes them, so a cache from before texts were normalised serves those that were
             normal already.
         cache: gets each batch as soon as it is done.
-        jobs: batches at a time; 0: one a core, or one where the engine uses all cores itself.
+        jobs: batches at a time; 0: one per core, or one if the engine uses all cores itself.
         on_start: told how many distinct texts there are, and how many of them are known; gives
             what is called with the number of each batch that is done.
         on_wait: called when another process is translating in this direction.

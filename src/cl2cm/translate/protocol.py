@@ -26,7 +26,7 @@ class Translator(Protocol):
     own_threads: bool
 
     def translate(self, texts: Sequence[str]) -> list[str]:
-        """One translation of each text, in order; ``""`` where it has none. Threads may share it.
+        """Return one translation per text, in order; ``""`` if there is none. Thread-safe.
 
         Raises:
             WeightsError: the model is damaged or not there.

@@ -5,7 +5,7 @@ The parts of a score, each of which may be missing (None):
     cosine     of source and translation under a multilingual encoder
     chrf       of the source and the translation's translation back into the source language
     length     ratio of the lengths, in letters, over the column's median ratio
-    copied     share of the translation's words that stand in the source
+    copied     share of the translation's words that are in the source
     language   that it is the target language's, 0 to 1
 
 Cosine and chrF mean little by themselves, so both are read against *strangers*: the same column's
@@ -57,7 +57,7 @@ class Strangers(NamedTuple):
         return cls(float(np.mean(values)), max(float(np.std(values)), 1e-3))
 
     def likeness(self, value: float) -> float:
-        """F of a part, in (0, 1)."""
+        """Return F of a part, in (0, 1)."""
         return 1 / (1 + math.exp(min(2 - (value - self.mean) / self.deviation, 500)))
 
 
@@ -108,7 +108,7 @@ def copied_share(source: str, translation: str) -> float:
 
 
 def chrf(hypothesis: str, reference: str) -> float:
-    """Character n-gram F-score, in [0, 1] (Popović 2015): orders 1 to 6, beta 2.
+    """Return the character n-gram F-score in [0, 1] (Popović 2015): orders 1 to 6, beta 2.
 
     Precision and recall are means over the orders that both texts have; white space is left out.
     """

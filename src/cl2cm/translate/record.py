@@ -1,7 +1,8 @@
 """The file ``NAME.translations.json``: the provenance of a manifest's translations.
 
 ``columns`` has, by language and column, the engine with version and licence, the number of
-distinct texts and how many of them it left empty; ``quality`` says how scores were made.
+distinct texts and how many of them it left empty; ``quality`` says how scores were made;
+``dataset`` names the data set that ``prepare`` made the first manifest of.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
@@ -17,13 +18,13 @@ FORMAT = 1
 
 
 def record_path(manifest: Path) -> Path:
-    """Where the record of a manifest's translations is."""
+    """Return where the record of a manifest's translations is."""
     stem = manifest.name.removesuffix(".gz").removesuffix(".jsonl")
     return manifest.with_name(f"{stem}.translations.json")
 
 
 def read_translation_record(manifest: Path) -> dict[str, Any]:
-    """The record beside a manifest; an empty one where there is none.
+    """Return the record beside a manifest; an empty one where there is none.
 
     Raises:
         ManifestError: it is damaged.

@@ -8,6 +8,7 @@ import numpy as np
 from rich.cells import cell_len, set_cell_size
 
 from cl2cm.data.manifest import Skipped, read_manifest
+from cl2cm.data.prepare import dataset_of
 from cl2cm.errors import ConfigError
 from cl2cm.translate.cache import TranslationCache
 from cl2cm.translate.manifest import (
@@ -74,6 +75,7 @@ def translate_manifest(
     lines = read_manifest(manifest, source=source, skip_bad=skip_bad, on_skip=skipped.item)
     examples = list(lines)
     record = read_translation_record(manifest)
+    record.setdefault("dataset", dataset_of(manifest))
     accounts: list[dict[str, Any]] = []
     quality = shown = None
     with TranslationCache(cache) as kept:
@@ -204,7 +206,7 @@ def _bars(histogram: Sequence[int]) -> str:
 
 
 def _cut(text: str) -> str:
-    """A text as wide as its cell of the table; a Chinese character is as wide as two letters."""
+    """Return a text padded or cut to its cell; a Chinese character is as wide as two letters."""
     if cell_len(text) > _WIDTH:
         return set_cell_size(text, _WIDTH - 1) + "…"
     return set_cell_size(text, _WIDTH)

@@ -109,7 +109,7 @@ class CosineModel:
 
 
 def stranger_pairs(sentences: Sequence[Sentence]) -> list[tuple[int, int]]:
-    """Up to 500 pairs (i, j) where translation j is none of source i; the same every time."""
+    """Return up to 500 mismatched pairs (i, j), the same ones every time."""
     rng = np.random.default_rng(0)
     drawn = rng.integers(0, max(1, len(sentences)), (4 * _STRANGERS, 2)).tolist()
     different = ((i, j) for i, j in drawn if sentences and _differ(sentences[i], sentences[j]))

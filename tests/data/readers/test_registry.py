@@ -75,6 +75,6 @@ def test_ours_come_first_and_two_of_a_name_are_refused(installed, tmp_path, monk
 
 
 def test_options_go_where_they_fit(tmp_path):
-    with pytest.raises(ConfigError, match=r"columns: .*folder.*found xtd10; leave --columns out"):
+    with pytest.raises(ConfigError, match=r"columns: .*folder.*found xtd10; remove --columns"):
         prepare_dataset("xtd10", tmp_path, tmp_path, Options(columns={"file": "x"}))
     assert [name for name in READERS if fetches(name)] == ["openmoji"]

@@ -242,7 +242,7 @@ def test_a_text_that_is_cut_is_told_once(tmp_path, capsys):
     model.encode_text(["red circle"])
     assert "cut" not in capsys.readouterr().err
     model.encode_text(["bar " * 30, "red circle"])
-    assert "texts longer than 10 tokens are cut, such as one of 31" in capsys.readouterr().err
+    assert "texts longer than 10 tokens are truncated, such as one of 31" in capsys.readouterr().err
     model.encode_text(["bar " * 40])
     assert "cut" not in capsys.readouterr().err
     last = model.backbone.tokenize(["bar " * 30])[0][-1]

@@ -57,7 +57,7 @@ def read_captions(path: Path) -> Texts:
 
 
 def read_split(folder: Path, collection: str, split: str) -> list[Described]:
-    """Clips of a split with all that the folder has of them, in the order of its first file.
+    """Return clips of a split with all that the folder has of them, in the order of its first file.
 
     Raises:
         DatasetError: there are no captions of the split, or a file is not as published.

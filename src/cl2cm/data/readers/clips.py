@@ -113,6 +113,6 @@ def _npy_lines(path: Path) -> list[tuple[int, str]]:
             str(path),
             expected="an array of texts",
             found=f"none ({str(error)[:80]})",
-            remedy="write the ids into a text, one a line",
+            remedy="write the ids into a text file, one per line",
         ) from None
     return list(enumerate(names.astype(str).tolist(), start=1))

@@ -23,13 +23,13 @@ _NAME = re.compile(r"COCO_(train2014|val2014)_\d{12}", re.ASCII)
 
 
 def folder_of(name: str) -> str | None:
-    """``train2014`` or ``val2014`` of a picture's id; None of anything else."""
+    """``train2014`` or ``val2014`` of an image's id; None of anything else."""
     match = _NAME.fullmatch(name)
     return match[1] if match else None
 
 
 class Pictures:
-    """Makes the items of pictures: their files, or stored features of their ids.
+    """Makes the items of images: their files, or stored features of their ids.
 
     An image is looked for in a folder as its publisher packs it (``val2014/``), else beside the
     others; whether it is there is asked later.

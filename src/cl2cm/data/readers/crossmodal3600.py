@@ -4,7 +4,7 @@ Thapliyal et al., "Crossmodal-3600: A Massively Multilingual Multimodal Evaluati
 2022; google.github.io/crossmodal-3600; captions under CC BY 4.0, images of Open Images under
 their authors' Creative Commons licences. File: ``captions.jsonl``, an image a line with
 ``image/key`` and, for each language, an object whose ``caption`` is a list; its tokenised forms
-are not read. Pictures: ``KEY.jpg``.
+are not read. Images: ``KEY.jpg``.
 
 Its codes are BCP 47 as they are: ``fil`` is Filipino, ``quz`` Cusco Quechua, ``no`` Norwegian and
 ``mi`` Māori.

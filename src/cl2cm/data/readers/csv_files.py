@@ -98,7 +98,7 @@ def open_table(
 def _records(
     path: Path, text: str, delimiter: str, is_key: Callable[[Sequence[str]], bool]
 ) -> Iterator[tuple[int, list[str]]]:
-    """Rows, that of the header first; blank lines are left out."""
+    """Yield rows, that of the header first; blank lines are left out."""
     if delimiter in _LITERAL:
         rows = _literal(path, text.split("\n"), delimiter)
     else:
@@ -162,7 +162,7 @@ def _literal(path: Path, lines: Sequence[str], delimiter: str) -> Iterator[tuple
 
 
 def _split(line: str, delimiter: str) -> tuple[list[str], bool]:
-    """Cells of a line, and whether the last one begins with a quote that nothing closes."""
+    """Return cells of a line, and whether the last one begins with a quote that nothing closes."""
     sign = re.escape(delimiter)
     cell = re.compile(rf'"((?:[^"]|"")*)"(?={sign}|\Z)|([^{sign}]*)')
     cells: list[str] = []

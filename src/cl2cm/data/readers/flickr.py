@@ -38,7 +38,7 @@ class _Line(NamedTuple):
 
 
 class Pictures:
-    """Makes the items of pictures: their files, or stored features of their ids.
+    """Makes the items of images: their files, or stored features of their ids.
 
     Args:
         source: folder of the data set; images are looked for in it, unless a folder is named.
@@ -68,7 +68,7 @@ class Pictures:
         *,
         below: Iterable[str] = (),
     ) -> Example:
-        """The item of a picture, ``ID.jpg``: in a folder of ``below``, or beside all others."""
+        """Return the item of an image, ``ID.jpg``, in a folder of ``below`` or beside the rest."""
         made = translations or {}
         if self.stored:
             return Example(identity, split, features=identity, captions=captions, translations=made)
@@ -79,7 +79,7 @@ class Pictures:
 
 
 def find(source: Path, *names: str) -> Path | None:
-    """The first of some files that is in a folder or below it, the nearest; None if none is."""
+    """Return the first of some files in or below a folder, the nearest; None if there is none."""
     for depth in range(_DEPTH):
         for name in names:
             for found in sorted(source.glob("*/" * depth + name)):

@@ -74,7 +74,7 @@ def read_official_splits(source: Path, *tables: Table) -> dict[str, list[str]]:
 
 
 def protocol(name: str, each: Mapping[str, int], made: Mapping[str, int] | None = None) -> Protocol:
-    """Protocol of a data set on Flickr8k's split: captions and translations of each picture."""
+    """Return the protocol of a data set on Flickr8k's split."""
     splits = {
         split: Split(
             items,

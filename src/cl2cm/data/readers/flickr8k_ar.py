@@ -57,7 +57,7 @@ def read_arabic(source: Path) -> Table:
 
 
 def _mended(path: Path) -> Iterator[tuple[int, str]]:
-    """Lines of the file, the two halves of the broken caption as one."""
+    """Yield lines of the file, the two halves of the broken caption as one."""
     lines = numbered_lines(path)
     for number, line in lines:
         following = next(lines, None) if line.startswith(f"{_BROKEN}\t") else None

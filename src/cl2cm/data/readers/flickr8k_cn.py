@@ -95,7 +95,7 @@ def read_written(source: Path) -> Table:
 
 
 def read_translations(source: Path, names: Mapping[str, tuple[str, str]]) -> dict[str, Texts]:
-    """Machine translations of the English captions, by engine and id.
+    """Return machine translations of the English captions, by engine and id.
 
     Engines without a file are skipped; the protocol check reports them.
 
@@ -115,7 +115,7 @@ def read_translations(source: Path, names: Mapping[str, tuple[str, str]]) -> dic
 
 
 def translated(name: str, engines: Mapping[str, Texts]) -> Translations:
-    """Return what the engines made of a picture's captions; nothing where none has it."""
+    """Return what the engines made of an image's captions; nothing where none has it."""
     made = {engine: texts[name] for engine, texts in engines.items() if name in texts}
     return {"zh": made} if made else {}
 

@@ -70,7 +70,7 @@ ENGINES = {name: flickr8k_cn.ENGINES[name] for name in ("google", "baidu")}
 
 @dataclass(frozen=True, slots=True)
 class _Parts:
-    """What there is of each picture, by its id in Flickr8k or, where so named, its photo."""
+    """What there is of each image, by its id in Flickr8k or, where so named, its photo."""
 
     english: Texts
     chinese: Texts
@@ -80,7 +80,7 @@ class _Parts:
     arabic_google: Texts  # by photo
 
     def captions(self, name: str) -> Captions:
-        """Return the captions of a picture by people."""
+        """Return the captions of an image by people."""
         also = self.multi30k.get(photo(name), {})
         return {
             "en": self.english[name],
@@ -90,7 +90,7 @@ class _Parts:
         }
 
     def translations(self, name: str) -> Translations:
-        """Machine translations of its English captions."""
+        """Return machine translations of its English captions."""
         made = flickr8k_cn.translated(name, self.chinese_engines)
         given = self.multi30k.get(photo(name), {}).get("en", ())
         texts = self.arabic_google.get(photo(name), ())
@@ -136,12 +136,12 @@ def read(source: Path, options: Options) -> DataSet:
 
 
 def photo(name: str) -> str:
-    """Flickr's number of a photo, its id in Flickr30k, from its id in Flickr8k."""
+    """Return Flickr's number of a photo, its id in Flickr30k, from its id in Flickr8k."""
     return name.split("_", maxsplit=1)[0]
 
 
 def _read_google(source: Path) -> Texts:
-    """Arabic translations by photo, in the order of Flickr30k's captions; none without the files.
+    """Return Arabic translations by photo, in the order of Flickr30k's captions; may be empty.
 
     Raises:
         DatasetError: a file is damaged or not as published.

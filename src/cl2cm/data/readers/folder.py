@@ -14,7 +14,7 @@ one folder in it has; it is the id where none is given. Without a table, texts b
 read, one caption a line: ``NAME.txt`` of ``NAME.jpg``, ``NAME.de.txt`` its captions in German.
 
 Captions of no language are English, or of the language that is said. SOURCE may also be the table
-itself. What has no caption is left out, which is said.
+itself. What has no caption is left out, which is reported.
 """
 
 from collections.abc import Container, Iterable, Iterator
@@ -183,7 +183,7 @@ def _inside(place: str, name: str, root: Path) -> str:
 
 
 def _files(root: Path) -> Iterator[str]:
-    """Paths of files in a folder and below it, those that are ignored aside."""
+    """Yield paths of files in a folder and below it, those that are ignored aside."""
     for path in sorted(walk(root)):
         yield path.relative_to(root).as_posix()
 

@@ -102,7 +102,7 @@ def load_parts(source: Path, chosen: Mapping[str, str]) -> list[Part]:
 
 
 def _files(source: Path) -> Iterator[Path]:
-    """The tables' files, which lie in the directory and nowhere else.
+    """Yield the tables' files, which lie in the directory and nowhere else.
 
     Raises:
         DatasetError: a name leads out of it.

@@ -44,7 +44,7 @@ class Record:
         """Return the value of a key.
 
         Raises:
-            DatasetError: this is no object, or has no such key.
+            DatasetError: this is not an object, or has no such key.
         """
         found = self.find(key)
         if found is None:
@@ -55,17 +55,17 @@ class Record:
         """Return the value of a key, None if there is none.
 
         Raises:
-            DatasetError: this is no object.
+            DatasetError: this is not an object.
         """
         if type(self.value) is not dict:
             raise self._other("an object")
         return self.at(key, self.value[key]) if key in self.value else None
 
     def fields(self) -> Iterator[tuple[str, "Record"]]:
-        """Every key with its value.
+        """Yield every key with its value.
 
         Raises:
-            DatasetError: this is no object.
+            DatasetError: this is not an object.
         """
         if type(self.value) is not dict:
             raise self._other("an object")
@@ -73,7 +73,7 @@ class Record:
             yield key, self.at(key, value)
 
     def items(self) -> Iterator["Record"]:
-        """The values of a list.
+        """Yield the values of a list.
 
         Raises:
             DatasetError: this is not a list.
@@ -162,7 +162,7 @@ def read_json(path: Path) -> Record:
 
 
 def read_json_lines(path: Path) -> Iterator[Record]:
-    """A file of JSON values, one per line (gzip by its name), UTF-8.
+    """Yield a file of JSON values, one per line (gzip by its name), UTF-8.
 
     Raises:
         DatasetError: the file cannot be read, or a line is not JSON.

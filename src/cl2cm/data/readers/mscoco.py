@@ -46,6 +46,6 @@ def read(source: Path, options: Options) -> DataSet:
 
 
 def folds(examples: Sequence[Example]) -> list[list[Example]]:
-    """Return the test pictures in folds of 1,000, in the order of the file."""
+    """Return the test images in folds of 1,000, in the order of the file."""
     test = [example for example in examples if example.split == "test"]
     return [test[start : start + FOLD] for start in range(0, len(test), FOLD)]

@@ -89,7 +89,7 @@ def _check_clips(folder: Path, splits: dict[str, list[Described]]) -> None:
 
 
 def _as_found(chosen: Sequence[Described], split: str) -> Split:
-    """Counts of a split, with as many translations as there are captions to translate."""
+    """Return counts of a split, with as many translations as there are captions to translate."""
     captions: dict[str, int] = {}
     for clip in chosen:
         for language, texts in clip.captions.items():

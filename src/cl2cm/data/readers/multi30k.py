@@ -13,7 +13,7 @@ The English and German of the two tasks never mix. French and Czech are of task 
 has them from there, one each: the setting of most retrieval papers. The further test sets of task
 1 are splits of their own; their images are published apart and looked for in a folder of the
 split's name (``test_2017_flickr/``; those of COCO in ``train2014/``, ``val2014/``) or beside the
-others. Where no image of one is there, it is left out and this is said.
+others. Where no image of one is there, it is left out and this is reported.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -191,7 +191,7 @@ def _column(listing: Path, ids: Sequence[str], paths: Sequence[Path]) -> Texts:
 
 
 def _parallel(listing: Path, ids: Sequence[str], path: Path) -> list[str]:
-    """Return the captions of a file that has one for each picture of a list."""
+    """Return the captions of a file that has one for each image of a list."""
     found: list[str] = []
     for number, text in numbered_lines(path):
         if number > len(ids):

@@ -2,7 +2,7 @@
 
 Triples (V, S, T) for "The task" of method.md that need no download from a data set's site:
 V is the image, S its English name, T its name in another language. T was translated by
-people, not by a machine; for training it stands in ``translations[language]["cldr"]``, for
+people, not by a machine; for training it is in ``translations[language]["cldr"]``, for
 validation and test in ``captions``. Two languages are kept out of training: what the model
 finds in them, it was never shown.
 """
@@ -198,7 +198,7 @@ def _build(out: Path, wheel: Path, size: int) -> None:
 
 
 def _emojis(archive: zipfile.ZipFile) -> Iterator[_Emoji]:
-    """Every emoji with a picture and an English name, without skin tones, by code point."""
+    """Yield every emoji with an image and an English name, without skin tones, by code point."""
     drawn = {name.removeprefix(_SVG).removesuffix(".svg") for name in archive.namelist()}
     package = _emoji_package()
     package.config.load_language(list(NAME_LANGUAGES))
@@ -232,7 +232,7 @@ def _draw(
     emojis: list[_Emoji],
     size: int,
 ) -> dict[str, str]:
-    """Rasterise all pictures; return id → hash of the pixels."""
+    """Rasterise all images; return id → hash of the pixels."""
     digests = {}
     drawings = [archive.read(f"{_SVG}{emoji.id}.svg").decode() for emoji in emojis]
     paths = [folder / f"{emoji.id}.png" for emoji in emojis]

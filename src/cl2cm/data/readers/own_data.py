@@ -109,7 +109,7 @@ class Gathering:
                 known.append(caption)
 
     def _captions(self, row: Row) -> list[str]:
-        """Captions of a row as single lines; blank ones are a fault, and with no others an error.
+        """Return the captions of a row as single lines; blank ones are faults.
 
         Raises:
             DatasetError: there is none, or one holds a NUL character.
@@ -164,8 +164,8 @@ class Gathering:
         raise DatasetError(
             first.subject,
             expected=first.expected,
-            found=f"{first.found} ({len(others):,} more that do not fit: {places}{rest})",
-            remedy=f"{first.remedy}, or leave them out with --allow-partial",
+            found=f"{first.found} ({len(others):,} more invalid ones: {places}{rest})",
+            remedy=f"{first.remedy}, or skip them with --allow-partial",
         )
 
     def _example(self, name: str, item: _Item, source: str) -> Example:

@@ -114,7 +114,7 @@ def read_lines(path: Path) -> list[str]:
 
 
 def numbered_lines(path: Path) -> Iterator[tuple[int, str]]:
-    """Lines of a UTF-8 text with their numbers, from 1; see `read_lines`."""
+    """Yield lines of a UTF-8 text with their numbers, from 1; see `read_lines`."""
     for number, line in enumerate(_bytes(path).removesuffix(b"\n").split(b"\n"), start=1):
         try:
             text = line.removesuffix(b"\r").decode()

@@ -97,9 +97,9 @@ def prepare_dataset(
         source: file or folder as its publisher ships it; None where the reader fetches it.
         out: folder to make, or to make again.
         options: what the user says of the files.
-        allow_partial: go on where numbers differ from the published ones, files are missing, or
+        allow_partial: continue where numbers differ from the published ones, files are missing, or
             lines of one's own do not fit; all of them are named.
-        allow_leaks: go on where one's own data have an image in two splits.
+        allow_leaks: continue where one's own data have an image in two splits.
         leak_check: look for images that are in two splits.
 
     Returns:
@@ -143,7 +143,7 @@ def _reader(name: str, options: Options) -> Reader:
     ):
         if given and not takes:
             expected = f"{what} ({', '.join(fitting)})"
-            raise ConfigError(option, expected=expected, found=name, remedy=f"leave --{option} out")
+            raise ConfigError(option, expected=expected, found=name, remedy=f"remove --{option}")
     return read
 
 

@@ -99,7 +99,7 @@ def _line(place: str, cells: Mapping[str, str], columns: Columns) -> Line | Data
 def by_language(
     captions: Mapping[str, Sequence[str]], columns: Columns
 ) -> dict[str, Sequence[str]]:
-    """Captions of the columns of one row, by language; blank ones go where there are others."""
+    """Return the captions of a row by language, without blank ones if there are others."""
     found: dict[str, list[str]] = {}
     for name, texts in captions.items():
         found.setdefault(columns.captions[name], []).extend(texts)
@@ -149,7 +149,7 @@ def _object(
 
 
 def texts_of(record: Record) -> list[str]:
-    """Captions of a value: a text, a list of texts, or null for none; blank ones among them.
+    """Return captions of a value: a text, a list of texts, or null for none; blank ones among them.
 
     Raises:
         DatasetError: it is something else, or an empty list.

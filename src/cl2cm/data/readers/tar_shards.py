@@ -19,7 +19,7 @@ from cl2cm.storage import open_regular
 
 _PIECE = 2**20  # bytes read at a time
 _HEADER = 2**18  # bytes that a member's long name and attributes may have
-_HEADERS = 4 * _HEADER  # bytes of all that stands before a member's contents
+_HEADERS = 4 * _HEADER  # bytes of all that is before a member's contents
 _ATTRIBUTES = (tarfile.XHDTYPE, tarfile.XGLTYPE, tarfile.SOLARIS_XHDTYPE)
 _NAMES = (tarfile.GNUTYPE_LONGNAME, tarfile.GNUTYPE_LONGLINK)
 _RECORD = re.compile(rb"(\d{1,7}) [^=\n]{1,1000}=")
@@ -88,34 +88,43 @@ def _check_attributes(data: bytes) -> None:
 
 
 class Member(NamedTuple):
-    """A file in a tar; ``read`` gives its next bytes, at most so many, until the next member."""
+    """A file in a tar; ``read`` gives its next bytes, at most so many, until the next member.
+
+    ``offset``: where its bytes begin in the tar, unpacked.
+    """
 
     place: str  # TAR: NAME, for messages
     name: str  # a relative path
     size: int  # bytes
     read: Callable[[int], bytes]
+    offset: int = 0
 
 
-def read_members(path: Path) -> Iterator[Member]:
-    """Files of a tar, in order; gzip by its name.
+def read_members(path: Path | str, file: IO[bytes] | None = None) -> Iterator[Member]:
+    """Yield files of a tar, in order; gzip by its name.
+
+    Args:
+        path: the tar, or what messages call it.
+        file: the tar, opened; None: it is at ``path``.
 
     Raises:
         DatasetError: it cannot be read, is damaged or cut short, or has a member that is not a
             file or a folder.
     """
-    with _tar_errors(str(path)), _opened(path) as file:
-        headers = _Headers(file)
+    tar = _opened(Path(path)) if file is None else file
+    with _tar_errors(str(path)), tar:
+        headers = _Headers(tar)
         while (info := headers.next()) is not None:
             if not info.isdir():
                 yield _member(path, headers.tar, info)
-        _check_end(path, file, headers.tar.offset)
+        _check_end(path, tar, headers.tar.offset)
 
 
 def _opened(path: Path) -> IO[bytes]:
     return open_gzip(path) if path.suffix == ".gz" else open_regular(path)
 
 
-def _member(path: Path, tar: tarfile.TarFile, info: tarfile.TarInfo) -> Member:
+def _member(path: Path | str, tar: tarfile.TarFile, info: tarfile.TarInfo) -> Member:
     name = PurePosixPath(info.name)
     place = f"{path}: {info.name[:200]!r}"
     kind = {tarfile.SYMTYPE: "a link", tarfile.LNKTYPE: "a link"}.get(info.type, "a device")
@@ -124,11 +133,11 @@ def _member(path: Path, tar: tarfile.TarFile, info: tarfile.TarInfo) -> Member:
         raise _error(place, "a file", "a sparse file" if info.issparse() else kind)
     if name.is_absolute() or ".." in name.parts or not name.parts:
         raise _error(place, "a path in a folder", "one that leads out of it")
-    return Member(place, name.as_posix(), info.size, data.read)
+    return Member(place, name.as_posix(), info.size, data.read, info.offset_data)
 
 
 def read_whole(member: Member, limit: int) -> bytes:
-    """The bytes of a member.
+    """Return the bytes of a member.
 
     Raises:
         DatasetError: it has more than ``limit``.
@@ -137,7 +146,7 @@ def read_whole(member: Member, limit: int) -> bytes:
 
 
 def read_pieces(member: Member, limit: int) -> Iterator[bytes]:
-    """The bytes of a member in pieces; see `read_whole`."""
+    """Yield the bytes of a member in pieces; see `read_whole`."""
     if member.size > limit:
         found = f"{member.size:,} bytes"
         raise _error(member.place, f"at most {limit // 2**20:,} MB", found)
@@ -150,7 +159,7 @@ def read_pieces(member: Member, limit: int) -> Iterator[bytes]:
         raise _error(member.place, f"{member.size:,} bytes", f"{done:,}: the tar is cut short")
 
 
-def _check_end(path: Path, file: IO[bytes], offset: int) -> None:
+def _check_end(path: Path | str, file: IO[bytes], offset: int) -> None:
     """A tar ends in blocks of zeros, and in nothing else."""
     file.seek(offset)
     count = 0

@@ -157,7 +157,7 @@ class _Reader:
         return _Text(member.place, _key(member), found, *said)
 
     def _leave_extras(self, samples: dict[str, _Sample]) -> None:
-        """Leave out ``KEY.seg.png`` beside ``KEY.jpg``: another image of a sample that is whole."""
+        """Leave out ``KEY.seg.png`` beside ``KEY.jpg``: another image of a complete sample."""
         for key in [key for key, sample in samples.items() if not sample.texts]:
             folder, _, base = key.rpartition("/")
             first = "/".join([*([folder] if folder else []), base.partition(".")[0]])

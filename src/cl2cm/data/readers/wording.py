@@ -1,6 +1,6 @@
 """Checksums of captions, which show whether a text differs from the published one.
 
-Counts do not show a caption that lost its end. A difference here is said and not refused: a
+Counts do not show a caption that lost its end. A difference here is reported and not refused: a
 publisher may have corrected a word, and results are then still worth having, though not the same.
 """
 

@@ -102,7 +102,7 @@ def _read(path: Path, language: str) -> Texts:
 
 
 def _name(record: Record) -> str:
-    """Return the picture's file name without ending; its id must agree."""
+    """Return the image's file name without ending; its id must agree."""
     identity, path = record.get("id"), record.get("img_path")
     if type(identity.value) is str:
         name = identity.name()

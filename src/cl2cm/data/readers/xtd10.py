@@ -2,7 +2,7 @@
 
 Aggarwal and Kale, "Towards Zero-shot Cross-lingual Image Retrieval", 2020;
 github.com/adobe-research/Cross-lingual-Test-Dataset-XTD10, under the Adobe Research License
-(research, not commercial). Files, line for line of the same pictures:
+(research, not commercial). Files, line for line of the same images:
 
     ``XTD10/test_image_names.txt``                            names of the images
     ``XTD10/test_1kcaptions_CODE.txt``                        en, and es, it, ko, pl, ru, tr, zh
@@ -76,7 +76,7 @@ def _names(path: Path) -> list[str]:
 
 
 def _captions(path: Path, names: Sequence[str]) -> list[str]:
-    """A caption for each name: what is missing or too much is seen at the end of the file."""
+    """Return a caption for each name; the end of the file shows whether their numbers agree."""
     texts = []
     for number, line in numbered_lines(path):
         if number > len(names):

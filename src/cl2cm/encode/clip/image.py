@@ -120,7 +120,7 @@ def _of_patches(model: Any, patch: int) -> Callable[[Tensor], Tensor]:  # noqa: 
 
 
 def preprocess_of(settings: Mapping[str, Any]) -> Preprocess:
-    """Our preprocessing from an image processor's settings.
+    """Return our preprocessing from an image processor's settings.
 
     Raises:
         ValueError: the processor makes no squares, or leaves out a step.

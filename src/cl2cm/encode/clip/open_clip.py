@@ -140,7 +140,7 @@ def _hugging_face(sizes: dict[str, Any], state: dict[str, Tensor]) -> TextParts:
 
 
 def _config(folder: Path, side: str, known: set[str]) -> tuple[dict[str, Any], dict[str, Any]]:
-    """The configuration of the model, and of one side of it, whose every key we understand."""
+    """Return the configuration of the model and of one side; unknown keys are refused."""
     whole = read_json(folder / OPEN_CLIP_CONFIG).get("model_cfg")
     sizes = whole.get(side) if isinstance(whole, dict) else None
     if not isinstance(whole, dict) or not isinstance(sizes, dict):

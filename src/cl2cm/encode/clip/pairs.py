@@ -37,7 +37,7 @@ def parse_pair(spec: str) -> Pair:
     """Return the sides that a spec names.
 
     Raises:
-        EncoderError: it is no spec of an off-the-shelf model.
+        EncoderError: it is not a spec of an off-the-shelf model.
     """
     name = spec.partition(":")[2]
     if not is_model_spec(spec) or not name.strip("+"):
@@ -70,7 +70,7 @@ def _is_name(name: str) -> bool:
 
 
 def side_of(spec: str) -> str:
-    """Which side of a manifest an encoder is for: ``vision``, or ``text`` for a model of text."""
+    """Return which side of a manifest an encoder is for: ``vision`` or ``text``."""
     if not is_model_spec(spec):
         return "vision"
     name = parse_pair(spec).image

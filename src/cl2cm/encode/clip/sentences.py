@@ -90,7 +90,7 @@ def of_open_clip(parts: TextParts) -> Sentences:
 
 
 def _from_shapes(base: str, weights: Mapping[str, Tensor]) -> tuple[nn.Module, int]:
-    """A transformer of the family of ``base``, in the sizes of its weights, and its longest text.
+    """Return a transformer of the family of ``base`` in its sizes, and its longest text.
 
     Such checkpoints name the model that they were made from and do not hold its configuration,
     and nothing is fetched for it.

@@ -10,7 +10,7 @@
 | open_clip | its tokenizer decides | its context length | masked | end of text, or mean |
 
 Texts are normalised first (``text.py`` of the package). A text that is too long loses its end and
-keeps its special tokens; the first time, that is said.
+keeps its special tokens; the first time, that is reported.
 """
 
 from collections.abc import Sequence
@@ -77,7 +77,7 @@ class TextSide(nn.Module):
         tokenizer_hash: hexadecimal hash of the tokenizer's files.
         fingerprint: hexadecimal hash of weights, tokenizer and contract.
         width: D, of the vectors.
-        pads_left: whether a padded text stands at the end.
+        pads_left: whether a padded text is at the end.
     """
 
     def __init__(self, name: str, layout: Layout, model: nn.Module | None = None) -> None:
@@ -153,7 +153,7 @@ class TextSide(nn.Module):
             (ids,) = token_ids(self.name, self._tokenizer, [text], None)
             if len(ids) > most:
                 self._said = True
-                say(f"texts longer than {most} tokens are cut, such as one of {len(ids)}")
+                say(f"texts longer than {most} tokens are truncated, such as one of {len(ids)}")
                 return
 
     def _find_special(self) -> Special:

@@ -67,7 +67,7 @@ class Score(NamedTuple):
 
 
 def read_gold(language: str) -> list[GoldPair]:
-    """The annotated pairs of English and another language (``de`` or ``zh``)."""
+    """Return the annotated pairs of English and another language (``de`` or ``zh``)."""
     text = (
         files("cl2cm.evaluation.alignment")
         .joinpath("hand_aligned", f"en-{language}.jsonl")
@@ -83,7 +83,7 @@ def read_gold(language: str) -> list[GoldPair]:
 
 
 def joined(words: Sequence[str], language: str) -> tuple[str, list[Span]]:
-    """Words as a text, with spaces where the language has them, and where each stands in it."""
+    """Return words as a text, with spaces where the language has them, and where each is in it."""
     space = "" if language in NO_SPACES else " "
     words = [normalise(word) or word for word in words]
     spans, place = [], 0
@@ -115,7 +115,7 @@ def score(pairs: Iterable[tuple[Iterable[Link], GoldPair]]) -> Score:
 
 
 def read_pairs(reader: Reader, gold: Sequence[GoldPair]) -> list[tuple[Words, Words]]:
-    """What a network gives for both texts of each pair; the words are those of the annotation."""
+    """Return the output of a network for both texts of each pair, by annotated words."""
     return [
         (
             reader.read(*joined(pair.source, pair.languages[0])),
@@ -126,7 +126,7 @@ def read_pairs(reader: Reader, gold: Sequence[GoldPair]) -> list[tuple[Words, Wo
 
 
 def centred(pairs: Sequence[tuple[Words, Words]]) -> list[tuple[Words, Words]]:
-    """The same without what all tokens of a side have in common: their mean, over all pairs."""
+    """Return the same without the mean of all tokens of a side, over all pairs."""
     sides = []
     for texts in zip(*pairs, strict=True):
         mean = torch.cat([text.tokens for text in texts]).mean(0)
@@ -137,7 +137,7 @@ def centred(pairs: Sequence[tuple[Words, Words]]) -> list[tuple[Words, Words]]:
 def gold_scores(
     pairs: Sequence[tuple[Words, Words]], gold: Sequence[GoldPair], settings: TransportConfig
 ) -> dict[str, Score]:
-    """Scores of the links decoded from the plan, and of the simple baselines.
+    """Return scores of the links decoded from the plan, and of the simple baselines.
 
     Returns:
         By method: ``plan`` (``links_of``), ``plan, argmax`` (its mutual argmax), three of the
@@ -161,7 +161,7 @@ def gold_scores(
 
 
 def gold_report(run: Path, encoders: Encoders = AS_TRAINED) -> dict[str, Any]:
-    """The object of ``align --gold --json``: scores before and after training.
+    """Return the object of ``align --gold --json``: scores before and after training.
 
     ``before`` is the same network with the weights that training began with, ``backbone`` the
     states of the backbone as it came, ``backbone, centred`` the same without their mean.
@@ -210,7 +210,7 @@ def _scores(
 
 
 def gold_lines(report: dict[str, Any]) -> list[str]:
-    """A report as a table for people."""
+    """Return a report as a table for people."""
     methods = (*METHODS, "plan, held out")
     lines = [f"alignment error rate in percent, lower is better; network: {report['side']}"]
     for language, count in report["pairs"].items():

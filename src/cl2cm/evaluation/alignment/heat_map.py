@@ -53,7 +53,7 @@ def to_svg(found: Alignment) -> str:
 
 
 def _column_label(word: str, x: int, y: int) -> list[str]:
-    """Return a word that ends at a height and stands in the middle of a column.
+    """Return a word that ends at a height and is in the middle of a column.
 
     Chinese and Japanese are read downwards, other writing is turned.
     """

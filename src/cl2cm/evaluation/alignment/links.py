@@ -73,7 +73,7 @@ def align_texts(reader: Reader, source: str, target: str) -> Alignment:
 
 
 def load_reader(run: Path, weights: Weights = "trained", encoders: Encoders = AS_TRAINED) -> Reader:
-    """The cross-lingual network of a run, or the student's text side where it has none.
+    """Return the cross-lingual network of a run, or the student's text side where it has none.
 
     Args:
         run: a finished run.
@@ -115,7 +115,7 @@ def load_reader(run: Path, weights: Weights = "trained", encoders: Encoders = AS
 
 
 def word_plan(source: Words, target: Words, settings: TransportConfig) -> Tensor:
-    """The plan of Eq. 3, summed over the tokens of words, [n, m]."""
+    """Return the plan of Eq. 3, summed over the tokens of words, [n, m]."""
     first, second = (
         (text.salience[None], torch.ones(1, len(text.tokens), dtype=torch.bool))
         for text in (source, target)
@@ -126,7 +126,7 @@ def word_plan(source: Words, target: Words, settings: TransportConfig) -> Tensor
 
 
 def word_similarity(source: Words, target: Words, *, apart: bool = False) -> Tensor:
-    """Cosine of the words' mean token vectors, [n, m].
+    """Return the cosine of the words' mean token vectors, [n, m].
 
     Args:
         source: a text.
@@ -146,7 +146,7 @@ def _apart(tokens: Tensor) -> Tensor:
 
 
 def link_strength(plan: Tensor) -> Tensor:
-    """sqrt(P_row * P_col) of a plan [n, m], in [0, 1]: 1 where two words carry only each other.
+    """Return sqrt(P_row * P_col) of a plan [n, m], in [0, 1]: 1 for an exclusive pair of words.
 
     P_row and P_col are the plan normalised along rows and columns, as in Eq. 5, so that a word of
     many tokens is no stronger than a word of one.
@@ -177,7 +177,7 @@ def links_of(strength: Tensor, *, floor: float = FLOOR) -> tuple[Link, ...]:
 
 
 def argmax_masks(scores: Tensor) -> dict[str, Tensor]:
-    """Simple links by scores [n, m], of similarity or strength.
+    """Return simple links by scores [n, m], of similarity or strength.
 
     Returns:
         bool [n, m] each. ``source``: every source word with its best target word; ``target``: the
@@ -191,5 +191,5 @@ def argmax_masks(scores: Tensor) -> dict[str, Tensor]:
 
 
 def pairs_of(chosen: Tensor) -> tuple[Link, ...]:
-    """The places that are True in bool [n, m], sorted."""
+    """Return the places that are True in bool [n, m], sorted."""
     return tuple((i, j) for i, j in chosen.nonzero().tolist())

@@ -97,7 +97,7 @@ def align_command(
 
 
 def to_json(found: Alignment) -> dict[str, Any]:
-    """Words, links by number and by word, and strengths."""
+    """Return words, links by number and by word, and strengths."""
     return {
         "side": found.side,
         "source": list(found.source),
@@ -116,7 +116,7 @@ def to_json(found: Alignment) -> dict[str, Any]:
 
 
 def to_lines(found: Alignment, width: int | None = None) -> list[str]:
-    """A table in percent with links marked ``*``; target words are numbered where it is too wide.
+    """Return a table in percent with links marked ``*``; a wide table numbers the target words.
 
     Args:
         found: the alignment.
@@ -157,7 +157,7 @@ def _render(content: Table | Text, width: int) -> list[str]:
 
 
 def to_html(found: Alignment) -> str:
-    """A page that stands alone: no script, no request, every word escaped."""
+    """Return a page that is alone: no script, no request, every word escaped."""
     links = set(found.links)
     rows = []
     for i, word in enumerate(found.source):

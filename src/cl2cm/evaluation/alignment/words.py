@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from cl2cm.encode.encoding import text_states
+from cl2cm.encode.steps import text_states
 from cl2cm.encode.text import TextBackbone
 from cl2cm.encode.tokens import pad_tokens
 from cl2cm.errors import EncoderError, QueryError
@@ -116,7 +116,7 @@ class Reader:
 
 
 def token_spans(backbone: TextBackbone, text: str) -> list[Span]:
-    """Characters of a text that each token stands for; an empty span for what is no word.
+    """Return characters of a text that each token stands for; an empty span for what is no word.
 
     Raises:
         EncoderError: the tokenizer cannot say.
@@ -125,8 +125,8 @@ def token_spans(backbone: TextBackbone, text: str) -> list[Span]:
     if not tokenizer.is_fast:
         raise EncoderError(
             backbone.name,
-            expected="a tokenizer that knows where its tokens stand",
-            found="a slow one",
+            expected="a tokenizer that reports where its tokens are",
+            found="a slow tokenizer",
             remedy="add its tokenizer.json",
         )
     whole = backbone.prefix + text

@@ -1,7 +1,7 @@
 """Benchmarks: methods x regimes x seeds on one data set, compared with statistics.
 
-Features are made once and shared. Runs go on in parallel, one core each; a benchmark that was
-stopped goes on where it was, and finished runs with the same settings are not repeated. Every
+Features are made once and shared. Runs continue in parallel, one core each; a benchmark that was
+stopped continues where it was, and finished runs with the same settings are not repeated. Every
 choice of a suite was made on the validation split; here the test split is reported.
 """
 
@@ -71,7 +71,7 @@ def bench(
     Args:
         name: of the suite, or the TOML file of one.
         data: its folder; not used where the file names a manifest.
-        out: folder for runs and results; a benchmark in it goes on.
+        out: folder for runs and results; a benchmark in it continues.
         choice: what to run.
         jobs: runs at a time; 0: one for each core.
         csv: write the rows to this file, too.
@@ -114,7 +114,7 @@ def bench(
 
 
 def _with_languages(suite: Suite, choice: Choice, manifest: Path) -> Suite:
-    """The suite with the languages that its data can be trained and tested in.
+    """Return the suite with the languages that its data can be trained and tested in.
 
     Raises:
         LanguageError: there is none.
@@ -138,7 +138,7 @@ def _with_languages(suite: Suite, choice: Choice, manifest: Path) -> Suite:
 
 
 def _check(suite: Suite, choice: Choice) -> Choice:
-    """The choice with what it leaves open, every name known to the suite."""
+    """Return the choice with what it leaves open, every name known to the suite."""
     runnable = tuple(dict.fromkeys((*suite.methods, *suite.ablations, *method_names())))
     methods = choice.methods
     if methods == ("ablations",):
@@ -183,7 +183,7 @@ def plan(
     out: Path,
     skipped: Skipped | None = None,
 ) -> list[Job]:
-    """All runs of a benchmark; the features of every regime are made on the way."""
+    """Return all runs of a benchmark; the features of every regime are made on the way."""
     jobs = []
     for regime in choice.regimes:
         whole = [(choice.languages, method) for method in choice.methods]
@@ -231,7 +231,7 @@ def plan(
 def _run_all(
     jobs: Sequence[Job], examples: Sequence[Example], *, at_once: int, trec: bool
 ) -> list[tuple[Job, dict[str, Ranks]]]:
-    """Every run's ranks, in the order of the plan."""
+    """Return every run's ranks, in the order of the plan."""
     results: dict[int, dict[str, Ranks]] = {}
     context = multiprocessing.get_context("spawn")
     with (

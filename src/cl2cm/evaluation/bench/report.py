@@ -1,7 +1,7 @@
 """The report of a benchmark: rows, means over seeds, and comparisons.
 
 Comparisons are of one method, ``cl2cm`` where nothing else is asked for, with every other one,
-language by language: a paired bootstrap over pictures and seeds, corrected by Holm over the target
+language by language: a paired bootstrap over images and seeds, corrected by Holm over the target
 languages.
 """
 
@@ -19,11 +19,11 @@ from cl2cm.metrics import CUTOFFS, QueryRanks, summary
 Results = Sequence[tuple[Job, Mapping[str, Ranks]]]
 Key = tuple[str, str, str]  # regime, table ("all" or one language), method
 OURS, LOWER, UPPER = "cl2cm", "zero-shot", "supervised"
-TARGETS = "targets"  # the mean over the target languages stands in a row of its own
+TARGETS = "targets"  # the mean over the target languages is in a row of its own
 
 
 def report(name: str, results: Results, *, source: str, against: str = "") -> dict[str, Any]:
-    """The object of ``bench --json``: rows, summary, tests, MRV and share of the gap closed.
+    """Return the object of ``bench --json``: rows, summary, tests, MRV and share of the gap closed.
 
     Args:
         name: of the suite.
@@ -52,15 +52,6 @@ def _is_multi(job: Job, results: Results) -> bool:
 def _rows(job: Job, ranks: Mapping[str, Ranks], *, multi: bool) -> list[dict[str, Any]]:
     rows = []
     for language, found in ranks.items():
-        sides = {
-            "text_to_vision": summary(QueryRanks(found.captions, 1 / found.captions)),
-            "vision_to_text": summary(QueryRanks(found.pictures, 1 / found.pictures)),
-        }
-        recalls = {
-            f"{short} R@{k}": side[f"R@{k}"]
-            for short, side in zip(("t2v", "v2t"), sides.values(), strict=True)
-            for k in CUTOFFS
-        }
         rows.append(
             {
                 "regime": job.regime,
@@ -68,15 +59,30 @@ def _rows(job: Job, ranks: Mapping[str, Ranks], *, multi: bool) -> list[dict[str
                 "method": job.method,
                 "seed": job.seed,
                 "language": language,
-                "SumR": sum(recalls.values()),
-                **recalls,
-                "t2v MedR": sides["text_to_vision"]["MedR"],
-                "t2v MRR": 100 * float(np.mean(1 / found.captions)),
-                "queries": len(found.captions),
-                "gallery": len(found.pictures),
+                **figures_of(found),
             }
         )
     return rows
+
+
+def figures_of(found: Ranks) -> dict[str, Any]:
+    """Return SumR, the recalls of both directions, and what else a row says of one language."""
+    to_vision, to_text = (
+        summary(QueryRanks(ranks, 1 / ranks)) for ranks in (found.captions, found.pictures)
+    )
+    recalls = {
+        f"{short} R@{k}": side[f"R@{k}"]
+        for short, side in (("t2v", to_vision), ("v2t", to_text))
+        for k in CUTOFFS
+    }
+    return {
+        "SumR": sum(recalls.values()),
+        **recalls,
+        "t2v MedR": to_vision["MedR"],
+        "t2v MRR": 100 * float(np.mean(1 / found.captions)),
+        "queries": len(found.captions),
+        "gallery": len(found.pictures),
+    }
 
 
 def summarise(rows: Iterable[Mapping[str, Any]], source: str) -> list[dict[str, Any]]:
@@ -108,7 +114,7 @@ def summarise(rows: Iterable[Mapping[str, Any]], source: str) -> list[dict[str, 
 
 
 def tests(results: Results, source: str, reference: str) -> list[dict[str, Any]]:
-    """One method, the reference, against every other one of the same regime and table."""
+    """Return one method, the reference, against every other one of the same regime and table."""
     grouped = _by_method(results)
     found = []
     for (regime, table, method), runs in grouped.items():
@@ -155,7 +161,7 @@ def tests(results: Results, source: str, reference: str) -> list[dict[str, Any]]
 
 
 def _by_method(results: Results) -> dict[Key, list[Mapping[str, Ranks]]]:
-    """Ranks of all seeds of a method."""
+    """Return ranks of all seeds of a method."""
     grouped: dict[Key, list[Mapping[str, Ranks]]] = {}
     for job, ranks in results:
         table = "all" if _is_multi(job, results) else job.trained_on[0]
@@ -164,7 +170,7 @@ def _by_method(results: Results) -> dict[Key, list[Mapping[str, Ranks]]]:
 
 
 def gaps(table: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
-    """Share of the gap from zero-shot to supervised that each method closes, per language."""
+    """Return the share of the gap zero-shot to supervised that each method closes."""
     means = {
         (row["regime"], row["method"], row["language"]): row["mean"]
         for row in table
@@ -183,25 +189,26 @@ def gaps(table: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
 
 
 def rank_variances(results: Results, source: str) -> list[dict[str, Any]]:
-    """MRV over the target languages, of each picture's mean caption rank; mean over seeds.
+    """Return MRV over the target languages, of each image's mean caption rank; mean over seeds.
 
-    People captioned each language anew, so there is no caption common to all: a picture's mean
-    rank over its captions stands for it (we choose). Only pictures captioned in all count.
+    People captioned each language anew, so there is no caption common to all: an image's mean
+    rank over its captions stands for it (we choose). Only images captioned in all count.
     """
     found = []
     for (regime, table, method), runs in _by_method(results).items():
         if table != "all":
             continue
-        each = [_rank_variance(run, source) for run in runs]
+        each = [rank_variance(run, source) for run in runs]
         values = [value for value in each if value is not None]
         if values:
             found.append({"regime": regime, "method": method, "MRV": float(np.mean(values))})
     return found
 
 
-def _rank_variance(run: Mapping[str, Ranks], source: str) -> float | None:
+def rank_variance(run: Mapping[str, Ranks], source: str) -> float | None:
+    """Return the MRV of one run over its target languages; None where they have nothing common."""
     means = [
-        dict(zip(one.ids.tolist(), _mean_ranks(one), strict=True))
+        dict(zip(one.ids.tolist(), mean_ranks(one), strict=True))
         for code, one in run.items()
         if code != source
     ]
@@ -211,7 +218,7 @@ def _rank_variance(run: Mapping[str, Ranks], source: str) -> float | None:
     return mean_rank_variance([[by_id[name] for name in sorted(common)] for by_id in means])
 
 
-def _mean_ranks(one: Ranks) -> list[float]:
-    """Mean rank of each picture over its captions."""
+def mean_ranks(one: Ranks) -> list[float]:
+    """Return the mean rank of each image over its captions."""
     means: list[float] = (np.bincount(one.rows, one.captions) / np.bincount(one.rows)).tolist()
     return means

@@ -116,7 +116,7 @@ def encode_queries(
     stores: Stores,
     engines: Mapping[str, Translator],
 ) -> dict[str, tuple[Floats, Floats]]:
-    """Unit vectors of captions [Q, D] and images [N, D] per language, from stored features.
+    """Return unit vectors of captions [Q, D] and images [N, D] per language, from stored features.
 
     Captions of a language with an engine are translated first; no store has those texts.
     """
@@ -177,7 +177,7 @@ def _write_ranks(job: Job, ranks: Mapping[str, Ranks], key: str) -> None:
 
 
 def _key(job: Job, examples: Sequence[Example], engines: Mapping[str, Translator]) -> str:
-    """What ranks belong to: settings, weights, captions, and the engines that translate them."""
+    """Return what ranks belong to: settings, weights, captions and translation engines."""
     made = read_provenance(job.folder)
     captions = [[example.id, sorted(example.captions.items())] for example in examples]
     names = {code: engine.name for code, engine in engines.items()}
@@ -185,7 +185,7 @@ def _key(job: Job, examples: Sequence[Example], engines: Mapping[str, Translator
 
 
 def _vision(job: Job) -> StoredFeatures:
-    """Return the pictures' features of a run."""
+    """Return the images' features of a run."""
     if job.vision_store is not None:
         return _open(job.vision_store)
     data = job.config.data
@@ -194,7 +194,7 @@ def _vision(job: Job) -> StoredFeatures:
 
 @lru_cache(maxsize=2)
 def _features(encoder: str, manifest: str, source: str, *, skip_bad: bool) -> StoredFeatures:
-    """Features that were not made here, of all items of a manifest; checked once in a process."""
+    """Return features computed elsewhere, of all items of a manifest; checked once."""
     examples = list(read_manifest(Path(manifest), source=source, skip_bad=skip_bad))
     return encode_pictures(examples, load_vision(encoder), skip_bad=skip_bad)
 

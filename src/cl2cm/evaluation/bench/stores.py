@@ -18,7 +18,7 @@ from cl2cm.types import Example
 def make_stores(
     config: Config, examples: Sequence[Example], skipped: Skipped | None = None
 ) -> tuple[Path, Path | None]:
-    """Features of all texts and pictures, under the backbones of a configuration.
+    """Return features of all texts and images, under the backbones of a configuration.
 
     Features that were not made here stay where they are: they have no folder.
     """
@@ -40,7 +40,7 @@ def make_stores(
 
 
 def _texts_to_encode(config: Config, examples: Sequence[Example]) -> list[str]:
-    """All captions, the translations of the training split, and those that validate epochs."""
+    """Return all captions, and the translations for training and validation."""
     texts = every_text(examples, translated=("train",))
     if config.data.noise:  # clean ones stay: supervised and zero-shot are trained without noise
         texts += every_text(planted(config.data, examples)[0], translated=("train",))

@@ -12,7 +12,7 @@ _FORMULA = ("=", "+", "-", "@")  # a spreadsheet would compute what begins so
 
 
 def csv_text(rows: Sequence[Mapping[str, Any]]) -> str:
-    """Rows as comma-separated values, with a header."""
+    """Return rows as comma-separated values, with a header."""
     text = io.StringIO()
     table = csv.writer(text, lineterminator="\n")
     table.writerow(rows[0])
@@ -30,7 +30,7 @@ def _cell(value: object) -> str:
 
 
 def table_lines(result: Mapping[str, Any]) -> list[str]:
-    """The tables of a benchmark for people: SumR, mean and deviation over seeds."""
+    """Return the tables of a benchmark for people: SumR, mean and deviation over seeds."""
     lines: list[str] = []
     tables = dict.fromkeys((row["regime"], row["table"] == "all") for row in result["summary"])
     for regime, multi in tables:
@@ -70,7 +70,7 @@ def _table(result: Mapping[str, Any], regime: str, *, multi: bool) -> list[str]:
 
 
 def _extra_columns(result: Mapping[str, Any], regime: str) -> dict[str, list[str]]:
-    """Share of the gap closed over the targets, and MRV, of each method."""
+    """Return the share of the gap closed over the targets, and MRV, of each method."""
     closed = {
         row["method"]: f"{100 * row['closed']:.0f} %"
         for row in result["gap"]
@@ -84,7 +84,7 @@ def _extra_columns(result: Mapping[str, Any], regime: str) -> dict[str, list[str
 
 
 def _marks(result: Mapping[str, Any], regime: str, *, multi: bool) -> dict[tuple[str, str], str]:
-    """Which cells differ from the reference for certain."""
+    """Return which cells differ from the reference for certain."""
     marks = {}
     for test in result["tests"]:
         own = test["table"] == "all" if multi else test["table"] == test["language"]

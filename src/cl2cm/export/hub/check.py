@@ -81,7 +81,7 @@ class _Module:
             self.tensors = load_file(weights) if weights.exists() else {}
 
     def apply(self, features: dict[str, Any]) -> None:
-        values = features.get("sentence_embedding")
+        values: Any = features.get("sentence_embedding")
         if self.kind == "Transformer":
             keys = ("input_ids", "attention_mask", "inputs_embeds")
             made = self.model(**{key: features[key] for key in keys if key in features})

@@ -23,7 +23,7 @@ _KIND = "sentence_transformers.models."
 _IDENTITY = "torch.nn.modules.linear.Identity"
 _GELU = "torch.nn.modules.activation.GELU"
 _TOKENS, _SENTENCE, _INPUTS = "token_embeddings", "sentence_embedding", "inputs_embeds"
-_TOKENIZER = {  # Transformers wants one of every model; this one is not asked
+_TOKENIZER: dict[str, Any] = {  # Transformers wants one of every model; this one is not asked
     "version": "1.0",
     "truncation": None,
     "padding": None,
@@ -157,6 +157,6 @@ def _sublayers(head: Head, states: Tensor, mask: Tensor) -> list[Sublayer]:
 
 
 def _scales(tokens: Tensor, moved: Tensor, mask: Tensor) -> tuple[float, float]:
-    """Return the largest root mean squares of x and of f, which stands beside the norm of x."""
+    """Return the largest root mean squares of x and of f, which is beside the norm of x."""
     x, f = (float(one[mask].square().mean(-1).sqrt().max()) for one in (tokens, moved))
     return x, max(f, 1.0)

@@ -19,7 +19,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor, nn
 
-LARGE = 1000.0  # how much larger the constant is than what stands beside it
+LARGE = 1000.0  # how much larger the constant is than what is beside it
 
 
 class Map(NamedTuple):

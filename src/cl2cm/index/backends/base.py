@@ -85,7 +85,7 @@ class Backend(ABC):
         """Return a server's address without a password, for storing and showing.
 
         Raises:
-            ConfigError: it is no address.
+            ConfigError: it is not an address.
         """
         return public_http(url)
 

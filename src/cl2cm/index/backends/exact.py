@@ -172,7 +172,7 @@ class ExactIndex:
         return self._matrix.dtype.name
 
     def __len__(self) -> int:
-        """Number N of vectors."""
+        """Return the number N of vectors."""
         return len(self._matrix)
 
     def vectors(self, rows: Ints) -> Floats:

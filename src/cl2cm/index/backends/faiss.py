@@ -2,7 +2,7 @@
 
     up to 20,000      flat: every row, float32; exact
     up to 3,000,000   HNSW over float16: 2 D bytes of the vector and 128 of links a row
-    beyond            IVF-PQ: D / 8 bytes a row, ten times as many candidates as hits
+    beyond            IVF-PQ: D / 8 bytes per row, ten times as many candidates as hits
 
 How far a search goes is measured when the index is written: the least effort that finds 97 % of the
 ten nearest of a sample. Its file is read only if its hash is as recorded, because faiss does not
@@ -68,7 +68,7 @@ class FaissBackend(CandidateBackend):
     files: ClassVar[tuple[str, ...]] = ("vectors", "items", "graph")
 
     def check(self, location: Location, server: Server) -> None:  # noqa: ARG002 - no server
-        """Refuse to go on without faiss; see `Backend.check`."""
+        """Refuse to continue without faiss; see `Backend.check`."""
         load_faiss()
 
     def open_vectors(self, generation: Generation) -> VectorIndex:

@@ -25,7 +25,7 @@ from cl2cm.index.seal import SEAL, is_sealed, sealed
 from cl2cm.storage import open_confined, write_json
 
 _KIND = "place"
-_NAME = re.compile(r"cl2cm_[0-9A-Za-z]{1,40}")  # it stands in statements as it is
+_NAME = re.compile(r"cl2cm_[0-9A-Za-z]{1,40}")  # it is in statements as it is
 _LIMIT = 2**16  # bytes of a file
 _TEXTS = ("backend", "url", "name", "folder")
 
@@ -103,7 +103,7 @@ class Location:
         for server in allowed.servers:
             try:
                 same = public_url(server) == public_url(self.url)
-            except ConfigError:  # of the other kind, or the folder's is no address
+            except ConfigError:  # of the other kind, or the folder's is not an address
                 continue
             if same:
                 return Server(server, allowed.cleartext)
@@ -126,7 +126,7 @@ def remote_name(token: str) -> str:
 
 
 def _is_sound(value: dict[str, Any], location: Location) -> bool:
-    """Whether the fields are of their types, and the name can stand in a statement as it is."""
+    """Return whether the fields are of their types, and the name can be in a statement as it is."""
     return (
         "ours" not in value
         and all(isinstance(getattr(location, key), str) for key in _TEXTS)

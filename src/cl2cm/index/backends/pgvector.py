@@ -195,7 +195,7 @@ class PostgresIndex:
         raise no_such_id(item_id)
 
     def matching(self, filter_: Filter, order: Order | None = None) -> Ints:
-        """Rows int64 of the items that a filter lets through, rising or in another order."""
+        """Return rows int64 of the items that a filter lets through, rising or in another order."""
         where, values = filter_.where()
         table, by = self._location.name, order_by(order)
         query = f"SELECT row FROM {table} WHERE {where} ORDER BY {by}"  # noqa: S608

@@ -33,7 +33,7 @@ _STORED_TOLERANCE = {"float16": 0.02, "float32": 0.02, "int8": 0.25}  # int8 rou
 
 
 def width(matrix: Matrix) -> int:
-    """D, of a stored matrix."""
+    """Return D, of a stored matrix."""
     return int(matrix.shape[1]) - (_SCALE_BYTES if matrix.dtype == np.int8 else 0)
 
 
@@ -103,7 +103,7 @@ def map_matrix(path: Path, count: int, dim: int, dtype: str) -> Matrix:
 def check_stored(matrix: Matrix, name: str) -> None:
     """Refuse a stored matrix with a row that is not finite or not of unit length.
 
-    One such row would stand above all others, or turn every score into a NaN.
+    One such row would be above all others, or turn every score into a NaN.
 
     Raises:
         VectorIndexError: it has one.
@@ -126,7 +126,7 @@ def check_stored(matrix: Matrix, name: str) -> None:
 
 
 def _length(length: np.float32) -> str:
-    return f"length {length:.4g}" if np.isfinite(length) else "a NaN or an infinity"
+    return f"length {length:.4g}" if np.isfinite(length) else "NaN or infinity"
 
 
 def check_dtype(dtype: str) -> None:

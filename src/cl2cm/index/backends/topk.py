@@ -49,7 +49,7 @@ class TopK:
 
 
 def rounding_error(query: Floats) -> float:
-    """How far a score for a query, summed in float32 in any order, may be from the exact one.
+    """Return how far a score, summed in float32 in any order, may be from the exact one.
 
     |fl(q·v) - q·v| <= D u |q| |v|, u = 2**-24; twice that, and the rounding of the score.
     """

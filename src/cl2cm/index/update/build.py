@@ -86,7 +86,7 @@ def build_index(
     Args:
         model: encodes them.
         examples: from `scan_folder` or `read_manifest`; or the folder or manifest itself.
-        out: the index folder; an index that is there is replaced once the new one is whole.
+        out: the index folder; an index that is there is replaced once the new one is complete.
         run: the run or export that a search loads; by default the one that ``model`` was loaded
             from.
         vectors: unit vectors, float32 [N, D], if they are known already; nothing is encoded.
@@ -95,7 +95,7 @@ def build_index(
         roots: folders that the files are in; see `Index.create`.
         on_skip: told id and error of each image that cannot be read, which is then left out;
             without it the first one is an error.
-        progress: told the number of examples just done.
+        progress: called with the number of examples just done.
 
     Raises:
         MediaError: an image that cannot be read, without ``on_skip``.
@@ -185,7 +185,7 @@ def check_examples(examples: Sequence[Example]) -> None:
         if example.id in seen:
             raise ManifestError(
                 f"item {example.id!r}",
-                expected="an id of its own for each item",
+                expected="a unique id for each item",
                 found="the same id twice",
                 remedy="give each item its own id",
             )

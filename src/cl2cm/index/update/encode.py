@@ -95,7 +95,7 @@ def encode_new(
         batch_size: items encoded between two savings.
         roots: folders that the files are in; None: the folder of each.
         on_skip: told id and error of each file that cannot be read, which is then left out.
-        progress: told the number of items just done.
+        progress: called with the number of items just done.
 
     Returns:
         The examples that could be read, each with its content, and the number of new vectors.
@@ -166,7 +166,7 @@ def _content(
         str(path or f"item {example.id!r}"),
         expected="an image or video",
         found=found,
-        remedy="correct the path, or leave it out (--skip-bad)",
+        remedy="correct the path, or skip it (--skip-bad)",
     )
 
 

@@ -70,7 +70,7 @@ class Journal:
     def content(
         self, example: Example, roots: Sequence[Path] | None = None, *, verify: bool = False
     ) -> Content:
-        """What an example is made of; a file of known size and time is not read again.
+        """Return what an example is made of; a file of known size and time is not read again.
 
         Args:
             example: with a file.
@@ -99,7 +99,7 @@ class Journal:
         return Content(str(found[0]), start, end)
 
     def taken(self, content: Content, path: Path) -> datetime.datetime | None:
-        """When the image of a content was taken, as its camera says; read once.
+        """Return when the image of a content was taken, as its camera says; read once.
 
         Args:
             content: what the image's file holds.
@@ -128,7 +128,7 @@ class Journal:
     def vectors(
         self, contents: Iterable[Content], *, model: str, dim: int
     ) -> dict[Content, Floats]:
-        """The vectors float32 [D] of those contents that a model has encoded."""
+        """Return the vectors float32 [D] of those contents that a model has encoded."""
         wanted = set(contents)
         names, found = sorted({content.sha256 for content in wanted}), {}
         with self._damage():
@@ -212,7 +212,7 @@ class Journal:
             self._db.execute("DROP TABLE keep_files")
 
     def damaged(self) -> int:
-        """Number of rows that were changed since they were written; they are not used.
+        """Return the number of rows that were changed since they were written; they are not used.
 
         Raises:
             DamagedJournalError: the file itself is damaged.
@@ -256,7 +256,7 @@ def discard(path: Path) -> None:
 
 
 def is_useless(path: Path) -> bool:
-    """Whether a journal keeps no vector, or is not there; of a damaged one that is not known."""
+    """Return whether a journal is empty or missing; False for a damaged one."""
     if not path.exists():
         return True
     try:

@@ -103,7 +103,7 @@ def merge_shards(out: Path) -> Index:
     out = out.resolve()
     shards = find_shards(out)
     with locked(
-        out / f"{JOURNAL}.lock", lambda: say(f"{out}: another process updates it, waiting")
+        out / f"{JOURNAL}.lock", lambda: say(f"{out}: another process is updating it, waiting")
     ):
         merge_parts(shards, out)
         discard(out / JOURNAL)

@@ -1,7 +1,7 @@
 """Update an index: encode new and changed files, drop removed ones.
 
 The vectors of what was encoded are kept by content (journal.py), a batch at a time, and the index
-is written from them in one step. So a run that is killed at any moment goes on where it was, a
+is written from them in one step. So a run that is killed at any moment continues where it was, a
 renamed file is not encoded again, and the index is at every moment the old one or the new one.
 
 What is unchanged is known by the state of its file (state.py) and stays in the files that hold it;
@@ -45,7 +45,7 @@ def update_index(
         run: the run or export that ``model`` was loaded from.
         options: see `UpdateOptions`.
         on_skip: told id and error of each file that cannot be read, which is then left out.
-        progress: told the number of items just done.
+        progress: called with the number of items just done.
 
     Raises:
         MediaError: a file that cannot be read, without ``on_skip``.
@@ -107,11 +107,11 @@ def _exclusive(out: Path, model: VisualModel, options: UpdateOptions) -> Iterato
         if not options.wait:
             raise StorageError(
                 str(out),
-                expected="one process that updates it",
-                found="another one at work",
-                remedy="wait until it has ended",
+                expected="one process at a time",
+                found="another process that is writing",
+                remedy="wait until it has finished",
             )
-        say(f"{out}: another process updates it, waiting")
+        say(f"{out}: another process is updating it, waiting")
 
     with locked(out / f"{JOURNAL}.lock", on_wait):
         try:

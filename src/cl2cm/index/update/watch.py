@@ -26,7 +26,7 @@ def watch(
         look: finds the files.
         seconds: between two looks.
         stop: asked between two looks whether to end.
-        on_skip: told what kept ``once`` from its work; without it that is an error.
+        on_skip: called with what kept ``once`` from its work; without it that is an error.
 
     Raises:
         MediaError: a file that cannot be read, without ``on_skip``.

@@ -235,7 +235,7 @@ def _may_change(
 
 
 def ids_of(out: Path, backend: BackendOptions) -> set[str]:
-    """Ids of the index that is there."""
+    """Return ids of the index that is there."""
     named = (backend.backend,) if backend.backend else ()
     try:
         index = Index.open(out, Allowed.of(backends=named))

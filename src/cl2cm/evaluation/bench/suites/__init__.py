@@ -68,7 +68,7 @@ class Suite:
         quick: bool = False,
         settings: Sequence[str] = (),
     ) -> Config:
-        """Settings of one run of a method, or of an ablation.
+        """Return settings of one run of a method, or of an ablation.
 
         Args:
             regime: of the suite.
@@ -106,17 +106,17 @@ class Suite:
         return checked(parse_config(merged))
 
     def method(self, name: str) -> str:
-        """The method of a name that may be an ablation's."""
+        """Return the method of a name that may be an ablation's."""
         return ABLATED if name in self.ablations else name
 
 
 def is_file(name: str) -> bool:
-    """Whether a name means a file of the user's."""
+    """Return whether a name means a file of the user's."""
     return name.endswith(".toml")
 
 
 def suite_names() -> list[str]:
-    """Names of all suites."""
+    """Return names of all suites."""
     files = resources.files(__name__).iterdir()
     return sorted(file.name.removesuffix(".toml") for file in files if file.name.endswith(".toml"))
 
@@ -154,7 +154,7 @@ def load_suite(name: str) -> Suite:
 
 
 def find_manifest(suite: str, data: Path | None) -> Path:
-    """The manifest of a suite in a data folder, itself or in a folder of the suite's name.
+    """Return the manifest of a suite in a data folder, itself or in a folder of the suite's name.
 
     Raises:
         ManifestError: no folder was named, or it is not there.
@@ -181,7 +181,7 @@ def find_manifest(suite: str, data: Path | None) -> Path:
 
 
 def _merge(below: Tree, above: Tree) -> dict[str, Any]:
-    """Both trees; where both have a key, tables are merged and other values are the upper one's."""
+    """Return both trees in one: tables are merged, other values are those of the upper one."""
     merged = dict(below)
     for key, value in above.items():
         old = merged.get(key)

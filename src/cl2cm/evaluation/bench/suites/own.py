@@ -1,4 +1,4 @@
-"""A suite of one's own: methods, languages and seeds on any manifest, from a TOML file.
+"""A suite of your own: methods, languages and seeds on any manifest, from a TOML file.
 
 It has the tables of the shipped suites, all of them optional except ``methods``, and ``manifest``:
 

@@ -1,0 +1,1 @@
+"""Images and captions in WebDataset tars, in Parquet files, and at URLs that the user names."""

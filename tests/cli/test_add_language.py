@@ -47,10 +47,11 @@ def test_the_table_and_json(first, small, tmp_path, capsys):
     ]
 
 
-def test_a_language_that_got_worse_fails_the_command(first, small, tmp_path, capsys):
+def test_a_language_that_got_worse_fails_the_command(first, small, tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr("cl2cm.model.adapter.SHUT", 4.0)  # the adapter is for all languages
     spoil = [
         *("--set", "add_language.regression=0", "--set", "add_language.relation=0"),
-        *("--set", "add_language.replay=0"),
+        *("--set", "add_language.replay=0", "--set", "add_language.gate=0"),
         *("--set", "add_language.match=0.001", "--set", "train.lr=1", "--set", "train.clip=1e9"),
     ]
     assert run([*command(first, small, tmp_path / "run", *spoil), "--json"]) == 1

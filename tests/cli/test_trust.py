@@ -178,9 +178,16 @@ def test_a_contract_of_many_or_long_examples_is_refused(foreign):
             load(foreign)
 
 
-def test_settings_of_a_network_larger_than_its_weights_take_no_memory(foreign):
-    change_settings(foreign, "dim = 32", "dim = 8192")
-    change_settings(foreign, "layers = 1", "layers = 24")
+@pytest.mark.parametrize(
+    ("few", "many"),
+    [
+        (("dim = 32", "dim = 8192"), ("layers = 1", "layers = 24")),
+        (("adapter_width = 512", "adapter_width = 65536"), ("adapters = []", 'adapters = ["pt"]')),
+    ],
+)
+def test_settings_of_a_network_larger_than_its_weights_take_no_memory(foreign, few, many):
+    change_settings(foreign, *few)
+    change_settings(foreign, *many)
     with pytest.raises(CheckpointError, match="weights that do not fit"):
         load(foreign)
 

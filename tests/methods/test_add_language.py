@@ -12,6 +12,9 @@ from torch.testing import assert_close
 from cl2cm.cli.app import run
 from cl2cm.data.manifest import read_manifest
 from cl2cm.errors import CheckpointError, ConfigError, LanguageError
+from cl2cm.export.hub.folder import export_hub
+from cl2cm.export.model import load_export
+from cl2cm.export.write import export_run
 from cl2cm.index.folder import Index
 from cl2cm.methods.new_language import NewLanguage, language_config
 from cl2cm.model.checkpoint import load, load_visual
@@ -53,12 +56,13 @@ def evaluated(folder, manifest, capsys):
     return json.loads(capsys.readouterr().out)["languages"]
 
 
-def test_the_vision_side_is_bit_equal_and_the_text_side_is_not(first, second):
+def test_the_weights_of_the_run_are_bit_equal_and_an_adapter_is_new(first, second):
     before, after = (load_file(folder / "model.safetensors") for folder in (first, second))
     for name, tensor in before.items():
-        if name.startswith("vision."):
-            assert torch.equal(tensor, after[name]), name
-    assert any(not torch.equal(before[n], after[n]) for n in before if n.startswith("text."))
+        assert torch.equal(tensor, after[name]), name
+    new = after.keys() - before.keys()
+    assert all(name.startswith("text.adapters.0.") for name in new)
+    assert len(new) == 8
     sides = [load_visual(folder) for folder in (first, second)]
     assert vision_side(sides[0].head, sides[0].vision) == vision_side(
         sides[1].head, sides[1].vision
@@ -70,6 +74,17 @@ def test_the_new_language_is_learned_and_the_others_are_kept(first, second, smal
     assert after["yy"]["text_to_vision"]["R@5"] > 2.5 * CHANCE
     assert after["yy"]["SumR"] > before["yy"]["SumR"] + 50
     assert after["yy"]["SumR"] > 0.8 * after["xx"]["SumR"]
+
+
+def test_texts_in_earlier_languages_keep_their_vectors_bit_for_bit(first, second, small):
+    lines = [json.loads(line) for line in small.manifest.read_text().splitlines()]
+    before, after = load(first), load(second)
+    for language, least in (("en", 0.9), ("xx", 0.9)):
+        texts = [text for line in lines for text in line["captions"].get(language, ())]
+        pairs = zip(before.encode_text(texts), after.encode_text(texts), strict=True)
+        assert np.mean([np.array_equal(*pair) for pair in pairs]) > least
+    new = [text for line in lines for text in line["captions"].get("yy", ())]
+    assert not np.isclose(before.encode_text(new), after.encode_text(new)).all(axis=1).any()
 
 
 def test_lineage_is_recorded(first, second):
@@ -111,6 +126,9 @@ def test_a_third_language_continues_the_space(settings, small, tmp_path):
     for language, start, out in (("xx", "a", "b"), ("yy", "b", "c")):
         config = added(tmp_path / start, small.manifest, language, **few)
         train(config, tmp_path / out, init_from=tmp_path / start)
+        before, after = (load_file(tmp_path / n / "model.safetensors") for n in (start, out))
+        assert all(torch.equal(tensor, after[name]) for name, tensor in before.items())
+    assert config.network.adapters == ("xx", "yy")
     names = [load(tmp_path / name).fingerprint for name in "abc"]
     assert len(set(names)) == 1
     assert languages_of(tmp_path / "c") == ("en", "xx", "yy")
@@ -134,6 +152,15 @@ def test_a_trained_backbone_learns_it_too(settings, small, tmp_path):
     config = added(tmp_path / "a", small.manifest, settings=("train.epochs=1",))
     train(config, tmp_path / "b", init_from=tmp_path / "a")
     assert load(tmp_path / "a").fingerprint == load(tmp_path / "b").fingerprint
+
+
+def test_a_grown_run_is_exported(second, tmp_path):
+    (made,) = export_run(second, tmp_path / "export")
+    export, model = load_export(made.path), load(second)
+    texts = ["red square", "derxx erauqsxx", "derYy erauqsyy"]
+    assert_close(export.encode_text(texts), model.encode_text(texts), atol=1e-5, rtol=0)
+    with pytest.raises(ConfigError, match="found adapters for yy, of add-language"):
+        export_hub(second, tmp_path / "hub")
 
 
 # --- texts alone -------------------------------------------------------------------------------
@@ -188,10 +215,15 @@ def test_a_language_that_is_known_and_one_without_translations_are_refused(first
         added(first, small.manifest, "xx")
     with pytest.raises(LanguageError, match=r"--language zz: .* found translations into xx, yy"):
         added(first, small.manifest, "zz")
-    with pytest.raises(CheckpointError, match="found an off-the-shelf model"):
-        added("hf:some/model", small.manifest)
     with pytest.raises(ConfigError, match="--set method"):
         added(first, small.manifest, settings=("method=dcot",))
+
+
+def test_a_grown_run_is_no_start_for_networks_without_its_adapters(second, settings, tmp_path):
+    with pytest.raises(CheckpointError, match=r"network.adapters: \['yy'\] → \[\], which drops"):
+        train(settings("translate-train"), tmp_path / "run", init_from=second)
+    adapters = {"network": {"adapters": ["yy"]}, "train": {"epochs": 1}}
+    train(settings("translate-train", **adapters), tmp_path / "run", init_from=second)
 
 
 def test_the_method_needs_a_run_to_start_from(settings, tmp_path):

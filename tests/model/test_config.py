@@ -18,6 +18,7 @@ from cl2cm.model.config import (
     to_toml,
     with_absolute_paths,
 )
+from cl2cm.storage import sha256_text
 
 # Anything that UTF-8 can hold, with the characters that quoting must get right.
 WORDS = st.text(
@@ -58,6 +59,8 @@ SPECIAL = {
     ("vision", "frames"): st.integers(1, 10**4),
     ("vision", "fps"): st.floats(0.01, 1000),
     ("transport", "max_iterations"): st.integers(1, 10**4),
+    ("network", "adapters"): st.lists(WORDS, max_size=3, unique=True).map(tuple),
+    ("network", "adapter_width"): st.integers(1, 65536),
 }
 
 
@@ -426,3 +429,15 @@ def test_a_word_level_of_nothing_is_refused():
         parse({"teacher": nothing})
     config = parse({"teacher": nothing | {"alpha": 0.0}})
     assert settings_of(config)["teacher"].alpha == 0
+
+
+def test_a_later_setting_at_its_default_leaves_interrupted_runs_resumable():
+    """What names a training is then that of the version that had no such setting."""
+    config = Config()
+    lines = to_toml(config).splitlines()
+    later = ("grad_cache_chunks = ", "length_groups = ", "smallest_dim = ", "log_to = ")
+    before = "\n".join(line for line in lines if not line.startswith(later)) + "\n"
+    assert config.training == sha256_text(before)
+    train = dataclasses.replace(config.train, grad_cache_chunks=2)
+    changed = dataclasses.replace(config, train=train)
+    assert changed.training != config.training

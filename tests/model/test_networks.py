@@ -8,16 +8,16 @@ from cl2cm.errors import NumberError
 from cl2cm.model.networks import (
     CrossLingualNetwork,
     CrossModalNetwork,
-    IdentityTransformer,
     TextHead,
     TextNetwork,
-    Whitening,
     build_student,
     build_teacher,
     masked_mean,
     same_picture,
 )
 from cl2cm.model.settings import NetworkConfig
+from cl2cm.model.transformer import IdentityTransformer
+from cl2cm.model.whitening import Whitening
 from cl2cm.types import Frames, Tokens
 
 TEXT, VISION, DIM = 6, 5, 8
@@ -209,15 +209,17 @@ def test_same_picture_by_hand():
 def test_means_first_gives_the_same_vectors(whiten):
     """Without layers the mean and the linear map change places: PooledStates against states."""
     torch.manual_seed(5)
-    head = TextHead(6, 8, layers=0, heads=2, dropout=0.0, whiten=whiten).eval()
-    if whiten:
-        head.whitening.fit(torch.randn(40, 6), ridge=0.1)
+    head = TextHead(6, 8, layers=0, heads=2, dropout=0.0, whiten=whiten, adapters=(3,)).eval()
+    for whitening in (head.whitening, head.adapters[0].whitening):
+        if whitening is not None:
+            whitening.fit(torch.randn(40, 6), ridge=0.1)
     for parameter in head.parameters():
         torch.nn.init.normal_(parameter, std=0.5)
     states, mask = torch.randn(3, 6, 6), torch.arange(6) < torch.tensor([[6], [2], [4]])
     normal = torch.nn.functional.layer_norm(states, (6,))
     means = torch.stack([normal[i, : mask[i].sum()].mean(0) for i in range(3)])
-    assert_close(head.of_means(means), head(states, mask, mask).sentence, atol=1e-5, rtol=1e-5)
+    found = head.sentence(head.of_means(means))
+    assert_close(found, head(states, mask, mask).sentence, atol=1e-5, rtol=1e-5)
 
 
 def test_whitening_makes_the_covariance_the_unit_matrix():

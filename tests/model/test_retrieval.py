@@ -10,8 +10,9 @@ from cl2cm.data.manifest import read_manifest
 from cl2cm.encode.tokens import TokenIds
 from cl2cm.errors import MediaError, QueryError
 from cl2cm.model import retrieval as model_module
+from cl2cm.model import vectors as vectors_module
 from cl2cm.model.checkpoint import load
-from cl2cm.model.retrieval import frame_vectors, sentence_vectors
+from cl2cm.model.vectors import frame_vectors, sentence_vectors
 from cl2cm.types import Example, Frames, Tokens
 from fixtures import world
 
@@ -111,10 +112,10 @@ def test_encoding_all_leaves_the_training_mode_and_takes_no_dropout(model, monke
     student = model.student
     texts = TokenIds(model.backbone.tokenize(TEXTS), model.backbone.special)
     states = type("States", (), {"gather": lambda _, rows: model.tokens(
-        [texts.ids[row] for row in rows.tolist()])})()  # fmt: skip
+        [texts.ids[row] for row in rows.tolist()]), "lengths": lambda _, rows: texts.lengths(rows)})()  # fmt: skip
     rows = torch.tensor([3, 0, 7])
     frames = Frames(torch.rand(2, 3, world.WIDTH), torch.ones(2, 3) > 0)
-    monkeypatch.setattr(model_module, "TEXTS_AT_ONCE", 2)
+    monkeypatch.setattr(vectors_module, "TEXTS_AT_ONCE_ON_CPU", 2)
     try:
         student.train()
         first, second = (sentence_vectors(student, states, rows) for _ in range(2))

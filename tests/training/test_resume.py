@@ -106,7 +106,7 @@ def test_nothing_saved_is_no_state(tmp_path):
 
 def test_other_settings_are_refused(tmp_path):
     Training().save(tmp_path, key="k")
-    with pytest.raises(CheckpointError, match="found others; resume with the same"):
+    with pytest.raises(CheckpointError, match="found other ones; resume with the same"):
         load_state(tmp_path, config_hash="other")
 
 
@@ -248,4 +248,4 @@ def test_a_log_that_is_shorter_than_it_was_is_not_filled_up(tmp_path, capsys):
     log.start(100)
     log.close()
     assert log.path.read_bytes() == b"{}\n"
-    assert "97 bytes of the log are gone" in capsys.readouterr().err
+    assert "97 bytes of the log are missing" in capsys.readouterr().err

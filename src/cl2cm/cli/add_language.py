@@ -9,7 +9,7 @@ from cl2cm.cli.options import Features, Json, SkipBad, TextEncoder, VisionEncode
 
 
 def add_language(
-    run: Annotated[Path, typer.Argument(help="Finished run.")],
+    run: Annotated[Path, typer.Argument(help="Finished run, or an off-the-shelf model: hf:MODEL.")],
     manifest: Annotated[
         Path, typer.Argument(help="Manifest with machine translations into the new language.")
     ],
@@ -39,7 +39,7 @@ def add_language(
     skip_bad: SkipBad = False,
     as_json: Json = False,
 ) -> None:
-    """Teach a finished run a language; its indexes stay valid.
+    """Teach a finished run or an off-the-shelf model a language; its indexes stay valid.
 
     It is learned from machine translations. The image side stays as it is, bit for bit. All
     languages are measured before and after; the exit code is 1 if one that the run has learned got
@@ -52,8 +52,7 @@ def add_language(
         before_and_after,
         check_measurable,
     )
-    from cl2cm.methods.new_language import NewLanguage, language_config
-    from cl2cm.model.run_folder import languages_of
+    from cl2cm.methods.new_language import NewLanguage, known_languages, language_config
     from cl2cm.training.loop import train
 
     changes = [*(settings or ()), *(["data.skip_bad=true"] if skip_bad else [])]
@@ -61,7 +60,7 @@ def add_language(
     new = NewLanguage(run, language, manifest, text_only, tuple(changes), where)
     examples = read_lines(manifest, Skipped() if skip_bad else None)
     config = language_config(new, examples)
-    learned = languages_of(run)
+    learned = known_languages(run)
     measured_on = evaluate_on or manifest
     measured = read_lines(measured_on, Skipped() if skip_bad else None) if evaluate_on else examples
     check_measurable(measured, learned, measured_on, split)

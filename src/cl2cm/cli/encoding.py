@@ -44,10 +44,11 @@ class Scale:
     merge: bool = False
 
     def check(self) -> None:
-        """Refuse options that contradict each other.
+        """Refuse options that contradict each other, before anything is read.
 
         Raises:
             ConfigError: some do.
+            MissingExtraError: Ray is not installed.
         """
         if self.engine not in ("local", "ray"):
             raise ConfigError(
@@ -64,6 +65,9 @@ class Scale:
                 found="both",
                 remedy="merge once all jobs have ended",
             )
+        if self.job:
+            ArrayJob.parse(self.job)
+        self.engine_of()
 
     def refuse(self, encoder: str) -> None:
         """Refuse all options where features are copied.

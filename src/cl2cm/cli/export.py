@@ -43,9 +43,9 @@ def export(
     ] = "onnx",
     as_json: Json = False,
 ) -> None:
-    """Write a run as ONNX graphs that need no torch, or as a Hugging Face folder.
+    """Write a run as ONNX graphs, or as a Hugging Face folder.
 
-    What is written is compared with the run; an export that differs is not kept.
+    ONNX graphs need no torch. An export that differs from the run is not kept.
     """
     if layout not in ("onnx", "hf"):
         raise ConfigError(

@@ -67,8 +67,8 @@ def look_at(folder: Path, language: str) -> Found:
         for code, captions in example.captions.items():
             counts[code] = counts.get(code, 0) + len(captions)
     languages = tuple(sorted(counts, key=lambda code: (-counts[code], code)))
-    pictures, number = len(items) - videos, counts.get(source, 0)
-    return Found(folder, pictures, videos, len(described), languages, source, number)
+    images = len(items) - videos
+    return Found(folder, images, videos, len(described), languages, source, counts.get(source, 0))
 
 
 def engines_for(source: str, targets: Iterable[str]) -> dict[str, str]:

@@ -8,8 +8,8 @@ from cl2cm.data.manifest import split_of_manifest
 from cl2cm.data.queries import caption_languages
 from cl2cm.errors import ConfigError
 from cl2cm.evaluation.compare import FEWEST, compare
-from cl2cm.model.encoders import Encoders
-from cl2cm.types import Example
+from cl2cm.model.encoders import AS_TRAINED, Encoders
+from cl2cm.types import Example, is_model_spec
 
 
 def check_measurable(
@@ -52,21 +52,22 @@ def before_and_after(
     """Return SumR before and after in each language, by paired bootstrap over images and videos.
 
     Args:
-        runs: before and after.
+        runs: before, which may be an off-the-shelf model, and after.
         manifest: with human captions.
         split: to report.
         language: that was added.
         learned: languages of the run before.
         max_regression: largest loss of SumR that a learned language may have.
         skip_bad: leave out broken lines and items.
-        encoders: of both runs.
+        encoders: of both runs; of the new one, where the other is an off-the-shelf model.
 
     Raises:
         CL2CMError: as `cl2cm.evaluation.compare.compare`.
     """
     before, after = runs
+    earlier = AS_TRAINED if is_model_spec(before) else encoders  # these are of the new text side
     found = compare(
-        (after, before), manifest, split=split, skip_bad=skip_bad, encoders=(encoders, encoders)
+        (after, before), manifest, split=split, skip_bad=skip_bad, encoders=(encoders, earlier)
     )
     rows = [
         {

@@ -20,8 +20,7 @@ from cl2cm.encode.onnx_files import check_graph
 from cl2cm.encode.vision import OnnxVision
 from cl2cm.encode.vision_hf import HuggingFaceVision
 from cl2cm.errors import EncoderError
-from cl2cm.model.networks import Head, VisionHead
-from cl2cm.model.off_the_shelf import MeanOfFrames
+from cl2cm.model.networks import Head, MeanOfFrames, Pooled, VisionHead, masked_mean
 from cl2cm.model.retrieval import RetrievalModel
 
 OPSET = 17
@@ -199,11 +198,15 @@ class _TextSide(nn.Module):
         self.layers = _layers(self.head)
 
     def forward(self, ids: Tensor, mask: Tensor) -> Tensor:
-        states = self.backbone(input_ids=ids, attention_mask=mask.to(torch.int64))
-        tokens = self.head.positions(states.last_hidden_state)
+        found = self.backbone(input_ids=ids, attention_mask=mask.to(torch.int64))
+        states = found.last_hidden_state
+        normal = self.head.normal(states)
+        tokens = self.head.linear(normal)
         for layer in self.layers:
             tokens = layer(tokens, mask)
-        return self.head.pool(tokens, mask)
+        seen = self.head.of_adapters(states, normal, mask)
+        pooled = Pooled(seen, masked_mean(tokens, mask))
+        return self.head.sentence(pooled)
 
 
 class _OffTheShelf(nn.Module):

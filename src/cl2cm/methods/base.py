@@ -109,10 +109,14 @@ class Method(nn.Module):
         translates_queries: whether queries are translated into the source language before search.
         keeps_vision: whether it starts from a finished run and leaves that run's vision side as it
             is, so that an index of the one opens with the other.
+        learns_goals: whether it starts from an off-the-shelf model, whose text vectors are its
+            ``goals``.
         sections: section of the configuration -> frozen dataclass of its settings, which checks
             its values; every field has a default.
         student: the network that does the search.
         teacher: the cross-lingual network, where the method trains one; saved with the run.
+        goals: unit vectors [texts, D] by the off-the-shelf model that the training starts from,
+            where it starts from one; the loop sets them.
         progress: share of the stage's steps that are done, 0 to 1; the loop sets it.
     """
 
@@ -120,6 +124,7 @@ class Method(nn.Module):
     targets: ClassVar[Targets] = "translations"
     translates_queries: ClassVar[bool] = False
     keeps_vision: ClassVar[bool] = False
+    learns_goals: ClassVar[bool] = False
     sections: ClassVar[Mapping[str, type[Any]]] = {}
 
     def __init__(self, setup: Setup) -> None:
@@ -128,6 +133,7 @@ class Method(nn.Module):
         self.teacher: CrossLingualNetwork | None = None
         self.match = setup.match
         self.epochs = setup.epochs
+        self.goals: Tensor | None = None
         self.progress = 0.0
         self.initialised = setup.initialised
         self._lesson: Lesson | None = None

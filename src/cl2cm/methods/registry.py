@@ -24,6 +24,7 @@ METHODS = {
     "smoothing": "smoothing:Smoothing",
     "self-distill": "self_distill:SelfDistill",
     "add-language": "add_language:AddLanguage",
+    "text-side": "text_side:NewTextSide",
 }  # name -> module of this package, and class in it
 
 

@@ -33,7 +33,11 @@ Table = Mapping[str, Any]
 _PATHS = (("data", "manifest"), ("data", "features"), ("text", "encoder"), ("vision", "encoder"))
 
 
-_LATER = ("grad_cache_chunks", "length_groups")  # settings that came after 0.1.0
+_LATER = (
+    ("train", "grad_cache_chunks"),
+    ("train", "length_groups"),
+    ("match", "smallest_dim"),
+)  # settings that interrupted runs of earlier versions do not have
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,7 +71,12 @@ class Config:
 
         A setting that came later is left out at its default, for runs that were started before.
         """
-        later = [f"train.{key}" for key in _LATER if getattr(self.train, key) == 1]
+        usual = Config()
+        later = [
+            f"{section}.{key}"
+            for section, key in _LATER
+            if getattr(getattr(self, section), key) == getattr(getattr(usual, section), key)
+        ]
         return sha256_text(to_toml(self, without=("train.log_to", *later)))
 
     def section(self, name: str, kind: type[T]) -> T:

@@ -14,3 +14,4 @@ class Encoders(NamedTuple):
 
 
 AS_TRAINED = Encoders()
+NOT_OPENED = Encoders("hf:unused", "onnx:unused")  # encoders of a run that stay closed

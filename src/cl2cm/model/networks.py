@@ -7,15 +7,17 @@ takes the masked mean. All that is beside the linear projection starts at zero, 
 training starts from what the backbone already knows.
 """
 
-from collections.abc import Callable
-from typing import Any, Protocol, TypeVar
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple, Protocol, TypeVar
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from cl2cm.errors import NumberError
-from cl2cm.model.settings import NetworkConfig
+from cl2cm.model.adapter import LanguageAdapter
+from cl2cm.model.settings import NetworkConfig, require
+from cl2cm.model.transformer import IdentityTransformer
+from cl2cm.model.whitening import Whitening
 from cl2cm.types import Encoded, Frames, Tokens
 
 
@@ -25,85 +27,13 @@ def masked_mean(values: Tensor, mask: Tensor) -> Tensor:
     return (values * weights).sum(1) / weights.sum(1).clamp(min=1)
 
 
-class IdentityTransformer(nn.Module):
-    """Pre-norm transformer layers on [B, T, D] whose residual branches start at zero."""
-
-    def __init__(self, dim: int, *, layers: int, heads: int, dropout: float) -> None:
-        super().__init__()
-        self.layers = nn.ModuleList(
-            nn.TransformerEncoderLayer(
-                dim,
-                heads,
-                dim_feedforward=dim,
-                dropout=dropout,
-                activation="gelu",
-                batch_first=True,
-                norm_first=True,
-            )
-            for _ in range(layers)
-        )
-        for name, parameter in self.named_parameters():
-            if "out_proj" in name or "linear2" in name:
-                nn.init.zeros_(parameter)
-
-    def forward(self, values: Tensor, mask: Tensor) -> Tensor:
-        """Map values [B, T, D] and mask bool [B, T] -> [B, T, D]."""
-        for layer in self.layers:
-            values = layer(values, src_key_padding_mask=~mask)
-        return values
-
-
-class Whitening(nn.Module):
-    """A fixed map x -> (x - mean) W that whitens its inputs; initially the identity.
-
-    Sentence encoders keep all texts in a narrow cone. A head that starts there spends its first
-    epochs, and its capacity to overfit, on getting out of it.
-    """
-
-    def __init__(self, width: int) -> None:
-        super().__init__()
-        self.mean: Tensor
-        self.matrix: Tensor
-        self.fixed = False  # fitted to the texts of an earlier training
-        self.register_buffer("mean", torch.zeros(width))
-        self.register_buffer("matrix", torch.eye(width))
-
-    @torch.no_grad()
-    def fit(self, values: Tensor, *, ridge: float) -> None:
-        """Take mean and covariance of values [N, width], N > 1.
-
-        W is the symmetric (C + ridge · mean eigenvalue · I)^(-1/2), in float64: the ridge keeps
-        directions that hardly vary from being blown up.
-
-        Raises:
-            NumberError: the values do not vary, or are not finite.
-        """
-        exact = values.double()
-        covariance = torch.cov(exact.T) if len(exact) > 1 else torch.zeros(0)
-        if not covariance.numel() or not float(covariance.diagonal().sum()) > 0:  # NaN, too
-            raise NumberError(
-                "network.whitening",
-                expected="texts whose states differ",
-                found=f"{len(exact)} texts whose states are all the same, or not finite",
-                remedy="set network.whitening to 0, or check the texts and the text encoder",
-            )
-        eigenvalues, vectors = torch.linalg.eigh(covariance)
-        scale = (eigenvalues.clamp(min=0) + ridge * eigenvalues.mean()).rsqrt()
-        self.mean.copy_(exact.mean(0))
-        self.matrix.copy_(vectors * scale @ vectors.T)
-
-    def forward(self, values: Tensor) -> Tensor:
-        """[..., width] -> [..., width]."""
-        whitened: Tensor = (values - self.mean) @ self.matrix
-        return whitened
-
-
 class Head(nn.Module):
     """Backbone features to the shared space, for either side.
 
     Layer norm and a linear map for every position; the transformer; the masked mean; and on the
     mean a two-layer map that is added to it and starts at zero. The last is our choice: it costs
-    one position instead of T, and heads without it matched worse.
+    one position instead of T, and heads without it matched worse. A text head has an adapter for
+    each language that was added later.
     """
 
     def __init__(
@@ -115,6 +45,7 @@ class Head(nn.Module):
         heads: int,
         dropout: float,
         whiten: bool = False,
+        adapters: Sequence[int] = (),
     ) -> None:
         super().__init__()
         self.norm = nn.LayerNorm(width, elementwise_affine=not whiten)
@@ -124,28 +55,21 @@ class Head(nn.Module):
         self.up = nn.Linear(dim, 2 * dim)
         self.down = nn.Linear(2 * dim, dim)
         self.dropout = nn.Dropout(dropout)
+        self.adapters = nn.ModuleList(
+            LanguageAdapter(width, dim, inner, whiten=not whiten) for inner in adapters
+        )
         nn.init.zeros_(self.down.weight)
         nn.init.zeros_(self.down.bias)
 
+    def normal(self, values: Tensor) -> Tensor:
+        """[B, T, D_in] -> [B, T, D_in], normalised and whitened."""
+        normal: Tensor = self.norm(values)
+        return normal if self.whitening is None else self.whitening(normal)
+
     def positions(self, values: Tensor) -> Tensor:
         """[B, T, D_in] -> [B, T, D], before the transformer."""
-        normal = self.norm(values)
-        if self.whitening is not None:
-            normal = self.whitening(normal)
-        projected: Tensor = self.linear(normal)
+        projected: Tensor = self.linear(self.normal(values))
         return projected
-
-    def of_means(self, means: Tensor) -> Tensor:
-        """Return the unit vectors [B, D] from the means [B, D_in] of normalised positions.
-
-        Without transformer layers all is linear from the layer norm's scale to the mean, so the
-        mean may be taken first: the same vectors, T times cheaper.
-        """
-        if self.whitening is not None:
-            normal = self.whitening(means)
-        else:
-            normal = means * self.norm.weight + self.norm.bias
-        return self.residual(self.linear(normal))
 
     def pool(self, values: Tensor, mask: Tensor) -> Tensor:
         """[B, T, D], mask bool [B, T] -> unit vectors [B, D]."""
@@ -153,17 +77,64 @@ class Head(nn.Module):
 
     def residual(self, mean: Tensor) -> Tensor:
         """Map the mean [B, D] -> unit vectors [B, D]."""
-        return F.normalize(mean + self.down(self.dropout(F.gelu(self.up(mean)))), dim=-1)
+        return F.normalize(self.unscaled(mean), dim=-1)
+
+    def unscaled(self, mean: Tensor) -> Tensor:
+        """Map the mean [B, D] -> vectors [B, D] before normalisation."""
+        vectors: Tensor = mean + self.down(self.dropout(F.gelu(self.up(mean))))
+        return vectors
+
+
+class Pooled(NamedTuple):
+    """Masked means over a text's positions, from which its vector is computed.
+
+    states: [B, D_b], of states after a layer norm without scale, whitened if the head whitens;
+    mean: [B, D], of transformed positions.
+    """
+
+    states: Tensor
+    mean: Tensor
 
 
 class TextHead(Head):
     """Text side of either network, on backbone states."""
 
+    def pooled(self, states: Tensor, mask: Tensor) -> tuple[Pooled, Tensor]:
+        """Map states [B, T, D_b] -> their means, and transformed positions [B, T, D]."""
+        normal = self.normal(states)
+        tokens = self.transformer(self.linear(normal), mask)
+        return Pooled(self.of_adapters(states, normal, mask), masked_mean(tokens, mask)), tokens
+
+    def of_adapters(self, states: Tensor, normal: Tensor, mask: Tensor) -> Tensor:
+        """Return what adapters see of states [B, T, D_b] and `normal` of them -> [B, D_b]."""
+        plain = self.whitening is not None or not self.adapters
+        seen = normal if plain else F.layer_norm(states, self.norm.normalized_shape)
+        return masked_mean(seen, mask)
+
+    def of_means(self, means: Tensor) -> Pooled:
+        """Pool means [B, D_b] of states that went through a layer norm without its scale.
+
+        Without transformer layers all is linear from the layer norm's scale to the mean, so the
+        mean may be taken first: the same vectors, T times cheaper.
+        """
+        if self.whitening is not None:
+            normal = means = self.whitening(means)
+        else:
+            normal = means * self.norm.weight + self.norm.bias
+        return Pooled(means, self.linear(normal))
+
+    def sentence(self, pooled: Pooled, *, adapters: int | None = None) -> Tensor:
+        """Return unit vectors [B, D], with the first so many adapters (None: all)."""
+        vectors = self.unscaled(pooled.mean)
+        for adapter in self.adapters[:adapters]:
+            vectors = vectors + adapter(pooled.states)
+        return F.normalize(vectors, dim=-1)
+
     def forward(self, states: Tensor, mask: Tensor, content: Tensor) -> Encoded:
         """Return states [B, T, D_b] -> Encoded; ``content`` is the mask without special tokens."""
-        tokens = self.transformer(self.positions(states), mask)
+        pooled, tokens = self.pooled(states, mask)
         return Encoded(
-            sentence=self.pool(tokens, mask),
+            sentence=self.sentence(pooled),
             tokens=F.normalize(tokens, dim=-1),
             mask=content,
             salience=tokens.norm(dim=-1) * content,
@@ -181,6 +152,14 @@ class VisionHead(Head):
             moved = self.transformer(values[films], mask[films])
             values = values.index_put((films.nonzero().squeeze(1),), moved.to(values.dtype))
         return self.pool(values, mask)
+
+
+class MeanOfFrames(nn.Module):
+    """The vision side of a model that needs no head: the mean of its frames' unit vectors."""
+
+    def forward(self, frames: Tensor, mask: Tensor) -> Tensor:
+        """Map frames [B, F, D], mask bool [B, F] -> unit vectors [B, D]."""
+        return F.normalize(masked_mean(F.normalize(frames, dim=-1), mask), dim=-1)
 
 
 In = TypeVar("In", Tokens, Frames)
@@ -223,14 +202,23 @@ class TextNetwork(nn.Module):
 
     def _encode_text(self, tokens: Tokens) -> Encoded:
         if tokens.pooled:
-            sentence = self.text.of_means(tokens.values.squeeze(1))
+            sentence = self.text.sentence(self.pooled(tokens))
             nothing = torch.zeros_like(tokens.mask)
             return Encoded(sentence, sentence[:, None], nothing, nothing.to(sentence.dtype))
-        states = tokens.values
-        if self.backbone is not None:
-            states = self.backbone(tokens.values, tokens.mask)
-        encoded: Encoded = self.text(states, tokens.mask, tokens.content)
+        encoded: Encoded = self.text(self._states(tokens), tokens.mask, tokens.content)
         return encoded
+
+    def pooled(self, tokens: Tokens) -> Pooled:
+        """Return what the head's sentence vectors are computed from."""
+        if tokens.pooled:
+            return self.text.of_means(tokens.values.squeeze(1))
+        return self.text.pooled(self._states(tokens), tokens.mask)[0]
+
+    def _states(self, tokens: Tokens) -> Tensor:
+        if self.backbone is None:
+            return tokens.values
+        states: Tensor = self.backbone(tokens.values, tokens.mask)
+        return states
 
 
 class CrossLingualNetwork(TextNetwork):
@@ -278,17 +266,26 @@ def build_teacher(
     return CrossLingualNetwork(_head(TextHead, text_width, network), backbone)
 
 
-def build_vision_head(network: NetworkConfig, width: int) -> VisionHead:
-    """Return a fresh head on frame features of width D_v."""
+def build_vision_head(network: NetworkConfig, width: int) -> VisionHead | MeanOfFrames:
+    """Return a fresh head on frame features of width D_v, or none where the settings say so.
+
+    Raises:
+        ConfigError: features are the vectors, and have another width than these.
+    """
+    if not network.vision_head:
+        require("network.dim", network.dim == width, f"{width}, as of the images", network.dim)
+        return MeanOfFrames()
     return _head(VisionHead, width, network)
 
 
 def _head(kind: type[AnyHead], width: int, network: NetworkConfig) -> AnyHead:
+    is_text = kind is TextHead
     return kind(
         width,
         network.dim,
         layers=network.layers,
         heads=network.heads,
         dropout=network.dropout,
-        whiten=kind is TextHead and network.whitening > 0,
+        whiten=is_text and network.whitening > 0,
+        adapters=[network.adapter_width] * len(network.adapters) if is_text else (),
     )

@@ -7,7 +7,7 @@ frames' unit vectors. All else, batches, stores and search, is as for a trained 
 from typing import TYPE_CHECKING, cast
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 from torch.nn import functional as F
 
 from cl2cm.encode.clip.pairs import (
@@ -20,20 +20,13 @@ from cl2cm.encode.clip.pairs import (
     parse_pair,
 )
 from cl2cm.encode.clip.text import TextSide
-from cl2cm.model.networks import CrossModalNetwork, masked_mean
+from cl2cm.encode.vision_hf import HuggingFaceVision
+from cl2cm.model.networks import CrossModalNetwork, MeanOfFrames
 from cl2cm.model.retrieval import RetrievalModel, VisualSide
 from cl2cm.types import Encoded, Tokens
 
 if TYPE_CHECKING:
     from cl2cm.encode.text import TextBackbone
-
-
-class MeanOfFrames(nn.Module):
-    """The vision head of a model that needs none."""
-
-    def forward(self, frames: Tensor, mask: Tensor) -> Tensor:
-        """Map frames [B, F, D], mask bool [B, F] -> unit vectors [B, D]."""
-        return F.normalize(masked_mean(F.normalize(frames, dim=-1), mask), dim=-1)
 
 
 class PairNetwork(CrossModalNetwork):
@@ -69,7 +62,16 @@ def load_pair(spec: str, *, text_encoder: str = "", vision_encoder: str = "") ->
         WeightsError: its files are absent or damaged.
     """
     pair = _sides(spec, text_encoder, vision_encoder)
-    vision = load_image(pair)
+    return pair_model(pair, load_image(pair))
+
+
+def pair_model(pair: Pair, vision: HuggingFaceVision) -> RetrievalModel:
+    """Load the text side of a pair whose image side is loaded.
+
+    Raises:
+        EncoderError: as `load_pair`.
+        WeightsError: as `load_pair`.
+    """
     text = load_text(pair, vision)
     name = pair_fingerprint(pair)
     backbone = cast("TextBackbone", text)  # it is asked for ids and the padding token alone

@@ -21,7 +21,7 @@ from cl2cm.encode.trust import check_inside, confine
 from cl2cm.errors import CheckpointError, ConfigError
 from cl2cm.model.config import Config, parse_config, read_tree, to_toml
 from cl2cm.model.contract import check_form
-from cl2cm.model.encoders import AS_TRAINED, Encoders
+from cl2cm.model.encoders import AS_TRAINED, NOT_OPENED, Encoders
 from cl2cm.storage import atomic_file, has_hash, hash_and_remember, read_record, sha256_file
 
 FILES = (
@@ -129,7 +129,9 @@ def _check_files(run: Path) -> None:
 def _check_size(run: Path, config: Config) -> None:
     """Refuse settings of a network far larger than the weights, before memory is taken for it."""
     weights, network = run / "model.safetensors", config.network
-    least = 2 * network.layers * 4 * network.dim**2  # bytes of the attention in half precision
+    # bytes, in half precision, of the attention and of the adapters' last maps
+    least = 2 * network.layers * 4 * network.dim**2
+    least += 2 * len(network.adapters) * network.adapter_width * network.dim
     if weights.exists() and weights.stat().st_size < least:
         raise damaged(weights, f"weights that do not fit ({weights.stat().st_size:,} bytes)")
 
@@ -177,7 +179,7 @@ def languages_of(run: Path) -> tuple[str, ...]:
     Raises:
         CheckpointError: the run is damaged or unfinished.
     """
-    config, _ = read_run(run, Encoders("hf:unused", "onnx:unused"))
+    config, _ = read_run(run, NOT_OPENED)
     provenance = read_provenance(run)
     learned = provenance.get("learned") or provenance.get("data", {}).get("languages", ())
     return tuple(dict.fromkeys([config.data.source, *map(str, learned)]))

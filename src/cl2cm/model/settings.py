@@ -13,6 +13,9 @@ from cl2cm.types import Sampling
 Freeze = Literal["all", "embeddings", "none"] | int
 
 
+MOST_ADAPTERS = 256
+
+
 def require(key: str, valid: bool, expected: str, found: object) -> None:
     """Refuse a value that a setting cannot have.
 
@@ -122,6 +125,9 @@ class NetworkConfig:
     dropout: float = 0.1  # dropout rate in the heads
     whitening: float = 0.0  # ridge of the whitening of text states, as a share of the mean
     # variance; 0: no whitening
+    adapters: tuple[str, ...] = ()  # languages that add-language has added, each with an adapter
+    adapter_width: int = 512  # hidden width of an adapter
+    vision_head: bool = True  # a head on the vision encoder; false: its features are the vectors
 
     def __post_init__(self) -> None:
         require("network.dim", 8 <= self.dim <= 8192, "8 to 8192", self.dim)
@@ -131,6 +137,12 @@ class NetworkConfig:
             self.heads > 0 and self.dim % self.heads == 0,
             f"a divisor of network.dim = {self.dim}",
             self.heads,
+        )
+        width, added = self.adapter_width, self.adapters
+        require("network.adapter_width", 1 <= width <= 65536, "1 to 65536", width)
+        distinct = len(set(added)) == len(added) <= MOST_ADAPTERS
+        require(
+            "network.adapters", distinct, f"at most {MOST_ADAPTERS} languages, each once", added
         )
         require("network.whitening", self.whitening >= 0, "0 or more", self.whitening)
         require("network.dropout", 0 <= self.dropout < 1, "at least 0, below 1", self.dropout)
@@ -190,9 +202,9 @@ class TrainConfig:
         require("train.epochs", self.epochs >= 1, "1 or more", self.epochs)
         require("train.batch_size", self.batch_size >= 2, "2 or more", self.batch_size)
         chunks = self.grad_cache_chunks
-        require("train.grad_cache_chunks", 1 <= chunks <= 65536, "1 to 65536", chunks)
+        require("train.grad_cache_chunks", chunks >= 1, "1 or more", chunks)
         groups = self.length_groups
-        require("train.length_groups", 1 <= groups <= 1024, "1 to 1024", groups)
+        require("train.length_groups", groups >= 1, "1 or more", groups)
         require("train.lr", self.lr > 0, "more than 0", self.lr)
         require("train.backbone_lr", self.backbone_lr > 0, "more than 0", self.backbone_lr)
         require("train.weight_decay", self.weight_decay >= 0, "0 or more", self.weight_decay)

@@ -32,10 +32,10 @@ from cl2cm.model.config import Config
 from cl2cm.model.networks import (
     CrossModalNetwork,
     TextNetwork,
-    Whitening,
     masked_mean,
 )
-from cl2cm.model.retrieval import picture_vectors, sentence_vectors
+from cl2cm.model.vectors import picture_vectors, sentence_vectors
+from cl2cm.model.whitening import Whitening
 from cl2cm.storage import sha256_file
 from cl2cm.text import case_rule
 from cl2cm.training.batches import Batches
@@ -73,6 +73,8 @@ class TrainingData:
         encoder: the vision backbone, or the features that stand for one.
         provenance: what the data were.
         left_out: split → ids of its items that nothing could be learned from, or measured on.
+        goals: vectors [texts, D] of the text side of the off-the-shelf model that the training
+            starts from; zero except for source captions.
         teacher_note: what a cross-lingual stage is not measured on, for the user; may be empty.
     """
 
@@ -84,6 +86,7 @@ class TrainingData:
     provenance: dict[str, Any]
     left_out: dict[str, list[str]]
     teacher_note: str
+    goals: Tensor | None = None
 
     def all_sentences(self, network: TextNetwork) -> Tensor:
         """Return unit vectors [texts, D] of all texts."""
@@ -172,7 +175,7 @@ def load_training_data(
     source = config.data.source
     languages = _languages(config, train)
     pairs = _pairs(config, train, texts, languages)
-    case = kept.case if kept else case_rule(texts.all())
+    case = (kept and kept.case) or case_rule(texts.all())
     if not reads_media:  # images are what the epochs would be measured on
         val = []
     check_unknown(backbone, pairs, texts.all(), source)
@@ -213,6 +216,7 @@ def load_training_data(
             **({"validated_on_translations": translated} if translated else {}),
         },
         left_out=left_out,
+        goals=kept.goals(texts.all(), pairs.source) if kept and kept.goals else None,
         teacher_note=teacher_note_of(validation, val, source),
     )
 

@@ -6,28 +6,39 @@ Which run it was is in ``state/start.json`` while the training is not finished, 
 ``init_from`` in ``provenance.json`` afterwards.
 """
 
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import NamedTuple
 
+import numpy as np
+import torch
+from torch import Tensor
+
+from cl2cm.encode.clip.pairs import pair_fingerprint, parse_pair
 from cl2cm.encode.feature_files import Agreed, FeatureFiles
 from cl2cm.encode.protocol import VisionEncoder
 from cl2cm.encode.text import TextBackbone
 from cl2cm.encode.trust import check_inside
+from cl2cm.encode.vision import load_vision
+from cl2cm.encode.vision_hf import HuggingFaceVision
 from cl2cm.errors import CheckpointError, OtherSettingsError
 from cl2cm.model.checkpoint import fingerprint, space_of
 from cl2cm.model.config import Config
-from cl2cm.model.contract import Space
-from cl2cm.model.encoders import Encoders
-from cl2cm.model.networks import TextNetwork, Whitening
+from cl2cm.model.contract import Space, vision_side
+from cl2cm.model.encoders import NOT_OPENED, Encoders
+from cl2cm.model.networks import MeanOfFrames, TextNetwork
+from cl2cm.model.off_the_shelf import pair_model
 from cl2cm.model.run_folder import languages_of, read_provenance, read_run
 from cl2cm.model.weights import load_weights
+from cl2cm.model.whitening import Whitening
 from cl2cm.progress import say
 from cl2cm.storage import read_record, sha256_file, write_record
 from cl2cm.text import Case
+from cl2cm.types import Ints, is_model_spec
 
+GOALS_AT_ONCE = 4096  # texts of which an off-the-shelf model is asked for vectors
 START = Path("state") / "start.json"
-NOT_OPENED = Encoders("hf:unused", "onnx:unused")  # encoders of a run that stay closed
 
 
 class Kept(NamedTuple):
@@ -36,14 +47,17 @@ class Kept(NamedTuple):
     Attributes:
         space: of vectors.
         vision: the vision encoder, or the features that stand for one.
-        case: how texts are written; see ``text.py``.
+        case: how texts are written, see ``text.py``; None: as the new run's texts are.
         languages: that it has learned, its source first.
+        goals: gives the vectors [texts, D] that source captions should have, zero for other texts,
+            from all texts and the rows of source captions; None: the method has its own.
     """
 
     space: Space
     vision: VisionEncoder | FeatureFiles
-    case: Case
+    case: Case | None
     languages: tuple[str, ...]
+    goals: Callable[[Sequence[str], Ints], Tensor] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,7 +86,7 @@ class Initial:
         return {"run": str(self.run), "model": self.model}
 
     def load_student(self, student: TextNetwork) -> None:
-        """Load the student's weights."""
+        """Load the student's weights; adapters that the run does not have stay fresh."""
         self._load(student, "model.safetensors")
 
     def load_teacher(self, teacher: TextNetwork) -> None:
@@ -90,12 +104,41 @@ class Initial:
         if not self.weights:
             return
         before, _ = read_run(self.run, NOT_OPENED)
+        adapters = network.text.adapters
+        network.text.adapters = adapters[: len(before.network.adapters)]
         for name, part in network.named_children():
             if name != "backbone" or before.text.freeze != "all":
                 load_weights(part, self.run / file, prefix=f"{name}.")
         for module in network.modules():
             if isinstance(module, Whitening):
                 module.fixed = True
+        network.text.adapters = adapters
+
+
+class InitialPair(Initial):
+    """An off-the-shelf model that a training starts from; ``run`` is its spec.
+
+    It has no weights for the new networks, and its files are compared by the fingerprint.
+    """
+
+    __slots__ = ()
+
+    def kept(self, config: Config) -> Kept:
+        """Return what a training takes over unchanged: the image side, and goals for texts."""
+        vision = load_vision(config.vision.encoder, sampling=config.vision.films)
+        space = Space(self.model, vision_side(MeanOfFrames(), vision))
+        assert isinstance(vision, HuggingFaceVision), "of the same spec"  # noqa: S101
+        model = pair_model(parse_pair(str(self.run)), vision)
+
+        def goals(texts: Sequence[str], source: Ints) -> Tensor:
+            found = torch.zeros(len(texts), model.dim)
+            rows = np.unique(source)
+            for some in np.array_split(rows, len(rows) // GOALS_AT_ONCE + 1):
+                vectors = model.encode_text([texts[row] for row in some])
+                found[torch.from_numpy(some)] = torch.from_numpy(vectors)
+            return found
+
+        return Kept(space, vision, None, (config.data.source,), goals)
 
 
 def find_initial(run: Path, init_from: Path | None, *, resume: bool) -> Initial | None:
@@ -110,14 +153,17 @@ def find_initial(run: Path, init_from: Path | None, *, resume: bool) -> Initial 
         CheckpointError: the named run is damaged or unfinished.
         OtherSettingsError: the training was started from another run, or from fresh weights.
     """
-    named = None
-    if init_from is not None:
+    named: Initial | None = None
+    if init_from is not None and is_model_spec(init_from):
+        named = InitialPair(init_from, pair_fingerprint(parse_pair(str(init_from))), weights=False)
+    elif init_from is not None:
         read_run(init_from, NOT_OPENED)  # a finished one
         named = Initial(init_from.absolute(), _model_of(init_from))
     if not resume:
         return named
     before = _recorded(run)
-    needed = not (run / "state" / "current.json").exists()
+    started = (run / "state" / "current.json").exists()
+    needed = not started and not isinstance(before, InitialPair)
     if named is not None and (before is None or named.model != before.model):
         raise OtherSettingsError(
             str(run),
@@ -144,7 +190,10 @@ def _recorded(run: Path) -> Initial | None:
             record = read_record(file)
         else:
             record = None
-        return None if record is None else Initial(Path(record["run"]), str(record["model"]))
+        if record is None:
+            return None
+        kind = InitialPair if is_model_spec(record["run"]) else Initial
+        return kind(Path(record["run"]), str(record["model"]))
     except (OSError, ValueError, TypeError, KeyError, RecursionError) as error:
         raise CheckpointError(
             str(file),
@@ -224,6 +273,12 @@ def _differing(before: Config, now: Config) -> list[str]:
                 found.append(f"{section}.{key}: {values[0]!r} → {values[1]!r}")
     if (before.network.whitening > 0) != (now.network.whitening > 0):
         found.append(f"network.whitening: {before.network.whitening} → {now.network.whitening}")
+    kept, added = before.network.adapters, now.network.adapters
+    if added[: len(kept)] != kept:
+        found.append(f"network.adapters: {list(kept)} → {list(added)}, which drops languages")
+    if kept and before.network.adapter_width != now.network.adapter_width:
+        widths = before.network.adapter_width, now.network.adapter_width
+        found.append(f"network.adapter_width: {widths[0]} → {widths[1]}")
     if before.text.freeze != "all" and now.text.freeze == "all":
         found.append(f"text.freeze: {before.text.freeze!r} → 'all', which drops trained weights")
     return found

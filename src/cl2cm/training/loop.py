@@ -28,7 +28,7 @@ from cl2cm.model.config import Config, with_absolute_paths
 from cl2cm.progress import say
 from cl2cm.storage import only_writer
 from cl2cm.training.data import Stores, load_training_data
-from cl2cm.training.initial import Initial, Kept, check_initial, find_initial
+from cl2cm.training.initial import Initial, InitialPair, Kept, check_initial, find_initial
 from cl2cm.training.licences import recorded
 from cl2cm.training.optimization import matmul_precision, return_freed_memory
 from cl2cm.training.processes import Group, Processes, joined
@@ -36,6 +36,8 @@ from cl2cm.training.run_folder import diverged_error, is_started, open_run
 from cl2cm.training.stages import Loop
 from cl2cm.training.trackers import check_trackers
 from cl2cm.types import StrPath
+
+ADAPTER_RIDGE = 0.1  # of the whitening in adapters, where the head has none
 
 
 def train(
@@ -173,7 +175,8 @@ def _prepare(
     )
     if method.teacher is not None and data.teacher_note:
         say(data.teacher_note)
-    data.fit_whitening(method, ridge=config.network.whitening)
+    method.goals = data.goals
+    data.fit_whitening(method, ridge=config.network.whitening or ADAPTER_RIDGE)
     method.to(device)
     return Loop(config, run, data, method, device, initial, processes, group), kept
 
@@ -182,9 +185,18 @@ def _kept(config: Config, initial: Initial | None) -> Kept | None:
     """Return what the training takes over unchanged from the run that it starts from.
 
     Raises:
-        ConfigError: the method needs such a run, and there is none.
+        ConfigError: the method needs such a run, and there is none, or it is of another kind.
     """
-    if not method_class(config.method).keeps_vision:
+    cls = method_class(config.method)
+    if initial is not None and isinstance(initial, InitialPair) != cls.learns_goals:
+        expected = "an off-the-shelf model" if cls.learns_goals else "a finished run"
+        raise ConfigError(
+            f"--init-from {initial.run}",
+            expected=f"{expected} for the method {config.method!r}",
+            found="a finished run" if cls.learns_goals else "an off-the-shelf model",
+            remedy="use cl2cm add-language, or choose another method",
+        )
+    if not cls.keeps_vision:
         return None
     if initial is None:
         raise ConfigError(

@@ -7,7 +7,7 @@ from torch import nn
 from torch.nn.parallel import DistributedDataParallel
 
 from cl2cm.methods.base import Losses, Stage
-from cl2cm.model.retrieval import to_device
+from cl2cm.model.vectors import to_device
 from cl2cm.training.processes import Group, Processes
 from cl2cm.types import Batch, Frames
 

@@ -55,10 +55,12 @@ def is_stored(source: str) -> bool:
     folder = Path(source)
     if not folder.is_dir():
         return False
-    names = [path.name for path in walk(folder.absolute())]
-    return any(name.endswith((*TARS, *TABLES)) for name in names) and not any(
-        map(kind_by_name, names)
-    )
+    containers = False
+    for path in walk(folder.absolute()):
+        if kind_by_name(path.name):
+            return False
+        containers |= path.name.endswith((*TARS, *TABLES))
+    return containers
 
 
 def read_stored(source: str, *, captions: bool = False, on_skip: OnSkip | None = None) -> Stored:

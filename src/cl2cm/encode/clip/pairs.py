@@ -10,8 +10,9 @@ from pathlib import Path
 from typing import NamedTuple
 
 from cl2cm.encode.clip.catalogue import partners
+from cl2cm.encode.clip.hashes import hash_layout
 from cl2cm.encode.clip.layout import Layout, find_model, is_folder, layout_of
-from cl2cm.encode.clip.text import TextSide, hash_layout, text_width
+from cl2cm.encode.clip.text import TextSide, text_width
 from cl2cm.encode.text_loading import loading
 from cl2cm.encode.trust import is_bare, is_hub_id
 from cl2cm.encode.vision_hf import HuggingFaceVision

@@ -14,13 +14,13 @@ keeps its special tokens; the first time, that is reported.
 """
 
 from collections.abc import Sequence
-from functools import lru_cache
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
 
+from cl2cm.encode.clip.hashes import hash_layout
 from cl2cm.encode.clip.layout import Layout, read_json
 from cl2cm.encode.clip.open_clip import Tower, text_tower
 from cl2cm.encode.clip.sentences import (
@@ -31,7 +31,6 @@ from cl2cm.encode.clip.sentences import (
 )
 from cl2cm.encode.pretrained import LOADING, check_weights
 from cl2cm.encode.text_loading import (
-    TOKENIZER_FILES,
     check_words,
     load_tokenizer,
     token_ids,
@@ -40,18 +39,11 @@ from cl2cm.encode.text_loading import (
 from cl2cm.encode.tokens import pad_tokens
 from cl2cm.errors import EncoderError
 from cl2cm.progress import say
-from cl2cm.storage import sha256_file, sha256_text
 from cl2cm.text import normalise
 from cl2cm.types import Special
 
-CONTRACT = "1"  # of the table above; another one is another space of vectors
 CHINESE_CLIP_TOKENS = 52  # of its training; its positions would go further
 _FIXED = {"siglip", "siglip2"}
-_SETTINGS = {
-    *("config.json", "modules.json", "sentence_bert_config.json"),
-    *("config_sentence_transformers.json", "open_clip_config.json"),
-    *("preprocessor_config.json", "processor_config.json", "model.safetensors.index.json"),
-}
 
 
 class Contract(NamedTuple):
@@ -260,39 +252,6 @@ def _pads_left(tokenizer: Any) -> bool:  # noqa: ANN401
     """Return whether a tokenizer pads on the left by itself; ours has been told not to."""
     told = tokenizer.init_kwargs.get("padding_side", type(tokenizer).padding_side)
     return bool(told == "left")
-
-
-def hash_layout(layout: Layout) -> tuple[str, str]:
-    """Return the hash of the tokenizer's files, and the fingerprint of all files of a model.
-
-    Nothing is loaded, so that an index is made without the text side.
-    """
-    lines: list[str] = []
-    tokenizer: list[str] = []
-    for folder in layout.folders:
-        for path in sorted(folder.iterdir()):
-            weights = path.suffix == ".safetensors" and _is_of(layout, path.name)
-            if path.is_file() and (weights or path.name in _SETTINGS | TOKENIZER_FILES):
-                line = f"{folder.name if folder != layout.folder else ''} {path.name} "
-                line += _hash_file(path)
-                (tokenizer if path.name in TOKENIZER_FILES else lines).append(line)
-    tokens = sha256_text("\n".join(tokenizer))
-    return tokens, sha256_text("\n".join([*lines, tokens, f"contract {CONTRACT}"]))
-
-
-def _hash_file(path: Path) -> str:
-    """Return the hash of a file, which is read again once its size or time has changed."""
-    status = path.stat()
-    return _hash_unchanged(path, status.st_size, status.st_mtime_ns)
-
-
-@lru_cache(maxsize=256)
-def _hash_unchanged(path: Path, size: int, modified: int) -> str:  # noqa: ARG001
-    return sha256_file(path)
-
-
-def _is_of(layout: Layout, name: str) -> bool:
-    return name.startswith("open_clip" if layout.kind == "open_clip" else "model")
 
 
 def text_width(layout: Layout) -> int | None:

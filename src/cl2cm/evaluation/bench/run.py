@@ -31,8 +31,8 @@ from cl2cm.methods.registry import method_class
 from cl2cm.model.checkpoint import load
 from cl2cm.model.config import Config
 from cl2cm.model.networks import build_student
-from cl2cm.model.retrieval import frame_vectors, sentence_vectors
 from cl2cm.model.run_folder import read_provenance
+from cl2cm.model.vectors import frame_vectors, sentence_vectors
 from cl2cm.model.weights import load_weights
 from cl2cm.storage import atomic_path, sha256_text
 from cl2cm.training.data import Stores

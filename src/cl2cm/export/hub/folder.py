@@ -25,8 +25,10 @@ from cl2cm.export.write import Exported, Recall, export_run
 from cl2cm.index.shortened import shortened
 from cl2cm.model.checkpoint import load
 from cl2cm.model.contract import CONTRACT_TEXTS
+from cl2cm.model.encoders import NOT_OPENED
 from cl2cm.model.networks import Head
 from cl2cm.model.retrieval import RetrievalModel
+from cl2cm.model.run_folder import read_run
 from cl2cm.progress import say
 from cl2cm.storage import atomic_folder, write_json
 from cl2cm.text import in_case, normalise
@@ -84,7 +86,7 @@ def export_hub(
 
     Raises:
         CheckpointError: no finished run, or a damaged one.
-        ConfigError: a folder of something else, or several precisions.
+        ConfigError: a folder of something else, several precisions, or a run with adapters.
         ExportError: what was written differs from the run; nothing is kept.
     """
     _check_place(out)
@@ -101,6 +103,14 @@ def export_hub(
             expected="one precision with --layout hf",
             found=", ".join(precisions),
             remedy="choose one",
+        )
+    added = read_run(Path(run), NOT_OPENED)[0].network.adapters
+    if added:
+        raise ConfigError(
+            str(run),
+            expected="a run without adapters with --layout hf",
+            found=f"adapters for {', '.join(added)}, of add-language",
+            remedy="export it without --layout",
         )
     with atomic_folder(out) as partial:
         (made,) = export_run(

@@ -185,7 +185,7 @@ def test_resume_with_other_settings_is_refused(settings, tmp_path, monkeypatch):
     with pytest.raises(OtherSettingsError, match=r"found train.epochs: 1 → 2; .*prolonged"):
         train(settings(train={"epochs": 2}), tmp_path / "run", resume=True)
     (tmp_path / "run" / "config.toml").unlink()  # as a run that was stopped in cl2cm 0.1.0
-    with pytest.raises(OtherSettingsError, match="found others"):
+    with pytest.raises(OtherSettingsError, match="found other ones"):
         train(settings(train={"epochs": 2}), tmp_path / "run", resume=True)
 
 

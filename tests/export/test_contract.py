@@ -319,5 +319,5 @@ def test_a_run_is_a_run_and_an_export_an_export(export, trained):
         load(export).encode_text(["red circle"]),
         atol=1e-5,
     )
-    with pytest.raises(ConfigError, match="none with an export"):
+    with pytest.raises(ConfigError, match="no such option with an export"):
         load(export, text_encoder="hf:./x")

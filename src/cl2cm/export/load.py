@@ -91,6 +91,6 @@ def opens_export(run: StrPath, text_encoder: str = "", vision_encoder: str = "")
             "--text-encoder, --vision-encoder and --features",
             expected="no such option with an export, which contains its encoders",
             found=repr(text_encoder or vision_encoder),
-            remedy="leave it out, or name the run",
+            remedy="remove it, or name the run",
         )
     return True

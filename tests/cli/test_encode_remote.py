@@ -8,6 +8,7 @@ import subprocess
 import tarfile
 import time
 import urllib.request
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -77,42 +78,39 @@ def s3(request, data, monkeypatch, tmp_path):
     place._file_system.cache_clear()
 
 
-class moto:
-    """Moto's own server, in an environment of its own: it needs an older python-dateutil."""
-
-    def __init__(self, monkeypatch, data):
-        self.patch, self.data = monkeypatch, data
-
-    def __enter__(self):
-        command = shutil.which("moto_server")
-        if command is None:
-            pytest.skip("pipx install 'moto[s3]' --preinstall flask --preinstall flask-cors")
-        with socket.socket() as free:
-            free.bind(("127.0.0.1", 0))
-            port = free.getsockname()[1]
-        self.process = subprocess.Popen(
-            [command, "-H", "127.0.0.1", "-p", str(port)],
-            stdout=subprocess.DEVNULL,
-            stderr=subprocess.DEVNULL,
-        )
+@contextmanager
+def moto(monkeypatch, data):
+    """Moto's own server, which may be in an environment of its own (an older python-dateutil)."""
+    command = shutil.which("moto_server")
+    if command is None:
+        pytest.skip("pipx install 'moto[s3]' --preinstall flask --preinstall flask-cors")
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    process = subprocess.Popen(
+        [command, "-H", "127.0.0.1", "-p", str(port)],
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+    )
+    try:
         end = time.monotonic() + 60
         while time.monotonic() < end:
             with socket.socket() as probe:
                 if probe.connect_ex(("127.0.0.1", port)) == 0:
                     break
             time.sleep(0.1)
-        self.patch.setenv("AWS_ENDPOINT_URL", f"http://127.0.0.1:{port}")
+        monkeypatch.setenv("AWS_ENDPOINT_URL", f"http://127.0.0.1:{port}")
         server = f"http://127.0.0.1:{port}/{BUCKET}"
-        for path in [None, *filter(Path.is_file, self.data.rglob("*"))]:  # the bucket first
-            url = server if path is None else f"{server}/{path.relative_to(self.data)}"
-            data = b"" if path is None else path.read_bytes()
-            asked = urllib.request.Request(url, data=data, method="PUT")
+        for path in [None, *filter(Path.is_file, data.rglob("*"))]:  # the bucket first
+            url = server if path is None else f"{server}/{path.relative_to(data)}"
+            content = b"" if path is None else path.read_bytes()
+            asked = urllib.request.Request(url, data=content, method="PUT")
             asked.add_header("Content-Type", "application/octet-stream")
             urllib.request.urlopen(asked).close()
-
-    def __exit__(self, *_):
-        self.process.terminate()
-        self.process.wait()
+        yield
+    finally:
+        process.terminate()
+        process.wait()
 
 
 def encode(source, out, encoder, *options):

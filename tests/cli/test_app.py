@@ -136,7 +136,7 @@ def test_the_whole_way_in_json(small, settings, tmp_path, capfd):
     assert code == 0
     assert trained["method"] == "translate-train"
     keys = {"method", "config", "model", "data", "validation_SumR", "seconds", "finished", "files"}
-    assert set(trained) == {"run", "versions", "translates_queries", *keys}
+    assert set(trained) == {"run", "versions", "translates_queries", "licences", *keys}
     code, measured = call(capfd, "evaluate", tmp_path / "run", small.manifest, "--json")
     assert code == 0
     assert set(measured) == {"run", "split", "languages", "leaks", "skipped"}
@@ -150,7 +150,7 @@ def test_the_whole_way_in_json(small, settings, tmp_path, capfd):
     code, made = call(capfd, "index", tmp_path / "run", pictures, tmp_path / "i", "--json")
     assert code == 0
     assert made["items"] == 144
-    assert set(made) == {"index", "items", "encoded", "kept", "dropped", "model"} | left
+    assert set(made) == {"index", "items", "encoded", "kept", "dropped", "model", "dim"} | left
     code, found = call(capfd, "search", tmp_path / "i", "red circle", "-k", "3", "--json")
     assert code == 0
     assert set(found) == {"query", "language", "hits", "offset", "more", "total", "ms"}

@@ -150,7 +150,9 @@ def test_no_other_room_asks_whether_an_example_has_an_image_or_a_video():
         for node in ast.walk(tree)
         if isinstance(node, ast.Attribute) and node.attr in ("image", "video")
         and name not in FORMAT | MEDIA
-        and not name.startswith(("encode/clip/", "model/off_the_shelf"))  # models with an image side
+        and not name.startswith(("encode/clip/", "model/off_the_shelf", "data/containers/"))
+        and name not in ("export/describe.py", "methods/new_language.py")  # as the first two:
+        # models with an image side; members of containers with a caption or an image
     }  # fmt: skip
     assert not found
 

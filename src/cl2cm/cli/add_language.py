@@ -39,7 +39,7 @@ def add_language(
     skip_bad: SkipBad = False,
     as_json: Json = False,
 ) -> None:
-    """Teach a finished run or an off-the-shelf model a language; its indexes stay valid.
+    """Teach a run or a pretrained model another language.
 
     It is learned from machine translations. The image side stays as it is, bit for bit. All
     languages are measured before and after; the exit code is 1 if one that the run has learned got

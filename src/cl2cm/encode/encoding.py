@@ -84,7 +84,7 @@ def encode_texts(
     known: Sequence[FeatureStore] = (),
     root: Path | None = None,
 ) -> FeatureStore:
-    """Store of the token states of all texts; a text is its own id.
+    """Return the store of the token states of all texts; a text is its own id.
 
     Args:
         texts: distinct texts.
@@ -113,7 +113,7 @@ def text_job(
 
 
 def picture_key(example: Example) -> str:
-    """Identity of an item's content: its id, its file's size and time of change, and its part."""
+    """Return what identifies an item's content: id, its file's size and time, and its part."""
     try:
         status = media_path(example).stat()
     except OSError:
@@ -123,7 +123,7 @@ def picture_key(example: Example) -> str:
 
 
 def visual_fingerprint(encoder: VisionEncoder, examples: Sequence[Example]) -> str:
-    """Name of what an encoder says of some items: of films it depends on the frames it is given."""
+    """Return the name of an encoder's features: for videos it depends on the frame sampling."""
     if all(example.kind != "video" for example in examples):
         return encoder.fingerprint
     return sha256_text(f"{encoder.fingerprint} {encoder.sampling}")
@@ -163,7 +163,7 @@ def find_pictures(
 
 
 def media_path(example: Example) -> Path:
-    """The file of an example.
+    """Return the file of an example.
 
     Raises:
         ManifestError: it has features in place of a file.
@@ -172,7 +172,7 @@ def media_path(example: Example) -> Path:
     if path is None:
         raise ManifestError(
             f"item {example.id!r}",
-            expected="a picture or a film",
+            expected="an image or a video",
             found="features",
             remedy="name their store as the encoder: features:DIR",
         )
@@ -188,22 +188,22 @@ def encode_pictures(
     on_skip: OnSkip | None = None,
     root: Path | None = None,
 ) -> StoredFeatures:
-    """Store of the features of all pictures and films, by id; one row of vectors a frame.
+    """Return the store of the features of all images and videos, by id; one vector per frame.
 
-    Precomputed ones are taken where they lie.
+    Precomputed features are read from their files.
 
     Args:
-        examples: with pictures or films, or parts of films.
+        examples: with images or videos, or parts of videos.
         encoder: the vision backbone.
         folder: where; None chooses a place by content under ``root``, or in the cache.
-        skip_bad: leave broken pictures out; they are told to ``on_skip``.
-        on_skip: told id and error of each broken picture, be it in this call or when the store
-            was made.
+        skip_bad: leave broken items out and report them to ``on_skip``.
+        on_skip: called with id and error of each broken item, in this call or when the store
+            was written.
         root: folder of stores.
 
     Raises:
-        MediaError: a picture or film cannot be read, and ``skip_bad`` is False; or none can.
-        MissingExtraError: there is a film, and the extra ``video`` is not installed.
+        MediaError: an image or video cannot be read, and ``skip_bad`` is False; or none can.
+        MissingExtraError: there is a video, and the extra ``video`` is not installed.
     """
     if isinstance(encoder, FeatureFiles):
         chosen = encoder.choose(examples, skip_bad=skip_bad, on_skip=on_skip)
@@ -234,12 +234,12 @@ def picture_job(
     images: Sequence[Blob] | None = None,
     states: Sequence[str] | None = None,
 ) -> Job:
-    """Return the job that encodes pictures and films; see `encode_pictures`.
+    """Return the job that encodes images and videos; see `encode_pictures`.
 
     Args:
-        examples: with pictures or films, or parts of films.
+        examples: with images or videos, or parts of videos.
         encoder: the vision backbone.
-        skip_bad: leave broken pictures out.
+        skip_bad: leave broken items out.
         on_skip: told id and error of each of them.
         images: of the examples, which then need no files.
         states: of each image's file, with ``images``.
@@ -268,14 +268,14 @@ def picture_job(
             on_skip(examples[position].id, error)
         if len(failed) == len(examples):
             raise MediaError(
-                f"{len(examples)} pictures",
+                f"{len(examples)} images",
                 expected="at least one that can be read",
                 found="none",
                 remedy="check their paths",
             )
 
     step = VisionStep(encoder, examples if images is None else images, skip_bad=skip_bad)
-    return Job("encode pictures", plan, step, tell)
+    return Job("encode images", plan, step, tell)
 
 
 def tell_left_out(store: FeatureStore, examples: Sequence[Example], on_skip: OnSkip | None) -> None:

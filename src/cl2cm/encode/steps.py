@@ -34,7 +34,7 @@ TOKENS_AT_ONCE = 4096  # padded tokens in one pass of the text backbone
 
 
 class VisionStep:
-    """Encodes pictures and films.
+    """Encodes images and videos.
 
     Args:
         encoder: the backbone; other processes load it by its name.

@@ -1,4 +1,5 @@
 import ast
+import io
 import os
 import signal
 import sys
@@ -9,9 +10,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 from numpy.testing import assert_array_equal
+from PIL import Image
 
 import cl2cm
 from cl2cm.errors import MediaError
+from cl2cm.media import decoder_pool
 from cl2cm.media import images as visual
 from cl2cm.media.decoder_pool import Budget, DecoderPool
 from cl2cm.media.images import load_frames, redraw_image, usual_limits
@@ -85,6 +88,12 @@ def square_of(pool, data, budget):
     return np.frombuffer(answer.body, np.uint8).reshape(answer.head["shape"])
 
 
+def png_of_colour(colour):
+    file = io.BytesIO()
+    Image.new("RGB", (32, 32), colour).save(file, "PNG")
+    return file.getvalue()
+
+
 @linux
 @pytest.mark.parametrize(
     ("data", "budget", "message"),
@@ -118,6 +127,40 @@ def test_the_bounds_of_a_file_do_not_fall_on_the_next_one(pool):
     honest = blank_png(64, 64)
     assert_array_equal(square_of(pool, honest, Budget(60, 60, 2**25)), 0)
     assert_array_equal(square_of(pool, honest + b"\0" * 2**26, ONE), 0)
+
+
+def test_an_interrupted_caller_leaves_no_answer_to_the_next_one(pool, monkeypatch):
+    def interrupted(_):
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patched:
+        patched.setattr(decoder_pool._Process, "receive", interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            square_of(pool, png_of_colour((255, 0, 0)), ONE)
+    assert square_of(pool, png_of_colour((0, 0, 255)), ONE)[0, 0].tolist() == [0, 0, 255]
+
+
+def test_a_process_that_keeps_too_many_addresses_is_replaced(pool, monkeypatch):
+    def idle():
+        return {process._process.pid for process in pool._idle}
+
+    blue = png_of_colour((0, 0, 255))
+    square_of(pool, blue, ONE)
+    first = idle()
+    square_of(pool, blue, ONE)
+    assert idle() == first
+    receive = decoder_pool._Process.receive
+
+    def worn(process):
+        answer = receive(process)
+        return answer._replace(head={**answer.head, "worn": True})
+
+    with monkeypatch.context() as patched:
+        patched.setattr(decoder_pool._Process, "receive", worn)
+        square_of(pool, blue, ONE)
+    assert not idle()
+    assert square_of(pool, blue, ONE).shape[-1] == 3
+    assert idle() != first
 
 
 def test_close_ends_what_is_at_work(pool):

@@ -63,7 +63,11 @@ def export(
 
     measured: dict[str, Any] = {"examples": examples, "recall": recall if examples else None}
     measured["dim"] = dim
-    precisions = words(precision) or ["fp32"]
+    precisions = words(precision)
+    if not precisions:
+        raise ConfigError(
+            "--precision", expected="fp32, fp16 or int8", found="nothing", remedy="leave it out"
+        )
     if layout == "hf":
         from cl2cm.export.hub.folder import export_hub
 

@@ -103,7 +103,7 @@ def index(
         raise need_model(run, source)
     _check_shard(shard, merge=merge, watch=watch)
     if merge:
-        _merge(out, as_json=as_json)
+        _merge(out, rebuild=rebuild, as_json=as_json)
         return
     from cl2cm.cli.indexing import index_source
     from cl2cm.cli.sources import finish, is_lenient
@@ -166,11 +166,11 @@ def _check_shard(shard: str, *, merge: bool, watch: bool) -> None:
         )
 
 
-def _merge(out: Path, *, as_json: bool) -> None:
+def _merge(out: Path, *, rebuild: bool, as_json: bool) -> None:
     from cl2cm.index.update.shards import find_shards, merge_shards
 
     shards = find_shards(out)
-    merged = merge_shards(out)
+    merged = merge_shards(out, rebuild=rebuild)
     result = {"index": str(out), "items": len(merged), "shards": len(shards)}
     show(result, as_json=as_json, lines=[f"{len(merged)} items in {out}, of {len(shards)} shards"])
 

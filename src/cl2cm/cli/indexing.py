@@ -7,6 +7,7 @@ from typing import Any
 
 from cl2cm.cli.sources import left_out_json, read_source
 from cl2cm.data.manifest import Skipped
+from cl2cm.data.scan import LeftOut
 from cl2cm.errors import VectorIndexError
 from cl2cm.export.contract import read_contract
 from cl2cm.export.load import AnyVisual, load, load_visual, opens_export
@@ -17,6 +18,7 @@ from cl2cm.index.shortened import fitting, shortened
 from cl2cm.index.update.build import confine
 from cl2cm.index.update.shards import Shard
 from cl2cm.index.update.update import (
+    Update,
     UpdateOptions,
     has_index_of,
     replace_index,
@@ -85,7 +87,12 @@ def index_source(
         examples = split_films(examples, longer_than=0.0 if shots else LONG, on_skip=bad)
     if part is not None:
         options = replace(options, backend=_same_dtype(options.backend, len(examples) * model.dim))
+        part.begin(out)
+        ids, whole = [example.id for example in examples], out
         examples, out = list(part.of(examples)), part.folder(out)
+        if not examples:  # fewer items than shards
+            part.finish(whole, ids)
+            return _result(out, model, skipped, found.left_out)
     vectors = None
     if not exported and (stored or not has_index_of(model, out)):
         vectors = model.known_vectors(examples)  # of a first index: later, only little is new
@@ -102,13 +109,26 @@ def index_source(
                 on_skip=bad,
                 progress=advance,
             )
+    if part is not None:
+        part.finish(whole, ids)
+    return _result(out, model, skipped, found.left_out, update)
+
+
+def _result(
+    out: Path,
+    model: Any,  # noqa: ANN401 - a model, or alike
+    skipped: Skipped,
+    left_out: LeftOut,
+    update: Update | None = None,
+) -> dict[str, Any]:
+    """Return what the command says; without an update, that there was nothing to do."""
     return {
         "index": str(out),
-        "items": len(update.index),
-        "encoded": update.encoded,
-        "kept": update.kept,
-        "dropped": update.dropped,
-        **left_out_json(skipped, found.left_out),
+        "items": len(update.index) if update else 0,
+        "encoded": update.encoded if update else 0,
+        "kept": update.kept if update else 0,
+        "dropped": update.dropped if update else 0,
+        **left_out_json(skipped, left_out),
         "model": model.fingerprint,
         "dim": model.dim,
     }

@@ -71,15 +71,15 @@ def find_licences(path: str, manifest: Path | None = None) -> Found:
     if is_export(folder):
         rows = read_contract(folder).get("licences")
         nothing = [Owed("run", "unknown", "", "unknown", "exported before licences were recorded")]
-        return Found("export", rows is not None, read_back(rows) if rows else nothing)
+        return Found("export", rows is not None, read_back(rows) or nothing)
     if (folder / METADATA).is_file():
         made_with = str(run_of(folder, read_metadata(folder)))
         return find_licences(made_with, manifest)._replace(kind="index")
     if (folder / "config.toml").is_file():
         provenance = read_provenance(folder)
         rows = provenance.get("licences")
-        if rows:
-            return Found("run", True, read_back(rows))
+        if recorded := read_back(rows):
+            return Found("run", True, recorded)
         config, _ = read_run(folder)
         return Found("run", False, owed_by(config, provenance, manifest, initial=False))
     if folder.is_file() and folder.name.endswith((".jsonl", ".jsonl.gz")):

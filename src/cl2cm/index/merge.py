@@ -35,12 +35,13 @@ from cl2cm.storage import storage_errors
 _SAME = ("model", "backend", "dtype", "dim")  # in all shards
 
 
-def merge_parts(shards: Sequence[Path], out: Path) -> None:
+def merge_parts(shards: Sequence[Path], out: Path, *, rebuild: bool = False) -> None:
     """Write an index of the parts of some indexes, in their order; the shards stay as they are.
 
     Args:
         shards: index folders beside each other.
         out: the index folder, beside them; an index that is there is replaced.
+        rebuild: also one that holds what the shards do not.
 
     Raises:
         VectorIndexError: a shard is missing, damaged, somebody else's, or of another model, backend
@@ -54,6 +55,8 @@ def merge_parts(shards: Sequence[Path], out: Path) -> None:
     for shard, metadata in zip(shards, all_metadata, strict=True):
         _check_same(shards[0], first, shard, metadata)
     _check_ids(shards, all_metadata)
+    if not rebuild:
+        _check_old(out, all_metadata)
     old = _names_of(out)
     made: list[Path] = []
     with storage_errors(out):
@@ -129,6 +132,22 @@ def _check_ids(shards: Sequence[Path], all_metadata: Sequence[Mapping[str, Any]]
                 remedy="the folder changed between the shards: build these two again",
             )
         seen.update(dict.fromkeys(names, shard))
+
+
+def _check_old(out: Path, all_metadata: Sequence[Mapping[str, Any]]) -> None:
+    """Refuse to replace an index that was updated, or built, without these shards."""
+    try:
+        there = {entry["sha256"] for _, entry in entries_of(read_metadata(out))}
+    except VectorIndexError:
+        return
+    known = {entry["sha256"] for one in all_metadata for _, entry in entries_of(one)}
+    if not there <= known:
+        raise VectorIndexError(
+            str(out),
+            expected="no index yet, or one of these shards alone",
+            found="one that was updated since they were merged, or built without them",
+            remedy="remove the shards to keep it; --rebuild replaces it by its shards",
+        )
 
 
 def _ids(shard: Path, metadata: Mapping[str, Any]) -> set[str]:

@@ -111,14 +111,14 @@ class DecoderPool:
 
         A task whose answers are not all taken is stopped with its process.
         """
-        process = self._take()
+        process, reusable = self._take(), False
         try:
             request = {"task": task, "name": name, "arguments": dict(arguments)}
             process.send({**request, "budget": asdict(budget)}, data)
             while (answer := process.receive()).head["state"] == "part":
                 yield answer
+            reusable = not answer.head.get("worn", True)
             if answer.head["state"] == "memory":
-                process.close()
                 raise _beyond(name, f"more than {budget.memory // 2**20:,} MB of memory")
             if answer.head["state"] == "missing":
                 raise MissingExtraError(*answer.head["extra"])
@@ -126,10 +126,9 @@ class DecoderPool:
                 raise MediaError(**answer.head["error"])
         except (_Gone, OSError) as error:
             raise _ended(name, process.close(grace=1.0), budget) from error
-        except GeneratorExit:
-            process.close()
-            raise
         finally:
+            if not reusable:  # or the next task would read the rest of this answer
+                process.close()
             self._give_back(process)
 
     def close(self) -> None:

@@ -30,6 +30,7 @@ from cl2cm.media.preprocess import Preprocess
 from cl2cm.types import Sampling
 
 Parts = Iterator[tuple[dict[str, Any], bytes]]
+_KEPT = 2**28  # bytes of addresses that tasks may leave behind before the process is replaced
 
 
 def main() -> None:
@@ -44,13 +45,16 @@ def main() -> None:
             parts = TASKS[request.head["task"]](request)
             while (part := _within(budget, base, parts)) is not None:
                 write(target, {"state": "part", **part[0]}, part[1])
-            write(target, {"state": "done"}, b"")
+            end: dict[str, Any] = {"state": "done"}
         except MemoryError:
-            write(target, {"state": "memory"}, b"")
+            end = {"state": "memory"}
         except MediaError as error:
-            write(target, {"state": "refused", "error": _fields(error)}, b"")
+            end = {"state": "refused", "error": _fields(error)}
         except MissingExtraError as error:
-            write(target, {"state": "missing", "extra": [error.package, error.extra]}, b"")
+            end = {"state": "missing", "extra": [error.package, error.extra]}
+        # Addresses that earlier tasks left behind count against the limit of later ones.
+        worn = end["state"] == "memory" or _address_space() > base + _KEPT
+        write(target, {**end, "worn": worn}, b"")
 
 
 def _within(

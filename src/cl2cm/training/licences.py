@@ -241,7 +241,9 @@ def read_back(recorded: Any) -> list[Owed]:  # noqa: ANN401 - JSON
     """Return a recorded list; what does not fit is left out."""
     rows = recorded if isinstance(recorded, list) else []
     return [
-        Owed(**{key: str(row.get(key, "")) for key in Owed._fields})
+        Owed(**{key: str(row.get(key) or "") for key in Owed._fields})._replace(
+            licence=str(row.get("licence") or UNKNOWN)
+        )
         for row in rows
         if isinstance(row, dict)
     ]

@@ -17,7 +17,7 @@ from cl2cm.evaluation.report.charts import (
     line_chart,
     scatter_chart,
 )
-from cl2cm.evaluation.report.curves import read_curves
+from cl2cm.evaluation.report.curves import finite, read_curves
 from cl2cm.evaluation.report.matrices import HeatMap, heat_maps
 from cl2cm.evaluation.report.measurements import chained, likeness
 from cl2cm.evaluation.report.quality import CHRF, SCORE, translation_quality
@@ -208,3 +208,8 @@ def test_translation_quality_prefers_scores():
     assert found.means["de"] == pytest.approx(1)
     assert translation_quality([plain], ["de"], ()).means["de"] < 1
     assert translation_quality([plain], ["fr"], ()) is None
+
+
+@pytest.mark.parametrize("value", [1e300, -1.7e308, float("nan"), float("inf"), 10**400, "1", True])
+def test_numbers_that_no_chart_can_show_are_left_out(value):
+    assert finite(value) is None

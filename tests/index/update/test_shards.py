@@ -47,6 +47,7 @@ def test_a_thousand_queries_over_eight_shards_are_those_of_one_index(tmp_path, d
         shard = Shard(number, 8)
         rows = np.array(shard.of(range(N)))
         build(shard.folder(out), shard.of(examples), vectors[rows], dtype=dtype)
+        shard.finish(out, [example.id for example in examples])
     merged, one = merge_shards(out), Index.open(whole)
     assert len(parts_of(read_metadata(out))) == 8
     queries = np.vstack([unit(QUERIES - 1, 2), vectors[17]])
@@ -82,6 +83,7 @@ def shards(photos, out, count=3):
     for number in range(1, count + 1):
         shard = Shard(number, count)
         index(shard.folder(out), shard.of(scan_folder(photos)))
+        shard.finish(out, [example.id for example in scan_folder(photos)])
 
 
 def test_updates_go_on_from_the_merged_index(photos, tmp_path):
@@ -100,11 +102,14 @@ def test_updates_go_on_from_the_merged_index(photos, tmp_path):
     assert (made.encoded, made.kept) == (25, 6)
 
 
-def test_a_merge_replaces_the_index_that_was_there(photos, tmp_path):
+def test_a_merge_replaces_an_index_that_was_there_only_if_told(photos, tmp_path):
     out = tmp_path / "index"
     index(out, scan_folder(photos)[:5])
     shards(photos, out)
-    assert len(merge_shards(out)) == 30
+    with pytest.raises(VectorIndexError, match="built without them; remove the shards"):
+        merge_shards(out)
+    merge_shards(out, rebuild=True).close()
+    assert len(merge_shards(out)) == 30  # again, by a job that was queued twice
     named = {
         entry["name"] for part in parts_of(read_metadata(out)) for entry in part["files"].values()
     }
@@ -143,7 +148,7 @@ def test_what_cannot_be_merged_is_named(photos, tmp_path):
     path.write_bytes(path.read_bytes()[:-1] + b"x")
     with pytest.raises(VectorIndexError, match=path.name):
         merge_shards(out)
-    Shard(1, 2).folder(out).mkdir()
+    Shard(1, 2).finish(out, ["a", "b"])
     with pytest.raises(VectorIndexError, match="arrays of 2 and 3"):
         merge_shards(out)
     assert not (out / "index.json").exists()
@@ -161,3 +166,50 @@ def test_shards_hold_each_item_once(count):
     items = list(range(30))
     parts = [Shard.parse(f"{number}/{count}").of(items) for number in range(1, count + 1)]
     assert [item for part in parts for item in part] == items
+
+
+def test_an_update_after_the_merge_is_not_undone(photos, tmp_path):
+    out = tmp_path / "index"
+    shards(photos, out)
+    merge_shards(out).close()
+    (photos / "new.png").write_bytes(b"new")
+    index(out, scan_folder(photos))
+    with pytest.raises(VectorIndexError, match="updated since they were merged"):
+        merge_shards(out)
+    assert len(Index.open(out)) == 31
+
+
+def test_shards_of_a_folder_that_changed_are_refused(photos, tmp_path):
+    out = tmp_path / "index"
+    shards(photos, out)
+    for path in sorted(photos.iterdir())[:2]:
+        path.unlink()
+    last, left = Shard(3, 3), scan_folder(photos)
+    index(last.folder(out), last.of(left))
+    last.finish(out, [example.id for example in left])
+    with pytest.raises(VectorIndexError, match=r"same 30 items.*of 28 items; .*all --shard jobs"):
+        merge_shards(out)
+
+
+def test_a_shard_that_was_not_finished_is_missing(photos, tmp_path):
+    out = tmp_path / "index"
+    shards(photos, out)
+    Shard(2, 3).begin(out)
+    with pytest.raises(VectorIndexError, match="none of number 2"):
+        merge_shards(out)
+    Shard(2, 3).plan_file(out).write_text('{"items": 30}')
+    with pytest.raises(VectorIndexError, match="none of number 2"):
+        merge_shards(out)
+
+
+def test_more_shards_than_items(photos, tmp_path):
+    out = tmp_path / "index"
+    for path in sorted(photos.iterdir())[2:]:
+        path.unlink()
+    left = scan_folder(photos)
+    for number in range(1, 6):
+        shard = Shard(number, 5)
+        if own := shard.of(left):
+            index(shard.folder(out), own)
+        shard.finish(out, [example.id for example in left])
+    assert len(merge_shards(out)) == 2

@@ -1,7 +1,6 @@
 """Losses and validation results from the log of a run."""
 
 import json
-import math
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -14,6 +13,8 @@ _STAGES, _NAMES, _POINTS = 4, 12, 400  # that are drawn; a log may come from any
 _PLACE = {"stage", "epoch", "step"}
 _OTHER = {"rate", "gradient"}  # logged with the losses
 Points = list[tuple[float, float]]
+
+_LARGEST = 1e15  # beyond, neighbouring numbers of a chart's axis are equal
 
 
 @dataclass(slots=True)
@@ -89,11 +90,11 @@ def _parse(line: bytes) -> dict[str, object]:
 
 
 def finite(value: object) -> float | None:
-    """Return a value as a number; None where it is none, or not finite."""
+    """Return a value as a number; None where it is none, or too large for a chart."""
     if isinstance(value, bool) or not isinstance(value, int | float):
         return None
     try:
         number = float(value)
     except OverflowError:
         return None
-    return number if math.isfinite(number) else None
+    return number if abs(number) < _LARGEST else None  # NaN is not

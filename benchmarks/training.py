@@ -9,11 +9,11 @@ as many transformer layers as ``--layers`` says, the default losses. ``cross-lin
 of the teacher (Eq. 1 to 7), ``cross-modal`` one of the student with a frozen teacher (Eq. 8 to
 11). Milliseconds are medians over rounds in which the steps take turns; ``share`` is a part's
 share of its step, the median of the shares within a round. Transport is cost, marginals and plan;
-it shall be less than a third of a step of the teacher.
+the limit is a third of a teacher step.
 
 ``--grad-cache`` compares a step in so many chunks with a step at once, each in a process of its own
 with one transformer layer and without dropout: the peak of memory above what the process and the
-batch take, the loss, and the largest difference of a gradient. The peak shall be under a third.
+batch take, the loss, and the largest difference of a gradient. The limit for the peak is a third.
 """
 
 import argparse

@@ -109,7 +109,7 @@ def run_demo(out: Path, *, seed: int = 0) -> dict[str, Any]:
 def train_all(configs: Mapping[str, Config], runs: Path) -> None:
     """Train all methods, the rivals in a second process where there is a processor for it.
 
-    Whatever ends that process early is found here, where what it left is trained.
+    If that process ends early, this one trains what is missing.
 
     Args:
         configs: settings of each of ``METHODS``.
@@ -134,7 +134,7 @@ def train_all(configs: Mapping[str, Config], runs: Path) -> None:
 
 
 def _train_rivals(configs: Mapping[str, Config], runs: Path, threads: int) -> None:
-    silence(True)  # the bar on the terminal is that of the first process
+    silence(True)  # only the first process shows progress bars
     torch.set_num_threads(threads)
     try:
         for method in RIVALS:

@@ -60,7 +60,7 @@ def index_source(
         encoders: where the run's vision encoder or features are by now.
         exclude: patterns of files and folders to leave out of a folder.
         shard: ``2/8``: the second of eight ranges of the items, whose index is beside ``out``.
-        dim: width of the stored vectors; 0: that of the index, or of the model.
+        dim: width of the stored vectors; 0: as in the existing index, else as in the model.
     """
     part = Shard.parse(shard) if shard else None
     for path in (Path(run), out):
@@ -140,7 +140,7 @@ def _same_dtype(backend: BackendOptions, values: int) -> BackendOptions:
 
 
 def _short(model: AnyVisual, out: Path, dim: int) -> Any:  # noqa: ANN401 - the model, or alike
-    """Return the model with vectors of a width, or of that of the index that is there."""
+    """Return the model with vectors of the given width, or of the existing index's width."""
     if dim:
         return shortened(model, dim)
     try:

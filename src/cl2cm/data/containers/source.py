@@ -162,7 +162,7 @@ def _copied(file: File) -> Iterator[Path]:
 
 @contextmanager
 def _renamed(path: Path, place: Place, on_skip: OnSkip | None) -> Iterator[OnSkip | None]:
-    """Give errors the URL's name in place of the copy's."""
+    """Name the URL in errors, not its local copy."""
 
     def told(name: str, error: CL2CMError) -> None:
         if on_skip is not None:

@@ -133,7 +133,7 @@ def _ask(place: Place, path: Path, **arguments: Any) -> Answer:  # noqa: ANN401 
 
 @contextmanager
 def _sparse(place: Place, size: int) -> Iterator[Path]:
-    """Give the file, or a file of its size that has the footer alone."""
+    """Yield the file, or a sparse copy of the same size that holds only its footer."""
     if place.is_local:
         yield Path(place.url)
         return

@@ -92,7 +92,7 @@ class _Worker:
         self.ended = False
 
     def begin(self, shard: Shard) -> None:
-        """Give it a shard; if it has ended, `finish` says so."""
+        """Send it a shard; if it has ended, `finish` reports it."""
         self._shard = shard
         with contextlib.suppress(OSError):
             self.pipe.send(shard[1])

@@ -14,6 +14,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
+from cl2cm.encode.environment import environment
 from cl2cm.errors import CheckpointError, StorageError
 from cl2cm.storage import atomic_file, cache_folder, sha256_text, state_folder
 
@@ -26,19 +27,12 @@ _remembered: set[Path] = set()  # in this process, where the list cannot be writ
 @contextmanager
 def allowed(*, hub: bool = False, roots: Sequence[Path] = ()) -> Iterator[None]:
     """Allow something on the user's behalf for a time, beside what the environment allows."""
-    before = {name: os.environ.get(name) for name in (ALLOW_HUB, MODEL_ROOTS)}
-    if hub:
-        os.environ[ALLOW_HUB] = "1"
+    values = {ALLOW_HUB: "1"} if hub else {}
     if roots:
         more = [str(root.expanduser().absolute()) for root in roots]
-        os.environ[MODEL_ROOTS] = os.pathsep.join([*more, *filter(None, [before[MODEL_ROOTS]])])
-    try:
+        values[MODEL_ROOTS] = os.pathsep.join([*more, *filter(None, [os.environ.get(MODEL_ROOTS)])])
+    with environment(values):
         yield
-    finally:
-        for name, value in before.items():
-            os.environ.pop(name, None)
-            if value is not None:
-                os.environ[name] = value
 
 
 def hub_allowed() -> bool:

@@ -1,6 +1,6 @@
 """Training data: from a manifest, through frozen backbones, to batches and a validation set."""
 
-from collections.abc import Sequence
+from collections.abc import Sequence, Sized
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -155,19 +155,19 @@ def load_training_data(
     encoder = (
         kept.vision if kept else load_vision(config.vision.encoder, sampling=config.vision.films)
     )
-    reads_media = method_class(config.method).reads_media(settings_of(config))
     skipped = Skipped()
     examples, noise = spoilt(config, _read(config, skipped))
     if kept and kept.case == "lower":  # as queries will be
         examples = [lower_cased(example) for example in examples]
     _languages(config, [e for e in examples if e.split == "train"])  # before anything is encoded
-    vision: StoredFeatures = (
-        (stores.vision if stores else _encode_all_pictures(config, examples, encoder, skipped))
-        if reads_media
-        else NoFeatures([example.id for example in examples], encoder.width)
-    )
-    if isinstance(encoder, FeatureFiles) and reads_media:  # whatever else is in their folder
-        encoder = encoder.only([example for example in examples if vision.has(example.id)])
+    reads_media = method_class(config.method).reads_media(settings_of(config))
+    vision: StoredFeatures = NoFeatures([example.id for example in examples], encoder.width)
+    if reads_media:
+        vision = (
+            stores.vision if stores else _encode_all_pictures(config, examples, encoder, skipped)
+        )
+        if isinstance(encoder, FeatureFiles):  # whatever else is in their folder
+            encoder = encoder.only([example for example in examples if vision.has(example.id)])
     train, val = (
         [e for e in examples if e.split == split and vision.has(e.id)] for split in ("train", "val")
     )
@@ -204,11 +204,9 @@ def load_training_data(
         backbone=backbone,
         encoder=encoder,
         provenance={
-            "manifest_sha256": sha256_file(Path(config.data.manifest)),
-            "train_pictures": len(train),
-            "val_pictures": len(val),
-            "caption_pairs": len(pairs),
-            "texts": len(texts),
+            **_counts(
+                config, train_pictures=train, val_pictures=val, caption_pairs=pairs, texts=texts
+            ),
             "languages": list(languages),
             "case": case,
             "encoders": {"text": backbone.fingerprint, "vision": encoder.fingerprint},
@@ -219,6 +217,12 @@ def load_training_data(
         goals=kept.goals(texts.all(), pairs.source) if kept and kept.goals else None,
         teacher_note=teacher_note_of(validation, val, source),
     )
+
+
+def _counts(config: Config, **parts: Sized) -> dict[str, Any]:
+    """Return the manifest's hash and the sizes of what is trained on, for the provenance."""
+    sizes = {name: len(part) for name, part in parts.items()}
+    return {"manifest_sha256": sha256_file(Path(config.data.manifest)), **sizes}
 
 
 def _pairs(

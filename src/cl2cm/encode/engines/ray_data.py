@@ -26,6 +26,7 @@ import torch
 
 from cl2cm import errors
 from cl2cm.encode.engines.engine import ATTEMPTS, Packed, Results, Shard, gave_up, pack, unpack
+from cl2cm.encode.environment import environment
 from cl2cm.encode.rows import Encode
 from cl2cm.encode.trust import ALLOW_HUB, MODEL_ROOTS
 from cl2cm.errors import CL2CMError, EncoderError, MissingExtraError
@@ -151,7 +152,7 @@ def _running(workers: int, address: str) -> Iterator[Any]:
         stack.enter_context(redirect_stdout(_Aside()))
         options = _cluster(address)
         if not address:
-            stack.enter_context(_environment(_private()))
+            stack.enter_context(environment(_private()))
             folder = tempfile.mkdtemp(prefix="cl2cm-ray-", dir=_short())
             stack.callback(shutil.rmtree, folder, ignore_errors=True)
             options = _here(workers, f"{folder}/ray")  # Ray opens its own folder to all
@@ -172,20 +173,6 @@ class _Aside(io.TextIOBase):
         if line := " ".join(text.split()):
             say(line[:200])
         return len(text)
-
-
-@contextmanager
-def _environment(values: Mapping[str, str]) -> Iterator[None]:
-    """Set variables for a time."""
-    before = {name: os.environ.get(name) for name in values}
-    os.environ.update(values)
-    try:
-        yield
-    finally:
-        for name, value in before.items():
-            os.environ.pop(name, None)
-            if value is not None:
-                os.environ[name] = value
 
 
 def _private() -> dict[str, str]:

@@ -210,7 +210,7 @@ def test_a_language_that_is_not_there_is_refused_before_anything_is_encoded(benc
     def encodes(*_arguments, **_options):
         raise AssertionError("encoded")
 
-    monkeypatch.setattr("cl2cm.training.data.encode_pictures", encodes)
+    monkeypatch.setattr("cl2cm.training.loading.encode_pictures", encodes)
     monkeypatch.setattr("cl2cm.model.retrieval.encode_pictures", encodes)
     manifest = bench.manifest(bench.item(), bench.item(id="t", split="test"))
     evaluate = [*command_on(bench, manifest, "evaluate"), "--languages"]

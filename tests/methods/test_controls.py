@@ -11,7 +11,7 @@ from cl2cm.data.pairs import Texts, caption_pairs
 from cl2cm.errors import ConfigError, LanguageError
 from cl2cm.losses.contrastive import info_nce
 from cl2cm.losses.distillation import text_regression
-from cl2cm.training.data import load_training_data
+from cl2cm.training.loading import load_training_data
 from fixtures.triples import SAME, encoded, make, match, stage
 
 

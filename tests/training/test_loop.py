@@ -26,7 +26,7 @@ from cl2cm.methods.translate_train import TranslateTrain
 from cl2cm.model.checkpoint import load, load_backbone
 from cl2cm.model.config import to_toml
 from cl2cm.storage import read_record
-from cl2cm.training.data import load_training_data
+from cl2cm.training.loading import load_training_data
 from cl2cm.training.loop import train, train_again
 from cl2cm.training.optimization import choose_device, learning_rate
 from cl2cm.training.stage_loss import mean_losses

@@ -31,7 +31,7 @@ from cl2cm.methods.settings import checked
 from cl2cm.model.checkpoint import load
 from cl2cm.model.config import Config, parse_config
 from cl2cm.progress import say, silence
-from cl2cm.training.data import load_training_data
+from cl2cm.training.loading import load_training_data
 from cl2cm.training.loop import train_again
 from cl2cm.training.run_folder import is_started
 from cl2cm.types import Example, Floats, SearchModel

@@ -27,9 +27,10 @@ from cl2cm.model.checkpoint import save_run
 from cl2cm.model.config import Config, with_absolute_paths
 from cl2cm.progress import say
 from cl2cm.storage import only_writer
-from cl2cm.training.data import Stores, load_training_data
+from cl2cm.training.data import Stores
 from cl2cm.training.initial import Initial, InitialPair, Kept, check_initial, find_initial
 from cl2cm.training.licences import recorded
+from cl2cm.training.loading import load_training_data
 from cl2cm.training.optimization import matmul_precision, return_freed_memory
 from cl2cm.training.processes import Group, Processes, joined
 from cl2cm.training.run_folder import diverged_error, is_started, open_run

@@ -16,7 +16,7 @@ from cl2cm.encode.trust import remember
 from cl2cm.errors import EncoderError, LanguageError, ManifestError, MediaError, StoreError
 from cl2cm.methods.build import build_method
 from cl2cm.model.checkpoint import save_run
-from cl2cm.training.data import load_training_data
+from cl2cm.training.loading import load_training_data
 from cl2cm.training.loop import train
 from fixtures.world import caption
 

@@ -8,7 +8,6 @@ here; they compute the same ("Two networks" of the method page).
 import contextlib
 import io
 import warnings
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -16,15 +15,16 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from cl2cm.encode.clip.text import TextSide
-from cl2cm.encode.onnx_files import check_graph
 from cl2cm.encode.vision import OnnxVision
 from cl2cm.encode.vision_hf import HuggingFaceVision
 from cl2cm.errors import EncoderError
+from cl2cm.export.joining import join, read_backbone
+from cl2cm.export.runtime import OUTPUT
 from cl2cm.model.networks import Head, MeanOfFrames, Pooled, VisionHead, masked_mean
 from cl2cm.model.retrieval import RetrievalModel
 
 OPSET = 17
-TEXT_INPUTS, VISION_INPUTS, OUTPUT = ("ids", "mask"), ("frames", "mask"), "vectors"
+TEXT_INPUTS, VISION_INPUTS = ("ids", "mask"), ("frames", "mask")
 
 
 def text_graph(model: RetrievalModel, *, dim: int = 0) -> Any:  # noqa: ANN401 - onnx has no types
@@ -71,9 +71,9 @@ def vision_graph(model: RetrievalModel, *, dim: int = 0) -> Any:  # noqa: ANN401
     features = torch.linspace(-1, 1, 4 * vision.width).reshape(2, 2, vision.width)
     if not isinstance(vision, OnnxVision):  # stored features
         return _trace(head, (features, mask), VISION_INPUTS, axes)
-    backbone = _read_backbone(vision.folder / "model.onnx")
+    backbone = read_backbone(vision.folder / "model.onnx", OPSET)
     opset = next(one.version for one in backbone.opset_import if one.domain in ("", "ai.onnx"))
-    return _join(backbone, _trace(head, (features, mask), VISION_INPUTS, axes, opset=opset))
+    return join(backbone, _trace(head, (features, mask), VISION_INPUTS, axes, opset=opset))
 
 
 def _trace(
@@ -108,71 +108,6 @@ def _trace(
                 remedy="choose another checkpoint, such as one of a fixed size in place of NaFlex",
             ) from None
     return onnx.ModelProto.FromString(file.getvalue())
-
-
-def _read_backbone(path: Path) -> Any:  # noqa: ANN401
-    import onnx  # noqa: PLC0415
-
-    check_graph(path)
-    model = onnx.load(path)  # weights beside it are taken into the graph
-    versions = {one.domain: one.version for one in model.opset_import}
-    if versions.get("", versions.get("ai.onnx", 0)) < OPSET:
-        model = onnx.version_converter.convert_version(model, OPSET)
-    return model
-
-
-def _join(backbone: Any, head: Any) -> Any:  # noqa: ANN401
-    """Put a backbone (pixels of frames → features) before the graph of its head."""
-    from onnx import TensorProto, compose, helper  # noqa: PLC0415
-
-    backbone, head = (
-        compose.add_prefix(model, prefix) for model, prefix in ((backbone, "b/"), (head, "h/"))
-    )
-    graph = head.graph
-    size = [one.dim_value for one in backbone.graph.input[0].type.tensor_type.shape.dim[1:]]
-    width = backbone.graph.output[0].type.tensor_type.shape.dim[-1].dim_value
-    constants = {"flat": [-1, *size], "width": [width], "two": [2], "zero": [0]}
-    before = [
-        helper.make_node("Reshape", ["frames", "flat"], ["b/pixels"]),
-        *backbone.graph.node,
-        helper.make_node("Shape", ["frames"], ["shape"]),
-        helper.make_node("Slice", ["shape", "zero", "two"], ["rows"]),
-        helper.make_node("Concat", ["rows", "width"], ["rows_width"], axis=0),
-        helper.make_node("Reshape", ["b/features", "rows_width"], ["h/frames"]),
-        helper.make_node("Identity", ["mask"], ["h/mask"]),
-    ]
-    after = helper.make_node("Identity", [f"h/{OUTPUT}"], [OUTPUT])
-    joined = helper.make_graph(
-        [*before, *graph.node, after],
-        "vision",
-        [
-            helper.make_tensor_value_info("frames", TensorProto.UINT8, ["B", "F", *size]),
-            helper.make_tensor_value_info("mask", TensorProto.BOOL, ["B", "F"]),
-        ],
-        [helper.make_tensor_value_info(OUTPUT, TensorProto.FLOAT, ["B", _width_of(graph)])],
-        [
-            *backbone.graph.initializer,
-            *graph.initializer,
-            *(
-                helper.make_tensor(name, TensorProto.INT64, [len(values)], values)
-                for name, values in constants.items()
-            ),
-        ],
-    )
-    imports = {one.domain: one for one in [*head.opset_import, *backbone.opset_import]}
-    functions = [*backbone.functions, *head.functions]
-    return helper.make_model(
-        joined,
-        opset_imports=list(imports.values()),
-        ir_version=max(backbone.ir_version, head.ir_version),
-        functions=functions,
-        producer_name="cl2cm",
-    )
-
-
-def _width_of(graph: Any) -> int | str:  # noqa: ANN401
-    dim = graph.output[0].type.tensor_type.shape.dim[-1]
-    return dim.dim_value or "D"
 
 
 # --- the networks, so that they can be traced ------------------------------------------------

@@ -1,5 +1,7 @@
 """The command that writes a run as ONNX graphs."""
 
+import functools
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -51,58 +53,60 @@ def export(
         raise ConfigError(
             "--layout", expected="onnx or hf", found=repr(layout), remedy="choose one"
         )
-    from cl2cm.data.examples import examples_of
-    from cl2cm.evaluation.evaluate import evaluate
-    from cl2cm.export.write import export_run
-
-    examples = [] if manifest is None else examples_of(manifest, split=split)
-
-    def recall(model: Any) -> dict[str, float]:  # noqa: ANN401 - a run or an export
-        found = evaluate(model, examples)
-        return {language: scores["SumR"] for language, scores in found.items()}
-
-    measured: dict[str, Any] = {"examples": examples, "recall": recall if examples else None}
-    measured["dim"] = dim
     precisions = words(precision)
     if not precisions:
         raise ConfigError(
             "--precision", expected="fp32, fp16 or int8", found="nothing", remedy="leave it out"
         )
+    from cl2cm.data.examples import examples_of
+
+    examples = [] if manifest is None else examples_of(manifest, split=split)
+    settings: dict[str, Any] = {
+        "precisions": precisions,
+        "vision_precision": vision_precision,
+        "dim": dim,
+        "examples": examples,
+        "recall": functools.partial(_sums_of_recalls, examples) if examples else None,
+    }
+    result: dict[str, Any] = {"run": str(run)}
     if layout == "hf":
         from cl2cm.export.hub.folder import export_hub
 
-        hub = export_hub(
-            run, out, precisions=precisions, vision_precision=vision_precision, **measured
-        )
-        made = [hub.export]
-    else:
-        made = export_run(
-            run, out, precisions=precisions, vision_precision=vision_precision, **measured
-        )
-    result: dict[str, Any] = {
-        "run": str(run),
-        "exports": [
-            {
-                "path": str(one.path),
-                "precision": one.precision,
-                "bytes": one.size,
-                "parity": one.parity._asdict(),
-                "recall": one.recall,
-            }
-            for one in made
-        ],
-    }
-    lines = [line for one in made for line in _lines(one)]
-    if layout == "hf":
+        hub = export_hub(run, out, **settings)
+        result["exports"] = [_json(hub.export)]
         result["sentence_transformers"] = {"difference": hub.difference}
-        lines.append(
+        lines = [
+            *_lines(hub.export),
             f"  its text side for sentence-transformers differs by at most {hub.difference:.1e}; "
-            f"to publish it: hf upload OWNER/NAME {out}"
-        )
+            f"to publish it: hf upload OWNER/NAME {out}",
+        ]
+    else:
+        from cl2cm.export.write import export_run
+
+        made = export_run(run, out, **settings)
+        result["exports"] = [_json(one) for one in made]
+        lines = [line for one in made for line in _lines(one)]
     show(result, as_json=as_json, lines=lines)
 
 
-def _lines(one: Any) -> list[str]:  # noqa: ANN401 - an Exported, which is not imported yet
+def _sums_of_recalls(examples: Sequence[Any], model: Any) -> dict[str, float]:  # noqa: ANN401
+    """Return the SumR of a run or an export in each language of the examples."""
+    from cl2cm.evaluation.evaluate import evaluate
+
+    return {code: scores["SumR"] for code, scores in evaluate(model, examples).items()}
+
+
+def _json(one: Any) -> dict[str, Any]:  # noqa: ANN401 - an Exported, which is not imported yet
+    return {
+        "path": str(one.path),
+        "precision": one.precision,
+        "bytes": one.size,
+        "parity": one.parity._asdict(),
+        "recall": one.recall,
+    }
+
+
+def _lines(one: Any) -> list[str]:  # noqa: ANN401 - an Exported
     parity = one.parity
     lines = [
         f"{one.path}: {one.precision}, {one.size / 1e6:.0f} MB; differs from the run by at most "

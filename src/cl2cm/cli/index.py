@@ -1,9 +1,8 @@
 """The command ``index``: build an index and keep it up to date."""
 
-import functools
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -22,9 +21,6 @@ from cl2cm.cli.options import (
 )
 from cl2cm.errors import ConfigError
 from cl2cm.progress import say
-
-if TYPE_CHECKING:
-    from cl2cm.types import Example
 
 
 def index(
@@ -109,14 +105,12 @@ def index(
     from cl2cm.cli.sources import finish, is_lenient
     from cl2cm.index import BackendOptions
     from cl2cm.index.update.update import UpdateOptions
-    from cl2cm.index.update.watch import watch as follow
 
     def once() -> None:
         storage = BackendOptions(backend, dtype, url, allow_cleartext)
         options = UpdateOptions(verify=verify, rebuild=rebuild, backend=storage, wait=watch)
         # In a watched folder, what is still being written must not keep the rest waiting.
         lenient = is_lenient(source, skip_bad=skip_bad, strict=strict) or watch
-        where = encoders("", vision_encoder, features)
         result = index_source(
             run,
             source,
@@ -125,33 +119,18 @@ def index(
             shots=shots,
             options=options,
             roots=media_root or (),
-            encoders=where,
+            encoders=encoders("", vision_encoder, features),
             exclude=exclude or (),
             shard=shard,
             dim=dim,
         )
-        line = (
-            f"{result['items']} items in {result['index']}: {result['encoded']} encoded, "
-            f"{result['kept']} kept, {result['dropped']} dropped; {len(result['skipped'])} skipped"
-        )
-        show(result, as_json=as_json, lines=[line])
+        show(result, as_json=as_json, lines=[_line(result)])
         finish(result, skip_bad=skip_bad or watch)
 
-    if not watch:
+    if watch:
+        _watch(source, once, exclude or ())
+    else:
         once()
-        return
-    if not source.is_dir():
-        raise ConfigError(
-            "--watch",
-            expected="a folder",
-            found=str(source),
-            remedy="pass the folder with the images",
-        )
-    try:
-        look = functools.partial(_examples, source, exclude or ())
-        follow(once, look, on_skip=lambda _, bad: say(f"not indexed: {bad}"))
-    except KeyboardInterrupt:
-        say("interrupted; the index is complete up to the last update")
 
 
 def _check_shard(shard: str, *, merge: bool, watch: bool) -> None:
@@ -175,7 +154,30 @@ def _merge(out: Path, *, rebuild: bool, as_json: bool) -> None:
     show(result, as_json=as_json, lines=[f"{len(merged)} items in {out}, of {len(shards)} shards"])
 
 
-def _examples(folder: Path, exclude: Sequence[str]) -> "list[Example]":
-    from cl2cm.data.scan import survey_folder
+def _line(result: Mapping[str, Any]) -> str:
+    return (
+        f"{result['items']} items in {result['index']}: {result['encoded']} encoded, "
+        f"{result['kept']} kept, {result['dropped']} dropped; {len(result['skipped'])} skipped"
+    )
 
-    return survey_folder(folder, exclude=exclude).examples
+
+def _watch(source: Path, update: Callable[[], None], exclude: Sequence[str]) -> None:
+    """Update the index now and whenever the folder changes, until Ctrl-C."""
+    from cl2cm.data.scan import survey_folder
+    from cl2cm.index.update.watch import watch
+
+    if not source.is_dir():
+        raise ConfigError(
+            "--watch",
+            expected="a folder",
+            found=str(source),
+            remedy="pass the folder with the images",
+        )
+    try:
+        watch(
+            update,
+            lambda: survey_folder(source, exclude=exclude).examples,
+            on_skip=lambda _, bad: say(f"not indexed: {bad}"),
+        )
+    except KeyboardInterrupt:
+        say("interrupted; the index is complete up to the last update")

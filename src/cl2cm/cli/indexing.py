@@ -8,7 +8,7 @@ from typing import Any
 from cl2cm.cli.sources import left_out_json, read_source
 from cl2cm.data.manifest import Skipped
 from cl2cm.data.scan import LeftOut
-from cl2cm.errors import VectorIndexError
+from cl2cm.errors import OnSkip, VectorIndexError
 from cl2cm.export.contract import read_contract
 from cl2cm.export.load import AnyVisual, load, load_visual, opens_export
 from cl2cm.export.model import ExportedModel
@@ -28,7 +28,7 @@ from cl2cm.media.shots import LONG, split_films
 from cl2cm.model.encoders import AS_TRAINED, Encoders
 from cl2cm.progress import track
 from cl2cm.search.searcher import Searcher
-from cl2cm.types import StrPath, is_model_spec
+from cl2cm.types import Example, Floats, StrPath, is_model_spec
 
 
 def index_source(
@@ -78,13 +78,8 @@ def index_source(
         examples = confine(examples, roots, bad)
     options = replace(options or UpdateOptions(), roots=roots, folder=folder)
     loaded = load_visual(run, vision_encoder=encoders.vision)
-    exported = isinstance(loaded, ExportedModel)
     model = _short(loaded, out if part is None else part.folder(out), dim)
-    stored = not exported and model.stored
-    if skip_bad and not exported:
-        examples = model.known(examples, skipped.item)
-    if shots is not False and not stored:
-        examples = split_films(examples, longer_than=0.0 if shots else LONG, on_skip=bad)
+    examples = _entries(loaded, examples, shots, bad)
     if part is not None:
         options = replace(options, backend=_same_dtype(options.backend, len(examples) * model.dim))
         part.begin(out)
@@ -93,9 +88,7 @@ def index_source(
         if not examples:  # fewer items than shards
             part.finish(whole, ids)
             return _result(out, model, skipped, found.left_out)
-    vectors = None
-    if not exported and (stored or not has_index_of(model, out)):
-        vectors = model.known_vectors(examples)  # of a first index: later, only little is new
+    vectors = _cached_vectors(loaded, model, examples, out)
     if vectors is not None:
         update = replace_index(model, examples, vectors, out, run=model.run or run, options=options)
     else:
@@ -112,6 +105,36 @@ def index_source(
     if part is not None:
         part.finish(whole, ids)
     return _result(out, model, skipped, found.left_out, update)
+
+
+def _entries(
+    loaded: AnyVisual, examples: list[Example], shots: bool | None, on_skip: OnSkip | None
+) -> list[Example]:
+    """Return what gets a vector of its own: images, videos, and the shots of long videos."""
+    if not isinstance(loaded, ExportedModel):
+        if on_skip is not None:
+            examples = loaded.known(examples, on_skip)
+        if loaded.stored:
+            return examples
+    if shots is False:
+        return examples
+    return split_films(examples, longer_than=0.0 if shots else LONG, on_skip=on_skip)
+
+
+def _cached_vectors(
+    loaded: AnyVisual,
+    model: Any,  # noqa: ANN401 - the loaded model, or its shortened form
+    examples: Sequence[Example],
+    out: Path,
+) -> Floats | None:
+    """Return the vectors of a first index from cached features, if all of them are there.
+
+    An update encodes only the few items that are new, unless the features are all there is.
+    """
+    if isinstance(loaded, ExportedModel) or (not loaded.stored and has_index_of(model, out)):
+        return None
+    vectors: Floats | None = model.known_vectors(examples)
+    return vectors
 
 
 def _result(

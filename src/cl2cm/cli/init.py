@@ -1,5 +1,6 @@
 """The command ``init``: inspect a folder and write a recipe and the commands for it."""
 
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Annotated
 
@@ -62,19 +63,11 @@ def init(
         return
     wanted = words(to) or [code for code in TARGETS if code != found.source]
     engines = dict.fromkeys(wanted, engine) if engine else engines_for(found.source, wanted)
-    missing = [code for code in words(to) if code not in engines]
     commands = write_plan(found, engines, out)
-    notes = [f"{line} ({', '.join(found.languages)})"]
-    for spec in dict.fromkeys(engines.values()):
-        codes = [code for code, by in engines.items() if by == spec]
-        notes.append(f"Translations by {spec}: {', '.join(codes)}")
-    if missing:
-        notes.append(
-            f"No engine here for {', '.join(missing)}: docs/translation.md, then --engine NAME. "
-            "Queries in languages without translations are understood, if less well."
-        )
-    if not engines:
-        notes.append("No translations: the model learns from the captions alone (zero-shot).")
+    notes = [
+        f"{line} ({', '.join(found.languages)})",
+        *_translation_notes(engines, missing=[code for code in words(to) if code not in engines]),
+    ]
     if found.described < FEW:
         notes.append(
             f"Few captions: {found.described} items have one, a few hundred teach a model more; "
@@ -86,6 +79,20 @@ def init(
         as_json=as_json,
         lines=[*notes, *(f"  {command}" for command in commands)],
     )
+
+
+def _translation_notes(engines: Mapping[str, str], missing: Sequence[str]) -> Iterator[str]:
+    """Return which engine translates into which languages, and what has no engine."""
+    for spec in dict.fromkeys(engines.values()):
+        codes = [code for code, by in engines.items() if by == spec]
+        yield f"Translations by {spec}: {', '.join(codes)}"
+    if missing:
+        yield (
+            f"No engine here for {', '.join(missing)}: docs/translation.md, then --engine NAME. "
+            "Queries in languages without translations are understood, if less well."
+        )
+    if not engines:
+        yield "No translations: the model learns from the captions alone (zero-shot)."
 
 
 def _without_captions(folder: Path, out: Path) -> list[str]:

@@ -13,6 +13,7 @@ from cl2cm.errors import ConfigError, LanguageError, ManifestError, nearest
 from cl2cm.types import Example, Ints
 
 ScoredText = tuple[str, float | None]  # a text, and its score where it has one
+Translations = list[tuple[int, list[ScoredText]]]  # number of a language, and its texts
 
 
 class Texts:
@@ -105,32 +106,20 @@ def caption_pairs(
         _check_engines(examples, engines)
         if min_quality or quality_weighting:
             _check_scores(examples, languages)
-    pictures, sources, groups, group_language, choices, target = [], [], [0], [], [0], []
-    backs, weights = [], []
+    columns = _Columns(texts, quality_weighting)
     for row, example in enumerate(examples):
         captions = _human(example, names)
         for i, caption in enumerate(example.captions.get(source, ())):
-            found: list[tuple[int, list[ScoredText]]]
+            found: Translations
             if not languages:
                 found = [(0, [(caption, None)])]
+            elif human:
+                found = captions
             else:
-                found = (
-                    captions if human else translations_of(example, i, names, engines, min_quality)
-                )
-            for language, options in found:
-                group_language.append(language)
-                target += [texts.add(option) for option, _ in options]
-                weights += [
-                    _weight(score, quality_weighting) / len(options) for _, score in options
-                ]
-                choices.append(len(target))
+                found = translations_of(example, i, names, engines, min_quality)
             if found:
-                pictures.append(row)
-                sources.append(texts.add(caption))
-                back = _back_translation(example, source, i)
-                backs.append(texts.add(back) if back else -1)
-                groups.append(len(group_language))
-    if not sources:
+                columns.add(row, caption, found, _back_translation(example, source, i))
+    if not columns.sources:
         raise ManifestError(
             "training data",
             expected=f"captions in {source!r} with "
@@ -138,17 +127,53 @@ def caption_pairs(
             found=f"none among {len(examples)} items",
             remedy="check data.source, data.languages and data.engines",
         )
-    return CaptionPairs(
-        _rows(pictures),
-        _rows(sources),
-        _rows(groups),
-        _rows(group_language),
-        _rows(choices),
-        _rows(target),
-        _rows(backs),
-        languages=names,
-        weights=np.asarray(weights) if quality_weighting else None,
-    )
+    return columns.pairs(names)
+
+
+class _Columns:
+    """The columns of `CaptionPairs`, which grow by one pair after the other.
+
+    Args:
+        texts: gets the texts that are new.
+        quality_weighting: as in `caption_pairs`.
+    """
+
+    def __init__(self, texts: Texts, quality_weighting: float) -> None:
+        self._texts, self._power = texts, quality_weighting
+        self.images: list[int] = []
+        self.sources: list[int] = []
+        self.backs: list[int] = []
+        self.groups: list[int] = [0]
+        self.group_language: list[int] = []
+        self.choices: list[int] = [0]
+        self.target: list[int] = []
+        self.weights: list[float] = []
+
+    def add(self, image: int, caption: str, translations: Translations, back: str | None) -> None:
+        """Add a pair: the row of an image, its caption, and what stands for it by language."""
+        for language, options in translations:
+            self.group_language.append(language)
+            self.target += [self._texts.add(option) for option, _ in options]
+            self.weights += [_weight(score, self._power) / len(options) for _, score in options]
+            self.choices.append(len(self.target))
+        self.images.append(image)
+        self.sources.append(self._texts.add(caption))
+        self.backs.append(self._texts.add(back) if back else -1)
+        self.groups.append(len(self.group_language))
+
+    def pairs(self, languages: tuple[str, ...]) -> CaptionPairs:
+        """Return all pairs that were added."""
+        return CaptionPairs(
+            _rows(self.images),
+            _rows(self.sources),
+            _rows(self.groups),
+            _rows(self.group_language),
+            _rows(self.choices),
+            _rows(self.target),
+            _rows(self.backs),
+            languages=languages,
+            weights=np.asarray(self.weights) if self._power else None,
+        )
 
 
 def _weight(score: float | None, power: float) -> float:
@@ -193,7 +218,7 @@ def translations_of(
     languages: Sequence[str],
     engines: Sequence[str],
     min_quality: float,
-) -> list[tuple[int, list[ScoredText]]]:
+) -> Translations:
     """Return a caption's translations, by the number of their language, where it has any."""
     found = []
     for number, language in enumerate(languages):
@@ -210,7 +235,7 @@ def translations_of(
     return found
 
 
-def _human(example: Example, languages: Sequence[str]) -> list[tuple[int, list[ScoredText]]]:
+def _human(example: Example, languages: Sequence[str]) -> Translations:
     """Return the image's human captions in each of the languages that it has."""
     captions = ((number, example.captions.get(code)) for number, code in enumerate(languages))
     return [(number, [(text, None) for text in texts]) for number, texts in captions if texts]

@@ -5,14 +5,14 @@ language by language: a paired bootstrap over images and seeds, corrected by Hol
 languages.
 """
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
 from cl2cm.evaluation.bench.run import Job
-from cl2cm.evaluation.bootstrap import bootstrap, holm_intervals
-from cl2cm.evaluation.ranks import Ranks, compare_mrr, mean_blocks, sum_blocks
+from cl2cm.evaluation.bootstrap import Comparison, bootstrap, holm_intervals
+from cl2cm.evaluation.ranks import Ranks, Runs, compare_mrr, mean_blocks, sum_blocks
 from cl2cm.evaluation.statistics import gap_closed, mean_rank_variance
 from cl2cm.metrics import CUTOFFS, QueryRanks, summary
 
@@ -114,50 +114,40 @@ def summarise(rows: Iterable[Mapping[str, Any]], source: str) -> list[dict[str, 
 
 
 def tests(results: Results, source: str, reference: str) -> list[dict[str, Any]]:
-    """Return one method, the reference, against every other one of the same regime and table."""
+    """Compare one method, the reference, with every other one of the same regime and table."""
     grouped = _by_method(results)
     found = []
     for (regime, table, method), runs in grouped.items():
         ours = grouped.get((regime, table, reference))
         if ours is None or method == reference:
             continue
-        languages = [code for code in runs[0] if code in ours[0]]
-        targets = [code for code in languages if code != source]
-        blocks = [sum_blocks(ours, runs, code) for code in targets]
-        corrected = dict(zip(targets, holm_intervals(blocks), strict=True)) if targets else {}
-        for code in languages:
-            plain = bootstrap(sum_blocks(ours, runs, code))
-            mrr = compare_mrr(ours, runs, code)
-            row = {
-                "regime": regime,
-                "table": table,
-                "a": reference,
-                "b": method,
-                "language": code,
-                "difference": plain.difference,
-                "ci95": [plain.low, plain.high],
-                "p": plain.p,
-                "MRR": {"difference": mrr.difference, "ci95": [mrr.low, mrr.high], "p": mrr.p},
-            }
-            if code in corrected:
-                one = corrected[code]
-                row |= {"ci95_corrected": [one.low, one.high], "p_holm": one.p}
-            found.append(row)
-        if len(targets) > 1:
-            mean = bootstrap(mean_blocks(ours, runs, targets))
-            found.append(
-                {
-                    "regime": regime,
-                    "table": table,
-                    "a": reference,
-                    "b": method,
-                    "language": TARGETS,
-                    "difference": mean.difference,
-                    "ci95": [mean.low, mean.high],
-                    "p": mean.p,
-                }
-            )
+        pair = {"regime": regime, "table": table, "a": reference, "b": method}
+        found += [{**pair, **row} for row in _comparisons(ours, runs, source)]
     return found
+
+
+def _comparisons(ours: Runs, theirs: Runs, source: str) -> Iterator[dict[str, Any]]:
+    """Compare two methods in each language, and in the mean over the target languages."""
+    languages = [code for code in theirs[0] if code in ours[0]]
+    targets = [code for code in languages if code != source]
+    blocks = [sum_blocks(ours, theirs, code) for code in targets]
+    corrected = dict(zip(targets, holm_intervals(blocks), strict=True)) if targets else {}
+    for code in languages:
+        row = {
+            "language": code,
+            **_difference(bootstrap(sum_blocks(ours, theirs, code))),
+            "MRR": _difference(compare_mrr(ours, theirs, code)),
+        }
+        if code in corrected:
+            one = corrected[code]
+            row |= {"ci95_corrected": [one.low, one.high], "p_holm": one.p}
+        yield row
+    if len(targets) > 1:
+        yield {"language": TARGETS, **_difference(bootstrap(mean_blocks(ours, theirs, targets)))}
+
+
+def _difference(one: Comparison) -> dict[str, Any]:
+    return {"difference": one.difference, "ci95": [one.low, one.high], "p": one.p}
 
 
 def _by_method(results: Results) -> dict[Key, list[Mapping[str, Ranks]]]:

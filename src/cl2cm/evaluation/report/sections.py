@@ -20,6 +20,7 @@ from cl2cm.evaluation.report.looks import (
     worst_section,
 )
 from cl2cm.evaluation.report.matrices import HeatMap, heat_maps
+from cl2cm.evaluation.report.quality import Quality
 from cl2cm.evaluation.report.recall import FOUND, SEEDS, spearman
 from cl2cm.evaluation.report.results import RECALLS
 from cl2cm.evaluation.report.tables import Cell, Number, Table
@@ -198,21 +199,11 @@ def _quality(found: Material) -> Section:
         Point(labels.index(label), quality.means[code], value, f"{label}, {code}")
         for label, code, value in rows
     ]
-    table: list[list[Cell]] = []
-    for label in labels:
-        own = [(code, value) for other, code, value in rows if other == label]
-        ordered = spearman([quality.means[c] for c, _ in own], [v for _, v in own])
-        table += [
-            [
-                label,
-                code,
-                Number(quality.means[code], digits=3),
-                Number(quality.counts[code], digits=0),
-                Number(value),
-                Number(ordered, digits=2),
-            ]
-            for code, value in own
-        ]
+    table = [
+        line
+        for label in labels
+        for line in _quality_rows(label, quality, {c: v for other, c, v in rows if other == label})
+    ]
     text = f"{len(quality.means)} languages: {', '.join(quality.means)}."
     axes = (f"mean {quality.measure} of the translations", "t2v R@10 (%)")
     heads = ("run", "language", quality.measure, "translations", "t2v R@10", "Spearman of the run")
@@ -235,3 +226,19 @@ def _quality(found: Material) -> Section:
             Table("quality", "Quality, recall, and their correlation", heads, table),
         ],
     )
+
+
+def _quality_rows(label: str, quality: Quality, recalls: dict[str, float]) -> list[list[Cell]]:
+    """Return the rows of one run: its t2v R@10 by language, and how the quality orders them."""
+    order = spearman([quality.means[code] for code in recalls], list(recalls.values()))
+    return [
+        [
+            label,
+            code,
+            Number(quality.means[code], digits=3),
+            Number(quality.counts[code], digits=0),
+            Number(recall),
+            Number(order, digits=2),
+        ]
+        for code, recall in recalls.items()
+    ]

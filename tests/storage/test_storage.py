@@ -10,12 +10,13 @@ from pathlib import Path
 
 import pytest
 
-from cl2cm.errors import StorageError
+from cl2cm.errors import ConfigError, StorageError
 from cl2cm.storage import (
     atomic_file,
     atomic_folder,
     atomic_path,
     cache_folder,
+    check_ending,
     locked,
     open_confined,
     open_regular,
@@ -379,3 +380,10 @@ def test_a_pipe_is_not_hashed(tmp_path):
     os.mkfifo(tmp_path / "f")
     with pytest.raises(OSError, match=r"regular file|a pipe"):
         sha256_file(tmp_path / "f")
+
+
+def test_an_ending_that_does_not_fit_is_refused():
+    check_ending("--out", Path("page.htm"), (".html", ".htm"))
+    for name in ("page", "page.htm.gz", "page.HTML", ".html"):
+        with pytest.raises(ConfigError, match=r"--out: .*ends in \.html or \.htm, found " + name):
+            check_ending("--out", Path(name), (".html", ".htm"))

@@ -5,7 +5,16 @@ from typing import Annotated
 
 import typer
 
-from cl2cm.cli.options import Features, Json, SkipBad, TextEncoder, VisionEncoder, encoders, show
+from cl2cm.cli.options import (
+    Features,
+    Json,
+    Resume,
+    SkipBad,
+    TextEncoder,
+    VisionEncoder,
+    encoders,
+    show,
+)
 
 
 def add_language(
@@ -32,7 +41,7 @@ def add_language(
         list[str] | None,
         typer.Option("--set", help="Change a setting: train.epochs=3; repeatable."),
     ] = None,
-    resume: Annotated[bool, typer.Option("--resume", help="Resume an interrupted run.")] = False,
+    resume: Resume = False,
     text_encoder: TextEncoder = "",
     vision_encoder: VisionEncoder = "",
     features: Features = None,

@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from cl2cm.cli.options import Json, SkipBad, numbers, show, words
+from cl2cm.cli.options import EvaluatedSplit, Json, SkipBad, numbers, show, words
 
 
 def bench(
@@ -37,7 +37,7 @@ def bench(
     single: Annotated[
         bool, typer.Option("--single/--no-single", help="Also train one model per language.")
     ] = True,
-    split: Annotated[str, typer.Option(help="Split to evaluate.")] = "test",
+    split: EvaluatedSplit = "test",
     against: Annotated[
         str, typer.Option(help="Compare the other methods with this one; empty: cl2cm.")
     ] = "",

@@ -6,7 +6,16 @@ from typing import Annotated
 
 import typer
 
-from cl2cm.cli.options import Exclude, Json, SkipBad, Strict, show, words
+from cl2cm.cli.options import (
+    CaptionLanguage,
+    Exclude,
+    Json,
+    LeakCheck,
+    SkipBad,
+    Strict,
+    show,
+    words,
+)
 
 
 def prepare(
@@ -33,9 +42,7 @@ def prepare(
         ),
     ] = False,
     split: Annotated[str, typer.Option(help="Split for the items of coco-cn-ext.")] = "test",
-    language: Annotated[
-        str, typer.Option(help="Language of captions without a language code.")
-    ] = "en",
+    language: CaptionLanguage = "en",
     columns: Annotated[
         str,
         typer.Option(
@@ -52,12 +59,7 @@ def prepare(
             "--allow-leaks", help="Continue if images of your own seem to occur in two splits."
         ),
     ] = False,
-    leak_check: Annotated[
-        bool,
-        typer.Option(
-            "--leak-check/--no-leak-check", help="Check for images that occur in two splits."
-        ),
-    ] = True,
+    leak_check: LeakCheck = True,
     as_json: Json = False,
 ) -> None:
     """Convert a data set, or your own folder, into a manifest."""

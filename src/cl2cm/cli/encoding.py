@@ -132,32 +132,14 @@ def encode_store(
     skipped = Skipped()
     found = _read(os.fspath(source), side, skipped if skip_bad else None, exclude)
     begin = time.monotonic()
-    result = {"store": str(out), "encoder": encoder}
-    if side == "text":
-        job = text_job(all_texts(found.examples), TextBackbone.load(encoder))
-    else:
-        backbone = load_vision(encoder)
-        if isinstance(backbone, FeatureFiles):
-            scale.refuse(encoder)
-            store = encode_pictures(
-                found.examples, backbone, out, skip_bad=skip_bad, on_skip=skipped.item
-            )
-            return _finished(store, result, skipped, found.left_out, begin)
-        job = picture_job(
-            found.examples,
-            backbone,
-            skip_bad=skip_bad,
-            on_skip=skipped.item,
-            images=found.images,
-            states=found.states,
-        )
-    if scale.job:
-        return _part(job, out, scale, result, skipped, found.left_out, begin)
-    store = job.write(out, scale.engine_of(), merge=scale.merge)
-    if side == "vision":
-        left = [example for example in found.examples if example.id not in skipped.names]
-        tell_left_out(store, left, skipped.item if skip_bad else None)
-    return _finished(store, result, skipped, found.left_out, begin)
+    counts, rows = _write(found, out, encoder, side, skipped, skip_bad=skip_bad, scale=scale)
+    return {
+        "store": str(out),
+        "encoder": encoder,
+        **counts,
+        **left_out_json(skipped, found.left_out),
+        "rate": rows / max(time.monotonic() - begin, 1e-9),
+    }
 
 
 class _Items(NamedTuple):
@@ -195,43 +177,61 @@ def _read(source: str, side: str, bad: Skipped | None, exclude: Sequence[str]) -
     return _Items(examples, stored.left_out, images, states)
 
 
-def _finished(
-    store: StoredFeatures,
-    result: dict[str, Any],
-    skipped: Skipped,
-    left_out: LeftOut,
-    begin: float,
-) -> dict[str, Any]:
-    return {
-        **result,
-        "items": sum(store.has(name) for name in store.ids),
-        "width": store.width,
-        **left_out_json(skipped, left_out),
-        "rate": len(store) / max(time.monotonic() - begin, 1e-9),
-    }
-
-
-def _part(
-    job: Job,
+def _write(
+    found: _Items,
     out: Path,
-    scale: Scale,
-    result: dict[str, Any],
+    encoder: str,
+    side: str,
     skipped: Skipped,
-    left_out: LeftOut,
-    begin: float,
-) -> dict[str, Any]:
+    *,
+    skip_bad: bool,
+    scale: Scale,
+) -> tuple[dict[str, Any], int]:
+    """Write a store or the part of one; return counts for the user, and the number of its rows."""
+    if side == "text":
+        job = text_job(all_texts(found.examples), TextBackbone.load(encoder))
+    else:
+        backbone = load_vision(encoder)
+        if isinstance(backbone, FeatureFiles):
+            scale.refuse(encoder)
+            return _counts(
+                encode_pictures(
+                    found.examples, backbone, out, skip_bad=skip_bad, on_skip=skipped.item
+                )
+            )
+        job = picture_job(
+            found.examples,
+            backbone,
+            skip_bad=skip_bad,
+            on_skip=skipped.item,
+            images=found.images,
+            states=found.states,
+        )
+    if scale.job:
+        return _write_part(job, out, scale)
+    store = job.write(out, scale.engine_of(), merge=scale.merge)
+    if side == "vision":
+        left = [example for example in found.examples if example.id not in skipped.names]
+        tell_left_out(store, left, skipped.item if skip_bad else None)
+    return _counts(store)
+
+
+def _counts(store: StoredFeatures) -> tuple[dict[str, Any], int]:
+    items = sum(store.has(name) for name in store.ids)
+    return {"items": items, "width": store.width}, len(store)
+
+
+def _write_part(job: Job, out: Path, scale: Scale) -> tuple[dict[str, Any], int]:
     number = ArrayJob.parse(scale.job)
     shards, items = job.write_part(out, number, scale.engine_of())
-    return {
-        **result,
+    counts = {
         "part": str(number.folder(out)),
         "shards": shards,
         "of_shards": job.plan.shard_count,
         "items": items,
         "width": job.plan.settings["width"],
-        **left_out_json(skipped, left_out),
-        "rate": items / max(time.monotonic() - begin, 1e-9),
     }
+    return counts, items
 
 
 def all_texts(examples: Sequence[Example]) -> list[str]:

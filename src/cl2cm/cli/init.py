@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from cl2cm.cli.options import Json, show, words
+from cl2cm.cli.options import CaptionLanguage, Json, show, words
 from cl2cm.errors import ConfigError
 
 EXAMPLE = ("file,caption", "holiday/beach.jpg,two children build a sand castle")
@@ -26,9 +26,7 @@ def init(
     engine: Annotated[
         str, typer.Option(help="Translation engine, as for translate; empty: an installed engine.")
     ] = "",
-    language: Annotated[
-        str, typer.Option(help="Language of captions without a language code.")
-    ] = "en",
+    language: CaptionLanguage = "en",
     as_json: Json = False,
 ) -> None:
     """Inspect a folder of images and write a recipe and commands.

@@ -6,8 +6,11 @@ from typing import Annotated
 import typer
 
 from cl2cm.cli.options import (
+    EvaluatedSplit,
     Features,
     Json,
+    Languages,
+    LeakCheck,
     SkipBad,
     TextEncoder,
     VisionEncoder,
@@ -21,8 +24,8 @@ from cl2cm.cli.options import (
 def evaluate(
     run: Annotated[Path, typer.Argument(help="Run folder.")],
     manifest: Annotated[Path, typer.Argument(help="Manifest with human captions.")],
-    split: Annotated[str, typer.Option(help="Split to evaluate.")] = "test",
-    languages: Annotated[str, typer.Option(help="Languages, such as de,fr; empty: all.")] = "",
+    split: EvaluatedSplit = "test",
+    languages: Languages = "",
     trec: Annotated[
         Path | None,
         typer.Option(help="Write ranked lists for trec_eval to this file, and qrels beside it."),
@@ -44,12 +47,7 @@ def evaluate(
             "with match.smallest_dim.  [default: all]"
         ),
     ] = 0,
-    leak_check: Annotated[
-        bool,
-        typer.Option(
-            "--leak-check/--no-leak-check", help="Check for images that occur in two splits."
-        ),
-    ] = True,
+    leak_check: LeakCheck = True,
     text_encoder: TextEncoder = "",
     vision_encoder: VisionEncoder = "",
     features: Features = None,
@@ -83,8 +81,8 @@ def compare(
     run_a: Annotated[Path, typer.Argument(metavar="RUN", help="Run folder A.")],
     run_b: Annotated[Path, typer.Argument(metavar="RUN", help="Run folder B.")],
     manifest: Annotated[Path, typer.Argument(help="Manifest with human captions.")],
-    split: Annotated[str, typer.Option(help="Split to evaluate.")] = "test",
-    languages: Annotated[str, typer.Option(help="Languages, such as de,fr; empty: all.")] = "",
+    split: EvaluatedSplit = "test",
+    languages: Languages = "",
     features: Annotated[
         list[Path] | None,
         typer.Option(help="Stored features, as for evaluate; pass twice for A and B."),

@@ -41,6 +41,14 @@ Features = Annotated[
 # For commands that read a manifest: invalid lines, and items whose file or features cannot be
 # read, are listed and skipped; without it the first of them is an error.
 SkipBad = Annotated[bool, typer.Option("--skip-bad", help="List broken items and skip them.")]
+Languages = Annotated[str, typer.Option(help="Languages, such as de,fr; empty: all.")]
+CaptionLanguage = Annotated[str, typer.Option(help="Language of captions without a language code.")]
+EvaluatedSplit = Annotated[str, typer.Option("--split", help="Split to evaluate.")]
+LeakCheck = Annotated[
+    bool,
+    typer.Option("--leak-check/--no-leak-check", help="Check for images that occur in two splits."),
+]
+Resume = Annotated[bool, typer.Option("--resume", help="Resume an interrupted run.")]
 Roots = Annotated[
     list[Path] | None,
     typer.Option("--media-root", help="Allow reading another folder; repeatable."),

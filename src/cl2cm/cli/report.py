@@ -8,6 +8,7 @@ import typer
 from cl2cm.cli.options import (
     Features,
     Json,
+    Languages,
     Roots,
     SkipBad,
     TextEncoder,
@@ -31,7 +32,7 @@ def report(
         typer.Option(help="Manifest with human captions.  [default: the one of the training]"),
     ] = None,
     split: Annotated[str, typer.Option(help="Split to report.")] = "test",
-    languages: Annotated[str, typer.Option(help="Languages, such as de,fr; empty: all.")] = "",
+    languages: Languages = "",
     worst: Annotated[int, typer.Option(min=0, max=1000, help="Number of worst queries.")] = 100,
     files: Annotated[
         Path | None,

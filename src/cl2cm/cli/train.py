@@ -6,7 +6,7 @@ from typing import Annotated
 import typer
 
 from cl2cm.cli.examples import WithExamples
-from cl2cm.cli.options import Json, SkipBad, show
+from cl2cm.cli.options import Json, Resume, SkipBad, show
 
 
 class WithMethods(WithExamples):
@@ -33,7 +33,7 @@ def train(
             "--set", help="Override a setting: train.epochs=3, data.languages=de,fr; repeatable."
         ),
     ] = None,
-    resume: Annotated[bool, typer.Option("--resume", help="Resume an interrupted run.")] = False,
+    resume: Resume = False,
     init_from: Annotated[
         Path | None, typer.Option(help="Start from the weights of this finished run.")
     ] = None,

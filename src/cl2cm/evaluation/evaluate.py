@@ -18,13 +18,13 @@ import numpy as np
 from cl2cm.data.examples import examples_of
 from cl2cm.data.queries import caption_languages, caption_queries
 from cl2cm.errors import LanguageError
-from cl2cm.evaluation.per_query import TOP, PerQueryWriter, check_ending
+from cl2cm.evaluation.per_query import ENDINGS, TOP, PerQueryWriter
 from cl2cm.evaluation.ranked_lists import Measured
 from cl2cm.evaluation.trec import TrecWriter, trec_files
 from cl2cm.media.kinds import source_of
 from cl2cm.metrics import metrics
 from cl2cm.model.finite import check_vectors
-from cl2cm.storage import check_writable
+from cl2cm.storage import check_ending, check_writable
 from cl2cm.types import Example, Floats, SearchModel, StrPath
 
 Translate = Callable[[str, list[str]], list[str]]  # language, texts → texts in the source language
@@ -110,7 +110,7 @@ def check_outputs(trec: StrPath | None, per_query: StrPath | None) -> None:
     """
     paths = [] if trec is None else [p for both in trec_files(Path(trec)).values() for p in both]
     if per_query is not None:
-        check_ending(Path(per_query))
+        check_ending("--per-query", Path(per_query), ENDINGS)
         paths.append(Path(per_query))
     for path in paths:
         check_writable(path)

@@ -25,11 +25,11 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
-from cl2cm.errors import ConfigError
 from cl2cm.evaluation.ranked_lists import DIRECTIONS, Direction, Measured, rankings
 from cl2cm.evaluation.trec import trec_ids
-from cl2cm.storage import atomic_file
+from cl2cm.storage import atomic_file, check_ending
 
+ENDINGS = (".jsonl", ".csv")
 TOP = 10  # items of a list that are named
 COLUMNS = (
     *("query", "language", "direction", "item", "caption", "rank"),
@@ -50,7 +50,7 @@ class PerQueryWriter:
     """
 
     def __init__(self, path: Path, *, top: int = TOP) -> None:
-        check_ending(path)
+        check_ending("--per-query", path, ENDINGS)
         self._table = path.suffix == ".csv"
         self._top = top
         self._opened = atomic_file(path)
@@ -85,21 +85,6 @@ class PerQueryWriter:
         text = io.StringIO(newline="")
         csv.writer(text, lineterminator="\n").writerow(cells)
         self._file.write(text.getvalue().encode())
-
-
-def check_ending(path: Path) -> None:
-    """Refuse a file that is neither ``.jsonl`` nor ``.csv``.
-
-    Raises:
-        ConfigError: it has another ending.
-    """
-    if path.suffix not in (".jsonl", ".csv"):
-        raise ConfigError(
-            "--per-query",
-            expected="a file that ends in .jsonl or .csv",
-            found=str(path),
-            remedy="rename it",
-        )
 
 
 def per_query(

@@ -11,12 +11,12 @@ import os
 import re
 import shutil
 import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, Any
 
-from cl2cm.errors import StorageError
+from cl2cm.errors import ConfigError, StorageError
 from cl2cm.storage.failures import storage_errors
 
 _LEFT = re.compile(r"\..+\.(partial|old)-[0-9a-z_]{8}")  # by tempfile
@@ -90,6 +90,26 @@ def atomic_file(path: Path) -> Iterator[IO[bytes]]:
     """Open ``path`` for writing bytes; it appears whole, or not at all."""
     with atomic_path(path) as partial, partial.open("wb") as file:
         yield file
+
+
+def check_ending(option: str, path: Path, endings: Sequence[str]) -> None:
+    """Refuse a file whose name does not end as its contents ask for.
+
+    Args:
+        option: that names the file, for the error.
+        path: the file.
+        endings: that it may have, such as ``.csv``.
+
+    Raises:
+        ConfigError: it has another ending.
+    """
+    if path.suffix not in endings:
+        raise ConfigError(
+            option,
+            expected=f"a file that ends in {' or '.join(endings)}",
+            found=str(path),
+            remedy="rename it",
+        )
 
 
 def check_writable(path: Path) -> None:

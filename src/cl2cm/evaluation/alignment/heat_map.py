@@ -96,8 +96,11 @@ def write_png(found: Alignment, path: Path) -> None:
         file.write(picture)
 
 
-def resvg() -> Any:  # noqa: ANN401 - it has no types
+def resvg(extra: str = "demo") -> Any:  # noqa: ANN401 - it has no types
     """Return the package that draws SVG.
+
+    Args:
+        extra: to install where it is missing.
 
     Raises:
         MissingExtraError: it is not installed.
@@ -105,7 +108,7 @@ def resvg() -> Any:  # noqa: ANN401 - it has no types
     try:
         import resvg_py  # noqa: PLC0415 - of an extra
     except ImportError:
-        raise MissingExtraError("resvg_py", "demo") from None
+        raise MissingExtraError("resvg_py", extra) from None
     return resvg_py
 
 

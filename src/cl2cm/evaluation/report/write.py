@@ -4,7 +4,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from cl2cm.errors import ConfigError, MissingExtraError
+from cl2cm.errors import ConfigError
+from cl2cm.evaluation.alignment.heat_map import resvg
 from cl2cm.evaluation.report.blocks import Drawn, Section
 from cl2cm.evaluation.report.gather import Choice, Material, gather
 from cl2cm.evaluation.report.measurements import likeness
@@ -15,7 +16,7 @@ from cl2cm.evaluation.report.svg import Figure, standalone
 from cl2cm.evaluation.report.tables import Table, csv_table, latex_table
 from cl2cm.evaluation.report.thumbnails import Thumbnails
 from cl2cm.progress import say
-from cl2cm.storage import atomic_file, check_writable
+from cl2cm.storage import atomic_file, check_ending, check_writable
 
 LARGE = 15_000_000  # bytes of a page that browsers still open at once
 
@@ -64,13 +65,7 @@ def report(
 
 def _check_outputs(out: Path, files: Path | None, *, png: bool) -> None:
     """Refuse what could not be written, before anything is computed."""
-    if out.suffix not in (".html", ".htm"):
-        raise ConfigError(
-            "--out",
-            expected="a file that ends in .html",
-            found=str(out),
-            remedy="rename it",
-        )
+    check_ending("--out", out, (".html", ".htm"))
     if png and files is None:
         raise ConfigError(
             "--png", expected="a folder for the images", found="none", remedy="add --files FOLDER"
@@ -79,7 +74,7 @@ def _check_outputs(out: Path, files: Path | None, *, png: bool) -> None:
     if files is not None:
         check_writable(files / "recall.csv")
     if png:
-        _resvg()
+        resvg("report")
 
 
 def _title(found: Material) -> str:
@@ -138,7 +133,7 @@ def _write_files(parts: Sequence[Section], folder: Path, *, png: bool) -> list[s
             svg = block.svg if isinstance(block, Drawn) else standalone(block)
             contents = {f"{block.name}.svg": svg.encode("utf-8", "replace")}
             if png:
-                drawn = _resvg().svg_to_bytes(svg_string=svg, zoom=2, background="#ffffff")
+                drawn = resvg("report").svg_to_bytes(svg_string=svg, zoom=2, background="#ffffff")
                 contents[f"{block.name}.png"] = bytes(drawn)
         else:
             continue
@@ -147,19 +142,6 @@ def _write_files(parts: Sequence[Section], folder: Path, *, png: bool) -> list[s
                 file.write(content)
             written.append(str(folder / name))
     return written
-
-
-def _resvg() -> Any:  # noqa: ANN401 - it has no types
-    """Return the package that draws SVG.
-
-    Raises:
-        MissingExtraError: it is not installed.
-    """
-    try:
-        import resvg_py  # noqa: PLC0415 - of an extra
-    except ImportError:
-        raise MissingExtraError("resvg_py", "report") from None
-    return resvg_py
 
 
 def report_lines(result: dict[str, Any]) -> list[str]:

@@ -101,6 +101,20 @@ def offline() -> Iterator[None]:
         constants.HF_HUB_OFFLINE = before
 
 
+@contextmanager
+def no_progress_bars() -> Iterator[None]:
+    """Suppress the progress bars of Transformers, which appear beside those of the command."""
+    from transformers.utils import logging  # noqa: PLC0415 - heavy
+
+    shown = logging.is_progress_bar_enabled()
+    logging.disable_progress_bar()
+    try:
+        yield
+    finally:
+        if shown:
+            logging.enable_progress_bar()
+
+
 def check_folder(folder: Path) -> None:
     """Refuse a folder whose files ask for code, weights or files from elsewhere.
 

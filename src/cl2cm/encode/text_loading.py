@@ -20,6 +20,7 @@ from cl2cm.encode.pretrained import (
     check_weights,
     first_line,
     from_hub,
+    no_progress_bars,
     offline,
 )
 from cl2cm.encode.trust import is_bare, is_hub_id
@@ -225,11 +226,10 @@ def loading(name: str, folder: Path, what: str) -> Iterator[None]:
     """Suppress the messages of Transformers while loading, and report errors in one line."""
     from transformers.utils import logging  # noqa: PLC0415 — heavy
 
-    bar, level = logging.is_progress_bar_enabled(), logging.get_verbosity()
-    logging.disable_progress_bar()
+    level = logging.get_verbosity()
     logging.set_verbosity_error()
     try:
-        with offline():
+        with offline(), no_progress_bars():
             yield
     except (KeyboardInterrupt, SystemExit, CL2CMError):
         raise
@@ -242,5 +242,3 @@ def loading(name: str, folder: Path, what: str) -> Iterator[None]:
         ) from error
     finally:
         logging.set_verbosity(level)
-        if bar:
-            logging.enable_progress_bar()

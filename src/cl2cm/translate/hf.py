@@ -18,6 +18,7 @@ from cl2cm.encode.pretrained import (
     check_weights,
     first_line,
     from_hub,
+    no_progress_bars,
     offline,
 )
 from cl2cm.encode.trust import is_hub_id
@@ -146,14 +147,11 @@ class HuggingFaceTranslator:
 
     def _load(self, kind: str) -> Any:  # noqa: ANN401 - Transformers has no types
         import transformers  # noqa: PLC0415 - heavy
-        from transformers.utils import logging  # noqa: PLC0415 - heavy
 
-        bar = logging.is_progress_bar_enabled()
-        logging.disable_progress_bar()
         try:
             check_folder(self._folder)
             loader, where = getattr(transformers, kind), str(self._folder)
-            with offline():
+            with offline(), no_progress_bars():
                 if not kind.startswith("AutoModel"):
                     return loader.from_pretrained(where, **LOADING)
                 model, info = loader.from_pretrained(
@@ -165,9 +163,6 @@ class HuggingFaceTranslator:
             raise
         except BaseException as error:  # its readers raise whatever they raise, Rust's panics too
             raise self._damaged(error) from error
-        finally:
-            if bar:
-                logging.enable_progress_bar()
 
     def _damaged(self, error: BaseException) -> WeightsError:
         return WeightsError(

@@ -1,6 +1,7 @@
 """A Hugging Face folder against its run, by its files and by sentence-transformers itself."""
 
 import json
+import re
 
 import numpy as np
 import pytest
@@ -98,8 +99,10 @@ def test_every_module_is_of_sentence_transformers(written):
 def test_the_command_writes_a_folder_with_card_and_both_sides(trained, small, tmp_path, capfd):
     out = tmp_path / "hub"
     assert cli(["export", str(trained), str(out), "--layout", "hf", "--json"]) == 0
-    told = json.loads(capfd.readouterr().out)
+    shown = capfd.readouterr()
+    told = json.loads(shown.out)
     assert told["sentence_transformers"]["difference"] < 1e-5
+    assert not re.search(r"\d+%\||it/s", shown.err)  # no progress bar of another package
     card = (out / "README.md").read_text("utf-8")
     head = card.split("---")[1]
     for word in ("library_name: sentence-transformers", "- 'en'", "- 'xx'"):

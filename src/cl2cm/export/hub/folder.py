@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
+from cl2cm.encode.pretrained import no_progress_bars
 from cl2cm.encode.steps import text_states
 from cl2cm.encode.text import TextBackbone
 from cl2cm.encode.tokens import pad_tokens
@@ -147,7 +148,8 @@ def write_text_side(
     backbone, head = model.backbone, model.student.text
     assert isinstance(backbone, TextBackbone)  # noqa: S101 - export_run refused others
     assert isinstance(head, Head)  # noqa: S101
-    backbone.model.save_pretrained(folder)
+    with no_progress_bars():
+        backbone.model.save_pretrained(folder)
     write_tokenizer(folder, backbone)
     write_json(folder / "sentence_bert_config.json", {"max_seq_length": backbone.max_tokens})
     prompts = {"query": backbone.prefix, "document": backbone.prefix}

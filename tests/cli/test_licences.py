@@ -14,7 +14,7 @@ from cl2cm.encode.clip.catalogue import MODELS
 from cl2cm.encode.pinned_weights import OFFLINE_MODELS
 from cl2cm.errors import ConfigError, ManifestError
 from cl2cm.storage import read_record, sha256_file, write_record
-from cl2cm.training.licences import weights
+from cl2cm.training.licences import read_back, weights
 
 
 def asked(capfd, *arguments):
@@ -77,6 +77,35 @@ def test_a_run_records_its_licences(translated, settings, tmp_path, capfd):
     rows = asked(capfd, tmp_path / "tuned")["licences"]
     assert "stair" in [row["name"] for row in rows]  # of the run that it started from
     assert "translations (de)" in [row["part"] for row in rows]
+
+
+def test_an_engine_is_listed_once_after_one_language_after_another():
+    def rows(*parts, licence="MIT"):
+        listed = [("text encoder", "e5", "MIT"), *((part, "mt", licence) for part in parts)]
+        return [
+            {"part": part, "name": name, "version": "1", "licence": by, "source": ""}
+            for part, name, by in listed
+        ]
+
+    chain = [*rows("translations (pt, zh)"), *rows("translations (de)", "translations (de, pt)")]
+    listed = [(item.part, item.name) for item in read_back(chain)]
+    assert listed == [("text encoder", "e5"), ("translations (de, pt, zh)", "mt")]
+    other = [*chain, *rows("translations (de)", licence="CC0"), *rows("translations")]
+    assert [item.part for item in read_back(other)][2:] == ["translations (de)", "translations"]
+
+
+def test_a_chain_of_new_languages_lists_its_engine_once(small, settings, tmp_path, capfd):
+    runs = [tmp_path / "first", tmp_path / "second"]
+    cl2cm.train(
+        settings("translate-train", data={"languages": ("xx",)}, train={"epochs": 1}), runs[0]
+    )
+    add = ["add-language", runs[0], small.manifest, "--language", "yy", "--out", runs[1]]
+    options = ["--set", "train.epochs=1", "--max-regression", "900"]
+    assert command_line([*map(str, add), *options]) == 0
+    capfd.readouterr()
+    for run, languages in zip(runs, ("xx", "xx, yy"), strict=True):
+        parts = [row["part"] for row in asked(capfd, run)["licences"]]
+        assert parts[4:] == [f"translations ({languages})"]
 
 
 @pytest.fixture

@@ -4,7 +4,8 @@ The list is written into ``provenance.json`` at the end of a training. What nobo
 listed as unknown; nothing is guessed and nothing is asked of a network.
 """
 
-from collections.abc import Iterator, Mapping
+import re
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -24,6 +25,8 @@ from cl2cm.translate.bergamot import MODELS as BUNDLED
 from cl2cm.translate.bergamot import WHEEL, BergamotTranslator
 from cl2cm.translate.model_files import model_licence
 from cl2cm.translate.record import read_translation_record
+
+_TRANSLATIONS = re.compile(r"translations \((.+)\)")
 
 
 class Owed(NamedTuple):
@@ -83,7 +86,7 @@ def owed_by(
         *_of_queries(config, provenance),
         *_of_initial(provenance, read=initial),
     ]
-    return list(dict.fromkeys(found))
+    return _once(found)
 
 
 def weights(spec: str, part: str, fingerprint: str = "") -> Iterator[Owed]:
@@ -153,7 +156,7 @@ def translations(manifest: Path, languages: tuple[str, ...] = ()) -> Iterator[Ow
         )
         by_engine.setdefault(key, []).append(language)
     for (name, version, licence), codes in by_engine.items():
-        yield Owed(f"translations ({', '.join(codes)})", name, version, licence, "")
+        yield Owed(_part_of(codes), name, version, licence, "")
 
 
 def of_manifest(manifest: Path) -> list[Owed]:
@@ -240,10 +243,30 @@ def _of_initial(provenance: Mapping[str, Any], *, read: bool) -> Iterator[Owed]:
 def read_back(recorded: Any) -> list[Owed]:  # noqa: ANN401 - JSON
     """Return a recorded list; what does not fit is left out."""
     rows = recorded if isinstance(recorded, list) else []
-    return [
+    return _once(
         Owed(**{key: str(row.get(key) or "") for key in Owed._fields})._replace(
             licence=str(row.get("licence") or UNKNOWN)
         )
         for row in rows
         if isinstance(row, dict)
+    )
+
+
+def _part_of(languages: Iterable[str]) -> str:
+    return f"translations ({', '.join(languages)})"
+
+
+def _once(found: Iterable[Owed]) -> list[Owed]:
+    """Return each thing once; translations by one engine are one thing, whatever the languages.
+
+    A run and the one that it started from often name the same engine with different languages.
+    """
+    rows: dict[Owed, set[str]] = {}
+    for item in found:
+        match = _TRANSLATIONS.fullmatch(item.part)
+        key = item._replace(part="") if match else item
+        rows.setdefault(key, set()).update(match[1].split(", ") if match else ())
+    return [
+        item._replace(part=_part_of(sorted(codes))) if codes else item
+        for item, codes in rows.items()
     ]

@@ -1,7 +1,11 @@
 import importlib.util
 import os
+import signal
 import sys
+import threading
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
@@ -68,6 +72,66 @@ def test_a_ray_of_this_machine_has_no_dashboard_and_writes_no_objects_to_disk():
     assert (options["include_dashboard"], options["dashboard_host"]) == (False, "127.0.0.1")
     assert options["_system_config"]["automatic_object_spilling_enabled"] is False
     assert options["address"] == "local"
+
+
+def ray_that_takes_sigterm(monkeypatch, error=None):
+    def init(**_options):
+        if threading.current_thread() is threading.main_thread():
+            signal.signal(signal.SIGTERM, handler_of_ray)
+        if error:
+            raise error
+
+    fake = SimpleNamespace(init=init, shutdown=lambda: None)
+    monkeypatch.setitem(sys.modules, "ray", fake)
+    monkeypatch.setitem(sys.modules, "ray.data", fake)
+
+
+def handler_of_ray(*_):
+    raise AssertionError("Ray was told to end")
+
+
+@pytest.fixture
+def sigterm():
+    before = signal.getsignal(signal.SIGTERM)
+    yield lambda handler: signal.signal(signal.SIGTERM, handler)
+    signal.signal(signal.SIGTERM, before)
+
+
+needs_posix = pytest.mark.skipif(sys.platform == "win32", reason="Ray takes SIGBREAK there")
+
+
+@needs_posix
+def test_a_handler_of_sigterm_is_kept(sigterm, monkeypatch):
+    ray_that_takes_sigterm(monkeypatch)
+    for own in (lambda *_: None, signal.SIG_IGN):
+        sigterm(own)
+        with ray_data._running(1, ""):
+            assert signal.getsignal(signal.SIGTERM) is own
+        assert signal.getsignal(signal.SIGTERM) is own
+
+
+@needs_posix
+def test_the_default_of_sigterm_returns_with_the_end_of_ray(sigterm, monkeypatch):
+    sigterm(signal.SIG_DFL)
+    ray_that_takes_sigterm(monkeypatch)
+    with ray_data._running(1, ""):
+        assert signal.getsignal(signal.SIGTERM) is handler_of_ray  # it ends Ray's processes first
+    assert signal.getsignal(signal.SIGTERM) is signal.SIG_DFL
+    ray_that_takes_sigterm(monkeypatch, RuntimeError("no memory"))
+    with pytest.raises(EncoderError, match="no memory"), ray_data._running(1, ""):
+        pass
+    assert signal.getsignal(signal.SIGTERM) is signal.SIG_DFL
+
+
+@needs_posix
+def test_ray_starts_in_a_thread_too(monkeypatch):
+    def start():  # where Python installs no handlers
+        with ray_data._running(1, ""):
+            pass
+
+    ray_that_takes_sigterm(monkeypatch)
+    with ThreadPoolExecutor(1) as pool:
+        pool.submit(start).result()
 
 
 def test_without_ray_the_install_line_is_told(small, tmp_path, monkeypatch, capsys):

@@ -14,10 +14,12 @@ import logging
 import os
 import secrets
 import shutil
+import signal
 import sys
 import tempfile
+import threading
 import warnings
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager, redirect_stdout
 from typing import Any
 
@@ -158,12 +160,32 @@ def _running(workers: int, address: str) -> Iterator[Any]:
             options = _here(workers, f"{folder}/ray")  # Ray opens its own folder to all
         ray: Any = importlib.import_module("ray")
         importlib.import_module("ray.data")
+        restore = _sigterm_restorer()
+        stack.callback(restore, default=True)
         try:
             ray.init(log_to_driver=False, logging_level="ERROR", **options)
         except (OSError, ValueError, RuntimeError) as error:
             raise _failed(str(error).splitlines()[0][:200], address) from error
         stack.callback(ray.shutdown)
+        restore()
         yield ray
+
+
+def _sigterm_restorer() -> Callable[..., None]:
+    """Return a function that restores the present handler of SIGTERM, which Ray replaces.
+
+    The default handler is restored at the end alone (``default``): until then, Ray's handler stops
+    its processes and lets us remove its folder, where the default would end this process at once.
+    """
+    number = getattr(signal, "SIGBREAK", signal.SIGTERM)  # as Ray does on Windows
+    before = signal.getsignal(number)
+
+    def restore(*, default: bool = False) -> None:
+        known = before is not None and (default or before is not signal.SIG_DFL)
+        if known and threading.current_thread() is threading.main_thread():
+            signal.signal(number, before)
+
+    return restore
 
 
 class _Aside(io.TextIOBase):

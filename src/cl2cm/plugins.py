@@ -45,7 +45,7 @@ class Registry:
         return found
 
     def names(self) -> list[str]:
-        """Return all names, those of other packages last."""
+        """Return all names: the built-in ones, then plug-ins."""
         return [*self.built_in, *sorted(self.plug_ins())]
 
     def load(self, name: str) -> object:

@@ -53,7 +53,7 @@ def case_rule(texts: Iterable[str]) -> Case:
 
     ``lower``: next to no training text holds a capital. A query in capitals alone is lower-cased,
     and the first letter of any other. ``capitals``: only a query in capitals alone is lower-cased.
-    Other capitals are kept in both, since they say something, as those of German nouns. ``keep``:
+    Other capitals are kept in both, since they carry meaning, as in German nouns. ``keep``:
     many training texts are in capitals alone.
     """
     cased = capital = alone = 0

@@ -248,8 +248,8 @@ class Hit:
         match: how far the score stands out among the items of the index, 0 to 1; NaN for a hit
             that was not found by a `Searcher`.
         kind: ``image`` or ``video``.
-        roots: folders below which a notebook may open the file; those of the index. Empty for a
-            hit that a program made itself.
+        roots: folders below which a notebook may open the file: the folders of the index. Empty for
+            a hit that a program made itself.
 
     Example:
         >>> import cl2cm

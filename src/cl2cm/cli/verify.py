@@ -136,7 +136,7 @@ def _look_at_run(run: Path, report: Report) -> None:
 
 
 def _unsummed(folder: Path, *names: str) -> list[str]:
-    """Return those of some records that have no checksum of themselves."""
+    """Return the names of the records that have no checksum."""
     return [name for name in names if f'"{CHECKSUM}"' not in (folder / name).read_text("utf-8")]
 
 

@@ -24,8 +24,8 @@ class CaptionPairs:
         target: row of each choice's translation among the texts, int64 [C].
         back: row of each pair's back-translation among the texts, -1 where it has none, int64 [P].
         languages: the target languages.
-        weights: chance of each choice among those of its pair, not normalised, float64 [C]; None
-            where every language, and then every choice of it, is as likely as any other.
+        weights: chance of each choice within its pair, not normalised, float64 [C]; None where
+            every language, and then every choice of it, is as likely as any other.
     """
 
     pictures: Ints

@@ -15,7 +15,7 @@ def examples_of(source: Iterable[Example] | StrPath, *, split: str | None = None
 
     Args:
         source: a folder of images and videos, a manifest, or examples.
-        split: only those of this split; None: all.
+        split: only examples of this split; None: all.
 
     Raises:
         MediaError: a folder without images and videos.

@@ -1,7 +1,7 @@
-"""Files that are ignored in a folder: those of other programs, and the user's patterns.
+"""Files that are ignored in a folder: other programs' files, and the user's patterns.
 
-Patterns are those of ``.gitignore``. They are in files called ``.cl2cmignore``, each for its own
-folder and those below, or come from the command line (``--exclude``), for the whole folder.
+Patterns have the syntax of ``.gitignore``. They are in files called ``.cl2cmignore``, each for its
+own folder and the folders below, or come from the command line (``--exclude``), for all folders.
 """
 
 from collections.abc import Sequence

@@ -34,7 +34,7 @@ class Spoilt(NamedTuple):
     """Training data with planted noise.
 
     Attributes:
-        examples: all examples; those of other splits are the very same objects.
+        examples: all examples; examples of other splits are the very same objects.
         changed: language/engine -> (units that were changed, all units), a unit being a
             translation or a word.
     """
@@ -129,7 +129,7 @@ def elsewhere(item: Ints, text: Ints, rng: np.random.Generator) -> Ints:
 
 
 def _stays(item: Ints, text: Ints, origin: Ints, places: Ints) -> Ints:
-    """Return those of some places whose text would be of their own item, or their own text."""
+    """Return the places that would get a text of their own item, or their own text."""
     of = origin[places]
     kept: Ints = places[(item[of] == item[places]) | (text[of] == text[places])]
     return kept

@@ -151,7 +151,7 @@ class FeatureFiles:
             str(self.path),
             expected=expected,
             found=found,
-            remedy="restore them, name those of the same encoder with --features, or train again",
+            remedy="restore them, pass the same encoder's features with --features, or train again",
         )
 
     def only(self, examples: Sequence[Example]) -> "FeatureFiles":
@@ -210,7 +210,7 @@ class FeatureFiles:
 
         Raises:
             MediaError: an item has none, and ``skip_bad`` is not set; or none of them has.
-            StoreError: those of an item are damaged or not finite, and ``skip_bad`` is not set.
+            StoreError: features of an item are damaged or not finite, and ``skip_bad`` is not set.
         """
         rows = []
         with track("check features", len(examples)) as advance:

@@ -103,7 +103,7 @@ def offline() -> Iterator[None]:
 
 @contextmanager
 def no_progress_bars() -> Iterator[None]:
-    """Suppress the progress bars of Transformers, which appear beside those of the command."""
+    """Suppress the progress bars of Transformers: a command shows bars of its own."""
     from transformers.utils import logging  # noqa: PLC0415 - heavy
 
     shown = logging.is_progress_bar_enabled()

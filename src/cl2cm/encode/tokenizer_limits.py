@@ -184,7 +184,7 @@ def _is_unbounded(part: str) -> bool:
 
 
 def _steps(value: Any) -> Iterator[dict[str, Any]]:  # noqa: ANN401
-    """Yield the steps of a normaliser or pre-tokenizer, those of sequences among them."""
+    """Yield the steps of a normaliser or pre-tokenizer, including the steps of sequences."""
     left = [value]
     while left:
         one = left.pop()

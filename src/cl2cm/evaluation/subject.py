@@ -54,7 +54,7 @@ def open_subject(
     Args:
         run: finished run, export, or off-the-shelf model.
         everything: all items of the manifest, whose features training may have stored.
-        examples: those of the split.
+        examples: the items of the split.
         languages: of the captions; empty: all.
         skipped: told items that cannot be read, which are left out; None: the first is an error.
         encoders: where the run's encoders or features are by now.

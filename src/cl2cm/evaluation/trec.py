@@ -30,7 +30,7 @@ def trec_files(path: Path) -> dict[Direction, TrecFiles]:
     ``a.vision_to_text.qrels``.
 
     Raises:
-        ConfigError: the name is that of a file of relevant items.
+        ConfigError: the name ends in ``.qrels``, as a file of relevant items does.
     """
     if path.suffix == ".qrels":
         raise ConfigError(

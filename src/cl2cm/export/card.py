@@ -6,8 +6,8 @@ from typing import Any
 from cl2cm.export.origins import Origins
 
 LIMITS = """\
-- The model ranks the images of a collection; its scores are no probabilities, and those of two
-  queries cannot be compared.
+- The model ranks the images of a collection; its scores are not probabilities, and scores of
+  different queries cannot be compared.
 - It learned from machine translations. Languages, scripts and topics that were rare in them are
   found less well; measure on captions of your own before you rely on it.
 - It repeats the associations of its captions and of the backbones. Do not use it to identify or
@@ -45,8 +45,8 @@ def card(
         f"- Languages learned from machine translations: {languages}",
         *_listed("Translation engines", origins.engines, "as the manifest names them"),
         *_listed("Backbones", origins.backbones, "not recorded"),
-        "- Licences: those of the data, the translations and the backbones apply; this card does "
-        "not change them.\n",
+        "- Licences: the licences of the data, the translations and the backbones apply; this card "
+        "does not change them.\n",
         "## Training\n",
         f"- Method: {provenance.get('method', 'not recorded')}",
         f"- Finished: {provenance.get('finished', 'not recorded')}",

@@ -34,7 +34,7 @@ def grid_of(rows: Any) -> Grid | None:  # noqa: ANN401 - arrays
 
 
 def packed(grid: Grid) -> tuple[Any, Any]:
-    """Return weights as ``MatMulNBits`` takes those of 4 bits.
+    """Return weights in the layout of ``MatMulNBits`` for 4 bits.
 
     Returns:
         uint8 [N, K / 32, 16], two numbers each, 8 standing for zero; the scales float32

@@ -29,7 +29,7 @@ def load(run: StrPath, *, text_encoder: str = "", vision_encoder: str = "") -> A
             ``hf:MODEL``. An export needs no torch.
         text_encoder: where a run's text encoder is by now, such as ``hf:DIR``; "": where it says.
         vision_encoder: the same of the vision encoder, or of features: ``features:PATH``, which
-            may hold other items than those of training.
+            may hold other items than the training data.
 
     Raises:
         CheckpointError: it is no run or export, unfinished, damaged, or its contract does not hold

@@ -224,7 +224,7 @@ def _check_examples(model: ExportedModel) -> None:
     if not worst <= most:
         raise ExportError(
             f"{model.run}: vectors of the contract's texts",
-            expected=f"those of the export, to {most:g}",
+            expected=f"the vectors of the export, to {most:g}",
             found=f"a difference of {worst:.2g}",
             remedy=_AGAIN,
         )

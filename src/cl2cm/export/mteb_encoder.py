@@ -52,7 +52,7 @@ class MtebEncoder:
     def encode(self, inputs: Iterable[Mapping[str, Any]], **_task: Any) -> Floats:  # noqa: ANN401
         """Return vectors float32 [N, D] of N inputs: unit vectors, and zeros for empty texts.
 
-        The vector of an input with both text and image is that of the sum of their vectors.
+        An input with both text and image gets the sum of both vectors, as a unit vector.
 
         Args:
             inputs: batches with a list of ``text``, of ``image`` or of both.

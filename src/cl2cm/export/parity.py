@@ -75,7 +75,7 @@ def parity_images(size: int, count: int = 8) -> list[Any]:
 def measure(
     run: Sides, export: ExportedModel, examples: Sequence[Example], *, most: int = 1000
 ) -> Parity:
-    """Compare an export with its run on built-in texts and images, and on those of a manifest.
+    """Compare an export with its run on built-in texts and images, and on a manifest's.
 
     Args:
         run: the model that was exported.
@@ -113,16 +113,17 @@ def check(parity: Parity, folder: str, *, text_exact: bool, vision_exact: bool) 
     Raises:
         ExportError: a side in fp32 differs from the run, or a vector depends on its batch.
     """
+    run = "the vectors of the run"
     found = (
-        ("texts", parity.text_difference, EXACT if text_exact else np.inf),
-        ("images", parity.image_difference, EXACT if vision_exact else np.inf),
-        ("items alone and in a batch", parity.batch_difference, ALONE),
+        ("texts", run, parity.text_difference, EXACT if text_exact else np.inf),
+        ("images", run, parity.image_difference, EXACT if vision_exact else np.inf),
+        ("items alone and in a batch", "equal vectors", parity.batch_difference, ALONE),
     )
-    for what, difference, most in found:
+    for what, expected, difference, most in found:
         if not difference <= most:
             raise ExportError(
                 f"{folder}: vectors of {what}",
-                expected=f"those of the run, to {most:g}" if what[0] != "items" else f"to {most:g}",
+                expected=f"{expected}, to {most:g}",
                 found=f"a difference of {difference:.2g}",
                 remedy="report it with the run's config.toml; nothing was exported",
             )

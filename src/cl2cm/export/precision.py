@@ -8,7 +8,7 @@ In 8 bits a matrix is split along its input into blocks of 16, each with a scale
 multiplied by ``MatMulNBits``, which rounds the activations of each row in the same blocks. A table
 of embeddings has a scale for each row.
 
-Weights that were rounded to 4 bits before, as those of the offline text backbone, are on a grid:
+Weights that were rounded to 4 bits before, as in the offline text backbone, are on a grid:
 in each block of 32 they are multiples -8 to 7 of one number. They are kept exactly, in 4 bits, and
 what is not on the grid, the head, stays as it is. Activations are not rounded then: that alone cost
 up to 3 SumR in a language, and saved a third of the time.

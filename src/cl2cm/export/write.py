@@ -128,7 +128,7 @@ def _measured(
         if example["ids"] != ids:
             raise ExportError(
                 f"tokens of {example['text']!r}",
-                expected=f"those of the run, {ids}",
+                expected=f"the tokens of the run, {ids}",
                 found=f"{example['ids']}",
                 remedy="export with the transformers and tokenizers versions of the run",
             )

@@ -42,7 +42,7 @@ class Allowed:
         cleartext: bool = False,
         backends: tuple[str, ...] = (),
     ) -> "Allowed":
-        """Combine the permissions of the command line with those of the environment."""
+        """Combine the permissions of the command line and of the environment."""
         folders = os.environ.get("CL2CM_MEDIA_ROOTS", "").split(os.pathsep)
         return cls(
             url,

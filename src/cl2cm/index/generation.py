@@ -150,7 +150,7 @@ def _open_part(
 
 
 def _backend_of(folder: Path, metadata: Mapping[str, Any], allowed: Allowed) -> Backend:
-    """Return the backend of an index, whose files and dtype are those of the backend."""
+    """Return the backend of an index; the backend must support the files and the dtype."""
     name = trusted_name(metadata, allowed)
     try:
         backend = load_backend(name)

@@ -1,4 +1,4 @@
-"""Which files of a folder are those of an index: what may be written over, and what is swept."""
+"""Which files of a folder belong to an index: what may be written over, and what is swept."""
 
 import contextlib
 import re

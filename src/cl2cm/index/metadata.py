@@ -60,7 +60,7 @@ class Entry(TypedDict):
 
 
 class Part(TypedDict):
-    """Files that hold a number of rows; ``removed`` names those of them that no longer count."""
+    """Files that hold a number of rows; ``removed`` names the rows that no longer count."""
 
     count: int
     files: dict[str, Entry]

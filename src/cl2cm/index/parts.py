@@ -1,4 +1,4 @@
-"""An index of several parts, searched as one: the old rows, those of later updates, shards.
+"""An index of several parts, searched as one: the old rows, the rows of later updates, shards.
 
 A part is a set of files that is never changed: an update adds one, with the rows that are new, and
 lists the rows of the others that no longer count (docs/decisions/0009). Rows are numbered through

@@ -36,7 +36,7 @@ def write_index(
     roots: Sequence[Path] | None,
     states: Sequence[int | None] = (),
 ) -> BackendConfig:
-    """Write an index atomically; arguments and errors are those of `Index.create`.
+    """Write an index atomically; arguments and errors are as for `Index.create`.
 
     Args:
         path: as the others, of `Index.create`.

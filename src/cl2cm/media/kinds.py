@@ -200,7 +200,7 @@ def media_type(start: bytes, name: str = "the file") -> str:
 
 
 def is_video_type(media_type: str) -> bool:
-    """Return whether a MIME type is that of a video."""
+    """Return whether a MIME type denotes a video."""
     return media_type.startswith("video/")
 
 

@@ -1,7 +1,7 @@
 """Save a trained model as a run, and load it for search and evaluation.
 
-``run_folder.py`` reads the files of a run, ``contract.py`` compares the encoders with those of
-training, and ``weights.py`` reads the weights.
+``run_folder.py`` reads the files of a run, ``contract.py`` compares the encoders with the
+encoders of the training, and ``weights.py`` reads the weights.
 """
 
 from pathlib import Path
@@ -104,7 +104,7 @@ def load(run: StrPath, *, text_encoder: str = "", vision_encoder: str = "") -> R
         run: the folder that ``cl2cm train`` wrote, or an off-the-shelf model: ``hf:MODEL``.
         text_encoder: where the text encoder is by now, such as ``hf:DIR``; "": where the run says.
         vision_encoder: the same of the vision encoder, or of features: ``features:PATH``, which
-            may hold other items than those of training.
+            may hold other items than the training data.
 
     Raises:
         CheckpointError: it is not a run, unfinished, damaged, or its contract does not hold here.

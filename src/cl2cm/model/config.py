@@ -226,7 +226,7 @@ def differences(old: Config, new: Config) -> list[str]:
 def parse_config(tree: Mapping[str, Any]) -> Config:
     """Check a tree of plain values, as TOML gives it, against the dataclasses.
 
-    Tables of other names are taken for those of methods, and kept as they are.
+    Tables with other names are taken for settings of methods, and kept as they are.
     """
     known = ("method", *COMMON)
     sections = {name: v for name, v in tree.items() if name not in known and isinstance(v, dict)}

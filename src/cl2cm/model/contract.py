@@ -158,7 +158,7 @@ def check_same(run: Path, name: str, expected: str, found: str) -> None:
 
 
 def check_texts(run: Path, agreed: dict[str, Any], backbone: TextBackbone) -> None:
-    """Refuse a text backbone or a tokenizer other than that of training.
+    """Refuse a text backbone or tokenizer that the run was not trained with.
 
     Raises:
         CheckpointError: the contract names another.
@@ -177,7 +177,7 @@ def check_texts(run: Path, agreed: dict[str, Any], backbone: TextBackbone) -> No
 
 
 def check_outputs(run: Path, agreed: dict[str, Any], model: RetrievalModel) -> None:
-    """Refuse a model whose vectors of the contract's texts differ from those of training.
+    """Refuse a model whose vectors of the contract's texts differ from the recorded ones.
 
     Raises:
         CheckpointError: they differ by more than kernels of other machines do.
@@ -188,7 +188,7 @@ def check_outputs(run: Path, agreed: dict[str, Any], model: RetrievalModel) -> N
     if not worst <= TOLERANCE:
         raise CheckpointError(
             f"{run}: vectors of the contract's texts",
-            expected=f"those of training, to {TOLERANCE}",
+            expected=f"the vectors of the training, to {TOLERANCE}",
             found=f"a difference of {worst:.2g}",
             remedy="restore the run's files, or train again",
         )

@@ -1,6 +1,6 @@
 """Match: the estimated probability that a hit fits its query.
 
-Dot products of one query cannot be compared with those of another: an image's scores with images
+Dot products of different queries cannot be compared: an image's scores with images
 are higher than a text's, and each language, model and collection has its own level. So a score
 ``s`` is placed on two scales that need no labels:
 

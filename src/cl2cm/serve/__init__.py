@@ -53,7 +53,7 @@ def create_app(
             X-Forwarded-For is read, so that limits hold for each client and not for the proxy.
         root_path: path below which a proxy shows the service, such as ``/photos``, whether or not
             it passes that path on.
-        limits: of size, time and number; by default those of `Limits`.
+        limits: of size, time and number; by default `Limits()`.
         align: aligns two texts word by word, for the view of one image; gives the object of
             ``cl2cm align --json``.
         load_model: gives the model of a run, for when the index is replaced by one of another
@@ -92,7 +92,7 @@ def run(
         searcher: a model and its index.
         host: address to listen on; only this machine by default.
         port: TCP port; 0 takes a free one.
-        names: further host names under which the service may be addressed, such as that of a
+        names: further host names under which the service may be addressed, such as the name of a
             proxy before it. Without them: loopback, ``host``, this machine's name, and the
             address to which a client connected.
         proxies: as for `create_app`.

@@ -33,7 +33,7 @@ InThread = Callable[..., Awaitable[bytes]]
 
 @dataclass(frozen=True, slots=True)
 class MediaFile:
-    """An open image or video: its kind, size and time are those of the bytes that are read."""
+    """An open image or video; kind, size and time belong to the opened file."""
 
     file: IO[bytes]
     media_type: str

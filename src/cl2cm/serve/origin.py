@@ -59,7 +59,7 @@ def is_cross_site(scope: Scope, path: str, headers: Headers, hosts: Collection[s
 
 
 def _is_own_origin(source: str, host: str, hosts: Collection[str] | None) -> bool:
-    """Return whether an origin is that of the Host header, or of a name that the operator gave."""
+    """Return whether an origin matches the Host header, or a name that the operator gave."""
     try:
         parts = urlsplit(source)
         given = (parts.hostname or "", parts.port or {"https": 443}.get(parts.scheme, 80))
@@ -68,7 +68,7 @@ def _is_own_origin(source: str, host: str, hosts: Collection[str] | None) -> boo
     if parts.scheme not in ("http", "https"):
         return False
     name, port = host_name(host), host.rpartition("]")[2].partition(":")[2]
-    # without a port in Host it is that of a scheme, which a proxy may have changed
+    # without a port in Host it is a default port; a proxy may have changed the scheme
     here = given[0] == name and (str(given[1]) == port if port else given[1] in (80, 443))
     return here or (given[0] in (hosts or ()) and not _is_loopback(given[0]))
 

@@ -44,7 +44,7 @@ class Connections:
 
     Args:
         limits: of number and time.
-        proxies: whose connections are those of many clients.
+        proxies: whose connections carry requests of many clients.
     """
 
     def __init__(self, limits: Limits, proxies: Sequence[Network]) -> None:

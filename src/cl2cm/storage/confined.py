@@ -101,7 +101,7 @@ def _open_checked(root: Path, parts: Sequence[str]) -> BufferedReader:
 
 
 def _regular(descriptor: int) -> BufferedReader:
-    """Wrap a descriptor of a regular file; close that of anything else."""
+    """Wrap a descriptor of a regular file; close any other descriptor."""
     try:
         if not stat.S_ISREG(os.fstat(descriptor).st_mode):
             raise FileNotFoundError(errno.ENOENT, "not a regular file")

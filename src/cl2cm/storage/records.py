@@ -61,7 +61,7 @@ def parse_record(text: str | bytes) -> dict[str, Any]:
     if not isinstance(value, dict):
         raise ValueError("no JSON object")
     if not is_unchanged(value):
-        raise ChangedError("a content that is not that of its checksum")
+        raise ChangedError("a content that does not match its checksum")
     return {name: field for name, field in value.items() if name != CHECKSUM}
 
 

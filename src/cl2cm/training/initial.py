@@ -67,7 +67,7 @@ class Initial:
     Attributes:
         run: its folder, absolute.
         model: its fingerprint.
-        weights: whether its weights are still needed; those of a resumed training are in its state.
+        weights: whether its weights are still needed; a resumed training has its own in its state.
     """
 
     run: Path
@@ -215,7 +215,7 @@ def check_initial(
     backbone: TextBackbone,
     encoder: VisionEncoder | FeatureFiles,
 ) -> None:
-    """Refuse a run whose networks or encoders are others than those of a configuration.
+    """Refuse a run whose networks or encoders differ from a configuration.
 
     Raises:
         CheckpointError: they differ, or the run is damaged or was trained again since.

@@ -67,7 +67,7 @@ def save_state(
 ) -> None:
     """Write the state; it replaces the one before when it is complete.
 
-    The random state is that of rank 0, which all processes share.
+    The random state is taken from rank 0; all processes share it.
 
     Between two stages there is no optimiser: each stage starts its own.
     """

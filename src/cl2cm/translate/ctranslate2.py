@@ -44,7 +44,7 @@ class DirectionTokens(NamedTuple):
     """The tokens that tell a model the direction.
 
     Attributes:
-        first: tokens before those of the text.
+        first: tokens before the text.
         prefix: tokens that the translation begins with; they are not part of it.
     """
 

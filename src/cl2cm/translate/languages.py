@@ -1,4 +1,4 @@
-"""Language codes of manifests (BCP 47), mapped to those of each model family.
+"""Language codes of manifests (BCP 47), mapped to the codes of each model family.
 
 Every function is given the codes that a model has, and answers one of them or None, so that a
 language is never sent to a model under a name that it does not know.

@@ -51,7 +51,7 @@ class Strangers(NamedTuple):
 
     @classmethod
     def of(cls, values: Sequence[float], default: "Strangers") -> "Strangers":
-        """Return those of values; the default where they are too few to say."""
+        """Return mean and deviation of values; the default where they are too few to say."""
         if len(values) < _FEW:
             return default
         return cls(float(np.mean(values)), max(float(np.std(values)), 1e-3))

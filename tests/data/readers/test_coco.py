@@ -141,7 +141,10 @@ def test_karpathy_of_flickr_has_no_folder(tmp_path):
         ({"sentences": [{"raw": "\ud800"}]}, r"\.raw: expected whole characters"),
         ({"split": "dev"}, r"images\[1\].split: expected one of train, restval, val, test"),
         ({"filename": "../a.jpg"}, r"images\[1\].filename: expected a plain name"),
-        ({"filename": f"{TRAIN[0]}.jpg"}, r"images\[1\].filename: .* that of images\[0\] again"),
+        (
+            {"filename": f"{TRAIN[0]}.jpg"},
+            r"images\[1\].filename: .* the image of images\[0\] again",
+        ),
         ({"filename": None}, r"images\[1\].filename: expected a text, found null"),
     ],
 )

@@ -140,7 +140,7 @@ class _Ranges(io.RawIOBase):
 
 
 def find(place: Place) -> list[File]:
-    """Return a file, the files of a folder and those below it, or those of a pattern with ``*``.
+    """Return a file, the files in and below a folder, or the files that match a pattern with ``*``.
 
     They are in the order of their names; hidden ones are left out.
 

@@ -106,7 +106,7 @@ def bilingual(name: str, chinese: Texts, known: Mapping[str, KarpathyItem]) -> C
 
 
 def english(known: Mapping[str, KarpathyItem], names: Iterable[str]) -> dict[str, int]:
-    """Return the protocol's English counts: those of the Karpathy file, if it is present."""
+    """Return the protocol's English counts, from the Karpathy file if it is present."""
     if not known:
         return {}
     return {"en": sum(len(known[name].sentences) for name in names if name in known)}

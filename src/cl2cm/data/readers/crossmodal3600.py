@@ -47,7 +47,7 @@ def read(source: Path, options: Options) -> DataSet:
     for record in read_json_lines(path):
         key = record.get("image/key")
         if (first := seen.setdefault(key.name(), record.file)) != record.file:
-            raise key.bad("a picture of its own", f"that of {first} again")
+            raise key.bad("an image of its own", f"the image of {first} again")
         examples.append(pictures.example(key.name(), "test", _captions(record)))
     return DataSet(examples, PROTOCOL)
 

@@ -98,7 +98,7 @@ def open_table(
 def _records(
     path: Path, text: str, delimiter: str, is_key: Callable[[Sequence[str]], bool]
 ) -> Iterator[tuple[int, list[str]]]:
-    """Yield rows, that of the header first; blank lines are left out."""
+    """Yield rows, the header first; blank lines are left out."""
     if delimiter in _LITERAL:
         rows = _literal(path, text.split("\n"), delimiter)
     else:

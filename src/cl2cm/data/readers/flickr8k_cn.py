@@ -4,7 +4,7 @@ Li et al., "Adding Chinese Captions to Images", ICMR 2016; github.com/li-xirong/
 research. Files in ``data``: lists ``flickr8ktrain.txt``, ``flickr8kval.txt``, ``flickr8ktest.txt``
 with an id a line, and captions as ``NAME.jpg#KIND#NUMBER TEXT``:
 
-    flickr8kenc.caption.txt              English, those of Flickr8k
+    flickr8kenc.caption.txt              English, as in Flickr8k
     flickr8kzhc.caption.txt              Chinese, written from the image (short)
     flickr8kzhg.caption.txt.v20160816    the English by Google: engine ``google``
     flickr8kzhb.caption.txt.v20160815    by Baidu: engine ``baidu``

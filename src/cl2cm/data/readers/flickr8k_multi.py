@@ -15,8 +15,8 @@ or below it, as published:
                                    licence of its own
 
 Machine translations of the English captions: Chinese by ``google`` and ``baidu`` (2016), Arabic by
-``google``; of two captions, which Flickr30k has in other words, the Arabic is not known. Licences
-are those of the parts: all for research, Multi30K not for commerce.
+``google``; of two captions, which Flickr30k has in other words, the Arabic is not known. The
+licences of the parts apply: all for research, Multi30K not for commerce.
 """
 
 from collections.abc import Mapping

@@ -67,7 +67,7 @@ def read(source: Path, options: Options) -> DataSet:
 
 
 class _Rows:
-    """Takes up rows; those of equal images in one split become one item.
+    """Takes up rows; rows with equal images in one split become one item.
 
     Args:
         gathering: gets them.

@@ -51,7 +51,7 @@ def read_karpathy(path: Path, dataset: str) -> Iterator[KarpathyItem]:
         item = _item(image)
         first = seen.setdefault(item.id, image.path)
         if first != image.path:
-            raise image.get("filename").bad("a picture of its own", f"that of {first} again")
+            raise image.get("filename").bad("an image of its own", f"the image of {first} again")
         yield item
 
 

@@ -2,12 +2,12 @@
 
 Wang et al., "Cross-Lingual Cross-Modal Retrieval with Noise-Robust Learning", ACM MM 2022; for
 research. Files: the collection ``msrvttcn`` (earlier ``msrvtt10kcn``) of caption files, in the
-folder or in its ``TextData``, see ``caption_files.py``; for English captions of val and test, where
-the collection has none, those of MSR-VTT (``msrvtt.py``) beside them.
+folder or in its ``TextData``, see ``caption_files.py``; for English captions of val and test, which
+the collection lacks, MSR-VTT (``msrvtt.py``) beside them.
 
 The publication's numbers could not be compared with its files, so the counts are not locked: the
 splits are the files' own. What is checked: every translation has its caption and every training
-caption its translations; no clip is in two splits; ids are those of MSR-VTT.
+caption its translations; no clip is in two splits; ids are as in MSR-VTT.
 """
 
 import re
@@ -37,7 +37,7 @@ def read(source: Path, options: Options) -> DataSet:
     collection = next((n for n in _COLLECTIONS if any(folder.glob(f"{n}train*"))), _COLLECTIONS[0])
     splits = {split: read_split(folder, collection, split) for split in _SPLITS}
     _check_clips(folder, splits)
-    notes = ["the counts of MSR-VTT-CN are not locked: they are those of the files"]
+    notes = ["the counts of MSR-VTT-CN are not locked: they are counted in the files"]
     english = _english(source)
     if english is not None:
         splits = {split: [_joined(clip, english) for clip in splits[split]] for split in splits}

@@ -3,7 +3,7 @@
 Chen and Dolan, "Collecting Highly Parallel Data for Paraphrase Evaluation", ACL 2011; for
 research. Files: ``AllVideoDescriptions.txt`` (``CLIP text``, some forty a clip) and
 ``youtube_mapping.txt`` (``CLIP vid1`` …), or in its place ``train_list.txt``, ``val_list.txt`` and
-``test_list.txt``. The split is that of Venugopalan et al., "Sequence to Sequence - Video to Text",
+``test_list.txt``. The split follows Venugopalan et al., "Sequence to Sequence - Video to Text",
 ICCV 2015, by the numbers of the mapping: 1 to 1,200 train, to 1,300 val, to 1,970 test.
 
 A clip's id is ``FILM_START_END``; its video is found under that name or as ``vid1`` ….

@@ -12,7 +12,7 @@ test sets of 2017: Elliott et al., WMT 2017; Czech and the test set of 2018: Bar
 The English and German of the two tasks never mix. French and Czech are of task 1 alone, so task 2
 has them from there, one each: the setting of most retrieval papers. The further test sets of task
 1 are splits of their own; their images are published apart and looked for in a folder of the
-split's name (``test_2017_flickr/``; those of COCO in ``train2014/``, ``val2014/``) or beside the
+split's name (``test_2017_flickr/``; images of COCO in ``train2014/``, ``val2014/``) or beside the
 others. Where no image of one is there, it is left out and this is reported.
 """
 

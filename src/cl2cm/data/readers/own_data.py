@@ -61,7 +61,7 @@ class Gathering:
 
     Args:
         name: of the reader.
-        options: ``language`` is that of captions that name none.
+        options: ``language`` applies to captions without a language code.
     """
 
     def __init__(self, name: str, options: Options) -> None:

@@ -66,7 +66,7 @@ Reader = Callable[[Any, Options], DataSet]
 
 
 def chosen_task(options: Options, tasks: Mapping[int, str], default: int | None = None) -> int:
-    """Return the task that a user has chosen among those of a data set, which never mix.
+    """Return the task of a data set that the user has chosen; tasks never mix.
 
     Args:
         options: with ``task``.

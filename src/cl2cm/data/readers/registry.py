@@ -71,7 +71,7 @@ REGISTRY = Registry(
 
 
 def dataset_names() -> tuple[str, ...]:
-    """Return the names of all readers, those of other packages among them, in their order."""
+    """Return the sorted names of all readers, including readers of other packages."""
     return tuple(sorted(REGISTRY.names()))
 
 

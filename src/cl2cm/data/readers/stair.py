@@ -75,7 +75,7 @@ def _read(path: Path, folder: str, known: Mapping[str, KarpathyItem]) -> Japanes
     for record in read_json(path).get("annotations").items():
         identity = record.get("id")
         if (first := seen.setdefault(identity.number(), record.path)) != record.path:
-            raise identity.bad("an id of its own", f"that of {first} again")
+            raise identity.bad("an id of its own", f"the id of {first} again")
         name = _name(record.get("image_id"), folder)
         if known and name not in known:
             raise record.get("image_id").bad(f"a picture of {KARPATHY}", name)

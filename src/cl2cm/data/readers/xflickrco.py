@@ -94,7 +94,7 @@ def _read(path: Path, language: str) -> Texts:
     for record in read_json_lines(path):
         name = _name(record)
         if (first := seen.setdefault(name, record.file)) != record.file:
-            raise record.get("id").bad("a picture of its own", f"that of {first} again")
+            raise record.get("id").bad("an image of its own", f"the image of {first} again")
         sentences = record.get("sentences")
         blank = sentences.value == [""] and (language, name) in _BLANK
         found[name] = () if blank else sentences.texts()

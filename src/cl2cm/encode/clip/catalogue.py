@@ -1,7 +1,8 @@
 """The catalogue of recommended off-the-shelf models, with use, size and licence.
 
-Any model of the same kinds can be used (see ``layout.py``); these are a choice. Sizes are those of
-the weights, about, and licences those that the authors name, "see its card" where we are not sure.
+Any model of the same kinds can be used (see ``layout.py``); these are a choice. Sizes are
+approximate sizes of the weights; licences are as the authors state them, or "see its card" where
+we are not sure.
 """
 
 from dataclasses import dataclass

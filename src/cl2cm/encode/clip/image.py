@@ -32,8 +32,8 @@ class ImageSide(NamedTuple):
     """A loaded image side.
 
     model: whole, in evaluation mode; run: pixel values float32 [N, 3, H, W], normalised, to
-    features [N, D_v]; settings: of its image processor; fingerprint: gives that of weights and
-    settings, which takes a while.
+    features [N, D_v]; settings: of its image processor; fingerprint: computes the
+    fingerprint of weights and settings, which takes a while.
     """
 
     model: nn.Module

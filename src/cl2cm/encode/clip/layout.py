@@ -46,7 +46,7 @@ class Layout(NamedTuple):
     """The contents of a model folder.
 
     kind: how; folder: where the files are; model_type: as ``config.json`` says, or "";
-    modules: those of sentence-transformers, in their order.
+    modules: of sentence-transformers, in their order.
     """
 
     kind: Kind
@@ -89,7 +89,7 @@ def find_model(name: str, failed: Failed) -> Path:
 
 
 def is_folder(name: str) -> bool:
-    """Return whether the name of a model is that of a folder that exists; bare names never are."""
+    """Return whether a model is named by the path of an existing folder; a bare name never is."""
     try:
         return not is_bare(name) and Path(name).expanduser().is_dir()
     except (OSError, ValueError, RuntimeError):  # too long, a NUL, an unknown user

@@ -158,7 +158,7 @@ def _check_width(pair: Pair, image: int, text: int) -> None:
     if image != text:
         raise EncoderError(
             pair.spec,
-            expected=f"a text side of {image} dimensions, those of its image side",
+            expected=f"a text side of {image} dimensions, like its image side",
             found=f"one of {text}",
             remedy="name the text side that was made for this image side; see cl2cm models",
         )

@@ -30,7 +30,7 @@ from cl2cm.model.encoders import AS_TRAINED, Encoders
 from cl2cm.progress import track
 from cl2cm.types import Example
 
-SIDE_BY_SIDE = ("zero-shot", "translate-train")  # whose similarities stand beside those of cl2cm
+SIDE_BY_SIDE = ("zero-shot", "translate-train")  # their similarities are shown beside cl2cm's
 _MOST_MODELS = 4  # that are opened for their similarities
 _MOST_CURVES = 8
 
@@ -44,7 +44,7 @@ class Choice:
         languages: of the captions; empty: all.
         worst: number of the worst queries.
         skip_bad: leave out lines and items that cannot be read.
-        encoders: where those of the runs are by now.
+        encoders: where the encoders of the runs are by now.
     """
 
     split: str = "test"

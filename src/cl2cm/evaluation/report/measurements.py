@@ -1,6 +1,6 @@
 """The measurements of a report that need a model: ranks, and looks at single items.
 
-The similarities of a batch are those of Eq. 9: CL between source captions and target texts by the
+The similarities of a batch follow Eq. 9: CL between source captions and target texts by the
 cross-lingual network, CM between images and the same target texts by the student. Transfer shows
 where CM has the pattern of CL.
 """
@@ -153,7 +153,7 @@ def _sentences(reader: Reader, texts: Sequence[str]) -> Floats:
 def likeness(one: Matrix, other: Matrix) -> float | None:
     """Return Pearson's correlation of two similarities [B, B] without their diagonals.
 
-    None where one of them is the same everywhere, such as that of equal captions.
+    None where one of them is constant, as with equal captions.
     """
     off = ~np.eye(len(one), dtype=bool)
     if one[off].std() == 0 or other[off].std() == 0:
@@ -197,7 +197,7 @@ def worst_queries(
 ) -> list[dict[str, Any]] | None:
     """Return the captions whose image or video has the worst rank, worst first.
 
-    None where the ranks are those of other captions than the manifest has.
+    None where the ranks belong to other captions than the manifest has.
 
     Returns:
         ``{"language", "caption", "item", "rank", "gallery", "first", "elsewhere"}``: ``first`` is

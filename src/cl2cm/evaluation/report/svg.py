@@ -1,7 +1,7 @@
 """Figures as SVG: the pieces that all charts share.
 
 A series has a colour and a shape or dash pattern of its own, so that a chart can be read without
-colours. The colours are those of Okabe and Ito ("Color Universal Design", 2008), without yellow,
+colours. The colours are from Okabe and Ito ("Color Universal Design", 2008), without yellow,
 which is too light on white. A figure is put into a page, whose style sheet colours it, or stands
 alone with a style sheet of its own.
 """
@@ -185,7 +185,7 @@ def fitting(values: Iterable[float], start: float, end: float, *, zero: bool = F
 
 
 def ticks(axis: Axis, *, log: bool = False) -> list[float]:
-    """Return the round numbers on an axis; of logarithms, those of the powers of ten on it."""
+    """Return the round numbers on an axis; on an axis of logarithms, the powers of ten."""
     if log and math.floor(axis.high) - math.ceil(axis.low) >= 1:
         return [float(n) for n in range(math.ceil(axis.low), math.floor(axis.high) + 1)]
     step = _step(axis.high - axis.low)

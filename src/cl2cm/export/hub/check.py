@@ -58,7 +58,7 @@ def check(found: Floats, wanted: Floats, folder: str) -> float:
     if not difference <= EXACT:
         raise ExportError(
             f"{folder}: vectors of texts",
-            expected=f"those of the run, to {EXACT:g}",
+            expected=f"the vectors of the run, to {EXACT:g}",
             found=f"a difference of {difference:.2g}",
             remedy="report it with the run's config.toml; nothing was exported",
         )

@@ -4,8 +4,8 @@ sentence-transformers runs models of Transformers one after the other, but knows
 on top of an encoder, and a post-norm ``XLMModel`` normalises every sum. Two facts make it exact:
 
 - Beside a large constant, layer normalisation only multiplies by a constant: with ±C in two more
-  places, the variance of a state is that of C, up to (|x| / C)². An offset that it subtracts from
-  every place is read at a place that is otherwise empty.
+  places, the variance of a state is determined by C, up to (|x| / C)². An offset that it subtracts
+  from every place is read at a place that is otherwise empty.
 - gelu(z) − gelu(−z) = z, so a feed-forward layer can subtract what it is given.
 
 The first layer removes the constant, so that its norm is the wanted one, and the second computes f

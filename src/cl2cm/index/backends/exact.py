@@ -7,7 +7,7 @@ equal images tie exactly and come in the order of their rows.
 
 BLAS in float32 finds the candidates, every row within its rounding error of the best ``k``, and
 only those few are scored in float64, from the stored values (quantization.py). Scores of int8, too,
-are exact for the stored values, about 0.002 from those of float16. A matrix is widened to float32
+are exact for the stored values, about 0.002 from scores of float16. A matrix is widened to float32
 chunk by chunk, the cores sharing the chunks of a single query among them; from the
 second search on a copy is kept where there is room for it, which halves the time.
 """
@@ -90,7 +90,7 @@ class ExactIndex:
         chunk_rows: rows widened and multiplied at once.
         resident_bytes: up to this size a float32 copy is kept; 0 keeps none. None: an eighth of
             the memory that this process may have, for all copies of it.
-        copy: that of the same matrix, where it is shared.
+        copy: a copy of the same matrix, where it is shared.
     """
 
     def __init__(

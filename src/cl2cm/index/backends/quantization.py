@@ -49,8 +49,8 @@ def widen(rows: Matrix, out: Floats) -> np.float32:
     """Write stored values into ``out``, divided by the number that is returned.
 
     numpy converts float16 one value at a time, slower than a search itself. But the bits of a half
-    are those of a float shifted by 13, but for the width of the exponent: so sign-extend, shift,
-    and clear the three copies of the sign that lie in the wider exponent.
+    equal the bits of a float shifted by 13, except for the width of the exponent: so sign-extend,
+    shift, and clear the three copies of the sign that lie in the wider exponent.
     """
     if rows.dtype == np.float16:
         bits = out.view(np.int32)

@@ -91,7 +91,7 @@ def encode_new(
         journal: where vectors are kept.
         model: encodes what is new.
         examples: with their files.
-        verify: read every file, not only those of another size or time.
+        verify: read every file, even if size and time are unchanged.
         batch_size: items encoded between two savings.
         roots: folders that the files are in; None: the folder of each.
         on_skip: told id and error of each file that cannot be read, which is then left out.

@@ -1,4 +1,4 @@
-"""Tables of the update journal, those of earlier versions, and the way from these to those."""
+"""Tables of the update journal, and the migration of tables of earlier versions."""
 
 import sqlite3
 

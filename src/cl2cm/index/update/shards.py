@@ -80,8 +80,8 @@ def find_shards(out: Path) -> list[Path]:
     """Return the folders of all shards of an index that have items, in their order.
 
     Raises:
-        VectorIndexError: there is none, or one is missing, or those of two arrays are there, or
-            they were cut from different lists of items.
+        VectorIndexError: there is none, one is missing, there are shards of two arrays, or
+            the shards were cut from different lists of items.
     """
     out = out.resolve()
     pattern = re.compile(re.escape(out.name) + r"\.shard-([0-9]{1,6})-of-([0-9]{1,6})(\.json)?")
@@ -97,7 +97,7 @@ def find_shards(out: Path) -> list[Path]:
             str(out),
             expected=f"its shards beside it, {out.name}.shard-1-of-N and so on",
             found=f"shards of arrays of {' and '.join(map(str, counts))}" if counts else "none",
-            remedy="build them with --shard I/N" if not counts else "remove those of one array",
+            remedy="remove the shards of one array" if counts else "build them with --shard I/N",
         )
     wanted = [Shard(number, counts[0]) for number in range(1, counts[0] + 1)]
     plans = {shard: _plan(out, shard) for shard in wanted}

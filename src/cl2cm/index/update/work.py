@@ -61,7 +61,7 @@ class UpdateOptions:
 
 @dataclass(frozen=True, slots=True)
 class Work:
-    """One update; the arguments are those of `update_index`."""
+    """One update; the arguments are as for `update_index`."""
 
     model: VisualModel
     examples: list[Example]

@@ -26,20 +26,20 @@ def add_language(
     out: Annotated[Path, typer.Option(help="Folder of the new run.")],
     text_only: Annotated[
         bool,
-        typer.Option("--text-only", help="Learn from texts alone; images need not be there."),
+        typer.Option("--text-only", help="Train on texts only; no images are needed."),
     ] = False,
     max_regression: Annotated[
         float,
-        typer.Option(min=0, help="Largest loss of SumR in a language that the run has learned."),
+        typer.Option(min=0, help="Largest accepted drop of SumR in a learned language."),
     ] = 1.0,
     evaluate_on: Annotated[
         Path | None,
-        typer.Option(help="Manifest with human captions to measure on, where it is another."),
+        typer.Option(help="Manifest with human captions to measure on.  [default: MANIFEST]"),
     ] = None,
     split: Annotated[str, typer.Option(help="Split to measure on.")] = "val",
     settings: Annotated[
         list[str] | None,
-        typer.Option("--set", help="Change a setting: train.epochs=3; repeatable."),
+        typer.Option("--set", help="Override a setting: train.epochs=3; repeatable."),
     ] = None,
     resume: Resume = False,
     text_encoder: TextEncoder = "",
@@ -50,9 +50,9 @@ def add_language(
 ) -> None:
     """Teach a run or a pretrained model another language.
 
-    It is learned from machine translations. The image side stays as it is, bit for bit. All
-    languages are measured before and after; the exit code is 1 if one that the run has learned got
-    worse by more than --max-regression.
+    The language is learned from machine translations; the image side stays bit-identical. All
+    languages are measured before and after; the exit code is 1 if a learned language gets worse by
+    more than --max-regression.
     """
     from cl2cm.cli.sources import read_lines
     from cl2cm.data.manifest import Skipped

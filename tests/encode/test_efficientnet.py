@@ -132,13 +132,9 @@ def test_other_weights_are_refused(change, tmp_path):
     assert not any(tmp_path.iterdir())
 
 
-@pytest.mark.weights
+@pytest.mark.weights("efficientnet-lite0", "efficientnet-lite2")
 @pytest.mark.parametrize("name", ["efficientnet-lite0", "efficientnet-lite2"])
 def test_the_real_weights_see_what_they_saw(name):
-    from cl2cm.encode.pinned_weights import is_installed
-
-    if not is_installed(name):
-        pytest.skip("needs the weights: cl2cm doctor --install-weights")
     encoder = load_vision(f"onnx:{name}", threads=1)
     rows, columns = np.indices((encoder.size, encoder.size))
     picture = np.stack([rows % 256, columns % 256, (rows // 8 + columns // 8) % 2 * 255], -1)

@@ -7,7 +7,6 @@ import torch
 from numpy.testing import assert_allclose
 from torch.testing import assert_close
 
-from cl2cm.encode.pinned_weights import is_installed
 from cl2cm.encode.text import TextBackbone
 from cl2cm.encode.tokens import pad_tokens
 from cl2cm.errors import EncoderError, WeightsError
@@ -387,8 +386,6 @@ load_once = functools.cache(TextBackbone.load)
 
 @pytest.fixture
 def real():
-    if not is_installed("multilingual-e5-small"):
-        pytest.skip("needs the weights: cl2cm doctor --install-weights")
     return load_once("hf:multilingual-e5-small", prefix="query: ")
 
 
@@ -401,7 +398,7 @@ def vectors(backbone, texts):
     return torch.nn.functional.normalize(mean, dim=-1).numpy()
 
 
-@pytest.mark.weights
+@pytest.mark.weights("multilingual-e5-small")
 def test_the_real_weights_know_what_is_alike(real):
     dog, *same, other = vectors(
         real,
@@ -417,7 +414,7 @@ def test_the_real_weights_know_what_is_alike(real):
     assert min(dog @ vector for vector in same) > dog @ other + 0.05
 
 
-@pytest.mark.weights
+@pytest.mark.weights("multilingual-e5-small")
 def test_the_real_tokenizer_reads_as_it_should(real):
     assert (real.width, real.layers) == (384, 12)
     assert real.special == (1, frozenset({0, 1, 2, 250001}), 4)

@@ -278,13 +278,10 @@ def test_no_such_model(tmp_path):
     assert "\n" not in str(caught.value)
 
 
-@pytest.mark.weights
+@pytest.mark.weights("efficientnet-lite0", "efficientnet-lite2")
 @pytest.mark.parametrize("name", ["efficientnet-lite0", "efficientnet-lite2"])
 def test_real_weights_do_not_depend_on_batch_mates(name):
-    try:
-        encoder = load_vision(f"onnx:{name}", threads=1)
-    except WeightsError:
-        pytest.skip("weights are not installed")
+    encoder = load_vision(f"onnx:{name}", threads=1)
     pixels = noise(8, encoder.size, encoder.size)
     assert encoder.width == 1280
     alone = np.concatenate([encoder.encode(pixels[i : i + 1]) for i in range(8)])

@@ -9,6 +9,7 @@ from cl2cm.data.scan import scan_folder
 from cl2cm.errors import QueryError
 from cl2cm.index import Filter
 from cl2cm.index.update.build import build_index
+from cl2cm.search.match import FITS
 from cl2cm.search.query import Query
 from cl2cm.search.searcher import Searcher
 from fixtures.names import NameModel
@@ -74,6 +75,9 @@ def test_hits_are_cut_by_their_match_and_sorted_by_date(searcher):
     assert (cut.total, cut.more) == (2, False)
     by_date = searcher.search_timed(Query("zebra", k=4, min_match=0.001, sort="oldest"))
     assert ids(by_date) == [*FILES]
+    assert min(whole.matches) < FITS
+    assert len(searcher.search(Query("zebra", k=4, sort="oldest"))) < 4
+    assert len(searcher.search(Query("zebra", k=4, min_match=0, sort="oldest"))) == 4
     first = searcher.search_timed(Query("zebra", k=1, min_match=least))
     assert (first.more, first.total) == (True, 2)
     hits, matches = searcher.search_texts(["zebra"], Query(k=4, min_match=least))[0]

@@ -95,8 +95,11 @@ def search(
         ),
     ] = None,
     min_match: Annotated[
-        float, typer.Option(help="Only hits with at least this match, 0 to 1.")
-    ] = 0.0,
+        float | None,
+        typer.Option(
+            help="Only hits with at least this match, 0 to 1.  [default: 0.2 with --sort, else 0]"
+        ),
+    ] = None,
     sort: Annotated[
         str | None,
         typer.Option(

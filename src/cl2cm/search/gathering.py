@@ -45,7 +45,7 @@ def gathered(
     """Return a page of the best hits with a sufficient match, in the requested order."""
     itself = query.like if isinstance(query.like, str) else None
     kept = [hit for hit in hits if hit.id != itself][:MOST]
-    least = query.min_match or (FITS if query.sort else 0.0)
+    least = FITS if query.sort and query.min_match is None else query.min_match or 0.0
     good = [hit for hit, match in zip(kept, matches_of(kept), strict=True) if match >= least]
     groups = unfolded(good)
     if query.fold and good:

@@ -51,9 +51,10 @@ class Query:
         offset: number of hits to skip; ``offset + k`` is at most 10,000.
         filter: which items may be hits; None: all.
         fold: show near-duplicates, and parts of one video, once.
-        min_match: smallest match of a hit, 0 to 1. Above 0, the best 1,000 hits are looked at.
+        min_match: smallest match of a hit, 0 to 1; above 0, the best 1,000 hits are looked at.
+            None: 0, but `FITS` where hits are sorted.
         sort: ``newest`` or ``oldest`` first, by the date of the file, among the best 1,000 hits
-            that match at least ``min_match``, or `FITS` where that is 0; None: best first.
+            that match at least ``min_match``; None: best first.
 
     A query without text and ``like`` lists the items of its filter, by id or by date.
 
@@ -73,7 +74,7 @@ class Query:
     offset: int = 0
     filter: Filter | None = None
     fold: bool = False
-    min_match: float = 0.0
+    min_match: float | None = None
     sort: Order | None = None
 
     @property
@@ -169,7 +170,7 @@ def check_numbers(query: Query) -> None:
             found=f"{query.weight}",
             remedy="choose a value in that range",
         )
-    if not 0 <= query.min_match <= 1:
+    if query.min_match is not None and not 0 <= query.min_match <= 1:
         raise QueryError(
             "min_match",
             expected="0 to 1",

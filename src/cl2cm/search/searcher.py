@@ -177,7 +177,7 @@ class Searcher:
         answers: list[tuple[list[Hit], list[float]]] = []
         for text, page, vector in zip(texts, pages, vectors, strict=True):
             matches = self._background.matches(vector, [hit.score for hit in page], text)
-            good = [match for match in matches if match >= query.min_match]
+            good = [match for match in matches if match >= (query.min_match or 0.0)]
             answers.append((with_matches(page[: len(good)], good), good))
         return answers
 

@@ -77,6 +77,6 @@ def filter_of(query: SearchQuery, fields: FilterFields, *, fold: bool) -> Search
         QueryError: a value that cannot be.
     """
     values = fields.values()
-    sort, least = values.pop("sort", None), values.pop("min_match", 0.0)
+    sort, least = values.pop("sort", None), values.pop("min_match", None)
     among = Filter(**values) if values else None
     return replace(query, fold=fold, filter=among, sort=sort, min_match=least)

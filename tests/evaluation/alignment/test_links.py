@@ -352,7 +352,7 @@ def test_gold_report(trained, monkeypatch):
     assert len(gold_lines(report)) == 1 + 2 * 6
 
 
-@pytest.mark.weights
+@pytest.mark.weights("multilingual-e5-small")
 def test_every_gold_word_has_a_token():
     from cl2cm.encode.text import TextBackbone
     from cl2cm.evaluation.alignment.words import Reader

@@ -206,15 +206,15 @@ class Batch(NamedTuple):
     # negatives of each other
     source_texts: "Tensor"  # int64 [B], row of each source caption among all texts
     target_texts: "Tensor"  # int64 [B], row of each translation among all texts
-    words: tuple[Tokens, Tokens] | None = None  # source and target of the first rows as tokens,
-    # where the others are means
+    words: tuple[Tokens, Tokens] | None = None  # first rows as tokens, where the others are means
     other: Tokens | None = None  # a translation of any caption of each row's image, where the
     # method asks for it
     back: Tokens | None = None  # back-translations of the source captions, where asked for; a
     # caption without one stands for itself
     has_back: "Tensor | None" = None  # bool [B], True where there is a back-translation
-    also: tuple["Batch", ...] = ()  # the same pairs in the other target languages, where each step
-    # sees all of them
+    confidence: "Tensor | None" = None  # float32 [B], weight of each target, 0 to 1; None: all 1
+    other_confidence: "Tensor | None" = None  # the same of ``other``
+    also: tuple["Batch", ...] = ()  # the same pairs in other languages, where a step sees all
 
 
 @dataclass(frozen=True, slots=True)

@@ -446,6 +446,53 @@ def test_with_a_weight_of_0_the_relations_alone_teach_the_target(batch):
         make("cl2cm", match={"target": -1.0})
 
 
+TRUST = torch.tensor([1.0, 0.5, 0.0, 0.25, 1.0])
+
+
+@pytest.mark.parametrize("name", WEIGHED)
+def test_the_noisy_pair_counts_as_much_as_it_is_trusted(name, batch):
+    match_settings = {"smoothing": 0.1} if name == "smoothing" else {}
+    dcot = {"dcot": {"strength": 0.0}} if name == "dcot" else {}
+    method, _ = make(name, match=match_settings, **dcot)
+    student = stage(method, "cross-modal")
+    plain, same = (
+        student.loss(batch._replace(confidence=trust)) for trust in (None, torch.full((B,), 0.3))
+    )
+    trusting = student.loss(batch._replace(confidence=TRUST))
+    expected = info_nce(
+        method.student.encode_frames(batch.vision),
+        method.student.encode_text(batch.target).sentence,
+        tau=method.match.tau,
+        label_smoothing=match_settings.get("smoothing", 0.0),
+        positives=SAME,
+        weights=TRUST,
+    )
+    assert_close(same["match_target"], plain["match_target"])  # only ratios count
+    assert_close(trusting["match_target"], expected)
+    assert_close(trusting["match_source"], plain["match_source"])
+
+
+def test_the_confidence_of_dcot_is_multiplied(batch):
+    method, _ = make("dcot", dcot={"strength": 1.0, "ramp": 0.0})
+    student = stage(method, "cross-modal")
+    vision, source, target = method.encode(batch)
+    _, own = method.confidence(vision, source.sentence, target.sentence, SAME)
+    tau, weights = method.match.tau, own * TRUST
+    expected = info_nce(vision, target.sentence, tau=tau, positives=SAME, weights=weights)
+    assert_close(student.loss(batch._replace(confidence=TRUST))["match_target"], expected)
+
+
+def test_the_teacher_counts_pairs_as_much_as_they_are_trusted(batch):
+    method, _ = make("cl2cm", teacher={"alpha": 0.0, "other_captions": 0.5})
+    source, target = encoded(method.teacher, batch)
+    third = method.teacher.encode_text(tokens(33)).sentence
+    given = batch._replace(other=tokens(33), confidence=TRUST, other_confidence=TRUST.flip(0))
+    first = info_nce(source.sentence, target.sentence, tau=0.05, positives=SAME, weights=TRUST)
+    second = info_nce(source.sentence, third, tau=0.05, positives=SAME, weights=TRUST.flip(0))
+    found = stage(method, "cross-lingual").loss(given)
+    assert_close(found["loss"], first + 0.5 * second)
+
+
 @pytest.mark.parametrize("rho", [0.0, 0.5])
 def test_plans_may_have_unit_mass_whatever_is_left_of_them(batch, rho):
     """L_ot is then a mean cost, and L_align stays as it is."""
@@ -468,3 +515,17 @@ def test_plans_may_have_unit_mass_whatever_is_left_of_them(batch, rho):
     assert (mass < 0.99).any()
     assert_close(found["transport_cost", True], ((plan * cost).sum((1, 2)) / mass).mean())
     assert found["transport_cost", True] > found["transport_cost", False]
+
+
+def test_an_added_language_counts_as_much_as_it_is_trusted(batch):
+    method, _ = make("add-language")
+    named = batch._replace(languages=("de", "fr", "de", "de", "fr"))
+    plain = stage(method, "new language").loss(named)
+    ones, zeros = (
+        stage(method, "new language").loss(named._replace(confidence=torch.full((B,), value)))
+        for value in (1.0, 0.0)
+    )
+    assert_close(ones["loss"], plain["loss"])
+    assert zeros["match"] == 0
+    assert plain["match"] > 0
+    assert 0 < zeros["regression"] < plain["regression"]  # what is left is the replay

@@ -47,10 +47,10 @@ def test_draws_are_translations_of_the_pair():
     rng = np.random.default_rng(0)
     seen = Counter()
     for _ in range(400):
-        language, target = pairs.draw(np.arange(3), rng)
+        language, choice = pairs.draw(np.arange(3), rng)
         seen.update(
             (i, pairs.languages[code], texts[row])
-            for i, (code, row) in enumerate(zip(language, target, strict=True))
+            for i, (code, row) in enumerate(zip(language, pairs.target[choice], strict=True))
         )
     assert set(seen) == {
         (0, "de", "eins"),
@@ -318,7 +318,8 @@ def test_a_language_may_be_asked_for(weighted):
     pairs, names = several(weighted=weighted)
     rows = np.arange(15)
     for number, code in enumerate(pairs.languages):
-        languages, target = pairs.draw_in(rows, number, np.random.default_rng(0))
+        languages, choices = pairs.draw_in(rows, number, np.random.default_rng(0))
+        target = pairs.target[choices]
         for row in rows:
             there = pairs.pictures[row] > 0 or code == "de"
             assert pairs.languages[languages[row]] == (code if there else "de")
@@ -341,3 +342,31 @@ def test_every_step_may_see_all_languages(batches):
         batch.also for batch in dataclasses.replace(every, every_language=False).epoch(0)
     )
     assert not any(batch.also for batch in every.epoch(0, pairing="source"))
+
+
+@pytest.mark.parametrize("every", [False, True])
+def test_targets_bring_their_confidence(batches, every):
+    pairs, names = several()
+    trust = np.linspace(0, 1, len(pairs.target)).astype(np.float32)
+    of = dict(zip(pairs.target.tolist(), trust.tolist(), strict=True))
+    ids = [[1, *[i + 3] * 2, 2] for i in range(len(names))]  # a text's tokens tell which it is
+    trusting = dataclasses.replace(
+        batches,
+        pairs=dataclasses.replace(pairs, confidence=trust),
+        text=TokenIds(ids, SPECIAL),
+        batch_size=5,
+        every_language=every,
+    )
+    for first in trusting.epoch(0, others=True):
+        for batch in (first, *first.also):
+            for texts, confidence in (
+                (batch.target, batch.confidence),
+                (batch.other, batch.other_confidence),
+            ):
+                rows = (texts.values[:, 1] - 3).tolist()
+                assert confidence.tolist() == [of[row] for row in rows]
+    for pairing in ("shuffled", "source"):  # which are no translations of their captions
+        batch = next(trusting.epoch(0, others=True, pairing=pairing))
+        assert batch.confidence is None
+        assert batch.other_confidence is None
+    assert next(batches.epoch(0)).confidence is None

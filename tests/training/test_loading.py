@@ -302,9 +302,37 @@ def test_noise_is_in_the_training_pairs_alone_and_recorded(kind, settings, tmp_p
     record = noisy.provenance["noise"]
     assert (record["share"], record["kind"], record["seed"]) == (0.5, kind, 3)
     assert record["changed"]["xx/x"][0] > 0
+    follows = replace(config, data=replace(config.data, noise_seed=-1))
+    seeds = [
+        load_training_data(replace(follows, train=replace(config.train, seed=seed)))
+        for seed in (3, 4)
+    ]
+    assert [data.provenance["noise"]["seed"] for data in seeds] == [3, 4]
+    assert (seeds[0].batches.pairs.target == noisy.batches.pairs.target).all()
     assert noisy.validation.pictures.keys() == clean.validation.pictures.keys()
     untouched = load_training_data(replace(config, method="zero-shot"))
     assert "noise" not in untouched.provenance
+
+
+def test_confidence_is_estimated_where_asked_for_and_recorded(settings, tmp_path, capfd):
+    items = validated(["xx", "yy"])
+    manifest = write(tmp_path / "m", items, features_of(items))
+    config = config_of(settings, manifest)
+    plain = load_training_data(config)
+    assert plain.batches.pairs.confidence is None
+    assert "confidence" not in plain.provenance
+    capfd.readouterr()
+    asked = load_training_data(replace(config, data=replace(config.data, confidence=True)))
+    assert len(asked.batches.pairs.confidence) == len(asked.batches.pairs.target)
+    assert asked.provenance["confidence"].keys() == {"xx", "yy"}
+    assert "translations that belong to their captions: xx" in capfd.readouterr().err
+    silent = load_training_data(
+        replace(config, method="zero-shot", data=replace(config.data, confidence=True))
+    )
+    assert silent.batches.pairs.confidence is None  # it sees no translation
+    for name in ("source", "target", "choices", "groups"):
+        same = getattr(plain.batches.pairs, name) == getattr(asked.batches.pairs, name)
+        assert same.all()
 
 
 def test_no_noise_leaves_the_data_as_they_are(settings, tmp_path):

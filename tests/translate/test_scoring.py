@@ -106,13 +106,13 @@ def test_scores_that_are_asked_for_must_be_there(option):
 def test_translations_are_drawn_as_often_as_they_are_good():
     pairs, texts = paired(SCORED, quality_weighting=1.0)
     rng = np.random.default_rng(0)
-    language, rows = pairs.draw(np.zeros(4000, dtype=np.int64), rng)
+    language, choices = pairs.draw(np.zeros(4000, dtype=np.int64), rng)
     assert set(language) == {0}
-    share = np.mean([texts[row] == "good" for row in rows])
+    share = np.mean([texts[row] == "good" for row in pairs.target[choices]])
     assert share == pytest.approx(0.8, abs=0.03)
     squared, texts = paired(SCORED, quality_weighting=2.0)
-    _, rows = squared.draw(np.zeros(4000, dtype=np.int64), rng)
-    share = np.mean([texts[row] == "good" for row in rows])
+    _, choices = squared.draw(np.zeros(4000, dtype=np.int64), rng)
+    share = np.mean([texts[row] == "good" for row in squared.target[choices]])
     assert share == pytest.approx(0.64 / 0.68, abs=0.03)
 
 
@@ -147,8 +147,8 @@ def test_draws_stay_inside_their_pair():
         examples.append(example(f"p{i}-", columns, quality))
     pairs, texts = paired(examples, quality_weighting=3.0)
     for pair in range(20):
-        language, rows = pairs.draw(np.full(200, pair), rng)
-        assert {texts[row][1:] for row in rows} == {str(pair)}
+        language, choices = pairs.draw(np.full(200, pair), rng)
+        assert {texts[row][1:] for row in pairs.target[choices]} == {str(pair)}
         assert set(language) == {0}
 
 

@@ -16,7 +16,7 @@ class CaptionPairs:
     """All caption pairs of a split, with their translations as ragged tables.
 
     Attributes:
-        images: row of each pair's image, int64 [P].
+        pictures: row of each pair's image, int64 [P].
         source: row of each pair's source caption among the texts, int64 [P].
         groups: first group of each pair, int64 [P + 1]; a group is one language of one pair.
         group_language: index into ``languages`` of each group, int64 [G].
@@ -26,6 +26,7 @@ class CaptionPairs:
         languages: the target languages.
         weights: chance of each choice within its pair, not normalised, float64 [C]; None where
             every language, and then every choice of it, is as likely as any other.
+        confidence: how much the losses of each choice count, 0 to 1, float32 [C]; None: all alike.
     """
 
     pictures: Ints
@@ -37,6 +38,7 @@ class CaptionPairs:
     back: Ints
     languages: tuple[str, ...]
     weights: npt.NDArray[np.float64] | None = None
+    confidence: npt.NDArray[np.float32] | None = None
 
     def __len__(self) -> int:
         return len(self.source)
@@ -61,7 +63,7 @@ class CaptionPairs:
         return elsewhere(self.pictures, self.source, rng)
 
     def draw(self, pairs: Ints, rng: np.random.Generator) -> tuple[Ints, Ints]:
-        """Return a language and a translation for each pair: (language, text row), int64 [n]."""
+        """Return a language and a choice of it for each pair, int64 [n]."""
         if self.weights is None:
             group = _pick(self.groups, pairs, rng)
             choice = _pick(self.choices, group, rng)
@@ -69,11 +71,11 @@ class CaptionPairs:
             before, after = self.choices[self.groups[pairs]], self.choices[self.groups[pairs + 1]]
             choice = _weighted(self.weights, before, after, rng)
             group = np.searchsorted(self.choices, choice, side="right") - 1
-        return self.group_language[group], self.target[choice]
+        return self.group_language[group], choice
 
     def draw_in(self, pairs: Ints, language: int, rng: np.random.Generator) -> tuple[Ints, Ints]:
         """As ``draw``, but in one language, by its number, where the pair has it."""
-        languages, target = self.draw(pairs, rng)
+        languages, choices = self.draw(pairs, rng)
         owner = np.repeat(np.arange(len(self)), np.diff(self.groups))
         known = np.full(len(self), -1)
         here = self.group_language == language
@@ -84,9 +86,9 @@ class CaptionPairs:
         if self.weights is not None:
             before, after = self.choices[group[has]], self.choices[group[has] + 1]
             choice = _weighted(self.weights, before, after, rng)
-        target[has] = self.target[choice]
+        choices[has] = choice
         languages[has] = language
-        return languages, target
+        return languages, choices
 
     def order(self, rng: np.random.Generator) -> Ints:
         """Return the pairs of an epoch, int64 [P]: each once, or in proportion to its weight.

@@ -113,7 +113,8 @@ class AddLanguage(Method):
             new = self.is_new(batch, goal_source)
             goal_target = torch.where(new[:, None], goal_source, kept)
         source, target = map(head.sentence, pooled)
-        weights = torch.where(new, settings.regression, settings.replay).sqrt()[:, None]
+        trust = torch.ones_like(target[:, 0]) if batch.confidence is None else batch.confidence
+        weights = torch.where(new, settings.regression * trust, settings.replay).sqrt()[:, None]
         related = relational_distillation(
             relation(goal_source, goal_target, tau=settings.tau),
             relation(source, target, tau=settings.tau),
@@ -131,7 +132,7 @@ class AddLanguage(Method):
             + settings.gate * parts["gate"]
         )
         if not settings.text_only and settings.match > 0:
-            parts["match"] = self.matched(batch, target, new)
+            parts["match"] = self.matched(batch, target, new * trust)
             loss = loss + settings.match * parts["match"]
         return {"loss": loss} | {name: part.detach() for name, part in parts.items()}
 
@@ -141,12 +142,12 @@ class AddLanguage(Method):
         opened = torch.cat([torch.zeros_like(new), new]).to(logits.dtype)
         return F.binary_cross_entropy_with_logits(logits, opened)
 
-    def matched(self, batch: Batch, target: Tensor, new: Tensor) -> Tensor:
-        """M(V, T) of Eq. 8 with the frozen vision side, of the rows in the new language."""
+    def matched(self, batch: Batch, target: Tensor, weights: Tensor) -> Tensor:
+        """M(V, T) of Eq. 8 with the frozen vision side and weights [B] of the pairs."""
         with torch.no_grad():
             vision = self.student.encode_frames(batch.vision)
         same = same_picture(batch.pictures)
-        return matching(vision, target, same, self.match, new.to(target.dtype))
+        return matching(vision, target, same, self.match, weights)
 
     def is_new(self, batch: Batch, like: Tensor) -> Tensor:
         """Which rows are in the new language, bool [B], on the device of a tensor."""

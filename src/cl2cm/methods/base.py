@@ -193,7 +193,7 @@ class Method(nn.Module):
         """Return Eq. 8: M(V, S) + M(V, T), the latter times ``match.target``."""
         same = same_picture(batch.pictures)
         on_source = matching(vision, source.sentence, same, self.match)
-        on_target = matching(vision, target.sentence, same, self.match)
+        on_target = matching(vision, target.sentence, same, self.match, batch.confidence)
         return {
             "loss": on_source + self.match.target * on_target,
             "match_source": on_source.detach(),

@@ -59,6 +59,8 @@ class Dcot(Method):
         vision, source, target = self.encode(batch)
         same = same_picture(batch.pictures)
         confidence, weights = self.confidence(vision, source.sentence, target.sentence, same)
+        if batch.confidence is not None:
+            weights = weights * batch.confidence
         on_source = matching(vision, source.sentence, same, self.match)
         on_target = matching(vision, target.sentence, same, self.match, weights)
         return {

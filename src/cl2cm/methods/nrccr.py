@@ -134,9 +134,8 @@ class Nrccr(Method):
         """Return the weighted sum of all parts, each of which is logged without its weight."""
         vision, source, target = self.encode(batch)
         same = same_picture(batch.pictures)
-        on_source, on_target = (
-            matching(vision, text.sentence, same, self.match) for text in (source, target)
-        )
+        on_source = matching(vision, source.sentence, same, self.match)
+        on_target = matching(vision, target.sentence, same, self.match, batch.confidence)
         parts = {
             "match_source": (1.0, on_source),
             "match_target": (self.match.target * self.settings.target, on_target),

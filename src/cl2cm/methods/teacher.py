@@ -104,11 +104,11 @@ class CrossLingual:
         settings = self.settings
         source = self.network.encode_text(batch.source)
         target = self.network.encode_text(batch.target)
-        sentence = self._sentences(batch, source.sentence, target.sentence)
+        sentence = self._sentences(batch, source.sentence, target.sentence, batch.confidence)
         losses = {"loss": sentence, "sentence": sentence.detach()}
         if batch.other is not None:
             other = self.network.encode_text(batch.other).sentence
-            others = self._sentences(batch, source.sentence, other)
+            others = self._sentences(batch, source.sentence, other, batch.other_confidence)
             losses["loss"] = losses["loss"] + settings.other_captions * others
             losses["others"] = others.detach()
         if settings.alpha > 0:
@@ -129,10 +129,12 @@ class CrossLingual:
             losses["word"] = word.detach()
         return losses
 
-    def _sentences(self, batch: Batch, source: Tensor, target: Tensor) -> Tensor:
+    def _sentences(
+        self, batch: Batch, source: Tensor, target: Tensor, confidence: Tensor | None
+    ) -> Tensor:
         """Return L_sent (Eq. 1); our choice, texts of one image are not negatives of each other."""
-        same = same_picture(batch.pictures)
-        return info_nce(source, target, tau=self.settings.tau, positives=same)
+        same, tau = same_picture(batch.pictures), self.settings.tau
+        return info_nce(source, target, tau=tau, positives=same, weights=confidence)
 
     def _words(self, batch: Batch, source: Encoded, target: Encoded) -> tuple[Encoded, Encoded]:
         """Return the tokens of the pairs that Eq. 6 uses: the first ones of a shuffled batch."""

@@ -44,12 +44,14 @@ class DataConfig:
     min_quality: float = 0.0  # exclude translations with a lower score, 0 to 1
     quality_weighting: float = 0.0  # sample translations in proportion to their score to this
     # power; 0: uniformly
+    confidence: bool = False  # weigh translations by how likely they belong to their captions,
+    # estimated by word-level transport
     every_language: bool = False  # show each pair in all target languages in every step, not in one
     # of them
     noise: float = 0.0  # share of noise planted in the training translations, 0 to 1
     noise_kind: Literal["sentence", "word"] = "sentence"  # sentence: swap translations between
     # items; word: replace words by random ones
-    noise_seed: int = 0  # seed of the noise, independent of train.seed
+    noise_seed: int = 0  # seed of the noise, independent of train.seed; -1: equal to it
     features: str = ""  # folder for feature stores; empty: the user's cache
     skip_bad: bool = False  # skip broken lines and images, and list them
 
@@ -67,7 +69,7 @@ class DataConfig:
         require("data.quality_weighting", power >= 0, "0 or more", power)
         require("data.noise", 0 <= self.noise <= 1, "0 to 1", self.noise)
         seed = self.noise_seed
-        require("data.noise_seed", 0 <= seed < 2**63, "0 to below 2 ** 63", seed)
+        require("data.noise_seed", -1 <= seed < 2**63, "-1 to below 2 ** 63", seed)
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,6 +7,7 @@ so a position (epoch, step) is all that a resumed run needs to continue exactly.
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -15,7 +16,25 @@ from torch import Tensor
 from cl2cm.data.caption_pairs import CaptionPairs
 from cl2cm.encode.rows import StoredFeatures
 from cl2cm.encode.tokens import PooledStates, TextSource
-from cl2cm.types import Batch, Frames, Ints, Pairing
+from cl2cm.types import Batch, Floats, Frames, Ints, Pairing
+
+
+class _Targets(NamedTuple):
+    """What stands opposite the pairs of an epoch, in its order.
+
+    Attributes:
+        languages: of the targets.
+        rows: of the targets among the texts, int64 [P].
+        confidence: of the targets, float32 [P]; None where all count alike.
+        others: row of a target of another caption of each image; None where not asked for.
+        other_confidence: of these.
+    """
+
+    languages: list[str]
+    rows: Ints
+    confidence: Floats | None = None
+    others: Ints | None = None
+    other_confidence: Floats | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,11 +101,15 @@ class Batches:
         for step in range(start, self.steps):
             part = slice(step * self.batch_size, (step + 1) * self.batch_size)
             batches = []
-            for languages, target, other in drawn:
-                batch = self._batch(order[part], languages[part], target[part], rows)
-                if other is not None:
-                    rows_of_others = torch.from_numpy(other[part])
-                    batch = batch._replace(other=self._text(rows).gather(rows_of_others))
+            for targets in drawn:
+                batch = self._batch(order[part], targets.languages[part], targets.rows[part], rows)
+                batch = batch._replace(confidence=_part(targets.confidence, part))
+                if targets.others is not None:
+                    rows_of_others = torch.from_numpy(targets.others[part])
+                    batch = batch._replace(
+                        other=self._text(rows).gather(rows_of_others),
+                        other_confidence=_part(targets.other_confidence, part),
+                    )
                 batches.append(batch)
             yield batches[0]._replace(also=tuple(batches[1:]))
 
@@ -98,16 +121,13 @@ class Batches:
         *,
         others: bool,
         language: int | None,
-    ) -> tuple[list[str], Ints, Ints | None]:
-        """Of each pair the language and text row of its target, and of another of its image.
-
-        ``language`` is the number of the one that is wanted; None: one is drawn.
-        """
+    ) -> _Targets:
+        """Draw the targets; ``language`` is the number of the one that is wanted; None: any."""
         pairs = self.pairs
         if pairing == "source":
             target = pairs.source[pairs.siblings(order, rng)]
             other = pairs.source[pairs.mates(order, rng)] if others else None
-            return ["source"] * len(order), target, other
+            return _Targets(["source"] * len(order), target, others=other)
         origin = pairs.shuffled(self.seed)[order] if pairing == "shuffled" else order
 
         def draw(chosen: Ints) -> tuple[Ints, Ints]:
@@ -115,9 +135,18 @@ class Batches:
                 return pairs.draw(chosen, rng)
             return pairs.draw_in(chosen, language, rng)
 
-        languages, target = draw(origin)
-        other = draw(pairs.mates(origin, rng))[1] if others else None
-        return [pairs.languages[i] for i in languages.tolist()], target, other
+        trusted = pairs.confidence if pairing == "translations" else None
+
+        def confidence(chosen: Ints) -> Floats | None:
+            return None if trusted is None else trusted[chosen]
+
+        languages, choice = draw(origin)
+        names = [pairs.languages[i] for i in languages.tolist()]
+        found = _Targets(names, pairs.target[choice], confidence(choice))
+        if others:
+            other = draw(pairs.mates(origin, rng))[1]
+            return found._replace(others=pairs.target[other], other_confidence=confidence(other))
+        return found
 
     def _text(self, words: int) -> TextSource:
         return self.text if words >= self.batch_size else self.sentences
@@ -146,3 +175,7 @@ class Batches:
             back=back,
             has_back=None if back is None else has_back,
         )
+
+
+def _part(values: Floats | None, part: slice) -> Tensor | None:
+    return None if values is None else torch.from_numpy(values[part])

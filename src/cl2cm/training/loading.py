@@ -24,6 +24,7 @@ from cl2cm.model.config import Config
 from cl2cm.storage import sha256_file
 from cl2cm.text import case_rule
 from cl2cm.training.batches import Batches
+from cl2cm.training.confidence import mean_confidence, say_confidence, states_of, with_confidence
 from cl2cm.training.data import Stores, TrainingData
 from cl2cm.training.initial import Kept
 from cl2cm.training.noise import spoilt
@@ -67,6 +68,11 @@ def load_training_data(
     say_validation(validation, val, languages, translated)
     store = stores.text if stores else None
     text, means = text_sources(config, texts.all(), backbone, store, reuse=kept is not None)
+    trust: dict[str, Any] = {}
+    if config.data.confidence and method_class(config.method).targets == "translations":
+        pairs = with_confidence(pairs, states_of(text, backbone))
+        trust = {"confidence": mean_confidence(pairs)}
+        say_confidence(trust["confidence"])
     return TrainingData(
         batches=Batches(
             pairs=pairs,
@@ -90,6 +96,7 @@ def load_training_data(
             "case": case,
             "encoders": {"text": backbone.fingerprint, "vision": encoder.fingerprint},
             **noise,
+            **trust,
             **({"validated_on_translations": translated} if translated else {}),
         },
         left_out=left_out,

@@ -6,7 +6,6 @@ from typing import Any
 from cl2cm.data.noise import plant_noise
 from cl2cm.methods.registry import method_class
 from cl2cm.model.config import Config
-from cl2cm.model.settings import DataConfig
 from cl2cm.types import Example
 
 
@@ -14,24 +13,30 @@ def spoilt(config: Config, examples: Sequence[Example]) -> tuple[list[Example], 
     """Return what a run learns from: with noise, where its method looks at translations."""
     if method_class(config.method).targets != "translations":
         return list(examples), {}
-    return planted(config.data, examples)
+    return planted(config, examples)
 
 
-def planted(data: DataConfig, examples: Sequence[Example]) -> tuple[list[Example], dict[str, Any]]:
+def noise_seed(config: Config) -> int:
+    """Return the seed of the noise: its own one, or that of the training."""
+    return config.train.seed if config.data.noise_seed < 0 else config.data.noise_seed
+
+
+def planted(config: Config, examples: Sequence[Example]) -> tuple[list[Example], dict[str, Any]]:
     """Return the examples with the noise of the settings, and its record; an empty one for none."""
+    data, seed = config.data, noise_seed(config)
     if data.noise == 0:
         return list(examples), {}
     spoilt, changed = plant_noise(
         examples,
         share=data.noise,
         kind=data.noise_kind,
-        seed=data.noise_seed,
+        seed=seed,
         source=data.source,
     )
     record = {
         "share": data.noise,
         "kind": data.noise_kind,
-        "seed": data.noise_seed,
+        "seed": seed,
         "changed": {column: list(units) for column, units in changed.items()},
     }
     return spoilt, {"noise": record}

@@ -70,6 +70,10 @@ def on_device(batch: Batch, device: torch.device) -> Batch:
         else (to_device(batch.words[0], device), to_device(batch.words[1], device)),
         back=None if batch.back is None else to_device(batch.back, device),
         has_back=None if batch.has_back is None else batch.has_back.to(device),
+        confidence=None if batch.confidence is None else batch.confidence.to(device),
+        other_confidence=None
+        if batch.other_confidence is None
+        else batch.other_confidence.to(device),
         pictures=batch.pictures.to(device),
         source_texts=batch.source_texts.to(device),
         target_texts=batch.target_texts.to(device),

@@ -32,6 +32,7 @@ from cl2cm.evaluation.ranks import Ranks
 from cl2cm.methods.registry import method_class, method_names, warn_of_shadowed
 from cl2cm.progress import track
 from cl2cm.storage import atomic_file, check_writable, write_json
+from cl2cm.training.noise import noise_seed
 from cl2cm.translate import find_translators
 from cl2cm.types import Example
 
@@ -208,7 +209,7 @@ def plan(
                 if choice.skip_bad:
                     data = dataclasses.replace(config.data, skip_bad=True)
                     config = dataclasses.replace(config, data=data)
-                noise = (config.data.noise, config.data.noise_kind, config.data.noise_seed)
+                noise = (config.data.noise, config.data.noise_kind, noise_seed(config))
                 if noise not in stores:
                     stores[noise] = make_stores(config, examples, skipped)
                 table = "all" if languages == choice.languages else "+".join(languages)

@@ -43,7 +43,7 @@ def _texts_to_encode(config: Config, examples: Sequence[Example]) -> list[str]:
     """Return all captions, and the translations for training and validation."""
     texts = every_text(examples, translated=("train",))
     if config.data.noise:  # clean ones stay: supervised and zero-shot are trained without noise
-        texts += every_text(planted(config.data, examples)[0], translated=("train",))
+        texts += every_text(planted(config, examples)[0], translated=("train",))
     val = [example for example in examples if example.split == "val"]
     wanted = sorted({code for example in val for code in example.translations})
     filled, _ = with_stand_ins(

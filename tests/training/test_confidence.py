@@ -1,5 +1,7 @@
 """Confidence of translations by word-level transport."""
 
+import dataclasses
+
 import numpy as np
 import pytest
 import torch
@@ -60,6 +62,9 @@ class States:
         ]
         return caption_pairs(examples, self.texts, source="en", languages=("xx",))
 
+    def lengths(self, rows):
+        return torch.full_like(rows, LENGTH)
+
     def gather(self, rows):
         values = torch.stack([self.values[row] for row in rows.tolist()])
         mask = torch.ones(values.shape[:2], dtype=torch.bool)
@@ -68,11 +73,15 @@ class States:
         return Tokens(values, mask, content)
 
 
+def confidence_of(states, wrong=()):
+    return with_confidence(states.pairs(wrong), states).pairs.confidence
+
+
 @pytest.mark.parametrize("share", [0.1, 0.4, 0.7])
 def test_translations_of_other_captions_are_found(share):
     states = States(300)
     wrong = np.random.default_rng(0).permutation(300)[: int(300 * share)]
-    confidence = with_confidence(states.pairs(wrong), states.gather).confidence
+    confidence = confidence_of(states, wrong)
     assert confidence.dtype == np.float32
     assert confidence[wrong].mean() < 0.1
     assert np.delete(confidence, wrong).mean() > 0.9
@@ -80,13 +89,14 @@ def test_translations_of_other_captions_are_found(share):
 
 def test_without_wrong_ones_all_are_trusted():
     states = States(200)
-    assert with_confidence(states.pairs(), states.gather).confidence.min() > 0.9
+    assert confidence_of(states).min() > 0.9
 
 
-def test_too_few_pairs_are_trusted():
+def test_too_few_pairs_are_trusted(capfd):
     states = States(FEWEST - 1)
     wrong = np.arange(10)
-    assert (with_confidence(states.pairs(wrong), states.gather).confidence == 1).all()
+    assert (confidence_of(states, wrong) == 1).all()
+    assert "xx has too few translations to judge them" in capfd.readouterr().err
 
 
 def test_each_language_is_judged_by_itself():
@@ -103,7 +113,12 @@ def test_each_language_is_judged_by_itself():
         for row, example in enumerate(states.examples)
     ]
     pairs = caption_pairs(examples, states.texts, source="en", languages=("xx", "yy"))
-    confidence = with_confidence(pairs, states.gather).confidence
+    judged, means = with_confidence(pairs, states)
+    confidence = judged.confidence
+    assert means == {
+        "xx": pytest.approx(confidence[:50].mean(), abs=1e-4),
+        "yy": pytest.approx(confidence[50:].mean(), abs=1e-4),
+    }
     assert confidence[:50].mean() > 0.9
     assert confidence[50:].mean() < 0.5
 
@@ -112,7 +127,7 @@ def test_costs_are_those_of_balanced_transport():
     states = States(3)
     rows = np.arange(0, 6, 2)
     centres = mean_token(states.gather, rows), mean_token(states.gather, rows + 1)
-    costs = word_costs(states.gather, rows, rows + 1, centres)
+    costs = word_costs(states, rows, rows + 1, centres)
     ot = pytest.importorskip("ot")
     for item, cost in enumerate(costs):
         x, y = (
@@ -132,6 +147,79 @@ def test_mean_token_looks_at_each_text_once():
     assert_allclose(mean_token(states.gather, rows), expected, atol=1e-6)
 
 
+def test_a_language_that_the_encoder_does_not_know_is_trusted(capfd):
+    states = States(200)
+    states.values = [torch.randn(LENGTH, WIDTH) for _ in states.values]  # words mean nothing
+    pairs, means = with_confidence(states.pairs(), states)
+    assert (pairs.confidence == 1).all()
+    assert means == {}
+    assert "cannot judge the translations into xx" in capfd.readouterr().err
+
+
+def test_untranslated_copies_blunt_nothing():
+    states = States(300)
+    for item in range(30):  # their translation is the caption itself
+        translations = {"xx": {"mt": (f"en-{item}",)}}
+        states.examples[item] = dataclasses.replace(
+            states.examples[item], translations=translations
+        )
+    wrong = 30 + np.random.default_rng(0).permutation(270)[:100]
+    confidence = confidence_of(states, wrong)
+    assert (confidence[:30] == 1).all()
+    assert confidence[wrong].mean() < 0.1
+    assert np.delete(confidence, wrong).mean() > 0.9
+
+
+def test_captions_of_a_single_image_are_trusted(capfd):
+    states = States(60)
+    one = Example(
+        id="one",
+        split="train",
+        captions={"en": tuple(f"en-{item}" for item in range(60))},
+        translations={"xx": {"mt": tuple(f"xx-{item}" for item in range(60))}},
+    )
+    pairs = caption_pairs([one], states.texts, source="en", languages=("xx",))
+    assert (with_confidence(pairs, states).pairs.confidence == 1).all()
+    assert "too few" in capfd.readouterr().err
+
+
+def test_texts_without_words_have_no_cost():
+    states = States(3)
+    rows = np.arange(0, 6, 2)
+    centres = mean_token(states.gather, rows), mean_token(states.gather, rows + 1)
+    plain = states.gather
+
+    def wordless(asked):
+        tokens = plain(asked)
+        tokens.content[asked == 3] = False
+        return tokens
+
+    states.gather = wordless
+    costs = word_costs(states, rows, rows + 1, centres)
+    assert np.isnan(costs).tolist() == [False, True, False]
+    found = posterior(np.append(np.linspace(0.3, 0.4, 50), np.nan).astype("f4"), WRONG)
+    assert found[-1] == 1
+
+
+WRONG = np.random.default_rng(1).normal(0.8, 0.1, 2000).astype("f4")
+
+
+def test_narrow_costs_of_right_pairs_do_not_shut_out_the_cheapest():
+    rng = np.random.default_rng(0)
+    right = rng.normal(0.5, 0.03, 1999)
+    assert posterior(np.append(right, 0.0).astype("f4"), WRONG).min() > 0.5
+    mixed = np.concatenate([rng.normal(0.5, 0.03, 1200), rng.normal(0.8, 0.1, 800)])
+    found = posterior(mixed.astype("f4"), WRONG)
+    assert found[:1200].mean() > 0.9
+    assert found[1200:].mean() < 0.1
+
+
+@pytest.mark.parametrize("shift", [0.0, 0.05, -0.02])
+def test_costs_that_are_not_apart_are_not_judged(shift):
+    rng = np.random.default_rng(0)
+    assert posterior(rng.normal(0.8 + shift, 0.1, 400).astype("f4"), WRONG) is None
+
+
 def test_a_dearer_pair_is_never_more_likely():
     rng = np.random.default_rng(0)
     costs = np.concatenate([rng.normal(0.4, 0.1, 600), rng.normal(0.8, 0.02, 400)]).astype("f4")
@@ -147,4 +235,7 @@ def test_a_dearer_pair_is_never_more_likely():
 
 def test_costs_that_are_all_alike():
     same = np.full(50, 0.5, dtype=np.float32)
-    assert np.isfinite(posterior(same, same)).all()
+    assert posterior(same, same) is None
+    dearer = np.full(100, 0.8, dtype=np.float32)  # whose distribution is a single point
+    cheap = np.random.default_rng(0).normal(0.4, 0.08, 100).astype("f4")
+    assert posterior(cheap, dearer).min() > 0.9

@@ -37,6 +37,7 @@ _LATER = (
     ("train", "grad_cache_chunks"),
     ("train", "length_groups"),
     ("match", "smallest_dim"),
+    ("data", "confidence"),
 )  # settings that interrupted runs of earlier versions do not have
 
 

@@ -24,11 +24,11 @@ from cl2cm.model.config import Config
 from cl2cm.storage import sha256_file
 from cl2cm.text import case_rule
 from cl2cm.training.batches import Batches
-from cl2cm.training.confidence import mean_confidence, say_confidence, states_of, with_confidence
+from cl2cm.training.confidence import with_confidence
 from cl2cm.training.data import Stores, TrainingData
 from cl2cm.training.initial import Kept
 from cl2cm.training.noise import spoilt
-from cl2cm.training.texts import check_unknown, lower_cased, text_sources
+from cl2cm.training.texts import check_unknown, frozen_states, lower_cased, text_sources
 from cl2cm.training.validation import (
     left_out_items,
     make_validation,
@@ -70,9 +70,8 @@ def load_training_data(
     text, means = text_sources(config, texts.all(), backbone, store, reuse=kept is not None)
     trust: dict[str, Any] = {}
     if config.data.confidence and method_class(config.method).targets == "translations":
-        pairs = with_confidence(pairs, states_of(text, backbone))
-        trust = {"confidence": mean_confidence(pairs)}
-        say_confidence(trust["confidence"])
+        states = frozen_states(config, texts.all(), backbone, text)
+        pairs, trust["confidence"] = with_confidence(pairs, states)
     return TrainingData(
         batches=Batches(
             pairs=pairs,

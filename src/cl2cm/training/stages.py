@@ -70,7 +70,9 @@ class Loop:
         self.log = kind(run, config.train.log_to, {"method": config.method, **settings})
         self.settings = config
         self.initial = initial
-        key = config.training + json.dumps(data.provenance, sort_keys=True)
+        # An estimate may differ in its last digit where features were computed anew.
+        known = {name: value for name, value in data.provenance.items() if name != "confidence"}
+        key = config.training + json.dumps(known, sort_keys=True)
         self.key = sha256_text(key + (initial.model if initial else ""))
         self.amp = config.train.amp and device.type == "cuda"
         self.position = Position()

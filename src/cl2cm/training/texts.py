@@ -63,6 +63,17 @@ def text_sources(
     return StoredStates(store, rows), means
 
 
+def frozen_states(
+    config: Config, texts: Sequence[str], backbone: TextBackbone, source: TextSource
+) -> StoredStates:
+    """Return the states of all texts before training: the source, where it has them."""
+    if isinstance(source, StoredStates):
+        return source
+    root = Path(config.data.features) if config.data.features else None
+    store = encode_texts(texts, backbone, root=root)
+    return StoredStates(store, torch.tensor([store.row(text) for text in texts]))
+
+
 def check_unknown(
     backbone: TextBackbone, pairs: CaptionPairs, texts: Sequence[str], source: str
 ) -> None:

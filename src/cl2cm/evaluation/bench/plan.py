@@ -209,7 +209,8 @@ def plan(
                 if choice.skip_bad:
                     data = dataclasses.replace(config.data, skip_bad=True)
                     config = dataclasses.replace(config, data=data)
-                noise = (config.data.noise, config.data.noise_kind, noise_seed(config))
+                share = config.data.noise
+                noise = (share, config.data.noise_kind, noise_seed(config) if share else 0)
                 if noise not in stores:
                     stores[noise] = make_stores(config, examples, skipped)
                 table = "all" if languages == choice.languages else "+".join(languages)

@@ -55,10 +55,10 @@ def test_the_recipe_has_as_many_steps_for_any_number_of_captions(bench, engines)
     bench.write("pictures/captions.csv", "\n".join(table) + "\n")
     many = load_config(started(bench)["recipe"])
     assert many.train.batch_size == own_data.BATCH
-    assert (many.train.epochs, many.sections["teacher"]["epochs"]) == (20, 50)  # of two steps
+    assert (many.train.epochs, many.sections["teacher"]["epochs"]) == (20, 100)  # of two steps
     bench.write("pictures/captions.csv", "file,caption\nred.png,red square\n")
     few = load_config(started(bench)["recipe"])
-    assert (few.train.epochs, few.sections["teacher"]["epochs"]) == (40, 100)  # of one step
+    assert (few.train.epochs, few.sections["teacher"]["epochs"]) == (40, 200)  # of one step
     assert own_data.epochs_for(100_000, own_data.STEPS) == own_data.LEAST_EPOCHS
 
 

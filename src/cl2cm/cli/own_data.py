@@ -24,7 +24,7 @@ CHAINS = {("en", "fr"): "apertium:en-ca-fr", ("en", "it"): "apertium:en-ca-it"}
 FEW = 50  # captioned items; of fewer there may be none to validate or test with
 TARGETS = ("es", "ca", "pt", "fr", "it", "de")  # tried where the user names no language
 # Training overfits after a number of steps, not of epochs (docs/results.md, small own data).
-BATCH, STEPS, TEACHER_STEPS, LEAST_EPOCHS = 256, 40, 100, 5
+BATCH, STEPS, TEACHER_STEPS, LEAST_EPOCHS = 256, 40, 200, 5
 
 
 @dataclass(frozen=True, slots=True)
@@ -144,7 +144,7 @@ def write_plan(found: Found, engines: dict[str, str], out: Path) -> list[str]:
     manifest = "translated.jsonl" if engines else "data/manifest.jsonl"
     text = text.replace('manifest = ""', f'manifest = "{manifest}"')
     text = text.replace('source = "en"', f'source = "{found.source}"')
-    for key, steps in (("epochs = 20", TEACHER_STEPS), ("epochs = 8", STEPS)):
+    for key, steps in (("epochs = 40", TEACHER_STEPS), ("epochs = 8", STEPS)):
         text = text.replace(key, f"epochs = {epochs_for(found.captions, steps)}")
     if not engines:
         text = text.replace('method = "cl2cm"', 'method = "zero-shot"')

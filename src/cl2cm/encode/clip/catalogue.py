@@ -107,7 +107,7 @@ MODELS = (
         "English",
         512,
         605,
-        "MIT (of its code)",
+        "MIT (code)",
         note=_BIN,
     ),
     KnownModel(

@@ -59,30 +59,28 @@ def with_confidence(pairs: CaptionPairs, states: StoredStates) -> Judged:
     owner = np.repeat(np.arange(len(pairs)), np.diff(pairs.groups))  # pair of each group
     group = np.repeat(np.arange(len(owner)), np.diff(pairs.choices))  # group of each choice
     pair, language = owner[group], pairs.group_language[group]
-    other = elsewhere(pairs.pictures, pairs.source, np.random.default_rng(_STREAM))
+    other = elsewhere(pairs.pictures, pairs.source, np.random.default_rng(_STREAM))[pair]
+    # An untranslated copy says nothing of what a translation costs; where there is no other image,
+    # the pair that should be wrong is not.
+    translated = pairs.source[pair] != pairs.target
+    wrong = translated & (pairs.pictures[other] != pairs.pictures[pair])
     centre = mean_token(states.gather, pairs.source)
     confidence, means = np.ones(len(group), dtype=np.float32), {}
     for number, code in enumerate(pairs.languages):
-        here = np.flatnonzero(language == number)
-        target, of, wrong = pairs.target[here], pair[here], other[pair[here]]
-        source = pairs.source[of]
-        # An untranslated copy says nothing of what a translation costs; where there is no other
-        # image, the pair that should be wrong is not.
-        fitted = source != target
-        wrong = wrong[fitted & (pairs.pictures[wrong] != pairs.pictures[of])]
-        if min(fitted.sum(), len(wrong)) < FEWEST:
+        here = language == number
+        own, others = np.flatnonzero(here & translated), np.flatnonzero(here & wrong)
+        if min(len(own), len(others)) < FEWEST:
             say(f"warning: {code} has too few translations to judge them; all are trusted")
             continue
-        judged = target[fitted & (pairs.pictures[other[of]] != pairs.pictures[of])]
-        centres = centre, mean_token(states.gather, target)
+        centres = centre, mean_token(states.gather, pairs.target[here])
         found = posterior(
-            word_costs(states, source[fitted], target[fitted], centres),
-            word_costs(states, pairs.source[wrong], judged, centres),
+            word_costs(states, pairs.source[pair[own]], pairs.target[own], centres),
+            word_costs(states, pairs.source[other[others]], pairs.target[others], centres),
         )
         if found is None:
             say(f"warning: the text encoder cannot judge the translations into {code}; all count")
             continue
-        confidence[here[fitted]] = found
+        confidence[own] = found
         means[code] = round(float(confidence[here].mean()), 4)
     if means:
         listed = ", ".join(f"{code} {mean:.0%}" for code, mean in means.items())

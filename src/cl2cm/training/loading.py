@@ -69,7 +69,7 @@ def load_training_data(
     store = stores.text if stores else None
     text, means = text_sources(config, texts.all(), backbone, store, reuse=kept is not None)
     trust: dict[str, Any] = {}
-    if config.data.confidence and method_class(config.method).targets == "translations":
+    if _judges(config):
         states = frozen_states(config, texts.all(), backbone, text)
         pairs, trust["confidence"] = with_confidence(pairs, states)
     return TrainingData(
@@ -102,6 +102,11 @@ def load_training_data(
         goals=kept.goals(texts.all(), pairs.source) if kept and kept.goals else None,
         teacher_note=teacher_note_of(validation, val, source),
     )
+
+
+def _judges(config: Config) -> bool:
+    """Return whether translations are learned from, and weighed by their confidence."""
+    return config.data.confidence and method_class(config.method).targets == "translations"
 
 
 class _Items(NamedTuple):

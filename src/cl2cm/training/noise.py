@@ -17,7 +17,7 @@ def spoilt(config: Config, examples: Sequence[Example]) -> tuple[list[Example], 
 
 
 def noise_seed(config: Config) -> int:
-    """Return the seed of the noise: its own one, or that of the training."""
+    """Return the seed of the noise; a negative ``data.noise_seed`` stands for ``train.seed``."""
     return config.train.seed if config.data.noise_seed < 0 else config.data.noise_seed
 
 
